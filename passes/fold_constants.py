@@ -7,8 +7,9 @@
 
 Only rewrites that keep every bit are made: x * 1, x / 1, x - 0 and x ** 1 are x, and so is
 -(-x); x + 0 is not, since -0.0 + 0 is 0.0.  Reshapes of reshapes and transposes of transposes
-are joined; those to the same shape, dtype or order are deleted.  A result is not folded if it is
-large and larger than its operands, or if computing it takes long.
+are joined; those to the same shape, dtype or order are deleted.  A transpose that moves only
+axes of one entry is a reshape, and a slice of joined values reads one part if it lies in it.  A
+result is not folded if it is large and larger than its operands, or if computing it takes long.
 
 Frozen weights are constants with a label.  New weights may replace them later, so nothing
 here depends on their numbers, and what is computed from them has a label, too.
@@ -23,7 +24,7 @@ import numpy as np
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Shape, TensorType, normal_axis
 from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
 from graphc.ops.exchange import Send
 from graphc.ops.reduce import BroadcastTo
@@ -115,7 +116,7 @@ def _worth_it(type: TensorType, operands: list[Node]) -> bool:
 
 def _simplified(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node:
     """Return the node, a simpler node of the same name, or an earlier node that equals it."""
-    joined = _joined(node, operands[0])
+    joined = _joined(node, operands[0], nodes)
     read = operands if joined is node else [nodes[name] for name in joined.inputs]
     equal = _equal_operand(joined.op, read, nodes)
     return joined if equal is None or equal.type != node.type else equal
@@ -151,12 +152,37 @@ def _is_all(node: Node, number: int) -> bool:
     return array.size <= 4096 and bool(np.all(array == number) and not np.any(np.signbit(array)))
 
 
-def _joined(node: Node, x: Node) -> Node:
-    """Join two reshapes, or two transposes, into one; return other nodes as they are."""
+def _joined(node: Node, x: Node, nodes: Mapping[str, Node]) -> Node:
+    """Join two reshapes, two transposes, or a slice and a join; return other nodes as they are."""
     op = node.op
-    if isinstance(op, Reshape) and isinstance(x.op, Reshape):
-        return Node(node.name, op, x.inputs, node.type, node.locs)
     if isinstance(op, Transpose) and isinstance(x.op, Transpose):
-        axes = tuple(x.op.axes[axis] for axis in op.axes)
-        return Node(node.name, Transpose(axes), x.inputs, node.type, node.locs)
-    return node
+        op = Transpose(tuple(x.op.axes[axis] for axis in op.axes))
+        x = nodes[x.inputs[0]]
+    if isinstance(op, Transpose) and _moves_single_entries(op, x.type.shape):
+        op = Reshape(node.type.shape)
+    if isinstance(op, Reshape) and isinstance(x.op, Reshape):
+        x = nodes[x.inputs[0]]
+    if isinstance(op, Slice) and isinstance(x.op, Concat):
+        op, x = _of_part(op, x.op, x, nodes)
+    same = op is node.op and x.name == node.inputs[0]
+    return node if same else Node(node.name, op, (x.name,), node.type, node.locs)
+
+
+def _moves_single_entries(op: Transpose, shape: Shape) -> bool:
+    """Return whether the axes of more than one entry keep their order, but others do not."""
+    long = [axis for axis in op.axes if shape[axis] != 1]
+    return long == sorted(long) and op.axes != tuple(range(len(shape)))
+
+
+def _of_part(op: Slice, join: Concat, x: Node, nodes: Mapping[str, Node]) -> tuple[Slice, Node]:
+    """Return a slice of one part of joined values that equals a slice of all, and the part."""
+    axis, end = normal_axis(join.axis, x.type.rank), 0
+    for part in (nodes[name] for name in x.inputs):
+        size = part.type.shape[axis]
+        if not isinstance(size, int):
+            break
+        start, end = end, end + size
+        inside = op.within(axis, start, end)
+        if inside is not None:
+            return inside, part
+    return op, x

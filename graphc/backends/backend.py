@@ -29,6 +29,10 @@ ZeroCopy = Callable[[Mapping[str, Any]], int | None]
 It returns the number of rows, or None if an array is wrong or cannot be read as it is."""
 
 
+Order = Callable[[Array], Array]
+"""A function that returns a copy of an array, of its shape, with its elements in another order."""
+
+
 class Link(Protocol):
     """A connection that exchanges values with other shards."""
 
@@ -125,6 +129,9 @@ class Backend(Protocol):
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return for each instruction the bytes of scratch that a thread needs."""
+
+    def orders(self, program: Program) -> Mapping[str, Order]:
+        """Return the orders of the constants that code does not read in the order declared."""
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from graphc.backends.backend import backend
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.loss_share import divisors, loss_shares
 from graphc.compiler.own import Planner, Scheduler
 from graphc.compiler.plan import Plan
 from graphc.compiler.program import build_program
-from graphc.compiler.remat.fit import fitted
+from graphc.compiler.remat.fit import fitted, sparing
 from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
@@ -60,6 +61,8 @@ class CompileOptions:
     planner: Planner | None = None
     schedule: Scheduler | None = None
     contract: Contract = "fused"
+    sparing: bool = False
+    """True if programs have more barriers, so that they keep less memory: see `remat/fit.py`."""
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -89,7 +92,7 @@ class CompileOptions:
         plan = Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
         if self.budget is None or plan.memory.total <= self.budget:
             return plan
-        return fitted(plan, self.budget) or plan
+        return fitted(plan, self.budget) or sparing(plan)
 
     def program(
         self, name: str, graph: Graph, forms: Forms | None = None, rows: int | None = None
@@ -104,6 +107,7 @@ class CompileOptions:
             planner=self.planner,
             scheduler=self.schedule,
             contract=self.contract,
+            sparing=self.sparing or backend(self.backend).threads(self.threads) == 1,
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:

@@ -18,7 +18,14 @@ from graphc.compiler.schedule import Schedule, keep_old_states, schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import ITEMSIZE, Dim, TensorType, align
-from graphc.kernels.barriers import ALL, Arrangement, Barriers, Region
+from graphc.kernels.barriers import (
+    ALL,
+    SPARING_BYTES,
+    WAITING_BYTES,
+    Arrangement,
+    Barriers,
+    Region,
+)
 from graphc.kernels.program import Buffer, Contract, Instr, Program, Space, Storage
 from graphc.kernels.traits import Forms
 from graphc.ops.losses.labels import LabelHit
@@ -40,17 +47,19 @@ def build_program(
     planner: Planner | None = None,
     scheduler: Scheduler | None = None,
     contract: Contract = "fused",
+    sparing: bool = False,
 ) -> Program:
     """Return the program of a graph in which every node is needed, for up to `capacity` rows.
 
     `forms` caches what the programs of a plan have in common.  With `keeps` every value has a
-    buffer of its own to the end of the run.  `planner` and `scheduler` are the user's own.
+    buffer of its own to the end of the run.  `planner` and `scheduler` are the user's own.  With
+    `sparing` there are more barriers, so that less memory is kept.
     """
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
     low = Lowering(graph, order, capacity, forms, keeps)
-    program = Assignment(name, low, order, backend, scheduler).program(planner)
+    program = Assignment(name, low, order, backend, scheduler, sparing).program(planner)
     return replace(program, contract=contract)
 
 
@@ -82,13 +91,14 @@ class Assignment:
         order: Schedule,
         backend: str,
         scheduler: Scheduler | None = None,
+        sparing: bool = False,
     ) -> None:
         self.name, self.low, self.order, self.backend = name, low, order, backend
         self.graph = low.graph
         self.space: dict[str, tuple[Space, str]] = {}
         self._assign_sources()
         self.gradient_offsets, self.gradients = self._assign_gradients()
-        self.arranged = self._with_barriers(scheduler)
+        self.arranged = self._with_barriers(scheduler, sparing)
         self.low.boundary = self.arranged.boundary
         self.instrs = self.arranged.instrs
         epochs = self.arranged.epochs
@@ -141,7 +151,7 @@ class Assignment:
 
     # ------------------------------------------------------------------ time
 
-    def _with_barriers(self, scheduler: Scheduler | None) -> Arrangement:
+    def _with_barriers(self, scheduler: Scheduler | None, sparing: bool) -> Arrangement:
         """Return the instructions in their order or a user's, with barriers between them."""
         low = self.low
 
@@ -157,7 +167,8 @@ class Assignment:
             return 0 if root in self.space else low.type(root).nbytes(low.capacity)
 
         if scheduler is None:
-            return Barriers(low.instrs, low.boundary, memory, nbytes)
+            most = SPARING_BYTES if sparing else WAITING_BYTES
+            return Barriers(low.instrs, low.boundary, memory, nbytes, low.capacity, most)
         return Scheduled(scheduler, self.name, low.instrs, low.boundary, memory)
 
     def _lives(self) -> tuple[list[int], list[int]]:

@@ -7,7 +7,7 @@ window over images, of which nothing is stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import NamedTuple, Protocol
@@ -106,6 +106,33 @@ class Window:
         stride, at = self.stride[axis], offset * self.dilation[axis] - self.before[axis]
         first, end = max(-(at // stride), 0), (self.space[axis] - 1 - at) // stride + 1
         return range(first, min(end, self.places[axis]))
+
+    @property
+    def pixel_pitches(self) -> Sizes:
+        """The elements from a pixel of an image to the next, in each dimension."""
+        sizes = (*self.space, self.pixel)
+        return tuple(prod(sizes[axis + 1 :]) for axis in range(len(self.space)))
+
+    def met(self, axis: int, place: int) -> range:
+        """Return the offsets of one dimension at which a place meets pixels.
+
+        There are no zeros between pixels.
+        """
+        at, dilation = place * self.stride[axis] - self.before[axis], self.dilation[axis]
+        first, end = (max(-(-room // dilation), 0) for room in (-at, self.space[axis] - at))
+        return range(first, min(end, self.kernel[axis]))
+
+    def has_padding(self, axis: int) -> bool:
+        """Return whether some offsets of one dimension are outside an image at some places."""
+        ends = 0, self.places[axis] - 1
+        return any(len(self.met(axis, place)) < self.kernel[axis] for place in ends)
+
+    @property
+    def copied(self) -> Window:
+        """The window over copies of images, which have the channels of one group and all zeros."""
+        rank = len(self.space)
+        none, one = (0,) * rank, (1,) * rank
+        return replace(self, space=self.extent, before=none, divisor=one, groups=1)
 
     @property
     def steps(self) -> Sizes:

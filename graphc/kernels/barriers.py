@@ -3,7 +3,7 @@
 Within an epoch threads run ahead of each other.  Two kernels of one epoch may touch the same
 memory only if each thread touches its own part of it in both: the same rows, or the same
 columns.  A kernel whose results nothing waits for moves to the next epoch rather than need
-another barrier, if little memory has to be kept for it.
+another barrier, while the kernels that wait are short and little memory is kept for them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import Dim
+from graphc.kernels.duration import microseconds
 from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Instr
 
@@ -20,8 +21,12 @@ BARRIER = Instr("barrier", "barrier", None, (), (), "")
 """The instruction at which all threads wait for each other."""
 
 
-WAITING_BYTES = 64 * 1024
-"""The most bytes that the kernels that wait for a barrier may read in all."""
+WAITING_TIME = 200
+"""The most microseconds of the kernels that wait for a barrier: it costs a hundredth of that."""
+WAITING_BYTES = 1 << 19
+"""The most bytes that they may read in all, so that a core still has them in its second cache."""
+SPARING_BYTES = 1 << 16
+"""The same for a program that must keep little, or that one thread runs."""
 
 
 class Region(NamedTuple):
@@ -126,19 +131,23 @@ class Barriers(Arrangement):
         boundary: int,
         memory: Callable[[str], str],
         nbytes: Callable[[str], int],
+        capacity: int,
+        waiting_bytes: int,
     ) -> None:
-        """Arrange instructions, of which `boundary` are forward.
+        """Arrange instructions for up to `capacity` rows, of which `boundary` are forward.
 
         `memory` names the memory of a buffer; `nbytes` are the bytes of the arena that it keeps.
+        Kernels that wait for a barrier read at most `waiting_bytes` of it.
         """
         super().__init__()
         self.boundary = len(instrs)
         self._memory, self._nbytes = memory, nbytes
+        self._capacity, self._most_bytes = capacity, waiting_bytes
         self._waiting: list[tuple[Instr, Sequence[Access]]] = []
         """The instructions that wait for the next barrier."""
         self._waiting_ins: set[str] = set()
         """The buffers that they read."""
-        self._waiting_bytes = 0
+        self._waiting_bytes, self._waiting_time = 0, 0.0
         self._waiting_writes: dict[str, bool] = {}
         """The memory that they touch, and whether one of them writes it."""
         self._last_reader = {
@@ -176,7 +185,9 @@ class Barriers(Arrangement):
         memory = self._memory
         if any([self._last_reader.get(memory(out), -1) > i for out in instr.outs]):
             return False
-        return self._waiting_bytes + self._more_bytes(instr) <= WAITING_BYTES
+        if self._waiting_bytes + self._more_bytes(instr) > self._most_bytes:
+            return False
+        return self._waiting_time + microseconds((instr,), self._capacity) <= WAITING_TIME
 
     def _more_bytes(self, instr: Instr) -> int:
         """Return the bytes that an instruction reads and none that waits does."""
@@ -186,6 +197,7 @@ class Barriers(Arrangement):
         """Let an instruction wait for the next barrier."""
         self._waiting.append((instr, found))
         self._waiting_bytes += self._more_bytes(instr)
+        self._waiting_time += microseconds((instr,), self._capacity)
         self._waiting_ins.update(instr.ins)
         for memory, writes, _ in found:
             self._waiting_writes[memory] = writes or self._waiting_writes.get(memory, False)
@@ -209,7 +221,8 @@ class Barriers(Arrangement):
     def _barrier(self) -> None:
         """Add a barrier, then the instructions that waited for it."""
         super()._barrier()
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        waiting, self._waiting = self._waiting, []
+        self._waiting_bytes, self._waiting_time = 0, 0.0
         self._waiting_ins, self._waiting_writes = set(), {}
         for instr, found in waiting:
             if self._conflicts(found):

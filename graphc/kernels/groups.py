@@ -120,6 +120,8 @@ class Grouping(GroupRules):
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
+            if not self._shared_alike(group, node, traits):
+                continue
             found = self.placed(group, node, traits)
             if found is not None:
                 group.space, placement = found
@@ -217,10 +219,26 @@ class Grouping(GroupRules):
         """Yield the groups of the operands, the latest first, then other users of these."""
         roots, groups = [self.root(operand) for operand in node.inputs], self.group_of
         made = dict.fromkeys([groups[root] for root in roots if root in groups])
-        yield from made if len(made) < 2 else sorted(made, key=lambda group: -group.position)
+        latest = sorted(made, key=lambda group: -group.position)
+        if latest and latest[0].axis is None:
+            latest.sort(key=lambda group: group.product is None)  # a product can take in the others
+        yield from latest
         for root in reversed(roots):
             # Only the latest four, as in _register: a search of all would be quadratic.
             yield from [group for group in self._users.get(root, ())[:-5:-1] if group not in made]
+
+    def _shared_alike(self, group: Group, node: Node, traits: Traits) -> bool:
+        """Return whether threads may share a node and a loop alike: both sum rows, or neither does.
+
+        Threads share the columns of what sums rows, and mostly the rows of all else.  A node that
+        reads a member of the group has no choice.
+        """
+        reads = {self.group_of.get(self.root(operand)) for operand in node.inputs}
+        if group.product is not None or group.axis == "columns" or group in reads:
+            return True
+        users = [self.graph[name] for name in self.graph.users[node.name]]
+        sums = "rows" in (traits.iteration, *[self.traits(user).iteration for user in users])
+        return sums == (group.axis == "rows")
 
     def _same_feeds(self, group: Group, node: Node) -> bool:
         """Return whether a node needs the feeds of a group; in training always.

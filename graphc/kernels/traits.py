@@ -324,8 +324,9 @@ def feed_masks(graph: Graph) -> dict[str, int]:
 
 def counts_rows(graph: Graph, node: Node) -> bool:
     """Return whether a node has as many rows as the batch, and no operand that has them."""
-    given = node.op.is_input or any(graph[name].type.batched for name in node.inputs)
-    return node.type.batched and not given
+    if not node.type.batched or node.op.is_input:
+        return False
+    return not any(graph[name].type.batched for name in node.inputs)
 
 
 def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:

@@ -19,7 +19,7 @@ from graphc.base.errors import ModelFileError
 from graphc.base.work import spend_array, spend_bytes, spend_elements
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, Shape, TensorType
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, N, Shape, TensorType
 from graphc.onnx.model_file import array_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,15 @@ class KnownSequence:
     entries: tuple[Operand, ...]
 
 
-Binding = Operand | KnownSequence
+@dataclass(frozen=True, slots=True, eq=False)
+class RowIndices:
+    """Integers of shape (N, ...) that are `step * row + offsets` for each row of the batch."""
+
+    step: int
+    offsets: Array
+
+
+Binding = Operand | KnownSequence | RowIndices
 """The meaning of a name in a model."""
 
 
@@ -74,6 +82,8 @@ def type_of(operand: Binding) -> TensorType:
         return operand.type
     if isinstance(operand, KnownSequence):
         raise NotSupported("a sequence has no type of its own")
+    if isinstance(operand, RowIndices):
+        return TensorType((N, *operand.offsets.shape), "int64")
     array = operand.array if isinstance(operand, Weight) else operand
     return TensorType(array.shape, "int64" if is_symbolic(array) else checked_dtype(array))
 
@@ -229,6 +239,8 @@ class Call:
             raise NotSupported(f"operand {position} is missing")
         if isinstance(operand, KnownSequence):
             raise NotSupported(f"operand {position} is a sequence")
+        if isinstance(operand, RowIndices):
+            raise NotSupported(f"operand {position} is the numbers of rows, which are not known")
         return operand
 
     def entries(self, position: int) -> tuple[Operand, ...]:

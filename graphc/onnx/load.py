@@ -19,7 +19,15 @@ from graphc.ir.build import Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, N, TensorType, count
-from graphc.onnx.call import KnownSequence, NeedsInputs, NotSupported, Operand, Weight, dtype_of
+from graphc.onnx.call import (
+    KnownSequence,
+    NeedsInputs,
+    NotSupported,
+    Operand,
+    RowIndices,
+    Weight,
+    dtype_of,
+)
 from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.folding import expanded
 from graphc.onnx.function import has_function
@@ -158,6 +166,8 @@ def _output(scope: Scope, name: str) -> Operand:
         raise ModelFileError(f"no node of the model makes its output {name!r}")
     if isinstance(found, KnownSequence):
         raise ModelFileError(f"the model's output {name!r} is a sequence, not an array")
+    if isinstance(found, RowIndices):
+        raise GraphError(f"the model's output {name!r} is the numbers of the rows")
     return scope.value(found) if isinstance(found, Weight) else found
 
 

@@ -25,6 +25,7 @@ from graphc.onnx.call import (
     KnownSequence,
     NotSupported,
     Operand,
+    RowIndices,
     Weight,
     as_results,
     attributes_of,
@@ -34,6 +35,7 @@ from graphc.onnx.call import (
     type_of,
 )
 from graphc.onnx.convert import CONVERTERS
+from graphc.onnx.convert.rows import of_rows
 from graphc.onnx.convert.unrolled import UNFOLDED
 from graphc.onnx.folding import folded
 from graphc.onnx.function import Body, body_of
@@ -142,9 +144,9 @@ class Scope:
         found = [values.get(name) for name in names]
         if any(operand is None for operand in found):
             raise NotSupported("a graph inside it does not make all of its results")
-        if any(isinstance(operand, KnownSequence) for operand in found):
-            raise NotSupported("a graph inside it makes a sequence")
-        return [o for o in found if o is not None and not isinstance(o, KnownSequence)]
+        if any(isinstance(operand, KnownSequence | RowIndices) for operand in found):
+            raise NotSupported("a graph inside it makes a sequence, or numbers of rows")
+        return [o for o in found if isinstance(o, Value | np.ndarray | Weight)]
 
     def define(self, name: str, operand: Binding | None) -> None:
         """Define the value of a name; raise ModelFileError if it is defined already."""
@@ -161,6 +163,8 @@ class Scope:
         """Return the operand as a value of the net; raise NotSupported for a sequence."""
         if isinstance(operand, KnownSequence):
             raise NotSupported("a sequence is not a value of the net")
+        if isinstance(operand, RowIndices):
+            raise NotSupported("the numbers of rows are not a value of the net")
         if isinstance(operand, Value):
             return operand
         made = self.reading.made
@@ -234,6 +238,8 @@ class Scope:
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self.opsets.get(domain, 1)
         call = Call(self, node.op_type, version, tuple(operands), attributes, tuple(names))
+        if any(isinstance(operand, RowIndices) for operand in operands):
+            return [of_rows(call)]
         converter = CONVERTERS.get((domain, node.op_type))
         if converter is not None:
             if self._folds(call):

@@ -73,6 +73,18 @@ class Slice(Move):
         """Return the NumPy index, once the op's dimensions are concrete."""
         return cut_index(self.cuts, rank)
 
+    def within(self, axis: int, first: int, end: int) -> Slice | None:
+        """Return the slice of entries `first` to `end` that is the same; None if it has others."""
+        moved = []
+        for cut_axis, start, stop, step in self.cuts:
+            if cut_axis != axis:
+                moved.append((cut_axis, start, stop, step))
+            elif isinstance(start, int) and isinstance(stop, int) and step > 0:
+                if not first <= start < stop <= end:
+                    return None
+                moved.append((axis, start - first, stop - first, step))
+        return Slice(tuple(moved)) if axis in [cut[0] for cut in moved] else None
+
 
 @dataclass(frozen=True)
 class SliceGrad(Move):

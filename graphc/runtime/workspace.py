@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphc.backends.backend import Call
+from graphc.backends.backend import Call, backend
 from graphc.base.errors import OutOfMemoryError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import (
@@ -70,9 +70,11 @@ class Workspace:
 
     def constant_writes(self, program: Program) -> Iterator[Call]:
         """Yield the calls that copy the constants of a program to their memory."""
+        orders = backend(program.backend).orders(program)
         for name, buffer in program.constants.items():
             array = self.constants.view(f"{program.name}:{name}", buffer.type, self._capacity)
-            yield partial(array.__setitem__, ..., _constant(program, buffer))
+            value = _constant(program, buffer)
+            yield partial(array.__setitem__, ..., orders[name](value) if name in orders else value)
 
     def view(self, program: Program, name: str, n: int) -> Array:
         """Return the array of a buffer for a run of `n` rows."""

@@ -10,7 +10,8 @@ from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeate
 from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
-from graphc.kernels.program import Program
+from graphc.kernels.duration import is_shared, microseconds
+from graphc.kernels.program import Instr, Program
 from graphc.kernels.traits import reason_for_call
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
@@ -102,7 +103,20 @@ def _instructions(program: Program) -> str:
         ("exchange", found["send"] + found["receive"]),
         ("call", found["call"]),
     )
-    return ", ".join(_several(number, word) for word, number in numbers if number)
+    texts = {word: _several(number, word) for word, number in numbers if number}
+    if "barrier" in texts:
+        texts["barrier"] += f" ({_shared(program)})"
+    return ", ".join(texts.values())
+
+
+def _shared(program: Program) -> str:
+    """Return how many epochs threads share: in those too short for that no thread waits."""
+    kernels: dict[int, list[Instr]] = {}
+    for instr, epoch in zip(program.instrs, program.epochs, strict=True):
+        if instr.body is not None:
+            kernels.setdefault(epoch, []).append(instr)
+    shared = [is_shared(microseconds(some, program.capacity)) for some in kernels.values()]
+    return f"{sum(shared)} of {len(shared)} epochs shared"
 
 
 def _several(number: int, word: str) -> str:

@@ -15,7 +15,17 @@ import pytest
 
 import graphc as gc
 from graphc.backends import backend as table
-from graphc.backends.backend import Backend, Call, Link, Memory, Part, PeakWork, View, ZeroCopy
+from graphc.backends.backend import (
+    Backend,
+    Call,
+    Link,
+    Memory,
+    Order,
+    Part,
+    PeakWork,
+    View,
+    ZeroCopy,
+)
 from graphc.compiler.cost import kernel_flops, program_cost
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.interpret import FUNCTIONS
@@ -61,6 +71,10 @@ class CountingBackend:
     def scratch(self, program: Program) -> Sequence[int]:
         """Return 0 for each instruction: counting needs no memory."""
         return [0] * len(program.instrs)
+
+    def orders(self, program: Program) -> Mapping[str, Order]:
+        """Return nothing: constants keep their order."""
+        return {}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -126,7 +126,7 @@ def test_a_fork_while_another_thread_steps(where: str) -> None:
 
 @forks
 def test_nobody_forks_while_another_thread_compiles() -> None:
-    from graphc.backends.native.target import LLVM
+    from graphc.backends.native.llvm import LLVM
 
     inside, over = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as threads:

@@ -4,9 +4,12 @@
 
 runs each net on one thread and with the default in turns, beside no, one, two and four busy
 processes, and in a process that also uses the pools of PyTorch and JAX (extra `peers`).  With
-nothing beside, all cores for each run are a third side.  Then inference of one row is called every
-2 ms, beside ONNX Runtime, each side in a process of its own.  Printed are ratios of means and of
-99th percentiles; times are of the side with one thread.
+nothing beside, all cores for each run that is not too short are a third side.  Printed are ratios
+of means and of 99th percentiles; times are of the side with one thread.
+
+Then inference of one row is called back-to-back, and every 5 ms, beside ONNX Runtime, each side in
+a process of its own.  `np.add` of 16 numbers is a third side: what a call costs after a pause,
+whatever it does.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from tests.backends.native.shared_runs import shared_runs
 from tests.benchmarks.compile_scale import LAYERS, declare
 
 BUSY = 0, 1, 2, 4
-PERIOD = 0.002
+PERIOD = 0.005
 Run = Callable[[], object]
 Side = Callable[[int | None], Run]
 """Compile for so many threads, None for the default; what it yields is one run."""
@@ -92,6 +95,7 @@ NETS: dict[str, Callable[[], Side]] = {
     "tiny": lambda: mlp([64, 64, 64, 10], 32),
     "mnist": lambda: mlp([784, 256, 128, 10], 128),
     "30 x 96": lambda: mlp([96] * 31 + [10], 32),
+    "50 x 128": lambda: mlp([128] * 51 + [10], 64),
     "400 x 16": lambda: mlp([16] * 401 + [10], 16),
     "ResNet-18": resnet18,
     "10,000 nodes": graph_of_ten_thousand,
@@ -147,7 +151,7 @@ def compare(name: str, beside: str, rounds: int, seconds: float, before: Run) ->
     sides = [net(1), net(None)]
     for side in sides:
         side()  # bound to the pool as it is for users
-    with shared_runs(cores()) if beside == "0" else nullcontext():
+    with shared_runs(cores(), short=False) if beside == "0" else nullcontext():
         if beside == "0":
             sides.append(net(cores()))
             sides[-1]()
@@ -157,66 +161,91 @@ def compare(name: str, beside: str, rounds: int, seconds: float, before: Run) ->
     line = f"{name:<13} {beside:>6} {np.mean(one) * 1e6:10.1f} us {mean:7.3f} {late:7.2f}"
     if all_cores:
         best = min(np.median(one), np.median(all_cores[0]))
-        line += f" {np.median(default) / best:7.3f}"
+        line += f" {np.median(default) / best:7.3f} {np.median(all_cores[0]) / np.median(one):7.3f}"
     print(line, flush=True)
 
 
-def control_loop(side: str, seconds: float) -> None:
-    """Print percentiles of calls that come every 2 ms, in microseconds."""
-    x = np.random.default_rng(0).standard_normal((1, 784), np.float32)
-    call = CONTROL[side](x)
+CONTROL_NETS = {"tiny": [64, 64, 64, 10], "mnist": [784, 256, 128, 10]}
+
+
+def control_loop(side: str, name: str, seconds: float) -> None:
+    """Print the median of calls back-to-back, and percentiles of calls every 5 ms, in us."""
+    call = CONTROL[side](CONTROL_NETS[name])
+    at_once = [_timed(call) for _ in range(4000)][2000:]
     times, due = [], perf_counter()
     end = due + seconds
     while due < end:
         due += PERIOD
         sleep(max(0.0, due - perf_counter()))
-        start = perf_counter()
-        call()
-        times.append(perf_counter() - start)
-    found = np.percentile(times[len(times) // 10 :], [50, 99, 99.9]) * 1e6
-    print(" ".join(f"{value:.1f}" for value in found))
+        times.append(_timed(call))
+    found = [np.median(at_once), *np.percentile(times[len(times) // 10 :], [50, 99, 99.9])]
+    print(" ".join(f"{value * 1e6:.1f}" for value in found))
 
 
-def frozen() -> gc.Executor:
-    net = gc.Net("mnist")
-    h = net.input("x", (gc.N, 784))
-    for width in (256, 128):
+def _timed(call: Run) -> float:
+    start = perf_counter()
+    call()
+    return perf_counter() - start
+
+
+def frozen(widths: Sequence[int]) -> gc.Executor:
+    net = gc.Net("mlp")
+    h = net.input("x", (gc.N, widths[0]))
+    for width in widths[1:-1]:
         h = gc.relu(gc.affine(h, width))
-    net.output("scores", gc.affine(h, 10))
+    net.output("scores", gc.affine(h, widths[-1]))
     return gc.freeze(gc.Executor(gc.compile(net, batch=1), seed=0), batch=1)
 
 
-def by_graphc(x: np.ndarray[Any, Any]) -> Run:
-    ex = frozen()
+def row(columns: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).standard_normal((1, columns), np.float32)
+
+
+def by_graphc(widths: Sequence[int]) -> Run:
+    ex, x = frozen(widths), row(widths[0])
     return lambda: ex.forward(x=x)
 
 
-def by_onnxruntime(x: np.ndarray[Any, Any]) -> Run:
+def by_onnxruntime(widths: Sequence[int]) -> Run:
     import onnxruntime
 
     from graphc.onnx import save
 
+    x = row(widths[0])
     with TemporaryDirectory() as folder:
-        session = onnxruntime.InferenceSession(save(frozen(), Path(folder) / "mnist.onnx"))
+        session = onnxruntime.InferenceSession(save(frozen(widths), Path(folder) / "mlp.onnx"))
     return lambda: session.run(None, {"x": x})
 
 
-CONTROL = {"graphc": by_graphc, "onnxruntime": by_onnxruntime}
+def by_numpy(widths: Sequence[int]) -> Run:
+    a = np.zeros(16, np.float32)
+    return lambda: np.add(a, a, out=a)
+
+
+CONTROL = {"graphc": by_graphc, "onnxruntime": by_onnxruntime, "np.add": by_numpy}
 
 
 def compare_control_loops(rounds: int, seconds: float) -> None:
-    """Print the medians over some rounds of each side's percentiles."""
-    found: dict[str, list[list[float]]] = {side: [] for side in CONTROL}
-    for _ in range(rounds):
-        for side, percentiles in found.items():
-            command = [sys.executable, "-m", __spec__.name, "--control", side]
-            done = subprocess.run(
-                [*command, "--seconds", str(seconds)], capture_output=True, text=True, check=True
-            )
-            percentiles.append([float(word) for word in done.stdout.split()])
-    print(f"\n{'every 2 ms':<12} {'p50':>8} {'p99':>8} {'p99.9':>8} us")
-    for side, each in found.items():
-        print(f"{side:<12} " + " ".join(f"{value:8.1f}" for value in np.median(each, axis=0)))
+    """Print for each net the medians over some rounds of each side's numbers."""
+    head = f"{'at once':>8} {'p50':>8} {'p99':>8} {'p99.9':>8} us"
+    print(f"\nevery {PERIOD * 1e3:.0f} ms{'':<13} {head} {'p50':>7} {'p99.9 / p50':>11}")
+    for name in CONTROL_NETS:
+        found: dict[str, list[list[float]]] = {side: [] for side in CONTROL}
+        for _ in range(rounds):
+            for side, numbers in found.items():
+                command = [sys.executable, "-m", __spec__.name, "--control", side, name]
+                done = subprocess.run(
+                    [*command, "--seconds", str(seconds)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                numbers.append([float(word) for word in done.stdout.split()])
+        for side, each in found.items():
+            at_once, *paced = np.median(each, axis=0)
+            ratios = f"{paced[0] / at_once:7.2f} {paced[2] / paced[0]:11.2f}"
+            numbers_text = " ".join(f"{value:8.1f}" for value in (at_once, *paced))
+            print(f"{name:<8} {side:<12} {numbers_text}    {ratios}", flush=True)
 
 
 def main() -> None:
@@ -225,15 +254,17 @@ def main() -> None:
     parser.add_argument("--nets", nargs="*", choices=NETS, default=list(NETS))
     parser.add_argument("--busy", nargs="*", type=int, default=list(BUSY))
     parser.add_argument("--pools", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--paced", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.4)
-    parser.add_argument("--control", choices=CONTROL, help=argparse.SUPPRESS)
+    parser.add_argument("--control", nargs=2, help=argparse.SUPPRESS)
     said = parser.parse_args()
     if said.control:
-        control_loop(said.control, said.seconds)
+        side, name = said.control
+        control_loop(side, name, said.seconds)
         return
-    titles = f"{'net':<13} {'beside':>6} {'one thread':>13} {'mean':>7} {'p99':>7} {'/ best':>7}"
-    print(f"{cores()} cores\n{titles}")
+    ratios = f"{'mean':>7} {'p99':>7} {'/ best':>7} {'all':>7}"
+    print(f"{cores()} cores\n{'net':<13} {'beside':>6} {'one thread':>13} {ratios}")
     for count in said.busy:
         for name in said.nets:
             with busy(count):
@@ -242,7 +273,8 @@ def main() -> None:
         others = pools()
         for name in said.nets:
             compare(name, "pools", said.rounds, said.seconds, others)
-    compare_control_loops(said.rounds, 10 * said.seconds)
+    if said.paced:
+        compare_control_loops(said.rounds, 10 * said.seconds)
 
 
 if __name__ == "__main__":

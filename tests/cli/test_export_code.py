@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native.target import missing_llvm
+from graphc.backends.native.llvm import missing_llvm
 from graphc.cli import main
 
 

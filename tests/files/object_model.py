@@ -12,7 +12,8 @@ import numpy as np
 
 import graphc as gc
 from graphc.backends.native.export import ObjectWriter
-from graphc.backends.native.target import LLVM, Target, bindings, host, machine
+from graphc.backends.native.llvm import LLVM, bindings
+from graphc.backends.native.target import Target, host, machine
 from graphc.files.code.interface import interface
 from graphc.ir.tensor_type import shape_at
 

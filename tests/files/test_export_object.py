@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.elf import undefined
 from graphc.backends.native.cross import lacking, target_of
 from graphc.backends.native.target import available, host
-from graphc.files.code.elf import undefined
 from tests.files.object_model import ObjectModel, narrow, plain
 from tests.onnx.zoo import NAMES, batch, declared_net
 

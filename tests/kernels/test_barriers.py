@@ -13,6 +13,7 @@ from functools import cache
 from itertools import combinations, product
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,9 @@ from graphc.compiler.lowering import kernel_instr
 from graphc.ir.access import AccessMap, dense_maps
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast
 from graphc.ir.forms import Window
-from graphc.kernels.barriers import BARRIER, Barriers
+from graphc.kernels import barriers
+from graphc.kernels.barriers import BARRIER, SPARING_BYTES, WAITING_BYTES, Barriers
+from graphc.kernels.duration import microseconds
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Loop, Partition
 from graphc.kernels.program import Instr
 
@@ -119,9 +122,12 @@ def nbytes(name: str) -> int:
     return BYTES.get(memory(name), 0)
 
 
-def arranged(pieces: Sequence[Piece], boundary: int | None = None) -> Barriers:
+def arranged(
+    pieces: Sequence[Piece], boundary: int | None = None, most: int = SPARING_BYTES
+) -> Barriers:
     instrs = [piece.instr for piece in pieces]
-    return Barriers(instrs, len(instrs) if boundary is None else boundary, memory, nbytes)
+    end = len(instrs) if boundary is None else boundary
+    return Barriers(instrs, end, memory, nbytes, 1, most)
 
 
 def shown(found: Barriers) -> str:
@@ -301,6 +307,27 @@ def test_what_waits_keeps_64_kilobytes_at_most() -> None:
     assert shown(arranged([*start, *two])) == "p q r s | first second y"
     same = [sums("first", "c"), sums("second", "c", "a"), by_rows("y", "a")]
     assert shown(arranged([*start, *same])) == "p q r s y | first second"
+
+
+def test_what_waits_may_keep_more_where_memory_is_not_scarce() -> None:
+    start = [by_rows("p", to="b"), by_rows("q", to="c"), by_rows("s", to="a")]
+    two = [sums("first", "b"), sums("second", "c"), by_rows("y", "a")]
+    found = arranged([*start, *two], most=WAITING_BYTES)
+    assert shown(found) == "p q s y | first second"
+
+
+def test_what_waits_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A barrier costs little beside kernels that take long."""
+    layers = [
+        by_rows("x"),
+        by_rows("a"),
+        sums("first", "x"),
+        sums("second", "a"),
+        by_rows("y", "x"),
+    ]
+    assert shown(arranged(layers)) == "x a y | first second"
+    monkeypatch.setattr(barriers, "WAITING_TIME", 1.5 * microseconds((layers[2].instr,), 1))
+    assert shown(arranged(layers)) == "x a | first second y"
 
 
 def test_what_waits_is_not_overwritten() -> None:

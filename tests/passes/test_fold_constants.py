@@ -65,6 +65,10 @@ GONE: dict[str, Make] = {
     "broadcast to the own shape": lambda x: gc.apply(BroadcastTo(x.shape), x),
     "joined with nothing": lambda x: gc.concat([x], 1),
     "sliced whole": lambda x: x[:, 0:2],
+    "cut out of what it is joined with": lambda x: gc.concat([gc.exp(x), x, x], 1)[:, 2:4],
+    "transposed before and after an axis of one entry": lambda x: gc.reshape(
+        gc.transpose(gc.unsqueeze(x, 1), (0, 2, 1, 3)), x.shape
+    ),
 }
 KEPT: dict[str, Make] = {
     "x + 0, which makes 0.0 of -0.0": lambda x: x + 0,
@@ -122,6 +126,29 @@ def test_two_transposes_become_one() -> None:
     after = dead_code(fold_constants(net.graph()))
     assert str(after["y"].op) == "Transpose(axes=(2, 1, 0))"
     assert after["y"].inputs == ("x",)
+
+
+def test_a_slice_of_joined_values_reads_the_part_that_has_it() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 4, 3))
+    y = net.input("y", (gc.N, 2, 3))
+    joined = gc.concat([y, x], 1)
+    for name, rows in {"one": slice(3, 6, 2), "both": slice(1, 3), "back": slice(5, 2, -1)}.items():
+        net.output(name, gc.exp(joined[:, rows, :2], name=name))
+    graph = net.graph()
+    after = fold_constants(graph)
+    reads = {name: after[after[name].inputs[0]] for name in after.outputs}
+    assert {name: node.inputs[0] for name, node in reads.items()} == {
+        "one": "x",
+        "both": "concat_1",
+        "back": "concat_1",
+    }
+    assert reads["one"].op.cuts == ((1, 1, 4, 2), (2, 0, 2, 1))
+    numbers = np.random.default_rng(0).normal(size=(5, 6, 3)).astype(np.float32)
+    feeds = {"y": numbers[:, :2], "x": numbers[:, 2:]}
+    found, wanted = (evaluate(g, feeds, {}, 5) for g in (after, graph))
+    for name in after.outputs:
+        np.testing.assert_array_equal(found[name], wanted[name])
 
 
 def test_large_results_are_not_folded() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import jit
+from graphc.backends.native import cache
 from graphc.backends.native.target import available
 from tests.benchmarks.peers.workloads import Workload
 from tests.reproducibility.workloads import SMALLER, executor, printed, trained
@@ -81,7 +81,7 @@ def test_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     nowhere = tmp_path / "file"
     nowhere.write_text("")
     monkeypatch.setenv("GRAPHC_CACHE", str(nowhere / "folder"))
-    assert jit.cached("0" * 64) is None
+    assert cache.cached("0" * 64) is None
     here = digest(SMALLER["seed"], "native")
     assert elsewhere("seed", "native", GRAPHC_CACHE=str(nowhere / "folder")) == here
 

@@ -18,6 +18,7 @@ from graphc.backends.backend import (
     Call,
     Link,
     Memory,
+    Order,
     Part,
     PeakWork,
     View,
@@ -145,6 +146,10 @@ class CBackend:
     def scratch(self, program: Program) -> Sequence[int]:
         """Return zeros: kernels have their blocks on the stack."""
         return [0] * len(program.instrs)
+
+    def orders(self, program: Program) -> Mapping[str, Order]:
+        """Return nothing: constants keep their order."""
+        return {}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

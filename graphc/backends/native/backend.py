@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import prod
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from graphc.backends.backend import (
     Call,
     Link,
     Memory,
+    Order,
     Part,
     PeakWork,
     View,
@@ -27,27 +27,23 @@ from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.jit import Library, load, load_by_key, program_key, stale
+from graphc.backends.native.jit import Library, load, load_by_key, stale
+from graphc.backends.native.keys import program_key
+from graphc.backends.native.panels import packed_buffers, packed_factors
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, TensorType, dim_at
-from graphc.kernels.kernel import Convolution, Gemm, Kernel, ScatterAdd
+from graphc.ir.tensor_type import TensorType
+from graphc.kernels.duration import is_shared, microseconds
+from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Instr, Program
 
 LONG = 20
 """The microseconds from which a run releases the interpreter's lock."""
 SHARED = 5
-"""The microseconds from which a run may be shared by threads: a barrier takes about one."""
-
-OPERATIONS_A_MICROSECOND = 150_000
-"""The operations of one core, in round numbers."""
-BYTES_A_MICROSECOND = 30_000
-"""The bytes that one core reads and writes, in round numbers."""
-CALL = 0.1
-"""The fixed cost of a kernel in microseconds."""
+"""The microseconds from which a run may be shared by threads."""
 
 
 class NativeProgram:
@@ -158,38 +154,20 @@ class NativeProgram:
         return found
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
-        numbers = [i for epoch in segment.epochs for i in epoch]
-        bodies = [body for i in numbers if (body := self.program.instrs[i].body) is not None]
-        estimate = sum(kernel_microseconds(body, n) for body in bodies)
+        instrs = self.program.instrs
+        times = [microseconds([instrs[i] for i in epoch], n) for epoch in segment.epochs]
+        shared = [is_shared(time) for time in times]
         return pool.bind(
             self.library,
             symbol,
             self.table,
-            epochs=len(segment.epochs),
-            threads=self.threads if estimate >= SHARED else 1,
-            long=estimate >= LONG,
+            shared=shared,
+            threads=self.threads if sum(times) >= SHARED and any(shared) else 1,
+            long=sum(times) >= LONG,
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
         return bind_outside(self.program.name, instr, n, view, self._link)
-
-
-def kernel_microseconds(kernel: Kernel, n: int) -> float:
-    """Estimate the time of a kernel on one core, for a batch of `n` rows."""
-    rows, columns = (dim_at(dim, n) for dim in kernel.space)
-    operations = rows * columns * len(kernel.body.steps)
-    if isinstance(kernel, Gemm):
-        k = dim_at(kernel.k, n)
-        item = ITEMSIZE[kernel.factor_dtype]
-        operations += 2 * rows * columns * k * item // ITEMSIZE[kernel.dtype]
-        moved = (rows * k + k * columns) * item + rows * columns * ITEMSIZE[kernel.dtype]
-        if isinstance(kernel, Convolution):
-            moved //= prod(kernel.window.kernel)
-    else:
-        moved = rows * columns * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
-        if isinstance(kernel, ScatterAdd):
-            moved += dim_at(kernel.count, n) * columns * 8
-    return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
 
 CHAINS = 12
@@ -234,11 +212,20 @@ class NativeBackend:
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""
         target, n = host(), program.capacity
-        bodies = (instr.body for instr in program.instrs)
-        return [
-            kernel_scratch(x, target.bits, n, target.words) if isinstance(x, Gemm) else 0
-            for x in bodies
-        ]
+        packed = packed_buffers(program, target.bits)
+
+        def size(kernel: Kernel | None) -> int:
+            if not isinstance(kernel, Gemm):
+                return 0
+            packs = kernel.b not in packed
+            return kernel_scratch(kernel, target.bits, n, target.words, packs=packs)
+
+        return [size(instr.body) for instr in program.instrs]
+
+    def orders(self, program: Program) -> Mapping[str, Order]:
+        """Return the packing of each constant that only products read."""
+        orders = packed_factors(program, host().bits)
+        return {name: order.packed for name, order in orders.items()}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -142,11 +142,12 @@ done:
   ret void
 }"""
 
-# Runs the epochs of a program in order with the workers; alone once it is past the deadline.
+# Runs the epochs of a program in order: those that are not `shared` alone, others with the workers,
+# and all of them alone once it is past the deadline.
 # `closed` has the number of the last epoch, without the open bit: numbers must keep growing.
 _TOGETHER = """\
 define internal void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %parts,
-                               i64 %epochs, i64 %deadline) nounwind {
+                               i64 %epochs, ptr %shared, i64 %deadline) nounwind {
 entry:
   %before = field %pool.published monotonic
   %last = lshr i64 %before, 12
@@ -161,23 +162,27 @@ next:
   %alone = phi i1 [ 0, %entry ], [ %late, %after ]
   if ult i64 %epoch, %epochs: work, close
 work:
-  br i1 %alone, label %single, label %share
+  %flag_at = getelementptr i8, ptr %shared, i64 %epoch
+  %flag = load i8, ptr %flag_at
+  %short = icmp eq i8 %flag, 0
+  %by_one = or i1 %alone, %short
+  br i1 %by_one, label %single, label %share
 single:
   call void %function(ptr %table, i64 %n, i64 0, i64 1, i64 %epoch)
   br label %after
 share:
-  %shared = add i64 %number, 1
+  %new = add i64 %number, 1
   set %pool.epoch = %epoch
-  call void @publish(ptr %pool, i64 %shared, i64 %parts)
+  call void @publish(ptr %pool, i64 %new, i64 %parts)
   %begun = call i64 @now()
-  %mine = call i64 @take_parts(ptr %pool, i64 0, i64 %shared, i64 %parts)
+  %mine = call i64 @take_parts(ptr %pool, i64 0, i64 %new, i64 %parts)
   %theirs = sub i64 %parts, %mine
   call void @await(ptr %pool, i64 %theirs, i64 %begun)
   %over = icmp sgt i64 %begun, %deadline
   br label %after
 after:
-  %this = phi i64 [ %number, %single ], [ %shared, %share ]
-  %late = phi i1 [ 1, %single ], [ %over, %share ]
+  %this = phi i64 [ %number, %single ], [ %new, %share ]
+  %late = phi i1 [ %alone, %single ], [ %over, %share ]
   %following = add i64 %epoch, 1
   br label %next
 close:
@@ -204,6 +209,7 @@ FRAME = structure(
     "ptr function",
     "ptr table",
     "i64 epochs",  # of the program
+    "ptr shared",  # a byte for each epoch: 0 if the caller computes it alone
     "i64 timed",  # 0: the run is never shared nor timed, and keeps the interpreter's lock
     "i64 unlocks",  # whether a timed run releases the interpreter's lock
     "ptr review",  # called without arguments when `left` is used up
@@ -230,6 +236,7 @@ entry:
   %table = field %frame.table
   %threads = field %frame.threads
   %epochs = field %frame.epochs
+  %shared = field %frame.shared
   %deadline = field %frame.deadline
   %begin = call i64 @now()
   %several = icmp sgt i64 %threads, 1
@@ -247,7 +254,7 @@ untimed:
 together:
   %until = add i64 %begin, %deadline
   call void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %threads, i64 %epochs,
-                      i64 %until)
+                      ptr %shared, i64 %until)
   %slept = field %pool.slept
   store atomic i32 0, ptr %pool release, align 4
   br label %timed

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from graphc.backends.arithmetic import FLOATS
 from graphc.backends.native.ir import Function, Module
-from graphc.backends.native.target import Target, bindings, host
+from graphc.backends.native.llvm import bindings
+from graphc.backends.native.target import Target, host
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.softfloat import ARITY
 from graphc.base.errors import GraphError

@@ -12,8 +12,9 @@ from graphc.backends.interface import Argument, Entry, Interface
 from graphc.backends.native.cross import compiled, lacking, module_of, target_of
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.llvm import LLVM, missing_llvm
 from graphc.backends.native.program import Kernels
-from graphc.backends.native.target import LLVM, Target, missing_llvm
+from graphc.backends.native.target import Target
 from graphc.backends.native.vectors import element_type
 from graphc.backends.native.wasm import linked
 from graphc.base.errors import GraphError

@@ -22,7 +22,8 @@ import numpy as np
 
 from graphc.backends.backend import ZeroCopy
 from graphc.backends.native.ir import Function, Module, Structure, Value, structure
-from graphc.backends.native.jit import builtin, load
+from graphc.backends.native.jit import builtin, load_by_key
+from graphc.backends.native.keys import module_key
 from graphc.backends.native.loop_structure import Masks, blocks
 from graphc.backends.native.target import host
 from graphc.backends.native.vectors import Vectors, element_type
@@ -261,7 +262,7 @@ def bind_feeds(
     blank = np.zeros(0)
     own = id(np.ndarray), id(None), id(blank), len(names), program.capacity, table.ctypes.data
     memory = len(written), ctypes.addressof(ranges), ctypes.addressof(feeds)
-    library = load(feeds_ir(), ("check_feeds",), host())
+    library = load_by_key(module_key("feeds"), feeds_ir, ("check_feeds",), host())
     keep = (blank, names, dtypes, dims, ranges, feeds, table, list(written), library)
     return builtin("check_feeds", library.address("check_feeds"), _words([*own, *memory]), keep)
 

@@ -22,13 +22,19 @@ from graphc.kernels.stack import parts_of, single_product
 
 
 def emit_gemm(
-    module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int, words: Words = PAIRS
+    module: Module,
+    kernel: Gemm,
+    pitch: Mapping[str, Dim],
+    bits: int,
+    words: Words = PAIRS,
+    *,
+    packed: bool = False,
 ) -> Callee:
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
     `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix; `words`
-    are those of int8.
+    are those of int8.  With `packed`, b is stored in the order of its panels.
     No store of the body may share memory with `a` or `b`.
     """
     buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
@@ -36,8 +42,8 @@ def emit_gemm(
     name = module.function(
         "gemm",
         _arguments(len(buffers)),
-        lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile)),
-        (*_key(kernel, buffers, pitch, bits), words),
+        lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed)),
+        (*_key(kernel, buffers, pitch, bits), words, packed),
     )
     return Callee(name, buffers)
 
@@ -78,7 +84,8 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
     few = Squares(frame) if kernel.trans_b else Sweeps(frame)
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
-    only = kernel.trans_a or batched or frame.tile.lanes == 1  # one method is less code
+    # One method is less code, and few rows read b where it was declared.
+    only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1
     if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):

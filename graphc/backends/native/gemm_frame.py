@@ -26,7 +26,11 @@ class Frame:
         buffers: tuple[str, ...],
         pitch: Mapping[str, Dim],
         tile: Tile,
+        *,
+        packed: bool = False,
     ) -> None:
+        """Prepare; `packed` is true if b is stored in the order of its panels."""
+        self.packed = packed
         self.arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
         self.pitches = pitch
         self.module, self.f, self.kernel, self.tile = module, f, kernel, tile
@@ -35,7 +39,7 @@ class Frame:
         self.rows_a, self.rows_b = (
             pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
         )
-        self.scratch = scratch_of(kernel, tile)
+        self.scratch = scratch_of(kernel, tile, packs=not packed)
         self.m, self.n, self.k = f.size(kernel.m), f.size(kernel.n), f.size(kernel.k)
         if isinstance(kernel.n, Batch):
             self.panels: Value = f.ceiling(self.n, tile.width)
@@ -185,6 +189,23 @@ class Panel:
     def masked(self) -> bool:
         """True if its last vectors may not be full."""
         return not isinstance(self.columns, int) or self.columns % self.frame.tile.lanes != 0
+
+    @property
+    def pitch(self) -> int:
+        """The elements from a packed row to the next: full vectors, if a thread packs them."""
+        return self.counted if self.frame.packed else self.vectors * self.frame.tile.lanes
+
+    def last_mask(self, v: Vectors) -> Value | None:
+        """Emit the mask of the last vector of a packed row, or return None if it is full."""
+        if not (self.frame.packed and self.masked):
+            return None
+        return v.mask_below(self.counted - (self.vectors - 1) * v.lanes)
+
+    def stored(self, p: Value | int = 0) -> Value:
+        """Emit the address of row p of its columns in a b that is stored in panels."""
+        frame, f = self.frame, self.frame.f
+        start = f.mul(self.column, frame.k)
+        return frame.address(frame.b, f.add(start, f.mul(p, self.pitch)))
 
     def pack(self, source: Value, target: Value, k: Value | int) -> None:
         """Emit the packing of k rows of its columns, which begin at `source`."""

@@ -235,20 +235,23 @@ class Blocks:
 
     def _block(self, row: Value, count: Value, p: Value, k: int, panel: Panel) -> None:
         f, frame = self.f, panel.frame
-        panel.pack(self._place(p, panel.column), self.packed, k)
+        packed = panel.stored(p) if frame.packed else self.packed
+        if not frame.packed:
+            panel.pack(self._place(p, panel.column), self.packed, k)
         s = frame.address(frame.a, f.add(f.mul(row, frame.pitch_a), p))
-        following = self._following(p, k, panel), frame.pitch_b
-        name = _emit_block(frame, panel.vectors)
-        f.call(name, s, count, self.packed, k, self.sums, *following)
+        following = self._following(p, k, panel)
+        f.call(_emit_block(panel), s, count, packed, k, self.sums, *following)
 
-    def _following(self, p: Value, k: int, panel: Panel) -> Value:
-        """Emit the address at which the block that is packed next begins."""
+    def _following(self, p: Value, k: int, panel: Panel) -> tuple[Value, int]:
+        """Emit the address of the next block of b, and the elements between its rows."""
         f = self.f
+        if panel.frame.packed:
+            return panel.stored(f.add(p, k)), LINE // ITEMSIZE[panel.frame.tile.dtype]
         after = f.add(p, k)
         ends = f.value(f"icmp eq i64 {after}, {self.k}")
         here = self._place(after, panel.column)
         there = self._place("0", f.add(panel.column, self.frame.tile.width))
-        return f.value(f"select i1 {ends}, ptr {there}, ptr {here}")
+        return f.value(f"select i1 {ends}, ptr {there}, ptr {here}"), self.frame.pitch_b
 
     def _place(self, p: Value, column: Value) -> Value:
         """Emit the address of a column in row p of b."""
@@ -257,21 +260,27 @@ class Blocks:
         return frame.address(frame.b, f.add(f.mul(major, frame.pitch_b), minor))
 
 
-def _emit_block(frame: Frame, vectors: int) -> str:
+def _emit_block(panel: Panel) -> str:
     """Emit the function that adds `%count` rows times k rows of a packed panel to sums.
 
-    The rows of the panel and the sums are full vectors.  Meanwhile it prefetches the block at
+    The rows of the sums are full vectors.  Meanwhile it prefetches the block at
     `%next`.  The last tile may have fewer rows: then it repeats the last row.
     """
+    frame, vectors = panel.frame, panel.vectors
     tile, size = frame.tile, frame.scratch.k_block
     following = (size, _lines(frame, tile.width))
-    if frame.kernel.trans_b:
+    if frame.packed:
+        following = (-(-size * panel.pitch * ITEMSIZE[tile.dtype] // LINE), 1)
+    elif frame.kernel.trans_b:
         following = (tile.width, _lines(frame, size))
 
     def emit(f: Function) -> None:
-        _Block(Vectors(f, tile.lanes), tile, vectors, frame.pitch_a, size, following).emit()
+        v = Vectors(f, tile.lanes)
+        block = _Block(v, tile, vectors, frame.pitch_a, size, following)
+        block.emit(panel.pitch, panel.last_mask(v))
 
-    key = ("block", tile.dtype, tile.lanes, vectors, frame.pitch_a, size, following)
+    row = panel.pitch, frame.packed and panel.masked
+    key = ("block", tile.dtype, tile.lanes, vectors, frame.pitch_a, size, following, row)
     arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums, ptr %next, i64 %apart"
     return frame.module.function("block", arguments, emit, key)
 
@@ -303,8 +312,12 @@ class _Block:
         self.height, self.width = tile.height(vectors), vectors * tile.lanes
         self.line, self.size, self.following = LINE // ITEMSIZE[tile.dtype], size, following
 
-    def emit(self) -> None:
-        """Emit the full tiles, and one tile of the remaining rows."""
+    def emit(self, pitch: int, last: Value | None) -> None:
+        """Emit the full tiles, and one tile of the remaining rows.
+
+        `pitch` is that of the panel, and `last` masks the last vector of its rows.
+        """
+        self.of_panel, self.last = str(pitch), last
         f, height = self.f, self.height
         prefetches = self.following[0] * self.following[1]
         share = f.quotient(prefetches, f.ceiling("%count", height))
@@ -319,7 +332,7 @@ class _Block:
     def _tile(self, i: Value, offsets: Sequence[Value | int], share: Value) -> None:
         """Emit the tile that begins at row i."""
         f, v = self.f, self.v
-        steps = Steps(v, self.dtype, self.vectors, offsets, "1")
+        steps = Steps(v, self.dtype, self.vectors, offsets, "1", self.last)
         s = f.address("%s", f.mul(i, self.pitch), self.element)
         sums = f.address("%sums", f.mul(i, self.width), self.element)
         numbers = range(self.height * self.vectors)
@@ -335,7 +348,7 @@ class _Block:
             line = f.add(of_next, self._part(p, share))
             self._prefetch("%next", line, self.following[1], "%apart")
 
-        totals = steps.run((s, "%v"), str(self.width), "%k", UNROLL, before, start)
+        totals = steps.run((s, "%v"), self.of_panel, "%k", UNROLL, before, start)
         for place, total in zip(places, totals, strict=True):
             v.store(total, place, self.dtype)
 

@@ -92,6 +92,8 @@ class Scratch:
 
     kernel: Gemm
     tile: Tile
+    packs: bool = True
+    """False if b is stored in panels, so that a thread packs none."""
 
     BLOCK = 256
     LEAST = 32
@@ -136,8 +138,8 @@ class Scratch:
         return -(-self.kernel.k // (blocks * LANES)) * LANES
 
     def panel(self, k: int) -> int:
-        """Return the elements of a panel of b; packing by transposition rounds k up."""
-        return (k + self.tile.lanes) * self.tile.width
+        """Return the elements of a panel that is packed; transposition rounds k up."""
+        return (k + self.tile.lanes) * self.tile.width if self.packs else 0
 
     def block(self, k: int) -> int:
         """Return the most elements that a block of a takes for up to k."""
@@ -190,6 +192,8 @@ class WindowScratch(Scratch):
     def image(self) -> int:
         """The elements of an image that is copied, or of a line of zeros, in full vectors."""
         window, across = self.kernel.window, self.across_groups
+        if not (self.kernel.trans_a or across) and max(window.divisor) == 1:
+            return 0
         seen = window if self.kernel.trans_a or across else window.dense
         if seen.is_direct or self.in_place:
             return 0
@@ -262,40 +266,46 @@ class WordScratch(Scratch):
         return (self.words + 1) * self.row + self.block_words + self.image
 
 
-def scratch_of(kernel: Gemm, tile: Tile) -> Scratch:
-    """Return the sizes of the scratch of a product."""
+def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True) -> Scratch:
+    """Return the sizes of the scratch of a product; `packs` is False if b is stored in panels."""
     if tile.words is not None:
         return WordScratch(kernel, tile)
     if isinstance(kernel, Convolution):
-        return WindowScratch(kernel, tile)
-    return Scratch(kernel, tile)
+        return WindowScratch(kernel, tile, packs)
+    return Scratch(kernel, tile, packs)
 
 
-def kernel_scratch(kernel: Gemm, bits: int, n: int, words: Words = PAIRS) -> int:
+def kernel_scratch(
+    kernel: Gemm, bits: int, n: int, words: Words = PAIRS, *, packs: bool = True
+) -> int:
     """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
-    return scratch_of(kernel, choose_tile(kernel.dtype, bits, words)).size(n)
+    return scratch_of(kernel, choose_tile(kernel.dtype, bits, words), packs=packs).size(n)
 
 
 Strides = tuple[Dim, Dim]
 """The number of elements from row to row, and from one p to the next."""
 
 
-def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
+def emit_tile(
+    module: Module, tile: Tile, rows: int, vectors: int, columns: int | None = None
+) -> str:
     """Return the function that multiplies `rows` scalars by `vectors` vectors for each of k.
 
     out[i, :] = sum over p of s[i * row + p * step] * v[p * pitch :], where the rows of `out` are
     `vectors` vectors wide.  One accumulator an element, from zero, in the order of p.  Only
-    `count` rows of s exist: the others repeat the last one.
+    `count` rows of s exist: the others repeat the last one.  If `columns` are given, only so many
+    elements of a row of v are read.
     """
 
     def emit(f: Function) -> None:
         v, last = Vectors(f, tile.lanes), f.sub("%count", 1)
         offsets = [f.mul("%row", f.smaller(i, last)) for i in range(rows)]
-        steps = Steps(v, tile.dtype, vectors, offsets, "%step")
+        rest = None if columns is None else v.mask_below(columns - (vectors - 1) * v.lanes)
+        steps = Steps(v, tile.dtype, vectors, offsets, "%step", rest)
         for i, x in enumerate(steps.run(("%s", "%v"), "%pitch", "%k", 1)):
             v.store(x, f.address("%out", i * v.lanes, steps.element), tile.dtype)
 
-    key = ("tile", tile.dtype, tile.lanes, rows, vectors)
+    key = ("tile", tile.dtype, tile.lanes, rows, vectors, columns)
     arguments = "ptr %s, i64 %row, i64 %step, i64 %count, ptr %v, i64 %pitch, ptr %out, i64 %k"
     return module.function("tile", arguments, emit, key)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import Epilogue, matrices
+from graphc.backends.native.elements import LONG, Epilogue, matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_tile import (
     LINE,
@@ -67,14 +67,19 @@ class _Strip:
         self.height, self.vectors = tile.height(vectors), vectors
         self.row, step = map(f.size, strides)
         offsets = [f.mul(self.row, i) for i in range(self.height)]
-        self.steps = Steps(self.v, tile.dtype, vectors, offsets, step)
+        last = panel.last_mask(self.v)
+        self.steps = Steps(self.v, tile.dtype, vectors, offsets, step, last)
         self.packed = packed
         self.per_line = LINE // ITEMSIZE[tile.dtype]
         self.k: Value = str(frame.kernel.k) if isinstance(frame.kernel.k, int) else "%k"
 
     def emit(self) -> None:
         """Emit the loop over the tiles."""
-        tile = self._tile_in_registers() if _is_near(self.frame.kernel) else self._tile_in_memory()
+        kernel = self.frame.kernel
+        # A long body has no registers to spare, and copies of it for all vectors are slow to fetch.
+        long = any(step.op in LONG for step in kernel.body.steps)
+        near = _is_near(kernel) and not long
+        tile = self._tile_in_registers() if near else self._tile_in_memory()
         self.f.loop("%first", "%last", self.height, lambda i, _: tile(i))
 
     def _tile_in_registers(self) -> Callable[[Value], None]:
@@ -147,7 +152,11 @@ class _Strip:
         number = f.quotient(f.sub(i, "%first"), self.height)
         following, pitch = f.add("%column", width), f.size(frame.rows_b)
         apart = pitch
-        if frame.kernel.trans_b:
+        if frame.packed:
+            share = f.mul(f.value(f"lshr i64 {self.k}, {shift}"), self.panel.pitch)
+            place = self._at(self._at("%v", f.mul(self.k, self.panel.pitch)), f.mul(number, share))
+            apart = str(self.panel.pitch)
+        elif frame.kernel.trans_b:
             place = self._at(frame.b, f.mul(f.add(following, number), pitch))
             shift, apart = str(width.bit_length() - 1), str(width)
         else:
@@ -220,7 +229,7 @@ class Tiles:
             self.strides = (1, CHUNK if self.packs_a else frame.rows_a)
         self.panel = frame.workspace
         self.block = ""
-        self.size = f.mul(f.add(frame.k, tile.lanes), tile.width)
+        self.size = "0" if frame.packed else f.mul(f.add(frame.k, tile.lanes), tile.width)
 
     def _read_in_place(self) -> int:
         """Return the most columns for which a is not packed if it is stored (k, m).
@@ -286,7 +295,8 @@ class Tiles:
     def _part(self, start: Value, i: Value, count: Value, height: int, b: _Placed) -> None:
         """Emit `count` rows by a tile of `height`."""
         frame = b.panel.frame
-        name = emit_tile(frame.module, frame.tile, height, b.panel.vectors)
+        last = b.panel.counted if b.panel.frame.packed and b.panel.masked else None
+        name = emit_tile(frame.module, frame.tile, height, b.panel.vectors, last)
         left = self._scalars(start, i), *map(self.f.size, self.strides), count
         self.f.call(name, *left, b.place, b.pitch, frame.products, frame.k)
         b.panel.run_body(frame.products, i, count)
@@ -317,7 +327,10 @@ class Tiles:
 
     def _panel_of_b(self, rows: Range, panel: Panel) -> _Placed:
         """Emit the address of a panel of b, packed if that pays, and the elements between rows."""
-        f, frame, width = self.f, panel.frame, str(panel.vectors * panel.frame.tile.lanes)
+        f, frame = self.f, panel.frame
+        if frame.packed:
+            return _Placed(panel, panel.stored(), str(panel.pitch))
+        width = str(panel.vectors * panel.frame.tile.lanes)
         if self.kernel.trans_b or panel.masked:
             self._pack_b(panel)
             return _Placed(panel, self.panel, width)

@@ -2,7 +2,7 @@
 
 The rows of a register tile are neighbouring places (positions of the filter), so that their pixels
 are at fixed distances; the columns are runs of neighbours in memory.  Images are read in place, or
-as copies with zeros around them.
+as copies with zeros between pixels, or around those of a sum over places.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
 from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, WindowScratch
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear, copy
+from graphc.backends.native.spread_places import SpreadPlaces
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.backends.native.window_places import PanelFunction, Places, SpreadPlaces
+from graphc.backends.native.window_places import PanelFunction, Places
 from graphc.ir.forms import Window
 
 
@@ -130,12 +131,14 @@ class Windows(WindowProduct):
     def panel(self, rows: Range, panel: Panel) -> None:
         """Emit the packing of a panel of b, and the loop over images."""
         f, frame, count = self.f, panel.frame, self.window.count
-        self._pack(panel)
+        if not frame.packed:
+            self._pack(panel)
         name = _emit_places(panel, self.window)
+        packed = panel.stored() if frame.packed else self.packed
 
         def image(number: Value, _: list[Value]) -> None:
             where = places_of(f, rows, number, count)
-            at = self.image(number, panel.column), self.packed
+            at = self.image(number, panel.column), packed
             f.call(name, *frame.arguments.values(), *at, *where, *panel.last_arguments)
 
         f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), 1, image)
@@ -186,9 +189,16 @@ def _emit_places(panel: Panel, window: Window) -> str:
 
     The arguments after the buffers: the image, the panel of b, the row of the image's first place.
     """
-    places = SpreadPlaces if window.is_spread else Places
+
+    def emit(f: Function) -> None:
+        function = PanelFunction(panel, f)
+        if window.is_spread:
+            SpreadPlaces(function, window).emit()
+        else:
+            Places(function, window.copied if max(window.divisor) > 1 else window).emit()
+
     return panel.frame.module.function(
         "places",
         f"{panel.frame.typed}, ptr %s, ptr %v, i64 %top, i64 %low, i64 %high, {PANEL_ARGUMENTS}",
-        lambda f: places(PanelFunction(panel, f), window).emit(),
+        emit,
     )

@@ -1,56 +1,32 @@
 """Machine code of programs: compiled once, kept on disk, shared in a process.
 
-The cache on disk is a private directory whose every entry is checked.  An object is stored under a
-hash of its IR text.  A second entry, under a hash of the program's key, holds the object's name:
-the key determines the text and is cheaper to make.  An entry that cannot be read or fails its check
-is recompiled; one that cannot be written is not kept.  Neither is an error or a warning.
+The cache on disk holds an object under a hash of its IR text.  A second entry, under a hash of the
+program's key, holds the object's name: the key determines the text and is cheaper to make.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import itertools
-import os
-import secrets
-import stat
 import sys
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from graphc.backends.layout import kernels
-from graphc.backends.native.target import (
-    CODEGEN,
-    LLVM,
-    Target,
-    bindings,
-    compiler_version,
-    machine,
-)
-from graphc.kernels.program import Program
+from graphc.backends.elf import ElfError
+from graphc.backends.native.cache import cached, store
+from graphc.backends.native.keys import object_key
+from graphc.backends.native.linker import LinkedCode, UnsupportedError
+from graphc.backends.native.llvm import LLVM, bindings
+from graphc.backends.native.target import Target, machine
 
 _loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
 _recent: deque[Library] = deque(maxlen=64)
 """Libraries kept while unused: a plan's executors come and go, and each link leaks some bytes."""
 _numbers = itertools.count()
-
-MAGIC = b"graphc object 1\n"
-LIMIT = 256 << 20
-"""The most bytes in the whole directory; the least recently used entries are deleted first."""
-PRUNING = "0"
-"""The first hexadecimal digit of the keys whose writing also prunes the directory: one key in
-sixteen, since a full directory has thousands of files to list."""
-_SUFFIX = ".object"
-_TEMPORARY = ".part"
-_ABANDONED = 3600.0
-"""The age in seconds from which a temporary file counts as abandoned by its writer."""
-_HEADER = len(MAGIC) + hashlib.sha256().digest_size
 
 
 class Library:
@@ -138,7 +114,7 @@ def _found(key: str, symbols: Sequence[str], target: Target) -> Library | None:
     library = _loaded.get((key, tuple(symbols)))
     object = cached(key) if library is None else None
     if object is not None:
-        with contextlib.suppress(RuntimeError):  # complete, but this LLVM cannot link it
+        with contextlib.suppress(ElfError, RuntimeError):  # complete, but it cannot be linked
             return _linked(key, object, symbols, target)
     return library
 
@@ -157,13 +133,25 @@ def _parsed(ir: str, target: Target) -> Any:
 
 def _linked(key: str, object: bytes, symbols: Sequence[str], target: Target) -> Library:
     """Return the library of an object, and keep it for later loads."""
-    builder = bindings().JITLibraryBuilder().add_object_img(object).add_current_process()
-    for symbol in symbols:
-        builder.export_symbol(symbol)
-    library = Library(builder.link(_session(target), f"library{next(_numbers)}"), symbols)
+    library = Library(_code(object, symbols, target), symbols)
     _loaded[key, tuple(symbols)] = library
     _recent.append(library)
     return library
+
+
+def _code(object: bytes, symbols: Sequence[str], target: Target) -> Any:
+    """Return the functions of an object by name, linked without LLVM if that is possible."""
+    try:
+        return LinkedCode(object, symbols)
+    except (UnsupportedError, OSError):
+        return _linked_by_llvm(object, symbols, target)
+
+
+def _linked_by_llvm(object: bytes, symbols: Sequence[str], target: Target) -> Any:
+    builder = bindings().JITLibraryBuilder().add_object_img(object).add_current_process()
+    for symbol in symbols:
+        builder.export_symbol(symbol)
+    return builder.link(_session(target), f"library{next(_numbers)}")
 
 
 @lru_cache
@@ -172,177 +160,6 @@ def _session(target: Target) -> Any:
     return bindings().create_lljit_compiler(
         machine(target), use_jit_link=True, suppress_errors=True
     )
-
-
-WRITERS = (
-    "backends/native",
-    "backends/arithmetic.py",
-    "backends/coefficients.py",
-    "backends/layout.py",
-    "backends/doubles.py",
-    "backends/maths.py",
-    "backends/softfloat.py",
-    "kernels",
-    "ir/tensor_type.py",
-    "ir/expr.py",
-    "ir/access.py",
-    "ir/forms.py",
-)
-"""The parts of the package that determine the text of a program."""
-
-
-def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None:
-    """Return a key whose equality means equal texts; None if `WRITERS` cannot be read."""
-    writers = _writers()
-    if writers is None:
-        return None
-    code = [
-        (instr.kind, None if i in skip else instr.body) for i, instr in enumerate(program.instrs)
-    ]
-    names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
-    # The text does not depend on live ranges.
-    buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
-    return repr((writers, bits, program.contract, program.boundary, code, buffers))
-
-
-@lru_cache
-def _writers() -> str | None:
-    """Return a digest of the source of `WRITERS`, or None without it, as in an archive."""
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    try:
-        for part in WRITERS:
-            path = root / part
-            for file in sorted(path.glob("*.py")) if path.is_dir() else (path,):
-                source = file.read_bytes()
-                digest.update(f"{part} {file.name} {len(source)}\n".encode() + source)
-    except OSError:
-        return None
-    return digest.hexdigest()
-
-
-def object_key(text: str, target: Target) -> str:
-    """Return the name of an entry: a hash of all that its bytes depend on.
-
-    They depend on graphc only by the text: a new version finds all objects of unchanged text.
-    """
-    parts = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, text)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def cache_path() -> Path | None:
-    """Return the cache directory: $GRAPHC_CACHE, $XDG_CACHE_HOME/graphc or ~/.cache/graphc.
-
-    Return None if neither variable gives a directory and the home directory is unknown.
-    """
-    if own := os.environ.get("GRAPHC_CACHE"):
-        return Path(own)
-    if (shared := os.environ.get("XDG_CACHE_HOME")) and os.path.isabs(shared):
-        return Path(shared, "graphc")
-    home = os.path.expanduser("~")
-    return Path(home, ".cache", "graphc") if os.path.isabs(home) else None
-
-
-def cached(key: str) -> bytes | None:
-    """Return the object of a key, or None if no entry of that key passes its check."""
-    try:
-        with _directory() as directory:
-            return _checked(key, _bytes(key + _SUFFIX, directory))
-    except OSError:
-        return None
-
-
-def store(key: str, object: bytes) -> None:
-    """Store an object under a key if possible."""
-    with contextlib.suppress(OSError), _directory() as directory:
-        _replace(key + _SUFFIX, MAGIC + _checksum(key, object) + object, directory)
-        if key.startswith(PRUNING):
-            _prune(directory)
-
-
-def _checksum(key: str, object: bytes) -> bytes:
-    """Return the checksum of an entry, which covers its key, so that a renamed entry fails."""
-    return hashlib.sha256(key.encode() + object).digest()
-
-
-def _checked(key: str, entry: bytes) -> bytes | None:
-    object = entry[_HEADER:]
-    return object if entry[:_HEADER] == MAGIC + _checksum(key, object) else None
-
-
-@contextlib.contextmanager
-def _directory() -> Iterator[int]:
-    """Yield the open directory; raise OSError if there is none that only this user can write.
-
-    All further access is relative to this descriptor, so replacing the path later has no effect.
-    """
-    where = cache_path()
-    if where is None:
-        raise FileNotFoundError
-    with contextlib.suppress(FileExistsError):
-        where.mkdir(mode=0o700, parents=True)
-    directory = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _private(os.fstat(directory))
-        yield directory
-    finally:
-        os.close(directory)
-
-
-def _private(status: os.stat_result) -> None:
-    """Raise PermissionError unless this user owns the file and no other can write it."""
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
-        raise PermissionError
-
-
-def _bytes(name: str, directory: int) -> bytes:
-    """Return the bytes of a plain file, without following links or waiting for a pipe.
-
-    Raise PermissionError if it is another kind of file, too large, or not private.
-    """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with open(os.open(name, flags, dir_fd=directory), "rb") as file:
-        status = os.fstat(file.fileno())
-        _private(status)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LIMIT:
-            raise PermissionError
-        with contextlib.suppress(OSError):
-            os.utime(file.fileno())  # the order of pruning
-        return file.read()
-
-
-def _replace(name: str, data: bytes, directory: int) -> None:
-    """Write a file atomically: a reader finds either the old bytes or all the new ones."""
-    part = f"{name}.{secrets.token_hex(8)}{_TEMPORARY}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with open(os.open(part, flags, 0o600, dir_fd=directory), "wb") as file:
-            file.write(data)
-        os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part, dir_fd=directory)
-        raise
-
-
-def _prune(directory: int) -> None:
-    """Delete the least recently used files beyond `LIMIT`, and abandoned temporary files."""
-    found = [(status.st_mtime, status.st_size, name) for name, status in _files(directory)]
-    space, now = LIMIT, time.time()
-    for used, size, name in sorted(found, reverse=True):
-        space -= size
-        if space < 0 or (name.endswith(_TEMPORARY) and now - used > _ABANDONED):
-            with contextlib.suppress(OSError):
-                os.unlink(name, dir_fd=directory)
-
-
-def _files(directory: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the name and status of each cache file; skip those another process has deleted."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.endswith((_SUFFIX, _TEMPORARY)):
-                with contextlib.suppress(OSError):
-                    yield entry.name, entry.stat(follow_symlinks=False)
 
 
 _ONE_ARGUMENT = 0x0008  # METH_O

@@ -19,14 +19,16 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from graphc.backends.native import pool_ir
 from graphc.backends.native.call_ir import WORDS
-from graphc.backends.native.jit import Library, builtin, load
+from graphc.backends.native.jit import Library, builtin, load_by_key
+from graphc.backends.native.keys import module_key
 from graphc.backends.native.target import host
 from graphc.base import usable_cores
 from graphc.base.scoped_lock import ScopedLock
@@ -44,7 +46,8 @@ class Pool:
         """Load the code and allocate the memory for at most `room` threads with the caller."""
         target = host()
         symbols = ("worker", "prober", "send_home", "poke", "in_turns", "call")
-        self._library = load(pool_ir.pool_ir(target), symbols, target)
+        write = partial(pool_ir.pool_ir, target)
+        self._library = load_by_key(module_key("pool"), write, symbols, target)
         self.room = min(room, pool_ir.MOST_PARTS)
         self._memory = _zeroed(pool_ir.offset_of(self.room))
         self.address: int = self._memory.ctypes.data
@@ -191,24 +194,27 @@ def bind(
     symbol: str,
     table: Array,
     *,
-    epochs: int = 1,
+    shared: Sequence[bool] = (True,),
     threads: int = 1,
     long: bool = True,
 ) -> Callable[[int], None]:
     """Return `run(n)`: it runs the program `symbol` on `table`, an array of addresses, and n rows.
 
-    It uses up to `threads` threads; results must not depend on their number.  A program that is
-    not `long` keeps the interpreter's lock: handing it over takes some 20 us.
+    It uses up to `threads` threads; results must not depend on their number.  `shared` says of each
+    epoch whether they share it, or whether the caller computes it alone.  A program that is not
+    `long` keeps the interpreter's lock: handing it over takes some 20 us.
     """
     workers = pool()
     frame = (ctypes.c_uint64 * len(WORDS))()
     choice = Choice(frame, min(threads, workers.room), workers)
     review = choice.review if threads > 1 else None
+    flags = np.array(shared, np.uint8)
     words: dict[str, int] = {
         "pool": workers.address,
         "function": library.address(symbol),
         "table": table.ctypes.data,
-        "epochs": epochs,
+        "epochs": len(flags),
+        "shared": flags.ctypes.data,
         "timed": long or threads > 1,
         "unlocks": long,
         "review": id(review),
@@ -219,7 +225,7 @@ def bind(
     }
     for name, value in words.items():
         frame[WORDS.index(name)] = value
-    keep: tuple[Any, ...] = (review, table, library, workers)
+    keep: tuple[Any, ...] = (review, table, library, workers, flags)
     return builtin("run", workers.entry, frame, keep)
 
 
@@ -241,6 +247,8 @@ WAKING = 500_000
 """The nanoseconds of a run from which it pays to wake workers for it, after a pause."""
 OFTEN = 4
 """Runs that take less than a fourth of the time count as runs after pauses: workers sleep."""
+RARE = 5000
+"""The least number of runs after pauses between reviews: caches are cold, and one takes 0.3 ms."""
 FOREVER = 2**62
 
 Frame = ctypes.Array[ctypes.c_uint64]
@@ -336,13 +344,13 @@ class Choice:
             self._set("deadline", int(LATE * alone) + SPARE)
         self._set("threads", cores if shared else 1)
         self._set("most", int(4 * alone) or FOREVER)
-        span = PERIOD if self._after_pauses else LOOK
+        span, least = (PERIOD, RARE) if self._after_pauses else (LOOK, 1)
         if may_share:
             span = min(PERIOD, max(0, self._next_trial - now))
         if changes:
             self._begin("cold", _runs_in(WARM_TIME, alone) if alone else 1)
         else:
-            self._begin("steady", _runs_in(span, self._times[shared]))
+            self._begin("steady", _runs_in(span, self._times[shared], least))
 
     def _take(self, name: str) -> int:
         """Return a word of the frame, and set it to 0."""

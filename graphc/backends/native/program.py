@@ -9,11 +9,12 @@ epochs in order as one part.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from graphc.backends.layout import SCRATCH, Block, Segment, block_of, layout, start_of, table_index
 from graphc.backends.native.ir import Callee, Function, Module, Value
+from graphc.backends.native.panels import packed_buffers
 from graphc.backends.native.target import Target
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import BatchedGemm, Gemm, Kernel, Loop, Permutation, ScatterAdd
@@ -38,20 +39,22 @@ class Kernels:
         number: int,
         pointer: Callable[[Buffer], Value],
         scratch: Callable[[], Value],
+        packed: Collection[str] = (),
     ) -> None:
         """Append the call of an instruction's kernel, with %n, %tid and %threads of the function.
 
-        `pointer` returns the address of a buffer, `scratch` that of a product's scratch.
+        `pointer` returns the address of a buffer, `scratch` that of a product's scratch.  The
+        buffers `packed` are factors that are stored in panels.
         """
         kernel = program.instrs[number].body
         assert kernel is not None, "the instruction is a kernel"
-        callee = self._callee(program, kernel)
+        callee = self._callee(program, kernel, packed)
         pointers = [pointer(program.buffers[name]) for name in callee.buffers]
         if isinstance(kernel, Gemm):
             pointers.append(scratch())
         function.call(callee.name, *pointers, "%n", "%tid", "%threads")
 
-    def _callee(self, program: Program, kernel: Kernel) -> Callee:
+    def _callee(self, program: Program, kernel: Kernel, packed: Collection[str]) -> Callee:
         # Programs with a cached object never import these.
         from graphc.backends.native import gemm, loops, transpose_scatter
 
@@ -63,7 +66,8 @@ class Kernels:
             return loops.emit_loop(self.module, kernel, _pitches(program, kernel))
         if isinstance(kernel, BatchedGemm):
             return gemm.emit_batched(self.module, kernel, self.bits)
-        return gemm.emit_gemm(self.module, kernel, _rows(program, kernel), self.bits, self.words)
+        rows, panels = _rows(program, kernel), kernel.b in packed
+        return gemm.emit_gemm(self.module, kernel, rows, self.bits, self.words, packed=panels)
 
 
 def _pitches(program: Program, kernel: Loop) -> dict[str, int]:
@@ -87,6 +91,7 @@ class _Emission:
         self.program, self.module = program, Module(fused=program.contract == "fused")
         self.kernels = Kernels(self.module, target)
         self.layout = layout(program, skip)
+        self.packed = packed_buffers(program, target.bits)
         self.slots = {block: slot for slot, block in enumerate(self.layout.blocks)}
 
     def text(self) -> str:
@@ -105,7 +110,8 @@ class _Emission:
         for i, epoch in enumerate(segment.epochs):
             function.do(f"\nepoch{i}:")
             for number in epoch:
-                self.kernels.call(function, self.program, number, pointer, scratch)
+                of_call = number, pointer, scratch, self.packed
+                self.kernels.call(function, self.program, *of_call)
             if i + 1 in later:
                 continues = function.value("icmp slt i64 %epoch, 0")
                 function.do(f"br i1 {continues}, label %epoch{i + 1}, label %end")

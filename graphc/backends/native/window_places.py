@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from itertools import product
+from itertools import accumulate, groupby
+from typing import NamedTuple
 
 from graphc.backends.native.elements import Epilogue
 from graphc.backends.native.gemm_frame import Panel
 from graphc.backends.native.gemm_tile import UNROLL, Steps
-from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.forms import Phase, Window
 from graphc.kernels.kernel import CHUNK
@@ -29,7 +29,8 @@ class PanelFunction:
         self.f, self.vectors, self.dtype = f, vectors, tile.dtype
         self.v = Vectors(f, tile.lanes)
         self.element, self.type = element_type(tile.dtype), self.v.type(tile.dtype)
-        self.pitch, self.most = vectors * tile.lanes, tile.height(vectors)
+        self.pitch, self.most = panel.pitch, tile.height(vectors)
+        self._last = panel.last_mask(self.v)
         self._epilogue = Epilogue(frame.elements(self.v), vectors, panel.masked)
 
     def row(self, number: Value) -> list[Value]:
@@ -40,7 +41,7 @@ class PanelFunction:
 
     def steps(self, offsets: Sequence[int]) -> Steps:
         """Return the emitter of the sums of places at these offsets."""
-        return Steps(self.v, self.dtype, self.vectors, list(offsets), "1")
+        return Steps(self.v, self.dtype, self.vectors, list(offsets), "1", self._last)
 
     def run_body(self, sums: Sequence[Value], row: Value, spacing: int = 1) -> None:
         """Emit the body on the sums of a tile, whose rows begin with `row`."""
@@ -52,13 +53,40 @@ class PanelFunction:
         return self.f.address(base, index, self.element)
 
 
+class _Run(NamedTuple):
+    """Neighbouring offsets of a line of the filter, and the places of a tile that they serve."""
+
+    first: int
+    end: int
+    places: tuple[int, ...]
+
+
+class _Tile(NamedTuple):
+    """Places side by side, and the offsets of the filter at which each meets a pixel."""
+
+    offsets: tuple[int, ...]
+    """The elements from the first place to each."""
+    ranges: Sequence[Range]
+    """The first and end offset in each dimension before those of `runs`."""
+    runs: tuple[_Run, ...]
+    """The offsets of the last dimension, or none if `ranges` has all dimensions."""
+
+
 class Places:
-    """The emitter of the tiles of an image, which are places side by side."""
+    """The emitter of the tiles of an image, which are places side by side.
+
+    The image is read where it lies.  Offsets of the filter outside it are left out: in the last
+    dimension when code is emitted, in others when it runs.
+    """
 
     def __init__(self, panel: PanelFunction, window: Window) -> None:
+        """Prepare; there are no zeros between the pixels of the window."""
         self.panel, self.f, self.window = panel, panel.f, window
-        self.across, self.step = window.places[-1], window.steps[-1]
+        self.across, self.pitches = window.places[-1], window.pixel_pitches
+        self.step = window.stride[-1] * window.pixel
+        self.joined = window.dilation[-1] == window.groups == 1
         self.lines = _lines(window, panel.most)
+        self.tiles = list(_equal_tiles(window, panel.most))
 
     def emit(self) -> None:
         """Emit whole blocks of places, and single places where a thread's rows split a block."""
@@ -69,65 +97,166 @@ class Places:
         in_blocks(f, block, self._block, self._single)
 
     def _block(self, start: Value) -> None:
-        s = self.panel.at("%s", self._line(self.f.quotient(start, self.across)))
-        row = self.f.add("%top", start)
+        f, window, row = self.f, self.window, self.f.add("%top", start)
+        line = f.quotient(start, self.across)
+        numbers = f.indices(line, window.places[1:-1])[: len(window.places) - 1]
+        index, ranges = self._start(numbers)
+        index = f.sub(index, window.before[-1] * window.pixel)
         if self.lines > 1:
-            self._tile(s, row, self.lines, self.across)
+            above = window.stride[-2] * self.pitches[-2]
+            places = [(i, j) for i in range(self.lines) for j in range(self.across)]
+            offsets = tuple(i * above + j * self.step for i, j in places)
+            runs = _runs(window, [j for _, j in places])
+            self._tile(_Tile(offsets, ranges, runs), index, row)
             return
-        column = 0
-        for count, width in cuts(self.across, self.panel.most):
-            self._tiles(s, row, column, count, width)
-            column += count * width
+        for tile in self.tiles:
+            self._tiles(tile, ranges, index, row)
 
-    def _tiles(self, s: Value, row: Value, column: int, count: int, width: int) -> None:
-        """Emit `count` neighbouring tiles."""
+    def _tiles(self, some: _Equal, ranges: Sequence[Range], index: Value, row: Value) -> None:
+        """Emit the code of neighbouring tiles that meet the same offsets."""
         f = self.f
+        offsets = tuple(j * self.step for j in range(some.width))
 
-        def tile(i: Value, _: list[Value]) -> None:
-            first = f.add(i, column)
-            self._tile(self.panel.at(s, f.mul(first, self.step)), f.add(row, first), 1, width)
+        def tile(first: Value, _: list[Value]) -> None:
+            at = f.add(index, f.mul(first, self.step))
+            self._tile(_Tile(offsets, ranges, some.runs), at, f.add(row, first))
 
-        f.loop(0, count * width, width, tile)
+        f.loop(some.first, some.end, some.width, tile)
 
     def _single(self, place: Value) -> None:
-        f = self.f
-        line, column = f.quotient(place, self.across), f.remainder(place, self.across)
-        offset = f.add(self._line(line), f.mul(column, self.step))
-        self._tile(self.panel.at("%s", offset), f.add("%top", place), 1, 1)
+        index, ranges = self._start(self.f.indices(place, self.window.places[1:]))
+        self._tile(_Tile((0,), ranges, ()), index, self.f.add("%top", place))
 
-    def _line(self, number: Value) -> Value:
-        """Emit the offset at which a line of places begins."""
-        return _offset_of(self.f, number, self.window.places[:-1], self.window.steps[:-1])
+    def _start(self, numbers: Sequence[Value]) -> tuple[Value, list[Range]]:
+        """Emit the index of the pixel at offset 0 of a place, and the offsets that meet pixels.
 
-    def _tile(self, s: Value, row: Value, lines: int, width: int) -> None:
-        """Emit a tile of `lines` lines of `width` places."""
-        above = self.window.steps[-2] if lines > 1 else 0
-        offsets = [i * above + j * self.step for i in range(lines) for j in range(width)]
-        panel, count = self.panel, len(offsets) * self.panel.vectors
-        steps = panel.steps(offsets)
-        unroll = self.window.run if count * self.window.run <= STRAIGHT else UNROLL
-        carried = ["%v", *["zeroinitializer"] * count]
-        sums = self._runs(steps, unroll if lines * width > 1 else 1, 0, s, carried)[1:]
-        panel.run_body(sums, row)
+        `numbers` are the place's indices in the first dimensions.  The index may lie before the
+        image.
+        """
+        f, window, index = self.f, self.window, "0"
+        ranges: list[Range] = []
+        for axis, number in enumerate(numbers):
+            at = f.sub(f.mul(number, window.stride[axis]), window.before[axis])
+            index = f.add(index, f.mul(at, self.pitches[axis]))
+            ranges.append(self._met(axis, at))
+        return index, ranges
 
-    def _runs(
-        self, steps: Steps, unroll: int, axis: int, s: Value, carried: list[Value]
+    def _met(self, axis: int, at: Value) -> Range:
+        """Emit the first and end offset at which the place with offset 0 at `at` meets pixels."""
+        f, window, count = self.f, self.window, self.window.kernel[axis]
+        if not window.has_padding(axis):
+            return "0", str(count)
+        first = f.ceiling(f.larger(f.sub(0, at), 0), window.dilation[axis])
+        room = f.larger(f.sub(window.space[axis], at), 0)
+        return first, f.smaller(f.ceiling(room, window.dilation[axis]), count)
+
+    def _tile(self, tile: _Tile, index: Value, row: Value) -> None:
+        """Emit a tile, of which the first place has offset 0 at `index`."""
+        sums: list[Value] = ["zeroinitializer"] * (len(tile.offsets) * self.panel.vectors)
+        self.panel.run_body(self._sums(tile, 0, index, "0", sums), row)
+
+    def _sums(
+        self, tile: _Tile, axis: int, index: Value, number: Value, sums: list[Value]
     ) -> list[Value]:
-        """Emit the runs of all offsets from an axis on; return the next row of b, and the sums."""
-        f, run, panel = self.f, self.window.run, self.panel
-        if axis == len(self.window.reach):
-            v, *sums = carried
-            sums = steps.run((s, v), str(panel.pitch), str(run), unroll, start=sums)
-            return [panel.at(v, run * panel.pitch), *sums]
-        count, step = self.window.reach[axis]
-        if count == 1:
-            return self._runs(steps, unroll, axis + 1, s, carried)
+        """Emit the sums with all offsets from an axis on added.
 
-        def offset(i: Value, carried: list[Value]) -> list[Value]:
-            return self._runs(steps, unroll, axis + 1, panel.at(s, f.mul(i, step)), carried)
+        `number` is that of the offset in the dimensions before.
+        """
+        if axis == len(tile.ranges):
+            return self._of_line(tile, index, number, sums)
+        f, window = self.f, self.window
+        pitch = window.dilation[axis] * self.pitches[axis]
 
-        types = ["ptr", *[panel.type] * (len(carried) - 1)]
-        return f.loop(0, count, 1, offset, list(zip(types, carried, strict=True)))
+        def offset(i: Value, sums: list[Value]) -> list[Value]:
+            following = f.add(f.mul(number, window.kernel[axis]), i)
+            return self._sums(tile, axis + 1, f.add(index, f.mul(i, pitch)), following, sums)
+
+        return f.loop(*tile.ranges[axis], 1, offset, [(self.panel.type, x) for x in sums])
+
+    def _of_line(self, tile: _Tile, index: Value, number: Value, sums: list[Value]) -> list[Value]:
+        """Emit the sums with the offsets of a line of the filter added."""
+        f, window, panel = self.f, self.window, self.panel
+        if not tile.runs:
+            return self._run(tile.offsets, (index, number), 1, sums)
+        sums, number = [*sums], f.mul(number, window.kernel[-1])
+        for run in tile.runs:
+            numbers = [p * panel.vectors + j for p in run.places for j in range(panel.vectors)]
+            added = self._of_run(tile, run, (index, number), [sums[n] for n in numbers])
+            for n, x in zip(numbers, added, strict=True):
+                sums[n] = x
+        return sums
+
+    def _of_run(
+        self, tile: _Tile, run: _Run, start: tuple[Value, Value], sums: list[Value]
+    ) -> list[Value]:
+        """Emit the sums of the places of a run with its offsets added."""
+        f, (index, number) = self.f, start
+        offsets = [tile.offsets[place] for place in run.places]
+        pitch = self.window.dilation[-1] * self.window.pixel
+        count = run.end - run.first if self.joined else 1
+
+        def some(i: Value, sums: list[Value]) -> list[Value]:
+            at = f.add(index, f.mul(i, pitch)), f.add(number, i)
+            return self._run(offsets, at, count, sums)
+
+        return f.loop(run.first, run.end, count, some, [(self.panel.type, x) for x in sums])
+
+    def _run(
+        self,
+        offsets: Sequence[int],
+        start: tuple[Value, Value],
+        count: int,
+        sums: Sequence[Value],
+    ) -> list[Value]:
+        """Emit the sums of some places with `count` neighbouring pixels added.
+
+        `start` are the index of the first pixel for offset 0 of the tile, and that of the filter.
+        """
+        f, panel, channels = self.f, self.panel, self.window.channels
+        (index, number), length = start, count * channels
+        s = panel.at("%s", f.add(index, offsets[0]))
+        v = panel.at("%v", f.mul(number, channels * panel.pitch))
+        steps = panel.steps([offset - offsets[0] for offset in offsets])
+        unroll = length if len(sums) * length <= STRAIGHT else UNROLL
+        unroll = unroll if len(offsets) > 1 else 1
+        return steps.run((s, v), str(panel.pitch), str(length), unroll, start=sums)
+
+
+class _Equal(NamedTuple):
+    """Neighbouring tiles from place `first` to before `end`, which meet the same offsets."""
+
+    first: int
+    end: int
+    width: int
+    runs: tuple[_Run, ...]
+
+
+def _equal_tiles(window: Window, most: int) -> Iterator[_Equal]:
+    """Yield the tiles of a line of places, equal neighbours together."""
+    widths = [width for count, width in cuts(window.places[-1], most) for _ in range(count)]
+    starts = accumulate(widths[:-1], initial=0)
+    tiles = [
+        (width, start, _runs(window, range(start, start + width)))
+        for start, width in zip(starts, widths, strict=True)
+    ]
+    for (width, runs), equal in groupby(tiles, key=lambda tile: (tile[0], tile[2])):
+        columns = [start for _, start, _ in equal]
+        yield _Equal(columns[0], columns[-1] + width, width, runs)
+
+
+def _runs(window: Window, places: Sequence[int]) -> tuple[_Run, ...]:
+    """Return the offsets of a line of the filter that serve the same of these places."""
+    ranges = [window.met(-1, place) for place in places]
+    served = [
+        (offset, tuple(i for i, met in enumerate(ranges) if offset in met))
+        for offset in range(window.kernel[-1])
+    ]
+    found = []
+    for some, equal in groupby(served, key=lambda pair: pair[1]):
+        offsets = [offset for offset, _ in equal]
+        if some:
+            found.append(_Run(offsets[0], offsets[-1] + 1, some))
+    return tuple(found)
 
 
 def in_blocks(
@@ -157,20 +286,12 @@ def when_in_phases(
     f.when_all(conditions, body)
 
 
-def _offset_of(f: Function, number: Value, sizes: Sequence[int], steps: Sequence[int]) -> Value:
-    """Emit the offset in elements of a place, by its number in C order over `sizes`."""
-    found: Value = "0"
-    for axis in reversed(range(len(sizes))):
-        at = number
-        if axis:
-            at, number = f.remainder(number, sizes[axis]), f.quotient(number, sizes[axis])
-        found = f.add(found, f.mul(at, steps[axis]))
-    return found
-
-
 def _lines(window: Window, most: int) -> int:
-    """Return the number of lines of places in a tile: the largest that divides all and fits."""
-    if len(window.places) == 1:
+    """Return the number of lines of places in a tile: the largest that divides all and fits.
+
+    It is 1 if lines meet different offsets.
+    """
+    if len(window.places) == 1 or window.has_padding(-2):
         return 1
     lines, across = window.places[-2:]
     return max(n for n in range(1, lines + 1) if lines % n == 0 and (n == 1 or n * across <= most))
@@ -183,79 +304,3 @@ def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
     for count, found in ((wider, width + 1), (parts - wider, width)):
         if count:
             yield count, found
-
-
-class SpreadPlaces:
-    """The emitter of an image whose pixels are spread: whole lines, single places around them."""
-
-    def __init__(self, panel: PanelFunction, window: Window) -> None:
-        self.panel, self.f, self.window = panel, panel.f, window
-        self.across = window.places[-1]
-        self.pitches, self.before = window.dense.pitches, window.dense.before
-        *outer, self.last = [window.phases(axis) for axis in range(len(window.places))]
-        self.outer = list(product(*outer))
-
-    def emit(self) -> None:
-        """Emit the code of all places."""
-        in_blocks(self.f, self.across, self._line, self._single)
-
-    def _line(self, place: Value) -> None:
-        """Emit a line of places, phase by phase."""
-        for outer in self.outer:
-            body = partial(self._phases, place, outer)
-            when_in_phases(self.f, self.window, self._numbers(place)[:-1], outer, body)
-
-    def _phases(self, place: Value, outer: Sequence[Phase]) -> None:
-        for phase in self.last:
-            column = 0
-            for count, width in cuts(phase.places, self.panel.most):
-                for _ in range(count):
-                    self._tile(place, (*outer, phase), column, width)
-                    column += width
-
-    def _single(self, place: Value) -> None:
-        """Emit one place, in any phase."""
-        numbers = self._numbers(place)
-        for phases in product(self.outer, self.last):
-            outer, last = phases
-
-            def one(outer: Sequence[Phase] = outer, last: Phase = last) -> None:
-                f, divisor = self.f, self.window.divisor[-1]
-                start = f.mul(f.quotient(place, self.across), self.across)
-                self._tile(start, (*outer, last), f.quotient(numbers[-1], divisor), 1)
-
-            when_in_phases(self.f, self.window, numbers, (*outer, last), one)
-
-    def _numbers(self, place: Value) -> list[Value]:
-        """Return the number of a place in each dimension."""
-        return self.f.indices(place, self.window.places[1:])
-
-    def _tile(self, line: Value, phases: Sequence[Phase], column: Value | int, width: int) -> None:
-        """Emit `width` places of a line, from number `column` within the phase on."""
-        f, panel, window = self.f, self.panel, self.window
-        channels, divisor, step = window.channels, window.divisor[-1], self.pitches[-1]
-        numbers = self._numbers(line)[:-1]
-        around = [f.quotient(n, a) for n, a in zip(numbers, window.divisor[:-1], strict=True)]
-        start: Value = f.mul(column, step)
-        for number, pitch in zip(around, self.pitches[:-1], strict=True):
-            start = f.add(start, f.mul(number, pitch))
-        s = panel.at("%s", start)
-        steps = panel.steps([j * step for j in range(width)])
-        sums: list[Value] = ["zeroinitializer"] * (width * panel.vectors)
-        for offset, pixel in self._met(phases):
-            places = panel.at(s, pixel), panel.at("%v", offset * channels * panel.pitch)
-            unroll = UNROLL if width > 1 else 1
-            sums = steps.run(places, str(panel.pitch), str(channels), unroll, start=sums)
-        first = f.add(f.mul(column, divisor), phases[-1].first)
-        panel.run_body(sums, f.add("%top", f.add(line, first)), divisor)
-
-    def _met(self, phases: Sequence[Phase]) -> list[tuple[int, int]]:
-        """Return the number and the pixel's position for each offset that meets a pixel."""
-        found = []
-        for met in product(*(phase.met for phase in phases)):
-            number = pixel = 0
-            for axis, (offset, at) in enumerate(met):
-                number = number * self.window.kernel[axis] + offset
-                pixel += (at + self.before[axis]) * self.pitches[axis]
-            found.append((number, pixel))
-        return found

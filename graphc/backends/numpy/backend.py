@@ -11,6 +11,7 @@ from graphc.backends.backend import (
     Call,
     Link,
     Memory,
+    Order,
     Part,
     PeakWork,
     View,
@@ -94,6 +95,10 @@ class NumpyBackend:
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the bytes of the temporaries of each instruction."""
         return horizontal(program).scratch
+
+    def orders(self, program: Program) -> Mapping[str, Order]:
+        """Return nothing: constants keep their order."""
+        return {}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

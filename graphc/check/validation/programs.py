@@ -126,6 +126,7 @@ class Run:
         """The bytes of each buffer as they were written, by the buffer that holds them."""
         self.saved = dict(self.written)
         """The values of nodes: sources, and what instructions have computed so far."""
+        self._orders = backend(self.program.backend).orders(self.program)
 
     def view(self, name: str) -> Array:
         """Return the array of a buffer."""
@@ -202,6 +203,8 @@ class Run:
             for name in instr.ins:
                 root = self._root(name)
                 known = self.written.get(root) if root not in made else None
+                if known is not None and root in self._orders:
+                    known = self._orders[root](known)
                 if known is not None and not same_bytes(self.view(root), known):
                     node = self.graph.nodes.get(root)
                     what = f"the bytes of {root!r} are overwritten before {instr.node!r} reads them"

@@ -40,6 +40,9 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
     It is the plan itself if that fits, and None if no such plan is found or if its pass list lacks
     `rematerialize`.
     """
+    if plan.memory.total <= budget:
+        return plan
+    plan = sparing(plan)
     over = plan.memory.total - budget
     if over <= 0:
         return plan
@@ -56,6 +59,11 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
     return result if result.memory.total <= budget else None
 
 
+def sparing(plan: Plan) -> Plan:
+    """Return the plan with more barriers, so that less memory is kept for kernels that wait."""
+    return at_batch(replace(plan, options=replace(plan.options, sparing=True)), plan.batch)
+
+
 def smallest(plan: Plan) -> Plan:
     """Return the plan with the least memory that is found; itself if none is smaller."""
     return fitted(plan, least_total(plan)) or plan
@@ -63,6 +71,7 @@ def smallest(plan: Plan) -> Plan:
 
 def least_total(plan: Plan) -> int:
     """Return the fewest bytes that are found for a plan, with recomputation."""
+    plan = sparing(plan)
     if SLOT not in plan.options.passes.names:
         return plan.memory.total
     return min(plan.memory.total, _smallest(plan, _fittings(plan)).memory.total)
@@ -95,6 +104,7 @@ def largest_batch(plan: Plan, budget: int) -> int:
 
 def largest_batch_kept(plan: Plan, budget: int) -> int:
     """Return the largest batch that fits without recomputation, or 0."""
+    plan = sparing(plan)
     most = plan.memory.total
     return _largest(plan, budget, most, lambda n: at_batch(plan, n).memory.total <= budget)
 

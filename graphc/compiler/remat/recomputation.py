@@ -60,7 +60,7 @@ def keeping_all(plan: Plan) -> Plan:
     """Return the plan as it would be without a budget."""
     if not recomputes(plan):
         return plan
-    return replace(plan.options, budget=None).of_rows(plan.batch).plan()
+    return replace(plan.options, budget=None, sparing=False).of_rows(plan.batch).plan()
 
 
 def repeated(plan: Plan, kept: Plan) -> Iterator[Recomputed]:

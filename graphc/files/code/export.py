@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from graphc.backends.backend import ModelWriter, model_writer
+from graphc.backends.elf import undefined
 from graphc.base.arguments import check_choice, checked_whole, takes
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.files.code.elf import undefined
 from graphc.files.code.facts import certificate, facts
 from graphc.files.code.header import header
 from graphc.files.code.interface import interface

@@ -12,13 +12,14 @@ import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, Dim, broadcast, count, normal_axes
+from graphc.ir.tensor_type import Batch, Dim, N, broadcast, count, normal_axes
 from graphc.onnx.call import (
     Call,
     Converter,
     NotSupported,
     Operand,
     Result,
+    RowIndices,
     Weight,
     dims_array,
     type_of,
@@ -125,8 +126,12 @@ def _constant_of_shape(call: Call) -> Result:
     return np.broadcast_to(item, sizes)
 
 
-def _range(call: Call) -> Array:
+def _range(call: Call) -> Result:
     start, limit, delta = (call.number(i) for i in range(3))
+    if (start, limit, delta) == (0, N, 1):
+        return RowIndices(1, np.zeros((), np.int64))
+    if isinstance(limit, Batch):
+        raise NotSupported("a range that ends at the batch dimension does not count its rows")
     if delta == 0 or not isfinite(limit - start):
         raise NotSupported("a range without an end")
     spend_array(max(ceil((limit - start) / delta), 0))

@@ -117,10 +117,11 @@ class Cell:
 
 State = tuple[Value, ...]
 Step = Callable[[Cell, Value, State], State]
+"""One step: from the weights, x W + b of the step, and the state, to the next state."""
 
 
 def _gates(value: Value, units: int) -> list[Value]:
-    """Return the columns of a stack of gates, `units` columns for each gate."""
+    """Return the columns of a row of gates, or of steps, `units` columns for each."""
     size = value.shape[-1]
     assert isinstance(size, int)
     return [value[..., start : start + units] for start in range(0, size, units)]
@@ -131,10 +132,9 @@ def _affine(x: Value, weight: Value, bias: Value | None) -> Value:
     return out if bias is None else out + bias
 
 
-def _preactivation(cell: Cell, x: Value, h: Value) -> Value:
+def _preactivation(cell: Cell, fed: Value, h: Value) -> Value:
     """Return what the activations are applied to: the sum of both products."""
-    from_input = _affine(x, cell.input, cell.input_bias)
-    return from_input + _affine(h, cell.hidden, cell.hidden_bias)
+    return fed + _affine(h, cell.hidden, cell.hidden_bias)
 
 
 def _cell(call: Call, direction: int, units: int) -> Cell:
@@ -149,16 +149,16 @@ def _cell(call: Call, direction: int, units: int) -> Cell:
     return Cell(weight, recurrent, *biases, peephole, units, linear_before_reset)
 
 
-def _rnn_step(cell: Cell, x: Value, state: State) -> State:
+def _rnn_step(cell: Cell, fed: Value, state: State) -> State:
     """Return h = tanh(x W + h R + b)."""
     (h,) = state
-    return (gc.tanh(_preactivation(cell, x, h)),)
+    return (gc.tanh(_preactivation(cell, fed, h)),)
 
 
-def _lstm_step(cell: Cell, x: Value, state: State) -> State:
+def _lstm_step(cell: Cell, fed: Value, state: State) -> State:
     """Return h and c; gates: input, output, forget, cell; peepholes: input, output, forget."""
     h, c = state
-    i, o, f, g = _gates(_preactivation(cell, x, h), cell.units)
+    i, o, f, g = _gates(_preactivation(cell, fed, h), cell.units)
     holes = _gates(cell.peephole, cell.units) if cell.peephole is not None else None
     if holes is not None:
         i, f = i + holes[0] * c, f + holes[2] * c
@@ -167,10 +167,10 @@ def _lstm_step(cell: Cell, x: Value, state: State) -> State:
     return o * gc.tanh(c), c
 
 
-def _gru_step(cell: Cell, x: Value, state: State) -> State:
+def _gru_step(cell: Cell, fed: Value, state: State) -> State:
     """Return h; gates: update, reset, hidden, with the reset before or after the product."""
     (h,) = state
-    zx, rx, nx = _gates(_affine(x, cell.input, cell.input_bias), cell.units)
+    zx, rx, nx = _gates(fed, cell.units)
     weight, bias = cell.hidden, cell.hidden_bias
     if cell.linear_before_reset:
         zh, rh, nh = _gates(_affine(h, weight, bias), cell.units)
@@ -210,9 +210,9 @@ def _layer(usual: tuple[str, ...], states: int, step: Step) -> Converter:
 
 def _unrolled(call: Call, step: Step, states: int) -> Result:
     x, batch_first = call.value(0), bool(call.attribute("layout", 0))
-    if batch_first:
+    if not batch_first:
         x = gc.transpose(x, (1, 0, 2))
-    steps, batch = x.shape[:2]
+    batch, steps = x.shape[:2]
     units = call.attribute("hidden_size") or call.type(2).shape[-1]
     if not isinstance(steps, int) or steps < 1 or not isinstance(units, int):
         raise NotSupported(f"a sequence of {steps} steps")
@@ -224,18 +224,34 @@ def _unrolled(call: Call, step: Step, states: int) -> Result:
     for direction, back in enumerate(ways):
         cell = _cell(call, direction, units)
         state = _start(call, direction, states, (batch, units), batch_first)
+        fed = _fed(cell, x, batch, steps)
         found: list[Value] = []
         for time in reversed(range(steps)) if back else range(steps):
-            state = step(cell, x[time], state)
+            state = step(cell, fed[time], state)
             found.append(state[0])
-        sequences.append(_stack(found[::-1] if back else found, 0))
+        sequences.append(gc.stack(found[::-1] if back else found, 1))
         finals.append(state)
-    whole = _stack(sequences, 1)
     last = [_stack([final[i] for final in finals], 0) for i in range(states)]
     if batch_first:
-        whole = gc.transpose(whole, (2, 0, 1, 3))
         last = [gc.transpose(value, (1, 0, 2)) for value in last]
-    return [whole, *last]
+        return [_stack(sequences, 2), *last]
+    return [_steps_first(sequences), *last]
+
+
+def _fed(cell: Cell, x: Value, batch: Dim, steps: int) -> list[Value]:
+    """Return x W + b of each step, from one product for all of them."""
+    rows = gc.reshape(x, (batch * steps, x.shape[2]))
+    fed = _affine(rows, cell.input, cell.input_bias)
+    size = fed.shape[1]
+    assert isinstance(size, int), "a weight has columns"
+    return _gates(gc.reshape(fed, (batch, steps * size)), size)
+
+
+def _steps_first(sequences: Sequence[Value]) -> Value:
+    """Return the states (N, T, units) of each direction as (T, directions, N, units)."""
+    if len(sequences) > 1:
+        return gc.transpose(gc.stack(sequences, 2), (1, 2, 0, 3))
+    return gc.unsqueeze(gc.transpose(sequences[0], (1, 0, 2)), 1)  # a transpose may undo it
 
 
 def _start(

@@ -78,12 +78,14 @@ class Spec:
 class Product:
     """A compiled product."""
 
-    def __init__(self, spec: Spec, bits: int = 512, rows: int = 1, times: int = 1) -> None:
+    def __init__(
+        self, spec: Spec, bits: int = 512, rows: int = 1, times: int = 1, packed: bool = False
+    ) -> None:
         """`rows` is the batch for which pitches are meant where they depend on it; a call runs
-        the product so many `times`."""
-        self.spec, self.kernel, self.bits = spec, spec.kernel(), bits
+        the product so many `times`.  If `packed`, b is stored in panels."""
+        self.spec, self.kernel, self.bits, self.packed = spec, spec.kernel(), bits, packed
         module = Module()
-        self.code = emit_gemm(module, self.kernel, spec.pitch(rows), bits)
+        self.code = emit_gemm(module, self.kernel, spec.pitch(rows), bits, packed=packed)
         self._compiled = Compiled(self.exported(module, self.code, times), "entry")
 
     @staticmethod
@@ -105,7 +107,7 @@ class Product:
 
     def scratch(self, n: int) -> int:
         """The bytes of scratch that a thread needs."""
-        return kernel_scratch(self.kernel, self.bits, n)
+        return kernel_scratch(self.kernel, self.bits, n, packs=not self.packed)
 
     def __call__(self, arrays: Mapping[str, Array], n: int, threads: int = 1) -> None:
         """Run the threads one after the other; their scratch starts as NaN."""

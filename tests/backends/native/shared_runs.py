@@ -10,13 +10,15 @@ import pytest
 from graphc.backends.native import backend, pool
 from graphc.backends.native.pool import FOREVER, Choice
 from graphc.base import usable_cores
+from graphc.kernels import duration
 
 
 @contextmanager
-def shared_runs(cores: int) -> Iterator[pool.Pool]:
-    """Share every run of what is bound here, however short, as on a machine of so many cores.
+def shared_runs(cores: int, short: bool = True) -> Iterator[pool.Pool]:
+    """Share every run of what is bound here, as on a machine of so many cores.
 
-    On a machine of fewer, threads take turns.  What was bound before chooses as always.
+    With `short`, also runs and epochs that are too short to share.  On a machine of fewer cores,
+    threads take turns.  What was bound before chooses as always.
     """
     workers = pool.Pool(cores)
     choose = Choice.review
@@ -27,7 +29,9 @@ def shared_runs(cores: int) -> Iterator[pool.Pool]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "_pool", workers)
         patch.setattr(usable_cores, "cores", lambda: cores)
-        patch.setattr(backend, "SHARED", 0)
+        if short:
+            patch.setattr(backend, "SHARED", 0)
+            patch.setattr(duration, "SHARED", 0)
         patch.setattr(Choice, "review", review)
         yield workers
     workers.close()

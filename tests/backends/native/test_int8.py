@@ -14,7 +14,8 @@ import pytest
 from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Module
-from graphc.backends.native.target import PAIRS, SDOT, VNNI, Target, Words, bindings, host
+from graphc.backends.native.llvm import bindings
+from graphc.backends.native.target import PAIRS, SDOT, VNNI, Target, Words, host
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.forms import WindowProduct
 from graphc.ir.tensor_type import N, TensorType, shape_at

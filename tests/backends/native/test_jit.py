@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import jit
+from graphc.backends.native import cache, jit, keys
+from graphc.backends.native.processor import identity
 from graphc.backends.native.target import available, host
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -108,13 +109,13 @@ def test_a_broken_entry_costs_a_compilation(
 
 @pytest.mark.parametrize("object", [b"", b"no object at all", b"\x7fELF" + bytes(500)])
 def test_a_whole_entry_that_cannot_be_linked(compilations: list[str], object: bytes) -> None:
-    jit.store(jit.object_key(adding(9), host()), object)
+    cache.store(keys.object_key(adding(9), host()), object)
     assert called(load(9), "once", 1) == 10
     assert len(compilations) == 1
 
 
 def test_an_object_without_the_functions_asked_for(compilations: list[str]) -> None:
-    jit.store(jit.object_key(adding(10), host()), jit._emitted("", host()))
+    cache.store(keys.object_key(adding(10), host()), jit._emitted("", host()))
     assert called(load(10), "once", 1) == 11
 
 
@@ -182,7 +183,8 @@ def test_sixteen_processes_on_an_empty_cache(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(list(folder.iterdir())) == 8
+    said = identity() is not None  # what LLVM says of this machine is kept beside the objects
+    assert len(list(folder.iterdir())) == 8 + said
 
 
 def test_a_fork_while_another_thread_compiles() -> None:

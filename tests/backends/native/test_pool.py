@@ -87,12 +87,21 @@ def test_an_epoch_begins_when_all_parts_of_the_last_are_done(
     four_threads: pool.Pool, threads: int
 ) -> None:
     found = cells()
-    run = bind("phases", found, threads=threads, epochs=600)
+    run = bind("phases", found, threads=threads, shared=[True] * 600)
     run(0)
     run(0)
     assert found[:threads].tolist() == [598] * threads
     assert found[8] == 0
     assert found[9] == threads
+
+
+def test_the_caller_alone_computes_what_is_not_shared(four_threads: pool.Pool) -> None:
+    found = cells()
+    run = bind("count", found, threads=4, shared=[False, True, False, True, False])
+    for _ in range(50):
+        run(1)
+    assert found[:4].tolist() == [5 * 50, 2 * 50, 2 * 50, 2 * 50]
+    assert found[8:12].tolist() == [1, 4, 4, 4]
 
 
 def test_a_late_run_goes_on_alone(four_threads: pool.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +113,7 @@ def test_a_late_run_goes_on_alone(four_threads: pool.Pool, monkeypatch: pytest.M
 
     monkeypatch.setattr(Choice, "review", at_once)
     found = cells()
-    bind("count", found, threads=4, epochs=5)(1)
+    bind("count", found, threads=4, shared=[True] * 5)(1)
     assert found[:4].tolist() == [5, 1, 1, 1]
     assert found[8:12].tolist() == [1, 4, 4, 4]
 
@@ -194,7 +203,7 @@ def test_a_long_run_alone_releases_the_interpreter(four_threads: pool.Pool, long
     other.start()
     try:
         wait_until(lambda: counted[0] > 0)
-        run = bind("phases", cells(), threads=4, epochs=600, long=long)
+        run = bind("phases", cells(), threads=4, shared=[True] * 600, long=long)
         run(0)  # which starts the workers, and waits for them
         while True:
             before = counted[0]
@@ -212,7 +221,7 @@ def test_a_long_run_alone_releases_the_interpreter(four_threads: pool.Pool, long
 def test_eight_threads_share_one_pool(four_threads: pool.Pool) -> None:
     def work(_: int) -> NDArray[np.int64]:
         found = cells()
-        run = bind("count", found, threads=4, epochs=3)
+        run = bind("count", found, threads=4, shared=[True] * 3)
         for _ in range(50):
             run(1)
         return found

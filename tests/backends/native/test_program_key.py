@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import jit
+from graphc.backends.native import jit, keys
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import host
 from graphc.kernels.program import Program
@@ -30,7 +30,7 @@ def step(width: int = 7, batch: int = 4) -> Program:
 
 
 def of(program: Program) -> str:
-    found = jit.program_key(program, host().bits, frozenset())
+    found = keys.program_key(program, host().bits, frozenset())
     assert found is not None
     return found
 
@@ -67,17 +67,17 @@ def test_what_changes_the_text_changes_the_key() -> None:
     for other in changed:
         assert program_ir(other, host()) != program_ir(program, host())
         assert of(other) != of(program)
-    assert jit.program_key(program, host().bits, frozenset({0})) != of(program)
-    assert jit.program_key(program, 2 * host().bits, frozenset()) != of(program)
+    assert keys.program_key(program, host().bits, frozenset({0})) != of(program)
+    assert keys.program_key(program, 2 * host().bits, frozenset()) != of(program)
 
 
 def test_without_source_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "WRITERS", ("nowhere.py",))
-    jit._writers.cache_clear()
+    monkeypatch.setattr(keys, "WRITERS", ("nowhere.py",))
+    keys._writers.cache_clear()
     try:
-        assert jit.program_key(step(), host().bits, frozenset()) is None
+        assert keys.program_key(step(), host().bits, frozenset()) is None
     finally:
-        jit._writers.cache_clear()
+        keys._writers.cache_clear()
 
 
 def test_a_kept_object_is_loaded_without_its_text(
@@ -95,7 +95,7 @@ def test_a_kept_object_is_loaded_without_its_text(
     assert jit.load_by_key("answer", write, ("answer",), host()) is first
     assert len(written) == 1
     for entry in tmp_path.iterdir():  # the object goes, what led to it stays
-        if entry.name.startswith(jit.object_key(ir, host())):
+        if entry.name.startswith(keys.object_key(ir, host())):
             entry.unlink()
     jit._loaded.clear()
     assert jit.load_by_key("answer", write, ("answer",), host()) is not first
@@ -125,7 +125,7 @@ def test_the_key_knows_all_that_writes_programs() -> None:
 
 def _digested(file: Path) -> bool:
     part = file.relative_to(PACKAGE)
-    return any(part.is_relative_to(writer) for writer in jit.WRITERS)
+    return any(part.is_relative_to(writer) for writer in keys.WRITERS)
 
 
 def _closure(name: str) -> set[str]:

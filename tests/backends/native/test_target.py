@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from graphc.backends.native import jit, target
+from graphc.backends.native import facts, jit, target
+from graphc.backends.native.llvm import bindings
 from graphc.base.errors import GraphError
 from tests.backends.native.small_programs import small_programs
 
@@ -36,8 +37,14 @@ declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("GRAPHC_VECTOR_BITS", raising=False)
-    target._host.cache_clear()
+    monkeypatch.setattr(facts, "identity", lambda: None)  # LLVM is asked
+    forget()
     yield
+    forget()
+
+
+def forget() -> None:
+    facts.facts.cache_clear()
     target._host.cache_clear()
 
 
@@ -45,7 +52,7 @@ def test_this_machine() -> None:
     here = target.host()
     assert here is target.host()
     assert here.bits in target.WIDTHS
-    assert here.triple == target.bindings().get_process_triple()
+    assert here.triple == bindings().get_process_triple()
 
 
 @pytest.mark.parametrize(
@@ -67,14 +74,20 @@ def test_the_width_follows_the_features(
     assert found.cpu == "generic"
 
 
+def says(monkeypatch: pytest.MonkeyPatch, triple: str, features: dict[str, bool], cpu: str) -> None:
+    """Have LLVM tell this of the machine."""
+    forget()
+    llvm = bindings()
+    monkeypatch.setattr(llvm, "get_process_triple", lambda: triple)
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: cpu)
+
+
 def machine(
     monkeypatch: pytest.MonkeyPatch, triple: str, features: dict[str, bool], cpu: str
 ) -> target.Target:
     """The target of a machine that LLVM tells this of."""
-    llvm = target.bindings()
-    monkeypatch.setattr(llvm, "get_process_triple", lambda: triple)
-    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
-    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: cpu)
+    says(monkeypatch, triple, features, cpu)
     assert target.available() is None
     return target.host()
 
@@ -91,9 +104,7 @@ def machine(
 def test_machines_without_native_code(
     triple: str, features: dict[str, bool], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llvm = target.bindings()
-    monkeypatch.setattr(llvm, "get_process_triple", lambda: triple)
-    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    says(monkeypatch, triple, features, "")
     assert target.available() == reason
 
 
@@ -109,7 +120,8 @@ def test_a_python_of_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch) -> None:
-    target.bindings.cache_clear()
+    bindings.cache_clear()
+    forget()
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
     assert target.available() == "llvmlite is missing"
@@ -124,6 +136,7 @@ def test_versions_of_llvmlite(
 ) -> None:
     import llvmlite
 
+    forget()
     monkeypatch.setattr(llvmlite, "__version__", version)
     assert target.available() == reason
 
@@ -169,7 +182,7 @@ def test_wider_vectors_than_the_processor_has(monkeypatch: pytest.MonkeyPatch) -
 def test_a_processor_without_a_known_name(
     cpu: str, monkeypatch: pytest.MonkeyPatch, cache_folder: object
 ) -> None:
-    llvm: Any = target.bindings()
+    llvm: Any = bindings()
     features, triple = llvm.get_host_cpu_features(), llvm.get_process_triple()
     unknown = machine(monkeypatch, triple, features, cpu)
     assert unknown.cpu == (cpu or "generic")

@@ -233,10 +233,21 @@ def test_short_runs_after_pauses_stay_alone(machine: Machine, alone: int, shares
         shared += runs.word("threads") > 1
     assert (shared > 0) == shares
     before = shared
-    for _ in range(2_000):  # without pauses they are shared again
+    for _ in range(10_000):  # without pauses they are shared again
         runs.run()
         shared += runs.word("threads") > 1
     assert shared > before
+
+
+def test_runs_after_pauses_are_hardly_ever_reviewed(machine: Machine) -> None:
+    """Fewer than one in a thousand is late by that."""
+    runs = Runs(machine, alone=60 * US, together=30 * US)
+    reviews = 0
+    for i in range(20_000):
+        machine.now += 5 * MS
+        reviews += i >= 1000 and runs.word("left") <= 0
+        runs.run()
+    assert 0 < reviews <= 5
 
 
 def test_a_shared_run_may_be_late_by_a_quarter(machine: Machine) -> None:

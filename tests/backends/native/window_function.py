@@ -61,14 +61,14 @@ class Spec:
 class WindowProduct(Product):
     """A compiled convolution."""
 
-    def __init__(self, spec: Spec, bits: int = 512) -> None:
+    def __init__(self, spec: Spec, bits: int = 512, packed: bool = False) -> None:
         kernel, module = spec.kernel(), Module()
         assert isinstance(kernel.n, int)
         each = {s.buffer for s in kernel.body.steps if s.op == "load" and s.broadcast == "each"}
         each |= {store.buffer for store in kernel.body.stores}
         pitch = dict.fromkeys(each, kernel.n) | pitches(kernel)
-        self.kernel, self.bits = kernel, bits
-        self.code = emit_gemm(module, kernel, pitch, bits)
+        self.kernel, self.bits, self.packed = kernel, bits, packed
+        self.code = emit_gemm(module, kernel, pitch, bits, packed=packed)
         self._compiled = Compiled(self.exported(module, self.code), "entry")
 
 

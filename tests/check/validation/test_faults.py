@@ -118,7 +118,7 @@ FAULTS = (
     Fault("x - -0.0 counts as x", numbers, "passes.fold_constants:_is_all",
           " and not np.any(np.signbit(array))", "", "fold_constants: output"),
     Fault("x * 1 counts as x where it broadcasts", numbers, "passes.fold_constants:_simplified",
-          "equal is None or equal.type != node.type", "equal is None", "verify: "),
+          "equal.type != node.type", "equal.type.rank != node.type.rank", "verify: "),
     Fault("two transposes are joined the wrong way round", numbers, "passes.fold_constants:_joined",
           "x.op.axes[axis] for axis in op.axes", "op.axes[axis] for axis in x.op.axes[::-1]",
           "verify: "),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
+from graphc.base import usable_cores
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import (
     fitted,
@@ -20,7 +21,7 @@ from graphc.compiler.remat.fit import (
     least_total,
     smallest,
 )
-from graphc.compiler.remat.recomputation import clones, keeping_all, repeated
+from graphc.compiler.remat.recomputation import clones, keeping_all, recomputes, repeated
 from tests.compiler.remat.nets import (
     BACKENDS,
     SGD,
@@ -205,6 +206,25 @@ def test_without_training_there_is_nothing_to_compute_again() -> None:
     assert smallest(kept) is kept
     with pytest.raises(gc.BudgetError, match=r"batch=[0-9]+ fits$"):
         gc.compile(net, batch=64, budget=kept.memory.total - 1)
+
+
+@backends
+def test_more_barriers_come_before_recomputation(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan for several threads keeps more; a budget takes that first, and changes no bit."""
+    monkeypatch.setattr(usable_cores, "cores", lambda: 2)
+    net = deep(12, 64)
+    one, kept = (
+        gc.compile(net, batch=48, optimizer=SGD, backend=backend, threads=threads)
+        for threads in (1, 2)
+    )
+    assert (one.memory.arena < kept.memory.arena) == (backend == "native")
+    budget = kept.memory.total - (backend == "native")
+    plan = gc.compile(net, batch=48, optimizer=SGD, backend=backend, threads=2, budget=budget)
+    assert plan.memory.arenas == one.memory.arenas
+    assert not recomputes(plan)
+    assert_equal_bytes(plan, kept)
 
 
 def test_the_pass_can_be_left_out() -> None:

@@ -98,7 +98,7 @@ def with_operands(some: tuple[Value, ...]) -> frozenset[str]:
 
 
 def arena_and_flops(graph: Graph, names: frozenset[str]) -> tuple[int, int]:
-    program = build_program("step", Rematerialize(names)(graph), ROWS, "numpy")
+    program = build_program("step", Rematerialize(names)(graph), ROWS, "numpy", sparing=True)
     return program.arena.nbytes, program_cost(program, ROWS).flops
 
 

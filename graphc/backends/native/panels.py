@@ -1,0 +1,105 @@
+"""Constant right factors of products, stored in the order in which register tiles read them.
+
+A panel has the columns of one tile, row after row, and panels follow each other.  Nothing is
+padded, so a factor takes the same bytes in either order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graphc.backends.native.gemm_tile import FEW, Tile, WindowScratch, choose_tile, scratch_of
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import dim_at
+from graphc.kernels.kernel import BatchedGemm, Gemm
+from graphc.kernels.program import Buffer, Instr, Program
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """The order of a factor of `rows` rows: panels of `width` columns, fewer at the end of a part.
+
+    `offsets` and `groups` are those of a filter that is read in reverse; a transposed matrix has
+    one of each.
+    """
+
+    rows: int
+    part: int
+    width: int
+    transposed: bool
+    offsets: int = 1
+    groups: int = 1
+
+    def packed(self, factor: Array) -> Array:
+        """Return a copy of a factor, of its shape, with its elements in this order."""
+        parts = self._matrix(factor).reshape(self.rows, -1, self.part)
+        starts = range(0, self.part, self.width)
+        panels = [
+            parts[:, number, start : start + self.width].reshape(-1)
+            for number in range(parts.shape[1])
+            for start in starts
+        ]
+        return np.concatenate(panels).reshape(factor.shape)
+
+    def _matrix(self, factor: Array) -> Array:
+        """Return a stored factor as (rows, columns)."""
+        if not self.transposed:
+            return factor.reshape(self.rows, -1)
+        channels = self.rows // self.offsets
+        filters = factor.reshape(self.offsets, -1, self.groups, channels)[::-1]
+        return filters.transpose(0, 3, 2, 1).reshape(self.rows, -1)
+
+
+def packed_factors(program: Program, bits: int) -> dict[str, Panels]:
+    """Return the order of each constant that only products read, by blocks of columns.
+
+    A product of few rows reads its factor where it lies, so nothing is gained.  A constant that
+    is a result, or that products read in several orders, keeps its own.
+    """
+    readers: dict[str, set[Panels | None]] = {
+        program.buffers[name].key: {None} for name in program.outputs.values()
+    }
+    for instr in program.instrs:
+        for buffer in map(program.buffers.__getitem__, instr.ins):
+            if buffer.space == "constant":
+                order = _order(instr, buffer, bits, program.capacity)
+                readers.setdefault(buffer.key, set()).add(order)
+    known = {key: next(iter(orders)) for key, orders in readers.items() if len(orders) == 1}
+    return {key: order for key, order in known.items() if order is not None}
+
+
+def packed_buffers(program: Program, bits: int) -> frozenset[str]:
+    """Return the names of all buffers that are a packed constant."""
+    packed = packed_factors(program, bits)
+    buffers = program.buffers.items()
+    return frozenset(name for name, b in buffers if b.space == "constant" and b.key in packed)
+
+
+def _order(instr: Instr, buffer: Buffer, bits: int, capacity: int) -> Panels | None:
+    """Return the order in which an instruction reads a constant, or None if it is that declared."""
+    kernel = instr.body
+    if not isinstance(kernel, Gemm) or isinstance(kernel, BatchedGemm):
+        return None
+    others = kernel.a, *kernel.body.loads
+    whole = not buffer.pitch and not buffer.shift
+    if kernel.b != buffer.name or buffer.name in others or not whole:
+        return None
+    tile = choose_tile(kernel.dtype, bits)
+    if kernel.dtype != buffer.type.dtype or tile.lanes == 1 or dim_at(kernel.m, capacity) <= FEW:
+        return None
+    return panels_of(kernel, tile)
+
+
+def panels_of(kernel: Gemm, tile: Tile) -> Panels | None:
+    """Return the order of a product's panels, or None if it has none."""
+    scratch = scratch_of(kernel, tile)
+    assert isinstance(kernel.k, int), "a constant has no rows of the batch"
+    order = Panels(kernel.k, scratch.part, tile.width, kernel.trans_b)
+    if not isinstance(scratch, WindowScratch):
+        return order
+    window = scratch.kernel.window
+    if scratch.across_groups:
+        return None
+    return replace(order, offsets=kernel.k // window.channels, groups=window.groups)

@@ -1,0 +1,52 @@
+"""Recurrent layers as PyTorch writes them, with the steps in front, for batches in front."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import graphc as gc
+from graphc.ir.op import Array
+from graphc.onnx import load
+from tests.onnx.models import model, node
+from tests.onnx.test_load import numbers
+
+STEPS, FEATURES, UNITS = 5, 3, 4
+
+
+def lstm(weights: dict[str, Array]) -> gc.Net:
+    """The last state of an LSTM over a batch of sequences."""
+    nodes = [
+        node("Transpose", "x", "steps", perm=[1, 0, 2]),
+        node("LSTM", "steps w r b", "states", hidden_size=UNITS),
+        node("Constant", "", "directions", value_ints=[1]),
+        node("Squeeze", "states directions", "flat"),
+        node("Transpose", "flat", "batch", perm=[1, 0, 2]),
+        node("Constant", "", "last", value_int=-1),
+        node("Gather", "batch last", "y", axis=1),
+    ]
+    return load(model(nodes, {"x": ("N", STEPS, FEATURES)}, ["y"], weights))
+
+
+def test_steps_are_multiplied_at_once_and_nothing_is_copied() -> None:
+    shapes = {"w": (1, 4 * UNITS, FEATURES), "r": (1, 4 * UNITS, UNITS), "b": (1, 8 * UNITS)}
+    weights = {name: numbers(*shape, seed=i) for i, (name, shape) in enumerate(shapes.items())}
+    plan = gc.compile(lstm(weights), batch=6)
+    frozen = gc.freeze(gc.Executor(plan), batch=6)
+    kernels = [instr.kernel for instr in frozen.plan.programs["infer"].instrs]
+    assert sum(name.startswith("gemm") for name in kernels) == 1 + STEPS
+    moved = {"concat", "slice", "transpose"}
+    assert not moved.intersection(kernels)
+    x = numbers(6, STEPS, FEATURES, seed=9)
+    np.testing.assert_allclose(frozen.forward(x=x)["y"], by_steps(x, weights), atol=1e-6)
+
+
+def by_steps(x: Array, weights: dict[str, Array]) -> Array:
+    """The last state by the formulas of ONNX; gates: input, output, forget, cell."""
+    w, r, b = (weights[name][0].astype(np.float64) for name in "wrb")
+    h = c = np.zeros((len(x), UNITS))
+    for step in np.moveaxis(x, 1, 0):
+        total = step @ w.T + h @ r.T + b[: 4 * UNITS] + b[4 * UNITS :]
+        i, o, f = (1 / (1 + np.exp(-total[:, k * UNITS : (k + 1) * UNITS])) for k in range(3))
+        c = f * c + i * np.tanh(total[:, 3 * UNITS :])
+        h = o * np.tanh(c)
+    return np.asarray(h)
