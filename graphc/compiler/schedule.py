@@ -59,11 +59,11 @@ def keep_old_states(graph: Graph) -> Graph:
     if not graph.updates:
         return graph
     backward = backward_nodes(graph)
+    ends = {*graph.outputs.values(), *graph.gradients.values()}
     late = {
-        name: {u for u in graph.users[name] if u in backward or _may_be_view(graph, u)}
+        name: {u for u in graph.users[name] if u in backward or _is_kept(graph, u, ends)}
         for name in graph.updates
     }
-    ends = {*graph.outputs.values(), *graph.gradients.values()}
     kept = {name: _free_name(graph, name) for name in graph.updates if late[name] or name in ends}
     if not kept:
         return graph
@@ -82,6 +82,18 @@ def keep_old_states(graph: Graph) -> Graph:
         outputs={name: kept.get(value, value) for name, value in graph.outputs.items()},
         gradients={name: kept.get(value, value) for name, value in graph.gradients.items()},
     )
+
+
+def _is_kept(graph: Graph, name: str, ends: set[str]) -> bool:
+    """Return whether a node, or one that may be a view of it, is a result and may be a view."""
+    views = [name]
+    while views:
+        view = views.pop()
+        if _may_be_view(graph, view):
+            if view in ends:
+                return True
+            views += graph.users[view]
+    return False
 
 
 def _free_name(graph: Graph, state: str) -> str:

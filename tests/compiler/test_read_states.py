@@ -104,3 +104,13 @@ def test_an_output_without_parameters_has_no_gradients() -> None:
     assert both.keys() == wanted.keys()
     for name, gradient in wanted.items():
         np.testing.assert_allclose(both[name], gradient, rtol=1e-12)
+
+
+def test_a_weight_that_is_read_transposed_is_not_copied() -> None:
+    """Its update waits for all that may read it."""
+    net = gc.Net("net")
+    h = gc.conv2d(net.input("x", (gc.N, 3, 6, 6)), 4, 3, name="conv")
+    net.loss("loss", gc.mean(h * h))
+    plan = gc.compile(net, batch=2, optimizer=gc.SGD(lr=0.1))
+    assert "conv.weight.before" not in plan.programs["step"].buffers
+    assert plan.verify().ok
