@@ -98,6 +98,15 @@ class Window:
         sizes = (*self.held, self.pixel if self.is_direct else self.channels)
         return tuple(prod(sizes[axis + 1 :]) for axis in range(len(self.held)))
 
+    def places_met(self, axis: int, offset: int) -> range:
+        """Return the places of one dimension at which an offset of the filter meets a pixel.
+
+        There are no zeros between pixels.
+        """
+        stride, at = self.stride[axis], offset * self.dilation[axis] - self.before[axis]
+        first, end = max(-(at // stride), 0), (self.space[axis] - 1 - at) // stride + 1
+        return range(first, min(end, self.places[axis]))
+
     @property
     def pixel_pitches(self) -> Sizes:
         """The elements from a pixel of an image to the next, in each dimension."""

@@ -61,7 +61,7 @@ def test_bits_depend_on_nothing(name: str) -> None:
 
 @settings(max_examples=4, deadline=None)
 @given(data=st.data())
-def test_any_border(data: st.DataObject) -> None:
+def test_any_padding(data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, 3))
 
     def sizes(low: int, high: int) -> tuple[int, ...]:
