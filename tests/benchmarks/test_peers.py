@@ -5,20 +5,21 @@ from __future__ import annotations
 import importlib.util
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.benchmarks.peers import outline, reference, rooflines, worker, workloads
-from tests.benchmarks.peers.gpt import Gpt
+from tests.benchmarks.peers import outline, reference, rooflines, rounds, worker, workloads
+from tests.benchmarks.peers.gpt import Gpt, ViT
 from tests.benchmarks.peers.outline import Outline, batches
 from tests.benchmarks.peers.rooflines import profiled, roofline
-from tests.benchmarks.peers.rounds import Comparison, Row
+from tests.benchmarks.peers.rounds import Comparison, Options, Row
 from tests.benchmarks.peers.sides import SIDES, chosen
-from tests.benchmarks.peers.sides.side import Unsupported
+from tests.benchmarks.peers.sides.side import Infer, Side, Unsupported
 from tests.benchmarks.peers.table import report, table, time_text
-from tests.benchmarks.peers.workloads import Chain, ResNet, Workload
+from tests.benchmarks.peers.workloads import Chain, MobileNet, ResNet, Workload
 
 SMALL = {
     "chain": Workload(Chain((5, 7, 6, 3)), 4, infer=(1, 4)),
@@ -30,6 +31,8 @@ SMALL = {
     "gpt": replace(workloads.WORKLOADS["gpt"], declare=Gpt(5, 3, 8, 2, 1), batch=2),
     "lenet": replace(workloads.WORKLOADS["lenet"], batch=2, infer=(2,)),
     "resnet": Workload(ResNet(1, (3, 4, 5), 8), 3, kind="images"),
+    "mobilenet": Workload(MobileNet(8, 4, 8, ((1, 4, 1, 1), (2, 6, 2, 2))), 3, kind="images"),
+    "vit": Workload(ViT(4, 2, 8, 2, 1), 3, kind="sequences"),
 }
 HERE = ("graphc-numpy", "graphc", "numpy", "numpy-layers", "numpy-hand")
 """The sides that need no package that graphc's tests do not need, too."""
@@ -134,6 +137,12 @@ def test_a_name_covers_those_that_it_begins() -> None:
     assert chosen(None) == list(SIDES)
 
 
+MACHINE = {
+    **{"processor": "fast", "cores": 2, "system": "any", "python": "3"},
+    "peaks": [{"threads": t, "flops": 1e11 * t, "bytes": 2e10 * t} for t in (1, 2)],
+}
+
+
 def comparison() -> Comparison:
     rows = [
         Row("graphc", 1, "graphc 1", [10.0, 11.0, 12.0], 0.0, 0.5, 100.0),
@@ -144,6 +153,48 @@ def comparison() -> Comparison:
     return Comparison(
         "tiny", 0, 10, "2026-11-25", rows, {"jax on 1 thread": "jax is not installed"}
     )
+
+
+class ReadsScores(Side):
+    """A side that reads what it answers."""
+
+    def versions(self) -> str:
+        return "none"
+
+    def load(self, path: Path, batch: int) -> Infer:
+        scores = np.load(path.with_suffix(".onnx.npy"))
+        return lambda feeds: scores[:batch]
+
+
+def test_an_exported_network_is_compared_before_it_is_timed(tmp_path: Path) -> None:
+    path = tmp_path / "net"
+    x, y = np.ones((8, 2), np.float32), np.arange(24.0).reshape(8, 3)
+    np.savez(path.with_suffix(".npz"), x=x, y=y, flops=7)
+    np.save(path.with_suffix(".onnx.npy"), y)
+    for rows in (1, 8):
+        timed, answer = worker.loading(ReadsScores(1), path, rows)
+        assert answer["error"] == 0
+        assert len(timed(0.0, 0.0)) == 1
+        assert len(timed(0.0, 1e-6)) >= 1
+    np.save(path.with_suffix(".onnx.npy"), y + 1e-3)
+    with pytest.raises(worker.Wrong, match=r"4\.3e-05 of the largest output"):
+        worker.loading(ReadsScores(1), path, 8)
+
+
+def test_a_bound_counts_the_products_of_exported_networks(tmp_path: Path) -> None:
+    np.savez(tmp_path / "tcn.npz", flops=7)
+    assert rounds._flops("tcn", 8, tmp_path) == 56
+
+
+def test_modes_are_told_in_titles_and_left_out_of_overviews() -> None:
+    options = Options(["graphc"], [1], 1, 0.1, [], 1.0, Path(), beside=2, period=0.005)
+    late = replace(comparison(), mode=options.mode)
+    assert late.title == "tiny, training step at batch 32, beside 2 busy processes, every 5 ms"
+    late.results[0].late = [10.0, 20.0, 30.0]
+    text = report([late], MACHINE, "")
+    assert "## Training steps" not in text
+    assert "| p50 | p99 | p99.9 |" in text
+    assert "| 10.0 us | 20.0 us | 30.0 us |" in text
 
 
 def test_a_table_shows_each_side_at_its_better_number_of_threads() -> None:
@@ -160,11 +211,11 @@ def test_a_table_shows_each_side_at_its_better_number_of_threads() -> None:
 
 
 def test_a_report_names_machine_and_versions() -> None:
-    machine = {"processor": "fast", "cores": 2, "system": "any", "python": "3"}
-    text = report([comparison()], machine, "")
+    text = report([comparison()], MACHINE, "")
+    assert "Peaks measured, by the number of threads: 100 GFLOP/s and 20 GB/s on 1;" in text
     assert "Measured on 2026-11-25: fast, 2 cores" in text
     later = replace(comparison(), date="2026-12-01")
-    assert "from 2026-11-25 to 2026-12-01" in report([comparison(), later], machine, "")
+    assert "from 2026-11-25 to 2026-12-01" in report([comparison(), later], MACHINE, "")
     assert "graphc 1; torch 2" in text
     assert "| torch-fused | 33.0 us |" in text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.peers import processes
-from tests.benchmarks.peers.__main__ import main
+from tests.benchmarks.peers.__main__ import QUICK_NAMES, main
 from tests.benchmarks.peers.processes import Failed, Task, Worker
+from tests.benchmarks.peers.sides import SIDES
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +40,39 @@ def test_runs_one_after_the_other_are_one_report(tmp_path: Path) -> None:
         assert main([name, *words.split(), str(tmp_path)]) == 0
     text = (tmp_path / "peers.md").read_text()
     assert text.index("### tiny, training step") < text.index("### deep, training step")
+
+
+def test_modes_are_comparisons_of_their_own(tmp_path: Path) -> None:
+    common = "tiny --only numpy-hand,bound --rounds 1 --threads 1 --modes train --out"
+    words = [*common.split(), str(tmp_path)]
+    assert main([*words, "--seconds", "0.01"]) == 0
+    assert main([*words, "--seconds", "0.05", "--every", "5", "--beside", "1"]) == 0
+    data = json.loads((tmp_path / "peers.json").read_text())
+    plain, late = data["comparisons"]
+    assert (plain["mode"], late["mode"]) == ("", ", beside 1 busy processes, every 5 ms")
+    assert [len(row["late"]) for row in late["results"]] == [3, 0]
+    assert not any(row["late"] for row in plain["results"])
+
+
+def test_quick_begins_nothing_after_its_minutes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--quick", "--minutes", "0", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split(":")[0] for line in lines} == set(QUICK_NAMES)
+    assert all(line.endswith("left out, 0 minutes are over") for line in lines)
+
+
+@pytest.mark.parametrize("side", ["graphc", "onnxruntime", "openvino", "torch-foreach"])
+def test_sides_read_an_exported_network(
+    side: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if any(importlib.util.find_spec(p) is None for p in ("torchvision", SIDES[side].package)):
+        pytest.skip("torchvision, or the side, is not installed")
+    words = f"tcn --only {side} --rounds 1 --seconds 0.01 --threads 1"
+    assert main([*words.split(), "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "peers.md").read_text()
+    assert "### tcn, inference at batch 8" in text, capsys.readouterr().out
 
 
 def test_a_missing_package_is_a_line(

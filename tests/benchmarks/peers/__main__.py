@@ -2,6 +2,9 @@
 
     python -m tests.benchmarks.peers                       all workloads, all sides
     python -m tests.benchmarks.peers tiny deep --only graphc,torch,bound --rounds 5
+    python -m tests.benchmarks.peers --quick                   some of each kind, in 5 minutes
+    python -m tests.benchmarks.peers mnist --beside 2          beside two processes that never rest
+    python -m tests.benchmarks.peers tiny --every 5 --seconds 2      a call every 5 ms: p50 to p99.9
 
 Sides whose package is missing are skipped with a line; `--python` names further interpreters
 that may have it.  What the folder holds of other workloads stays in the report, so they can be
@@ -11,20 +14,29 @@ measured one after the other.  Run it on a quiet machine.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tests.benchmarks.peers.processes import ROOT
 from tests.benchmarks.peers.results import Results
 from tests.benchmarks.peers.rooflines import profiled, roofline
 from tests.benchmarks.peers.rounds import Options, compare, machine
 from tests.benchmarks.peers.sides import chosen
 from tests.benchmarks.peers.table import table
-from tests.benchmarks.peers.workloads import WORKLOADS
+from tests.benchmarks.peers.workloads import EXPORTED, NAMES, WORKLOADS
 
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
+QUICK_NAMES = ("tiny", "mnist", "lenet", "gpt", "lstm", "mobilenet-v2", "resnet18")
+QUICK: Mapping[str, Any] = {
+    "only": "graphc,torch-fused,onnxruntime,openvino,bound",
+    "rounds": 5,
+    "seconds": 0.1,
+    "minutes": 4.5,
+}
+"""What --quick is short for; the last comparison may take half a minute."""
 BUSY = 0.25
 """The share of a core that others may take before the report says so."""
 
@@ -32,33 +44,43 @@ BUSY = 0.25
 def main(argv: list[str] | None = None) -> int:
     """Measure, print each table when it is there, write all of them and a JSON."""
     args = _parser().parse_args(argv)
+    args = _parser(**QUICK).parse_args(argv) if args.quick else args
     sides = chosen(args.only)
     if not sides:
         sys.exit(f"no side is called {args.only!r}")
     pythons = [sys.executable, *args.python]
     threads = [int(part) for part in args.threads.split(",")]
-    options = Options(sides, threads, args.rounds, args.seconds, pythons, args.patience)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
+    options = Options(
+        *(sides, threads, args.rounds, args.seconds, pythons, args.patience, out / "models"),
+        beside=args.beside,
+        period=args.every / 1e3,
+    )
     results = Results.of(out, machine(), _busy_note())
-    for name in args.workloads or WORKLOADS:
+    end = time.monotonic() + 60 * args.minutes
+    for name in args.workloads or (QUICK_NAMES if args.quick else NAMES):
         for rows in _batches(name, args.modes):
+            if time.monotonic() > end:
+                print(f"{name}: left out, {args.minutes:g} minutes are over")
+                continue
             made = compare(name, rows, options, lambda line: print(line, flush=True))
             results.comparisons[made.title] = made
             if made.results:
                 print(f"\n{table(made)}", flush=True)
-            if not rows and made.best("graphc"):
+            if not rows and made.best("graphc") and not args.quick:
                 results.rooflines[name] = roofline(name, profiled(name, max(threads), args.rounds))
             results.write(out)
     if args.docs:
-        DOCUMENT.write_text(results.document(), encoding="utf-8")
+        Path(args.docs).write_text(results.document(), encoding="utf-8")
     return 0
 
 
 def _batches(name: str, modes: str) -> list[int]:
     """0 for training, and the batches of inference."""
-    train = [0] if "train" in modes else []
-    return train + (list(WORKLOADS[name].infer) if "infer" in modes else [])
+    train = [0] if "train" in modes and name in WORKLOADS else []
+    infer = (WORKLOADS.get(name) or EXPORTED[name]).infer
+    return train + (list(infer) if "infer" in modes else [])
 
 
 def _busy_note() -> str:
@@ -81,14 +103,18 @@ def _busy_seconds() -> float:
     return (sum(ticks[:8]) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(**defaults: Any) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.peers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}")
+    add("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(NAMES)}")
+    add("--quick", action="store_true", help=f"{', '.join(QUICK_NAMES)}, few turns and sides")
+    add("--minutes", type=float, default=math.inf, help="after which nothing new is begun")
+    add("--beside", type=int, default=0, metavar="N", help="processes that never rest")
+    add("--every", type=float, default=0, metavar="MS", help="a call each so many milliseconds")
     add("--only", metavar="SIDE,...", help='sides, or how their names begin: "graphc,torch"')
     add("--rounds", type=int, default=15, help="turns of each side (default: 15)")
     add("--seconds", type=float, default=0.15, help="of a turn (default: 0.15)")
@@ -97,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--python", action="append", default=[], help="another interpreter; may be repeated")
     add("--patience", type=float, default=240, help="seconds to build a side (default: 240)")
     add("--out", default="peers-run", help="folder of peers.md and peers.json")
-    add("--docs", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}, too")
+    add("--docs", metavar="FILE", help="write the report there, too")
+    parser.set_defaults(**defaults)
     return parser
 
 

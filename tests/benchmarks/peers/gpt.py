@@ -1,4 +1,4 @@
-"""A small GPT: the workload, what it notes of itself, and its numbers in float64."""
+"""A small GPT and a small ViT: the workloads, what they note, and their numbers in float64."""
 
 from __future__ import annotations
 
@@ -33,8 +33,14 @@ class SequenceMaker(Protocol):
     def linear(self, h: Any, width: int) -> Any:
         """h @ weight + bias along the last axis."""
 
-    def heads(self, q: Any, k: Any, v: Any, count: int) -> Any:
-        """Causal attention in so many parts of the width, side by side."""
+    def patches(self, h: Any) -> Any:
+        """The pixels of an image as steps, row after row."""
+
+    def mean_steps(self, h: Any) -> Any:
+        """The mean over all steps, (batch, width)."""
+
+    def heads(self, q: Any, k: Any, v: Any, count: int, causal: bool) -> Any:
+        """Attention in so many parts of the width, side by side."""
 
     def gelu(self, h: Any) -> Any:
         """Its form by tanh."""
@@ -64,14 +70,41 @@ class Gpt:
         h = m.embedding(m.tokens("ids", self.letters, self.steps), self.letters, self.width)
         h = m.positions(h, self.steps, self.width)
         for _ in range(self.layers):
-            normal = m.layernorm(h)
-            q, k, v = (m.linear(normal, self.width) for _ in range(3))
-            h = m.add(h, m.linear(m.heads(q, k, v, self.heads), self.width))
-            inner = m.gelu(m.linear(m.layernorm(h), 4 * self.width))
-            h = m.add(h, m.linear(inner, self.width))
+            h = block(m, h, self.width, self.heads, causal=True)
         scores = m.linear(m.layernorm(h), self.letters)
         m.output(scores)
         m.sequence_loss(scores, m.tokens("y", self.letters, self.steps))
+
+
+@dataclass(frozen=True)
+class ViT:
+    """An encoder of an image's patches (Dosovitskiy et al. 2020, arXiv:2010.11929), ten classes."""
+
+    side: int = 32
+    patch: int = 4
+    width: int = 192
+    heads: int = 3
+    layers: int = 4
+
+    def __call__(self, m: Any) -> None:
+        """Declare the net."""
+        image = m.image("x", (3, self.side, self.side))
+        h = m.patches(m.conv(image, self.width, self.patch, self.patch, 0, True))
+        h = m.positions(h, (self.side // self.patch) ** 2, self.width)
+        for _ in range(self.layers):
+            h = block(m, h, self.width, self.heads, causal=False)
+        scores = m.affine(m.mean_steps(m.layernorm(h)), 10)
+        m.output(scores)
+        m.softmax_loss(scores, m.labels("y", 10))
+
+
+def block(m: Any, h: Any, width: int, heads: int, causal: bool) -> Any:
+    """Attention and two linear maps, each behind a layernorm and added to what it read."""
+    normal = m.layernorm(h)
+    q, k, v = (m.linear(normal, width) for _ in range(3))
+    h = m.add(h, m.linear(m.heads(q, k, v, heads, causal), width))
+    inner = m.gelu(m.linear(m.layernorm(h), 4 * width))
+    return m.add(h, m.linear(inner, width))
 
 
 # ---------------------------------------------------------------------- what it needs
@@ -120,7 +153,13 @@ class SequenceOutline:
         self._products(2 * h.steps * h.width * width)
         return Steps(h.steps, width)
 
-    def heads(self, q: Steps, k: Steps, v: Steps, count: int) -> Steps:
+    def patches(self, h: Any) -> Steps:
+        return Steps(h.side * h.side, h.width)
+
+    def mean_steps(self, h: Steps) -> Steps:
+        return h
+
+    def heads(self, q: Steps, k: Steps, v: Steps, count: int, causal: bool) -> Steps:
         self._products(4 * q.steps * q.steps * q.width)
         return q
 
@@ -202,7 +241,24 @@ class SequenceTape:
         out = self._value(h.array @ weight.array + bias.array)
         return self._record(out, back)
 
-    def heads(self, q: Any, k: Any, v: Any, count: int) -> Any:
+    def patches(self, h: Any) -> Any:
+        n, channels = h.array.shape[:2]
+
+        def back() -> None:
+            h.grad = h.grad + out.grad.swapaxes(1, 2).reshape(h.array.shape)
+
+        out = self._value(h.array.reshape(n, channels, -1).swapaxes(1, 2))
+        return self._record(out, back)
+
+    def mean_steps(self, h: Any) -> Any:
+        def back() -> None:
+            steps = h.array.shape[1]
+            h.grad = h.grad + np.broadcast_to(out.grad[:, None] / steps, h.array.shape)
+
+        out = self._value(h.array.mean(1))
+        return self._record(out, back)
+
+    def heads(self, q: Any, k: Any, v: Any, count: int, causal: bool) -> Any:
         def apart(x: Any) -> Any:
             return x.reshape(*x.shape[:2], count, -1).swapaxes(1, 2)
 
@@ -211,7 +267,8 @@ class SequenceTape:
 
         a, b, c = (apart(x.array) for x in (q, k, v))
         scale = a.shape[-1] ** -0.5
-        scores = np.where(np.tri(a.shape[2], dtype=bool), a @ b.swapaxes(-1, -2) * scale, -np.inf)
+        seen = np.tri(a.shape[2], dtype=bool) if causal else True
+        scores = np.where(seen, a @ b.swapaxes(-1, -2) * scale, -np.inf)
         p = np.exp(scores - scores.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
 

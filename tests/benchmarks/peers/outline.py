@@ -80,6 +80,10 @@ class Outline(SequenceOutline):
         self.rows_backward += product * (1 + h.trained)
         return Part(channels, True, side)
 
+    def depthwise(self, h: Part, kernel: int, stride: int) -> Part:
+        self._normal((h.width, 1, kernel, kernel), 0.0, (2 / kernel**2) ** 0.5)
+        return replace(h, side=(h.side - 1) // stride + 1)
+
     def max_pool(self, h: Part, size: int) -> Part:
         return Part(h.width, h.trained, h.side // size)
 
@@ -97,6 +101,8 @@ class Outline(SequenceOutline):
 
     def relu(self, h: Part) -> Part:
         return h
+
+    relu6 = relu
 
     def dropout(self, h: Part, keep: float) -> Part:
         return h

@@ -9,7 +9,8 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,8 @@ class Task:
     threads: int
     workload: str
     rows: int = 0
+    models: str = ""
+    """The folder of exported networks."""
 
     @property
     def text(self) -> str:
@@ -42,10 +45,14 @@ class Task:
         return f"{self.side} on {self.threads} thread{'s' if self.threads > 1 else ''}"
 
 
-@cache
 def python_for(side: str, pythons: tuple[str, ...]) -> str | None:
     """The first interpreter that has the side's package."""
-    package = SIDES[side].package
+    return python_with(SIDES[side].package, pythons)
+
+
+@cache
+def python_with(package: str, pythons: tuple[str, ...]) -> str | None:
+    """The first interpreter that has a package."""
     for python in pythons:
         if python == sys.executable:
             found = importlib.util.find_spec(package) is not None
@@ -58,6 +65,32 @@ def python_for(side: str, pythons: tuple[str, ...]) -> str | None:
     return None
 
 
+def export(name: str, folder: Path, pythons: Sequence[str]) -> str | None:
+    """Write the files of an exported network unless they are there; why not, if none can."""
+    if (folder / f"{name}.npz").exists():
+        return None
+    python = python_with("torchvision", tuple(pythons))
+    if python is None:
+        return "torchvision is not installed"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [python, "-m", "tests.benchmarks.peers.exported", name, str(folder.resolve())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stderr.strip().splitlines()[-1] if done.returncode else None
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes beside this one that never rest."""
+    loop = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(loop) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 class Worker:
     """A side at work in a process of its own; use it as a context."""
 
@@ -65,7 +98,7 @@ class Worker:
         self.task = task
         self._folder = tempfile.TemporaryDirectory(prefix="graphc-peers-")
         self._errors = open(Path(self._folder.name) / "errors", "w+")  # noqa: SIM115
-        words = (task.side, task.threads, task.workload, task.rows)
+        words = (task.side, task.threads, task.workload, task.rows, task.models)
         self._process = subprocess.Popen(
             [*_pinned(task), python, "-m", "tests.benchmarks.peers.worker", *map(str, words)],
             stdin=subprocess.PIPE,
@@ -85,12 +118,12 @@ class Worker:
         self._errors.close()
         self._folder.cleanup()
 
-    def ask(self, seconds: float) -> float:
-        """The figure of one turn."""
+    def ask(self, seconds: float, period: float = 0) -> list[float]:
+        """The figures of one turn; with a period those of single calls, one every so often."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.write(f"{seconds} {period}\n")
         self._process.stdin.flush()
-        return float(self.answer(60 + 20 * seconds)["value"])
+        return list(self.answer(60 + 20 * seconds)["values"])
 
     def answer(self, patience: float) -> dict[str, Any]:
         """The next line; Failed when there is none in time."""

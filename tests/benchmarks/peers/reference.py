@@ -74,6 +74,29 @@ class Tape(SequenceTape):
         out = Value(y.transpose(0, 3, 1, 2))
         return self._record(out, back)
 
+    def depthwise(self, h: Value, kernel: int, stride: int) -> Value:
+        weight, pad = next(self._parameters), kernel // 2
+        around = np.pad(h.array, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+        side = (h.array.shape[2] - 1) // stride + 1
+        places = [(i, j) for i in range(kernel) for j in range(kernel)]
+
+        def seen(array: Any, i: int, j: int) -> Any:
+            rows, columns = (slice(k, k + (side - 1) * stride + 1, stride) for k in (i, j))
+            return array[:, :, rows, columns]
+
+        def back() -> None:
+            d_around = np.zeros_like(around)
+            d_weight = np.zeros_like(weight.array)
+            for i, j in places:
+                d_weight[:, 0, i, j] = (out.grad * seen(around, i, j)).sum((0, 2, 3))
+                seen(d_around, i, j)[...] += out.grad * weight.array[:, 0, i, j, None, None]
+            weight.grad += d_weight
+            h.grad = h.grad + d_around[:, :, pad : -pad or None, pad : -pad or None]
+
+        y = sum(seen(around, i, j) * weight.array[:, 0, i, j, None, None] for i, j in places)
+        out = Value(y)
+        return self._record(out, back)
+
     def max_pool(self, h: Value, size: int) -> Value:
         n, c, height, width = h.array.shape
         squares = h.array.reshape(n, c, height // size, size, width // size, size)
@@ -142,6 +165,13 @@ class Tape(SequenceTape):
             h.grad = h.grad + out.grad * (h.array > 0)
 
         out = Value(np.maximum(h.array, 0))
+        return self._record(out, back)
+
+    def relu6(self, h: Value) -> Value:
+        def back() -> None:
+            h.grad = h.grad + out.grad * ((h.array > 0) & (h.array < 6))
+
+        out = Value(h.array.clip(0, 6))
         return self._record(out, back)
 
     def dropout(self, h: Value, keep: float) -> Value:

@@ -11,7 +11,7 @@ from typing import Any
 from tests.benchmarks.peers.rooflines import HEAD
 from tests.benchmarks.peers.rounds import Comparison
 from tests.benchmarks.peers.table import report
-from tests.benchmarks.peers.workloads import WORKLOADS
+from tests.benchmarks.peers.workloads import NAMES
 
 
 @dataclass
@@ -49,12 +49,12 @@ class Results:
         """All of it as Markdown."""
         parts = ["# Benchmarks\n", report(self._ordered(), self.machine, self.note)]
         if self.rooflines:
-            order = [name for name in WORKLOADS if name in self.rooflines]
+            order = [name for name in NAMES if name in self.rooflines]
             parts += [HEAD, *(self.rooflines[name] for name in order)]
         return "\n".join(parts)
 
     def _ordered(self) -> Sequence[Comparison]:
-        order = list(WORKLOADS)
         return sorted(
-            self.comparisons.values(), key=lambda each: (order.index(each.workload), each.rows)
+            self.comparisons.values(),
+            key=lambda each: (NAMES.index(each.workload), each.rows, each.mode),
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.peers.rounds import Comparison, Row
+from tests.benchmarks.peers.rounds import LATE, Comparison, Row
 from tests.benchmarks.peers.workloads import GROUPS
 
 OURS = ("graphc", "graphc-numpy")
@@ -31,7 +31,7 @@ def report(comparisons: Sequence[Comparison], machine: dict[str, Any], note: str
             chosen = [
                 c
                 for c in comparisons
-                if (c.rows == 0) is train and c.workload in group and c.results
+                if (c.rows == 0) is train and c.workload in group and c.results and not c.mode
             ]
             if chosen:
                 parts += [f"## {title}: {kind}\n", overview(chosen)]
@@ -46,8 +46,13 @@ def _machine_text(comparisons: Sequence[Comparison], machine: dict[str, Any]) ->
     dates = sorted({c.date for c in comparisons})
     when = f"on {dates[0]}" if len(dates) == 1 else f"from {dates[0]} to {dates[-1]}"
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
+    peaks = (
+        f"{peak['flops'] / 1e9:.0f} GFLOP/s and {peak['bytes'] / 1e9:.0f} GB/s on {peak['threads']}"
+        for peak in machine["peaks"]
+    )
     return (
-        f"Measured {when}: {where}, Python {machine['python']}.  Versions: {'; '.join(versions)}.\n"
+        f"Measured {when}: {where}, Python {machine['python']}.  Peaks measured, by the number of "
+        f"threads: {'; '.join(peaks)}.  Versions: {'; '.join(versions)}.\n"
     )
 
 
@@ -73,12 +78,16 @@ def table(made: Comparison) -> str:
     best.sort(key=lambda row: row.median)
     ours = next((row for name in OURS for row in best if row.side == name), None)
     ratio = f"/ {ours.side}" if ours else "/ fastest"
-    columns = ("side", "threads", "median", "10-90 %", ratio, "/ bound", "build", "memory")
+    columns = ["side", "threads", "median", "10-90 %", ratio, "/ bound", "build", "memory"]
+    late = [f"p{percent:g}" for percent in LATE] if any(row.late for row in best) else []
+    columns += late
     lines = [f"### {made.title}\n", line(*columns), line("---", *["---:"] * (len(columns) - 1))]
     bound = made.best(BOUND)
     peers = [row for row in best if row.side != BOUND]
     base = ours or (peers[0] if peers else None)
-    lines += [line(*_cells(row, base, bound)) for row in best]
+    for row in best:
+        tails = [time_text(value) for value in row.late] or [""] * len(late)
+        lines.append(line(*_cells(row, base, bound), *tails))
     lines += _skipped(made)
     return "\n".join(lines) + "\n"
 

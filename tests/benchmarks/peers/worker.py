@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Callable
 from itertools import cycle
+from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,15 @@ from tests.benchmarks.peers.outline import batches, outline
 from tests.benchmarks.peers.sides import side
 from tests.benchmarks.peers.sides.bound_side import Bound
 from tests.benchmarks.peers.sides.side import Side, Unsupported
-from tests.benchmarks.peers.workloads import WORKLOADS
+from tests.benchmarks.peers.workloads import EXPORTED, WORKLOADS
 
-TOLERANCE = 1e-4
+TOLERANCE, OF_LARGEST = 1e-4, 1e-5
 WARM_SECONDS, SINGLE_POOL = 0.3, 64
 LONG_MICROSECONDS = 200
 
 Answer = dict[str, Any]
+Turn = Callable[[float, float], list[float]]
+"""The figures of a turn of so many seconds, with a period or 0; see `Timed`."""
 
 
 class Wrong(Exception):
@@ -46,6 +49,25 @@ class Timed:
         self._parts = [[argument] for argument in pool]
         if self.turn(WARM_SECONDS) < LONG_MICROSECONDS:
             self._parts = [pool]
+
+    def __call__(self, seconds: float, period: float) -> list[float]:
+        """The figures of a turn: a median, or with a period all calls."""
+        return self.paced(seconds, period) if period else [self.turn(seconds)]
+
+    def paced(self, seconds: float, period: float) -> list[float]:
+        """Microseconds of each call; one is due every `period` seconds."""
+        found: list[float] = []
+        due = perf_counter()
+        end = due + seconds
+        for argument in cycle([argument for part in self._parts for argument in part]):
+            due += period
+            sleep(max(0.0, due - perf_counter()))
+            start = perf_counter()
+            self._call(argument)
+            found.append((perf_counter() - start) * 1e6)
+            if due > end:
+                break
+        return found
 
     def turn(self, seconds: float) -> float:
         """Microseconds a call, the median over this time."""
@@ -100,19 +122,40 @@ def inferring(made: Side, name: str, rows: int) -> tuple[Timed, Answer]:
     return Timed(infer, arguments), {"error": error, "build_seconds": seconds}
 
 
-def prepared(name: str, threads: int, workload: str, rows: int) -> tuple[Any, Answer]:
+def loading(made: Side, path: Path, rows: int) -> tuple[Timed, Answer]:
+    """An exported network at a batch, compared with float64, and what it took to build."""
+    with np.load(path.with_suffix(".npz")) as file:
+        x, wanted = file["x"], file["y"][:rows]
+    pool = [{"x": x[i : i + rows]} for i in range(0, len(x) - rows + 1, rows)]
+    start = perf_counter()
+    infer = made.load(path, rows)
+    found = np.array(infer(pool[0]))
+    seconds = perf_counter() - start
+    error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    if not error < OF_LARGEST:
+        raise Wrong(f"it differs from float64 by {error:.1e} of the largest output")
+    return Timed(infer, pool), {"error": error, "build_seconds": seconds}
+
+
+def prepared(
+    name: str, threads: int, workload: str, rows: int, models: str = ""
+) -> tuple[Turn, Answer]:
     """The side for a workload, ready for turns; `rows` 0 is training."""
     made = side(name, threads)
     answer: Answer = {"versions": made.versions()}
     if isinstance(made, Bound):
-        return made.flops_a_second, answer
+        rate = made.flops_a_second
+        return lambda seconds, period: [rate(seconds)], answer
+    if workload in EXPORTED:
+        timed, more = loading(made, Path(models) / workload, rows)
+        return timed, {**answer, **more}
     kind = WORKLOADS[workload].kind
     if kind not in made.kinds:
         raise Unsupported(f"it has no nets of {kind} here")
     timed, more = inferring(made, workload, rows) if rows else trained(made, workload)
     if not more["error"] < TOLERANCE:
         raise Wrong(f"it differs from float64 by {more['error']:.1e}")
-    return timed.turn, {**answer, **more}
+    return timed, {**answer, **more}
 
 
 def memory_mb() -> float:
@@ -130,9 +173,9 @@ def main(argv: list[str]) -> int:
     def say(answer: Answer) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
-    name, threads, workload, rows = argv[0], int(argv[1]), argv[2], int(argv[3])
+    name, threads, workload, rows, models = argv
     try:
-        turn, answer = prepared(name, threads, workload, rows)
+        turn, answer = prepared(name, int(threads), workload, int(rows), models)
     except (Unsupported, Wrong) as reason:
         say({"skipped": str(reason)})
         return 0
@@ -140,7 +183,7 @@ def main(argv: list[str]) -> int:
     gc.freeze()
     say({**answer, "memory_mb": memory_mb()})
     for line in sys.stdin:
-        say({"value": turn(float(line))})
+        say({"values": turn(*map(float, line.split()))})
     return 0
 
 

@@ -50,6 +50,9 @@ class Maker(Protocol):
     def conv(self, h: Any, channels: int, kernel: int, stride: int, pad: int, bias: bool) -> Any:
         """Square kernels over an image with zeros around; weights (out, in, kernel, kernel)."""
 
+    def depthwise(self, h: Any, kernel: int, stride: int) -> Any:
+        """A square kernel for each channel, with zeros around; weights (channels, 1, k, k)."""
+
     def max_pool(self, h: Any, size: int) -> Any:
         """The largest of each square, side by side."""
 
@@ -61,6 +64,9 @@ class Maker(Protocol):
 
     def relu(self, h: Any) -> Any:
         """max(h, 0)."""
+
+    def relu6(self, h: Any) -> Any:
+        """min(max(h, 0), 6)."""
 
     def dropout(self, h: Any, keep: float) -> Any:
         """h / keep where a mask of that probability says so, else 0."""
@@ -125,6 +131,14 @@ class Workload:
     def keep(self) -> float | None:
         """The probability that dropout keeps an element."""
         return None if self.chain is None else self.chain.keep
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network that others wrote, read from a file: a row of its input, and its batches."""
+
+    shape: tuple[int, ...]
+    infer: tuple[int, ...] = (1, 8)
 
 
 def autoencoder(m: Maker) -> None:
@@ -211,6 +225,43 @@ class ResNet:
         return m.batchnorm(m.conv(h, channels, kernel, stride, kernel // 2, False))
 
 
+@dataclass(frozen=True)
+class MobileNet:
+    """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2) for ten classes.
+
+    `stages` are factors of expansion, channels, blocks and strides of the first block.
+    """
+
+    side: int = 96
+    first: int = 32
+    last: int = 1280
+    stages: tuple[tuple[int, int, int, int], ...] = (
+        *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
+        *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
+    )
+
+    def __call__(self, m: Maker) -> None:
+        """Declare the net."""
+        h = m.image("x", (3, self.side, self.side))
+        h = m.relu6(m.batchnorm(m.conv(h, self.first, 3, 2, 1, False)))
+        width = self.first
+        for factor, channels, blocks, step in self.stages:
+            for block in range(blocks):
+                stride = 1 if block else step
+                g = self._pixelwise(m, h, factor * width, True) if factor > 1 else h
+                g = m.relu6(m.batchnorm(m.depthwise(g, 3, stride)))
+                g = self._pixelwise(m, g, channels, False)
+                h = m.add(h, g) if block else g
+                width = channels
+        h = m.affine(m.mean_pool(self._pixelwise(m, h, self.last, True)), 10)
+        m.output(h)
+        m.softmax_loss(h, m.labels("y", 10))
+
+    def _pixelwise(self, m: Maker, h: Any, channels: int, bent: bool) -> Any:
+        h = m.batchnorm(m.conv(h, channels, 1, 1, 0, False))
+        return m.relu6(h) if bent else h
+
+
 _MNIST = (784, 512, 256, 10)
 
 MAIN: Mapping[str, Workload] = {
@@ -239,13 +290,31 @@ OTHERS: Mapping[str, Workload] = {
 NETWORKS: Mapping[str, Workload] = {
     "lenet": Workload(lenet, 64, infer=(1, 64), kind="images"),
     "resnet20": Workload(ResNet(3), 32, pool=8, kind="images"),
+    # Its relus flip as those of "deep" do.
+    "mobilenet": Workload(MobileNet(), 16, pool=8, lr=1e-6, kind="images"),
     "gpt": Workload(gpt.Gpt(), gpt.BATCH, pool=8, kind="sequences"),
+    "vit": Workload(gpt.ViT(), 8, pool=8, kind="sequences"),
 }
 """Convolutions, and attention."""
 
-GROUPS: Mapping[str, Mapping[str, Workload]] = {
+_IMAGE = (3, 224, 224)
+_OF_IMAGES = (
+    *("resnet18", "resnet50", "mobilenet-v2", "mobilenet-v3", "efficientnet-b0", "squeezenet"),
+    *("shufflenet", "densenet", "googlenet", "regnet", "convnext", "vit-s", "vit-b"),
+)
+EXPORTED: Mapping[str, Exported] = {
+    **{name: Exported(_IMAGE) for name in _OF_IMAGES},
+    "unet": Exported((3, 128, 128)),
+    "tcn": Exported((16, 256)),
+    "lstm": Exported((32, 64)),
+}
+"""Networks of torchvision and torch.nn; `exported` makes their files."""
+
+GROUPS: Mapping[str, Mapping[str, Workload | Exported]] = {
     "what the claims are about": MAIN,
     "other shapes": OTHERS,
     "networks": NETWORKS,
+    "networks that others wrote": EXPORTED,
 }
-WORKLOADS: Mapping[str, Workload] = {n: w for group in GROUPS.values() for n, w in group.items()}
+WORKLOADS: Mapping[str, Workload] = {**MAIN, **OTHERS, **NETWORKS}
+NAMES = (*WORKLOADS, *EXPORTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ class Declare:
     ) -> gc.Value:
         return gc.conv2d(h, channels, kernel, stride=stride, padding=pad, bias=bias)
 
+    def depthwise(self, h: gc.Value, kernel: int, stride: int) -> gc.Value:
+        width = h.shape[1]
+        return gc.conv2d(
+            h, width, kernel, stride=stride, padding=kernel // 2, groups=width, bias=False
+        )
+
     def max_pool(self, h: gc.Value, size: int) -> gc.Value:
         return gc.max_pool(h, size)
 
@@ -53,6 +60,9 @@ class Declare:
 
     def relu(self, h: gc.Value) -> gc.Value:
         return gc.relu(h)
+
+    def relu6(self, h: gc.Value) -> gc.Value:
+        return gc.clip(h, 0, 6)
 
     def dropout(self, h: gc.Value, keep: float) -> gc.Value:
         return gc.dropout(h, keep_prob=keep) if self._dropout else h
@@ -78,12 +88,18 @@ class Declare:
     def linear(self, h: gc.Value, width: int) -> gc.Value:
         return gc.affine(h, width, axis=-1)
 
-    def heads(self, q: gc.Value, k: gc.Value, v: gc.Value, count: int) -> gc.Value:
+    def patches(self, h: gc.Value) -> gc.Value:
+        return gc.transpose(gc.reshape(h, (*h.shape[:2], -1)), (0, 2, 1))
+
+    def mean_steps(self, h: gc.Value) -> gc.Value:
+        return gc.mean(h, 1)
+
+    def heads(self, q: gc.Value, k: gc.Value, v: gc.Value, count: int, causal: bool) -> gc.Value:
         def apart(x: gc.Value) -> gc.Value:
             parts = gc.reshape(x, (*x.shape[:2], count, -1))
             return gc.transpose(parts, (0, 2, 1, 3))
 
-        seen = gc.attention(*map(apart, (q, k, v)), causal=True)
+        seen = gc.attention(*map(apart, (q, k, v)), causal=causal)
         return gc.reshape(gc.transpose(seen, (0, 2, 1, 3)), q.shape)
 
     def gelu(self, h: gc.Value) -> gc.Value:
@@ -121,6 +137,11 @@ class OnNumPy(Side):
         ex = self.executor(workload, parameters, False, batch, None)
         forward = ex.forward
         return lambda feeds: forward(feeds, copy=False)["output"]
+
+    def load(self, path: Path, batch: int) -> Infer:
+        plan = gc.compile(gc.onnx.load(path.with_suffix(".onnx")), batch=batch, **self._options())
+        forward = gc.freeze(gc.Executor(plan, seed=0), batch=batch).forward
+        return lambda feeds: forward(feeds, copy=False)["y"]
 
     def executor(
         self,

@@ -44,6 +44,16 @@ class Traced:
         )
         return y + next(self._parameters) if bias else y
 
+    def depthwise(self, h: Any, kernel: int, stride: int) -> Any:
+        return jax.lax.conv_general_dilated(
+            h,
+            next(self._parameters).transpose(2, 3, 1, 0),
+            (stride, stride),
+            [(kernel // 2, kernel // 2)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=h.shape[-1],
+        )
+
     def max_pool(self, h: Any, size: int) -> Any:
         window = (1, size, size, 1)
         return jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, window, window, "VALID")
@@ -66,6 +76,9 @@ class Traced:
 
     def relu(self, h: Any) -> Any:
         return jax.nn.relu(h)
+
+    def relu6(self, h: Any) -> Any:
+        return jax.nn.relu6(h)
 
     def dropout(self, h: Any, keep: float) -> Any:
         if self._key is None:
@@ -96,9 +109,15 @@ class Traced:
     def linear(self, h: Any, width: int) -> Any:
         return h @ next(self._parameters) + next(self._parameters)
 
-    def heads(self, q: Any, k: Any, v: Any, count: int) -> Any:
+    def patches(self, h: Any) -> Any:
+        return h.reshape(len(h), -1, h.shape[-1])
+
+    def mean_steps(self, h: Any) -> Any:
+        return h.mean(1)
+
+    def heads(self, q: Any, k: Any, v: Any, count: int, causal: bool) -> Any:
         parts = (x.reshape(*x.shape[:2], count, -1) for x in (q, k, v))
-        return jax.nn.dot_product_attention(*parts, is_causal=True).reshape(q.shape)
+        return jax.nn.dot_product_attention(*parts, is_causal=causal).reshape(q.shape)
 
     def gelu(self, h: Any) -> Any:
         return jax.nn.gelu(h, approximate=True)

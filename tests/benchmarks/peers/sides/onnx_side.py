@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -78,10 +79,14 @@ class OnnxRuntime(Side):
     def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
         made = Model(parameters, batch)
         workload.declare(made)  # type: ignore[arg-type]
+        return self._session(made.model())
+
+    def load(self, path: Path, batch: int) -> Infer:
+        return self._session(str(path.with_suffix(".onnx")))
+
+    def _session(self, model: bytes | str) -> Infer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        session = onnxruntime.InferenceSession(
-            made.model(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return lambda feeds: session.run(None, feeds)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,14 @@ class OpenVino(Side):
         made = Model(parameters, batch)
         workload.declare(made)  # type: ignore[arg-type]
         model = openvino.Model([made.result], list(made.inputs.values()), "net")
+        return self._compiled(model, list(made.inputs))
+
+    def load(self, path: Path, batch: int) -> Infer:
+        model = openvino.Core().read_model(path.with_suffix(".onnx"))
+        model.reshape([batch, *list(model.input(0).partial_shape)[1:]])
+        return self._compiled(model, ["x"])
+
+    def _compiled(self, model: Any, names: list[str]) -> Infer:
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
@@ -70,7 +79,6 @@ class OpenVino(Side):
         }
         compiled = openvino.compile_model(model, "CPU", options)
         request, result = compiled.create_infer_request(), compiled.output(0)
-        names = list(made.inputs)
 
         def infer(feeds: Any) -> Any:
             arrays = [feeds[name] for name in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.peers.outline import Array, Feeds
@@ -39,6 +40,10 @@ class Side:
     def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
         """The net for inference at a batch."""
         raise Unsupported("it is not timed at inference")
+
+    def load(self, path: Path, batch: int) -> Infer:
+        """The exported network of this path, with .onnx or .pt behind it, at a batch."""
+        raise Unsupported("it reads no networks of others here")
 
     def feeds(self, feeds: Feeds) -> Any:
         """The argument of a step for one batch of arrays; copies nothing."""

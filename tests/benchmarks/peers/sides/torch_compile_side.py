@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.benchmarks.peers.outline import Array, Outline
 from tests.benchmarks.peers.sides.side import Infer, Side, Step
-from tests.benchmarks.peers.sides.torch_side import Forward, Tensor, parameters_of
+from tests.benchmarks.peers.sides.torch_side import Forward, Tensor, exported, parameters_of
 from tests.benchmarks.peers.workloads import DECAY, EPS, KINDS, MOMENTUM, Workload
 
 
@@ -38,6 +39,7 @@ class Compiled(Side):
     def _set_up(self, **more: Any) -> None:
         import torch._inductor.config as inductor
 
+        torch.compiler.reset()  # a process may compile only so many nets from one function
         torch.set_num_threads(self.threads)
         for name, value in {**self.config, **more}.items():
             setattr(inductor, name, value)
@@ -80,6 +82,17 @@ class Compiled(Side):
         def infer(feeds: Mapping[str, Any]) -> Any:
             with torch.no_grad():
                 return compiled({name: wrap(array) for name, array in feeds.items()}).numpy()
+
+        return infer
+
+    def load(self, path: Path, batch: int) -> Infer:
+        self._set_up(freezing=True)
+        module, like = exported(self.threads, path)
+        compiled = torch.compile(module, dynamic=False, mode=self.mode)
+
+        def infer(feeds: Mapping[str, Any]) -> Any:
+            with torch.no_grad():
+                return compiled(like(torch.from_numpy(feeds["x"]))).numpy()
 
         return infer
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,6 +69,10 @@ class Forward:
         weight = next(self._parameters)
         return F.conv2d(h, weight, next(self._parameters) if bias else None, stride, pad)
 
+    def depthwise(self, h: Tensor, kernel: int, stride: int) -> Tensor:
+        weight = next(self._parameters)
+        return F.conv2d(h, weight, None, stride, kernel // 2, groups=len(weight))
+
     def max_pool(self, h: Tensor, size: int) -> Tensor:
         return F.max_pool2d(h, size)
 
@@ -90,6 +95,9 @@ class Forward:
 
     def relu(self, h: Tensor) -> Tensor:
         return F.relu(h)
+
+    def relu6(self, h: Tensor) -> Tensor:
+        return F.relu6(h)
 
     def dropout(self, h: Tensor, keep: float) -> Tensor:
         return F.dropout(h, 1 - keep) if self._dropout else h
@@ -115,9 +123,15 @@ class Forward:
     def linear(self, h: Tensor, width: int) -> Tensor:
         return F.linear(h, next(self._parameters), next(self._parameters))
 
-    def heads(self, q: Tensor, k: Tensor, v: Tensor, count: int) -> Tensor:
+    def patches(self, h: Tensor) -> Tensor:
+        return h.flatten(2).transpose(1, 2)
+
+    def mean_steps(self, h: Tensor) -> Tensor:
+        return h.mean(1)
+
+    def heads(self, q: Tensor, k: Tensor, v: Tensor, count: int, causal: bool) -> Tensor:
         parts = (x.view(*x.shape[:2], count, -1).transpose(1, 2) for x in (q, k, v))
-        seen = F.scaled_dot_product_attention(*parts, is_causal=True)
+        seen = F.scaled_dot_product_attention(*parts, is_causal=causal)
         return seen.transpose(1, 2).reshape(q.shape)
 
     def gelu(self, h: Tensor) -> Tensor:
@@ -136,6 +150,16 @@ class Forward:
     def mse_loss(self, guess: Tensor, target: Tensor | None) -> None:
         if target is not None:
             self.losses.append(F.mse_loss(guess, target))
+
+
+def exported(threads: int, path: Path) -> tuple[Any, Callable[[Tensor], Tensor]]:
+    """The module of an exported network, and its input as it wants it: images channels last."""
+    torch.set_num_threads(threads)
+    module = torch.load(path.with_suffix(".pt"), weights_only=False)
+    if not any(isinstance(m, torch.nn.Conv2d) for m in module.modules()):
+        return module, lambda x: x
+    last = torch.channels_last
+    return module.to(memory_format=last), lambda x: x.contiguous(memory_format=last)
 
 
 class Foreach(Side):
@@ -176,6 +200,15 @@ class Foreach(Side):
                 net = Forward({name: wrap(array) for name, array in feeds.items()}, tensors)
                 declare(net)
                 return net.result.numpy()
+
+        return infer
+
+    def load(self, path: Path, batch: int) -> Infer:
+        module, like = exported(self.threads, path)
+
+        def infer(feeds: Mapping[str, Any]) -> Any:
+            with torch.inference_mode():
+                return module(like(torch.from_numpy(feeds["x"]))).numpy()
 
         return infer
 
