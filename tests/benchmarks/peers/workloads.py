@@ -284,6 +284,9 @@ OTHERS: Mapping[str, Workload] = {
     "residual": Workload(residual, 64, infer=(1, 64)),
     "two_inputs": Workload(two_inputs, 256, infer=(1, 256)),
     "two_losses": Workload(two_losses, 64, infer=(64,)),
+    # Many kernels that are hardly worth sharing; their relus flip as those of "deep" do.
+    "30 of 96": Workload(Chain((96,) * 31 + (10,)), 32, pool=64, lr=1e-5),
+    "400 of 16": Workload(Chain((16,) * 401 + (10,)), 16, pool=64, lr=1e-5),
 }
 """Shapes that nothing was tuned for."""
 
