@@ -110,7 +110,8 @@ def test_required_passes_stay() -> None:
     assert error_text(caught.value) == (
         "pass 'backward' is required\n"
         "  hint: these can be left out: cse, channels_last, fold_constants, "
-        "share_batchnorm_statistics, fold_batchnorm, middle_axes, fuse_affine_relu, rematerialize"
+        "share_batchnorm_statistics, fold_batchnorm, middle_axes, fuse_affine_relu, rematerialize, "
+        "repeat_elements"
     )
 
 
@@ -122,7 +123,7 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
         "there is no pass 'fuse'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
         "backward, data_parallel, update, share_batchnorm_statistics, fold_batchnorm, "
-        "middle_axes, fuse_affine_relu, rematerialize"
+        "middle_axes, fuse_affine_relu, rematerialize, repeat_elements"
     )
 
 
