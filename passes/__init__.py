@@ -19,11 +19,11 @@ The order and its reasons:
 - `middle_axes` after all that match reductions, and after `backward`, so that gradients have
   their usual form before it, and after `fold_constants`, which would fold its broadcasts.
 - `dead_code` then: the plan has an instruction for every node that is left.
-- `rematerialize` last, and only if a plan is over its budget: it has to know what is
+- `rematerialize` then, and only if a plan is over its budget: it has to know what is
   fused, and nothing may merge its clones.
 
-Programs with kernels also get `repeat_elements`, at the very end and if no budget was set: it
-makes clones of the same kind, which only kernels compute in registers.
+- `repeat_elements` at the very end, and only if `rematerialize` does not run: it makes clones of
+  the same kind, which kernels compute in registers.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ DEFAULT = PassList(
         fuse_affine_relu,
         dead_code,
         "rematerialize",
+        "repeat_elements",
     ),
     REQUIRED,
 )

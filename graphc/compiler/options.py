@@ -83,7 +83,8 @@ class CompileOptions:
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))
-        records = {name: _repeating(rows, watch) for name, rows in records.items()}
+        if repeat_elements.name in self.passes.names:
+            records = {name: _repeating(rows, watch) for name, rows in records.items()}
         forms = Forms()
         last = {name: rows[-1].graph for name, rows in records.items()}
         programs = {name: self.program(name, graph, forms) for name, graph in last.items()}

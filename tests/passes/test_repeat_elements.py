@@ -100,3 +100,12 @@ def test_a_longer_chain_is_looked_at_in_proportion(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Tanh, "iteration", iteration)
     assert looks(200) < 3 * looks(100)
+
+
+def test_it_may_be_left_out() -> None:
+    def repeats(passes: gc.passes.PassList) -> bool:
+        plan = gc.compile(gated(), batch=8, optimizer=gc.SGD(lr=0.1), passes=passes)
+        return bool(clones(plan.programs["step"].graph))
+
+    assert repeats(gc.passes.DEFAULT)
+    assert not repeats(gc.passes.without("repeat_elements"))
