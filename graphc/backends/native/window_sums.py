@@ -108,8 +108,7 @@ class WindowSums(WindowProduct):
         window = self.window
         if not self.scratch.in_place:
             return window.steps
-        inner = (*window.space, window.pixel)
-        return tuple(s * prod(inner[axis + 1 :]) for axis, s in enumerate(window.stride))
+        return tuple(s * p for s, p in zip(window.stride, window.pixel_pitches, strict=True))
 
     def _emit_tile(self, panel: Panel, offsets: tuple[int, ...]) -> str:
         """Emit the function that adds the products of an image's pixels to sums."""
