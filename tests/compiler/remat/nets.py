@@ -9,7 +9,7 @@ import numpy as np
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.compiler.plan import Plan
-from graphc.compiler.remat.fit import least_total
+from graphc.compiler.remat.fit import least_total, sparing
 
 BACKENDS = ("numpy",) if available() is not None else ("numpy", "native")
 SGD = gc.SGD(lr=0.01, momentum=0.9)
@@ -52,8 +52,8 @@ def _with_loss(net: gc.Net, h: gc.Value) -> gc.Net:
 
 
 def tight(plan: Plan) -> int:
-    """A budget in the middle between the least memory that is found and that of the plan."""
-    return (least_total(plan) + plan.memory.total) // 2
+    """A budget in the middle between the least memory that is found and that without clones."""
+    return (least_total(plan) + sparing(plan).memory.total) // 2
 
 
 def halved(plan: Plan) -> int:
