@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         for rows in _batches(name, args.modes):
             if time.monotonic() > end:
                 print(f"{name}: left out, {args.minutes:g} minutes are over")
-                continue
+                break
             made = compare(name, rows, options, lambda line: print(line, flush=True))
             results.comparisons[made.title] = made
             if made.results:

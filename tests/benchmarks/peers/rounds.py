@@ -188,5 +188,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    found = dict(map(str.strip, line.split(":", 1)) for line in reversed(lines) if ":" in line)
+    name = found.get("model name", platform.machine())
+    parts = (f"{part} {found[part]}" for part in ("cpu family", "model") if part in found)
+    return ", ".join((name, *parts))
