@@ -262,7 +262,7 @@ def bind_feeds(
     blank = np.zeros(0)
     own = id(np.ndarray), id(None), id(blank), len(names), program.capacity, table.ctypes.data
     memory = len(written), ctypes.addressof(ranges), ctypes.addressof(feeds)
-    library = load_by_key(module_key("feeds"), feeds_ir, ("check_feeds",), host())
+    library = load_by_key(module_key("feeds"), lambda: (feeds_ir(),), ("check_feeds",), host())
     keep = (blank, names, dtypes, dims, ranges, feeds, table, list(written), library)
     return builtin("check_feeds", library.address("check_feeds"), _words([*own, *memory]), keep)
 

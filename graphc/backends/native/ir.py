@@ -310,14 +310,52 @@ class Module:
 
     def text(self) -> str:
         """Return the text of the whole module."""
+        return self._with(self.functions)
+
+    def parts(self, size: int) -> tuple[str, ...]:
+        """Return the text as that of several modules, to be compiled apart and then linked.
+
+        Each has functions of at least `size` characters, but for the last one.
+        """
+        parts: list[list[str]] = [[]]
+        length = 0
+        for function in self.functions:
+            if length >= size:
+                parts.append([])
+                length = 0
+            parts[-1].append(function)
+            length += len(function)
+        declared = dict(map(_declaration, self.functions))
+        return tuple(self._part(part, declared) for part in parts)
+
+    def _part(self, functions: Sequence[str], declared: Mapping[str, str]) -> str:
+        """Return a module of functions that other parts may call, and that may call theirs."""
+        called = dict.fromkeys(name for text in functions for name in _GLOBAL.findall(text))
+        own = dict(map(_declaration, functions))
+        others = [declared[name] for name in called if name in declared and name not in own]
+        shown = [text.replace("define internal", "define hidden", 1) for text in functions]
+        return self._with([*others, *shown])
+
+    def _with(self, functions: Sequence[str]) -> str:
+        """Return the text of the module with these functions."""
         integers = [f"declare i64 @llvm.{kind}.i64(i64, i64)" for kind in ("smin", "smax")]
         attributes = [
             f"attributes #0 = {{ nounwind {self.attributes} }}",
             f"attributes #1 = {{ noinline nounwind {self.attributes} }}",
         ]
         declared = [d for d in self._declared if d not in integers]
-        parts = [*integers, *declared, *attributes, *self.data, *self.functions]
+        parts = [*integers, *declared, *attributes, *self.data, *functions]
         return "\n".join(parts) + "\n"
+
+
+_GLOBAL = re.compile(r"@([\w.]+)")
+
+
+def _declaration(function: str) -> tuple[str, str]:
+    """Return the name of a function, and its declaration for the modules that call it."""
+    head = function[: function.index(" {\n")]
+    declared = re.sub(r" %\w+", "", head).replace("define internal", "declare hidden", 1)
+    return _GLOBAL.findall(head)[0], declared
 
 
 def _literal(value: Value | int) -> int | None:

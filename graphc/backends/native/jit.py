@@ -1,7 +1,7 @@
 """Machine code of programs: compiled once, kept on disk, shared in a process.
 
 The cache on disk holds an object under a hash of its IR text.  A second entry, under a hash of the
-program's key, holds the object's name: the key determines the text and is cheaper to make.
+program's key, holds the names of its objects: the key determines the texts and is cheaper to make.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from weakref import WeakValueDictionary
 
 from graphc.backends.elf import ElfError
 from graphc.backends.native.cache import cached, store
+from graphc.backends.native.emission import emitted
 from graphc.backends.native.keys import object_key
 from graphc.backends.native.linker import LinkedCode, UnsupportedError
 from graphc.backends.native.llvm import LLVM, bindings
 from graphc.backends.native.target import Target, machine
 
-_loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
+Keys = tuple[str, ...]
+"""The names of the objects of a library in the cache."""
+_loaded: WeakValueDictionary[tuple[Keys, tuple[str, ...]], Library] = WeakValueDictionary()
 _recent: deque[Library] = deque(maxlen=64)
 """Libraries kept while unused: a plan's executors come and go, and each link leaks some bytes."""
 _numbers = itertools.count()
@@ -53,102 +56,111 @@ def load(ir: str, symbols: Sequence[str], target: Target) -> Library:
     Any number of threads may load at once; equal modules share one library.  Raise RuntimeError
     with LLVM's message if the text is not a valid module.
     """
-    return LLVM(_load, ir, symbols, target)
+    return LLVM(_load, (ir,), symbols, target)
 
 
-def _load(ir: str, symbols: Sequence[str], target: Target) -> Library:
-    key = object_key(ir, target)
-    library = _found(key, symbols, target)
+def _load(texts: Sequence[str], symbols: Sequence[str], target: Target) -> Library:
+    keys = _keys(texts, target)
+    library = _found(keys, symbols, target)
     if library is None:
-        object = _emitted(ir, target)
+        objects = emitted(texts, target)
         # Linked first: an object that this LLVM cannot link is not kept on disk.
-        library = _linked(key, object, symbols, target)
-        store(key, object)
+        library = _linked(keys, objects, symbols, target)
+        for key, object in zip(keys, objects, strict=True):
+            store(key, object)
     return library
 
 
-def load_by_key(
-    given: str | None, write: Callable[[], str], symbols: Sequence[str], target: Target
-) -> Library:
-    """Load the module whose text `write` makes, and call `write` only if it must be compiled.
+def _keys(texts: Sequence[str], target: Target) -> Keys:
+    return tuple(object_key(text, target) for text in texts)
 
-    `given` is a key that determines the text (see `program_key`), or None; the disk cache maps it
-    to the key of the object.
+
+def load_by_key(
+    given: str | None, write: Callable[[], Sequence[str]], symbols: Sequence[str], target: Target
+) -> Library:
+    """Load the modules whose texts `write` makes, and call `write` only if it must compile them.
+
+    `given` is a key that determines the texts (see `program_key`), or None; the disk cache maps it
+    to the keys of the objects.
     """
 
     def found() -> Library:
         if given is None:
             return _load(write(), symbols, target)
         name = object_key(given, target)
-        key = cached(name)
-        library = None if key is None else _found(key.decode(), symbols, target)
+        keys = cached(name)
+        library = None if keys is None else _found(_split(keys), symbols, target)
         if library is None:
-            ir = write()
-            library = _load(ir, symbols, target)
-            store(name, object_key(ir, target).encode())
+            texts = write()
+            library = _load(texts, symbols, target)
+            store(name, "\n".join(_keys(texts, target)).encode())
         return library
 
     return LLVM(found)
 
 
-def stale(given: str | None, write: Callable[[], str], target: Target, emits: bool) -> str | None:
-    """Return why the cache's code for a key is not that of the text, or None; see `load_by_key`.
+def _split(keys: bytes) -> Keys:
+    return tuple(keys.decode().split("\n"))
 
-    With `emits` the text is compiled again, and every byte of the object compared.
+
+def stale(
+    given: str | None, write: Callable[[], Sequence[str]], target: Target, emits: bool
+) -> str | None:
+    """Return why the cache's code for a key is not that of the texts, or None; see `load_by_key`.
+
+    With `emits` the texts are compiled again, and every byte of the objects compared.
     """
     named = None if given is None else cached(object_key(given, target))
     if named is None and not emits:
         return None
-    ir = write()
-    key = object_key(ir, target)
-    if named is not None and named.decode() != key:
+    texts = write()
+    keys = _keys(texts, target)
+    if named is not None and _split(named) != keys:
         return "the key of the program names code of another text"
-    object = cached(key) if emits else None
-    if object is not None and object != LLVM(_emitted, ir, target):
+    objects = _cached(keys) if emits else None
+    if objects is not None and objects != LLVM(emitted, texts, target):
         return "the object kept for its text differs from the one that is compiled now"
     return None
 
 
-def _found(key: str, symbols: Sequence[str], target: Target) -> Library | None:
+def _found(keys: Keys, symbols: Sequence[str], target: Target) -> Library | None:
     """Return the library if this process or the disk has it, else None."""
-    library = _loaded.get((key, tuple(symbols)))
-    object = cached(key) if library is None else None
-    if object is not None:
+    library = _loaded.get((keys, tuple(symbols)))
+    objects = _cached(keys) if library is None else None
+    if objects is not None:
         with contextlib.suppress(ElfError, RuntimeError):  # complete, but it cannot be linked
-            return _linked(key, object, symbols, target)
+            return _linked(keys, objects, symbols, target)
     return library
 
 
-def _emitted(ir: str, target: Target) -> bytes:
-    return bytes(machine(target).emit_object(_parsed(ir, target)))
+def _cached(keys: Keys) -> list[bytes] | None:
+    """Return the objects of a library, or None if the disk lacks one."""
+    found = [object for key in keys if (object := cached(key)) is not None]
+    return found if len(found) == len(keys) else None
 
 
-def _parsed(ir: str, target: Target) -> Any:
-    module = bindings().parse_assembly(ir)
-    module.triple = target.triple
-    module.data_layout = str(machine(target).target_data)
-    module.verify()
-    return module
-
-
-def _linked(key: str, object: bytes, symbols: Sequence[str], target: Target) -> Library:
-    """Return the library of an object, and keep it for later loads."""
-    library = Library(_code(object, symbols, target), symbols)
-    _loaded[key, tuple(symbols)] = library
+def _linked(
+    keys: Keys, objects: Sequence[bytes], symbols: Sequence[str], target: Target
+) -> Library:
+    """Return the library of some objects, and keep it for later loads."""
+    library = Library(_code(objects, symbols, target), symbols)
+    _loaded[keys, tuple(symbols)] = library
     _recent.append(library)
     return library
 
 
-def _code(object: bytes, symbols: Sequence[str], target: Target) -> Any:
-    """Return the functions of an object by name, linked without LLVM if that is possible."""
+def _code(objects: Sequence[bytes], symbols: Sequence[str], target: Target) -> Any:
+    """Return the functions of some objects by name, linked without LLVM if that is possible."""
     try:
-        return LinkedCode(object, symbols)
+        return LinkedCode(objects, symbols)
     except (UnsupportedError, OSError):
-        return _linked_by_llvm(object, symbols, target)
+        return _linked_by_llvm(objects, symbols, target)
 
 
-def _linked_by_llvm(object: bytes, symbols: Sequence[str], target: Target) -> Any:
-    builder = bindings().JITLibraryBuilder().add_object_img(object).add_current_process()
+def _linked_by_llvm(objects: Sequence[bytes], symbols: Sequence[str], target: Target) -> Any:
+    builder = bindings().JITLibraryBuilder().add_current_process()
+    for object in objects:
+        builder.add_object_img(object)
     for symbol in symbols:
         builder.export_symbol(symbol)
     return builder.link(_session(target), f"library{next(_numbers)}")

@@ -78,56 +78,79 @@ class Image(NamedTuple):
     """The starts of functions."""
 
 
-def image(object: bytes, symbols: Sequence[str], address: Callable[[str], int]) -> Image:
-    """Return the image of an object with these functions; `address` is that of an external.
+def image(objects: Sequence[bytes], symbols: Sequence[str], address: Callable[[str], int]) -> Image:
+    """Return the image of objects with these functions; `address` is that of an external.
 
-    Raise ElfError if the object is damaged, and UnsupportedError if it lacks a function or has more
-    than this linker knows.
+    An object may call the functions of the others.  Raise ElfError if one is damaged, and
+    UnsupportedError if a function is missing or there is more than this linker knows.
     """
+    parts = [_part(object) for object in objects]
+    places = _places(parts)
+    memory = bytearray(places.size)
+    for part, starts in zip(parts, places.sections, strict=True):
+        for i, start in starts.items():
+            section = part.loaded[i]
+            memory[start : start + section.size] = part.elf.content_of(section)
+    for name, start in places.stubs.items():
+        memory[start : start + len(JUMP) + 8] = JUMP + address(name).to_bytes(8, "little")
+    for number, (elf, loaded) in enumerate(parts):
+        for section in elf.sections:
+            if section.info in loaded and section.kind in (WITH_ADDENDS, WITHOUT_ADDENDS):
+                _relocate(number, elf, section, places, memory)
+    if any(name not in places.functions for name in symbols):
+        raise UnsupportedError("it lacks a function")
+    functions = {name: places.functions[name] for name in symbols}
+    return Image(bytes(memory), places.executable, functions)
+
+
+class _Part(NamedTuple):
+    """An object, and its sections that come to memory, by their numbers."""
+
+    elf: Elf
+    loaded: Mapping[int, Section]
+
+
+def _part(object: bytes) -> _Part:
     elf = Elf(object) if object.startswith(MAGIC) else None
     if elf is None or (elf.bits, elf.machine, elf.kind) != (64, X86_64, RELOCATABLE):
         raise UnsupportedError("it is not an object for x86-64")
     loaded = {i: section for i, section in enumerate(elf.sections) if _is_loaded(section)}
     if sum(section.size for section in loaded.values()) > len(object):
         raise ElfError("its sections overlap")
-    places = _places(elf, loaded)
-    memory = bytearray(places.size)
-    for i, start in places.sections.items():
-        memory[start : start + loaded[i].size] = elf.content_of(loaded[i])
-    for i, start in places.stubs.items():
-        target = address(elf.symbols[i].name).to_bytes(8, "little")
-        memory[start : start + len(JUMP) + 8] = JUMP + target
-    for section in elf.sections:
-        if section.info in loaded and section.kind in (WITH_ADDENDS, WITHOUT_ADDENDS):
-            _relocate(elf, section, places, memory)
-    code = {i for i, section in loaded.items() if section.flags & EXECUTED}
-    functions = {x.name: places.of(elf, i) for i, x in enumerate(elf.symbols) if x.section in code}
-    if any(functions.get(name) is None for name in symbols):
-        raise UnsupportedError("it lacks a function")
-    return Image(bytes(memory), places.executable, {name: functions[name] for name in symbols})
+    return _Part(elf, loaded)
 
 
 class _Places(NamedTuple):
-    """The places of the parts of an object in memory."""
+    """The places of the parts of objects in memory."""
 
-    sections: Mapping[int, int]
-    """The start of each section that is loaded, by its number."""
-    stubs: Mapping[int, int]
-    """The start of the stub of each symbol that the object does not define, by its number."""
+    sections: Sequence[Mapping[int, int]]
+    """For each object the start of each section that is loaded, by its number."""
+    functions: Mapping[str, int]
+    """The start of each function, by its name."""
+    stubs: Mapping[str, int]
+    """The start of the stub of each function that no object defines."""
     executable: int
     size: int
 
-    def of(self, elf: Elf, number: int) -> int:
-        """Return the place of a symbol; raise UnsupportedError if it is not loaded."""
-        if number in self.stubs:
-            return self.stubs[number]
-        _, section, value = elf.symbols[number] if number < len(elf.symbols) else _NO_SYMBOL
-        if section not in self.sections or value > elf.sections[section].size:
+    def of(self, number: int, elf: Elf, symbol: int) -> int:
+        """Return the place of a symbol of an object; raise UnsupportedError if there is none."""
+        name, section, value = elf.symbols[symbol] if symbol < len(elf.symbols) else _NO_SYMBOL
+        if section:
+            return _within(elf, self.sections[number], section, value)
+        place = self.functions.get(name, self.stubs.get(name))
+        if place is None:
             raise UnsupportedError("it refers to what is not loaded")
-        return self.sections[section] + value
+        return place
 
 
 _NO_SYMBOL = Symbol("", 0, 0)
+
+
+def _within(elf: Elf, starts: Mapping[int, int], section: int, value: int) -> int:
+    """Return the place of a value in a section; raise UnsupportedError if it is not loaded."""
+    if section not in starts or value > elf.sections[section].size:
+        raise UnsupportedError("it refers to what is not loaded")
+    return starts[section] + value
 
 
 def _is_loaded(section: Section) -> bool:
@@ -145,33 +168,42 @@ def _is_loaded(section: Section) -> bool:
     return True
 
 
-def _places(elf: Elf, loaded: Mapping[int, Section]) -> _Places:
+def _places(parts: Sequence[_Part]) -> _Places:
     """Place the code and its stubs first, and from the next page on what is only read."""
-    starts: dict[int, int] = {}
+    sections: list[dict[int, int]] = [{} for _ in parts]
 
     def place(executed: bool, end: int) -> int:
-        for i, section in loaded.items():
-            if bool(section.flags & EXECUTED) == executed:
-                starts[i] = _up(end, section.alignment or 1)
-                end = starts[i] + section.size
+        for (_, loaded), starts in zip(parts, sections, strict=True):
+            for i, section in loaded.items():
+                if bool(section.flags & EXECUTED) == executed:
+                    starts[i] = _up(end, section.alignment or 1)
+                    end = starts[i] + section.size
         return end
 
     first = _up(place(True, 0), STUB)
-    missing = [i for i, symbol in enumerate(elf.symbols) if symbol.name and not symbol.section]
-    stubs = {i: first + STUB * n for n, i in enumerate(missing)}
+    # Until here only code has a place, so these are functions.
+    functions = {
+        name: _within(elf, starts, section, value)
+        for (elf, _), starts in zip(parts, sections, strict=True)
+        for name, section, value in elf.symbols
+        if section in starts
+    }
+    unknown = (x.name for elf, _ in parts for x in elf.symbols if x.name and not x.section)
+    missing = dict.fromkeys(name for name in unknown if name not in functions)
+    stubs = {name: first + STUB * n for n, name in enumerate(missing)}
     executable = _up(first + STUB * len(stubs), mmap.PAGESIZE)
-    return _Places(starts, stubs, executable, place(False, executable))
+    return _Places(sections, functions, stubs, executable, place(False, executable))
 
 
-def _relocate(elf: Elf, section: Section, places: _Places, memory: bytearray) -> None:
-    """Write the distances that a section of relocations tells of."""
+def _relocate(number: int, elf: Elf, section: Section, places: _Places, memory: bytearray) -> None:
+    """Write the distances that a section of relocations of an object tells of."""
     if section.kind == WITHOUT_ADDENDS:
         raise UnsupportedError("its relocations have no addends")
-    start, size = places.sections[section.info], elf.sections[section.info].size
+    start, size = places.sections[number][section.info], elf.sections[section.info].size
     for place, kind, symbol, addend in elf.relocations(section):
         if kind not in DISTANCES or place + DISTANCE.size > size:
             raise UnsupportedError("it has a relocation that is not known")
-        distance = places.of(elf, symbol) + addend - (start + place)
+        distance = places.of(number, elf, symbol) + addend - (start + place)
         if not -(2**31) <= distance < 2**31:
             raise UnsupportedError("a distance is too large")
         DISTANCE.pack_into(memory, start + place, distance)
@@ -182,11 +214,11 @@ def _up(value: int, unit: int) -> int:
 
 
 class LinkedCode:
-    """The functions of an object in memory, until it is closed."""
+    """The functions of some objects in memory, until it is closed."""
 
-    def __init__(self, object: bytes, symbols: Sequence[str]) -> None:
-        """Link an object; raise an error of `image`, or OSError if the system refuses."""
-        made = image(object, symbols, external)
+    def __init__(self, objects: Sequence[bytes], symbols: Sequence[str]) -> None:
+        """Link objects; raise an error of `image`, or OSError if the system refuses."""
+        made = image(objects, symbols, external)
         self._memory = mapped(made.content, made.executable)
         base = address_of(self._memory)
         self._functions = {name: base + place for name, place in made.functions.items()}

@@ -10,7 +10,7 @@ from functools import lru_cache
 from threading import get_ident
 from typing import Any, TypeVar
 
-from graphc.base.scoped_lock import ScopedLock
+from graphc.base.scoped_lock import WORKING, ScopedLock
 
 OLDEST_LLVMLITE = (0, 45)
 
@@ -78,10 +78,16 @@ class LLVMLock(ScopedLock):
 
     def __call__(self, work: Callable[..., T], *args: Any) -> T:
         """Wait until no other thread holds the lock or forks, then call `work` under the lock."""
+        if self.held_here:  # another thread that forks waits for this one
+            return work(*args)
         made: list[T] = []
         while not made:
             super().__call__(self._unless_forking, made, work, args)
         return made[0]
+
+    def help(self, work: Callable[[], None]) -> None:
+        """Call `work` in a thread that the one with the lock waits for, as if it had the lock."""
+        work()
 
     def _unless_forking(self, made: list[T], work: Callable[..., T], args: tuple[Any, ...]) -> None:
         if self._forking in (0, get_ident()):
@@ -98,4 +104,5 @@ class LLVMLock(ScopedLock):
         self._forking = 0
 
 
+WORKING.add(LLVMLock.help.__code__)
 LLVM = LLVMLock()

@@ -20,7 +20,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -46,8 +45,8 @@ class Pool:
         """Load the code and allocate the memory for at most `room` threads with the caller."""
         target = host()
         symbols = ("worker", "prober", "send_home", "poke", "in_turns", "call")
-        write = partial(pool_ir.pool_ir, target)
-        self._library = load_by_key(module_key("pool"), write, symbols, target)
+        key = module_key("pool")
+        self._library = load_by_key(key, lambda: (pool_ir.pool_ir(target),), symbols, target)
         self.room = min(room, pool_ir.MOST_PARTS)
         self._memory = _zeroed(pool_ir.offset_of(self.room))
         self.address: int = self._memory.ctypes.data

@@ -151,6 +151,11 @@ def _without_wider(bits: int, features: Mapping[str, bool]) -> dict[str, bool]:
 @lru_cache
 def machine(target: Target) -> Any:
     """Return LLVM's target machine, one a target; to be used by one thread at a time."""
+    return new_machine(target)
+
+
+def new_machine(target: Target) -> Any:
+    """Return a target machine of LLVM for one thread."""
     return (
         bindings()
         .Target.from_triple(target.triple)

@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from graphc.backends.native import cache, jit, keys
+from graphc.backends.native.emission import emitted
 from graphc.backends.native.processor import identity
-from graphc.backends.native.target import available, host
+from graphc.backends.native.target import Target, available, host
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,13 +56,13 @@ def load(k: int) -> jit.Library:
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modules that LLVM had to compile."""
     compiled: list[str] = []
-    original = jit._emitted
+    original = jit.emitted
 
-    def counting(ir: str, target: object) -> bytes:
-        compiled.append(ir)
-        return original(ir, target)  # type: ignore[arg-type]
+    def counting(texts: Sequence[str], target: Target) -> list[bytes]:
+        compiled.extend(texts)
+        return original(texts, target)
 
-    monkeypatch.setattr(jit, "_emitted", counting)
+    monkeypatch.setattr(jit, "emitted", counting)
     return compiled
 
 
@@ -115,7 +117,7 @@ def test_a_whole_entry_that_cannot_be_linked(compilations: list[str], object: by
 
 
 def test_an_object_without_the_functions_asked_for(compilations: list[str]) -> None:
-    cache.store(keys.object_key(adding(10), host()), jit._emitted("", host()))
+    cache.store(keys.object_key(adding(10), host()), *emitted([""], host()))
     assert called(load(10), "once", 1) == 11
 
 

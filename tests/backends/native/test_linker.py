@@ -84,7 +84,7 @@ def anywhere(name: str) -> int:
 
 
 def linked(object: bytes, *symbols: str) -> Image:
-    return image(object, symbols or FUNCTIONS, anywhere)
+    return image([object], symbols or FUNCTIONS, anywhere)
 
 
 def test_code_comes_first_and_constants_begin_a_page() -> None:
@@ -105,7 +105,7 @@ def test_calls_of_other_functions_go_through_stubs() -> None:
 
 @here
 def test_functions_run() -> None:
-    code = linker.LinkedCode(WHOLE_OBJECT, FUNCTIONS)
+    code = linker.LinkedCode([WHOLE_OBJECT], FUNCTIONS)
     weight = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(code["weight"])
     assert [weight(i) for i in range(4)] == [10, 200, 3000, 40000]
     memory = ctypes.create_string_buffer(b"12345678", 8)
@@ -126,7 +126,7 @@ def access(address: int) -> str:
 
 @here
 def test_nothing_is_both_written_and_executed() -> None:
-    code = linker.LinkedCode(WHOLE_OBJECT, FUNCTIONS)
+    code = linker.LinkedCode([WHOLE_OBJECT], FUNCTIONS)
     start = executable.address_of(code._memory)
     assert access(start) == access(code["free"]) == "r-xp"
     assert access(start + linked(WHOLE_OBJECT).executable) == "r--p"
@@ -163,7 +163,7 @@ def trained(name: str) -> list[bytes]:
 @pytest.mark.parametrize("what", UNSUPPORTED)
 def test_what_is_left_to_llvm(what: str) -> None:
     with pytest.raises(UnsupportedError):
-        image(object_of(using(what)), ("f",), linker.external)
+        image([object_of(using(what))], ("f",), linker.external)
 
 
 @here

@@ -87,9 +87,9 @@ def test_a_kept_object_is_loaded_without_its_text(
     ir = "define i64 @answer() {\n  ret i64 4123\n}\n"
     written: list[str] = []
 
-    def write() -> str:
+    def write() -> tuple[str]:
         written.append(ir)
-        return ir
+        return (ir,)
 
     first = jit.load_by_key("answer", write, ("answer",), host())
     assert jit.load_by_key("answer", write, ("answer",), host()) is first

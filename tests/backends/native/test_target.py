@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from graphc.backends.native import facts, jit, target
+from graphc.backends.native import emission, facts, target
 from graphc.backends.native.llvm import bindings
 from graphc.base.errors import GraphError
 from tests.backends.native.small_programs import small_programs
@@ -158,7 +158,8 @@ def test_narrower_vectors_are_the_only_ones_in_the_code(
     monkeypatch.setenv("GRAPHC_VECTOR_BITS", asked)
     narrowed = target.host()
     assert narrowed.bits == int(asked)
-    code = str(jit.machine(narrowed).emit_assembly(jit._parsed(VECTORS, narrowed)))
+    machine = target.new_machine(narrowed)
+    code = str(machine.emit_assembly(emission.parsed(VECTORS, narrowed, machine)))
     assert "vfmadd" in code
     assert ("zmm" in code) == (asked == "512")
     integers = "\n".join(re.findall(r"vpmull.*", code))

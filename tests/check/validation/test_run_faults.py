@@ -425,7 +425,7 @@ def kept(function: Callable[[gc.Value], gc.Value] = gc.tanh, width: int = 5) -> 
 def test_an_object_that_is_not_that_of_its_text_is_caught() -> None:
     plan = gc.compile(kept(), batch=4, backend="native")
     gc.Executor(plan).forward(x=np.ones((1, 5)))
-    text = program_ir(plan.programs["infer"], native.host())
+    (text,) = program_ir(plan.programs["infer"], native.host())
     cache.store(keys.object_key(text, native.host()), b"another object")
     assert validate_plan_code(plan, emits=False) is None
     assert "differs" in str(validate_plan_code(plan, emits=True))

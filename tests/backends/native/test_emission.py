@@ -1,0 +1,178 @@
+"""Modules become the same objects however many threads compile them, and are linked together."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import graphc as gc
+from graphc.backends.native import emission, jit
+from graphc.backends.native.emission import emitted
+from graphc.backends.native.ir import Function, Module
+from graphc.backends.native.llvm import LLVM
+from graphc.backends.native.program import PART, program_ir
+from graphc.backends.native.target import available, host
+from tests.backends.native.test_jit import adding, called
+
+pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
+
+
+def texts_of(count: int) -> list[str]:
+    return [adding(1000 + i) + "; padding\n" * (i * 7 % 5) for i in range(count)]
+
+
+def chain(length: int) -> Module:
+    """A module whose functions each call the one before, and add 1."""
+    module = Module()
+    names = [
+        module.function("first", "i64 %x", lambda f: f.add("%x", 1), result="i64"),
+    ]
+    for _ in range(length - 1):
+
+        def emit(f: Function) -> str:
+            return f.add(f.call_for("i64", names[-1], "%x"), 1)
+
+        names.append(module.function("next", "i64 %x", emit, result="i64"))
+    last = Function(module, "all", "i64 %x", linkage="", result="i64")
+    last.do(f"ret i64 {last.call_for('i64', names[-1], '%x')}")
+    module.add(last)
+    return module
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_objects_do_not_depend_on_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_of(9)
+    alone = [object for text in texts for object in LLVM(emitted, [text], host())]
+    monkeypatch.setattr(emission, "thread_count", lambda: threads)
+    assert LLVM(emitted, texts, host()) == alone
+    assert len(set(alone)) == len(alone)
+
+
+def test_where_no_thread_starts_one_compiles_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    texts = texts_of(3)
+    monkeypatch.setattr(emission, "thread_count", lambda: 3)
+    expected = LLVM(emitted, texts, host())
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert LLVM(emitted, texts, host()) == expected
+
+
+@pytest.mark.parametrize("wrong", range(4))
+def test_one_text_that_is_no_module(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_of(4)
+    texts[wrong] += "define nothing\n"
+    monkeypatch.setattr(emission, "thread_count", lambda: 3)
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="parsing"):
+        LLVM(emitted, texts, host())
+    assert threading.active_count() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_an_interrupt_leaves_no_thread_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = emission.parsed
+
+    def interrupting(*args: object) -> object:
+        if threading.current_thread() is threading.main_thread():
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(emission, "thread_count", lambda: 3)
+    monkeypatch.setattr(emission, "parsed", interrupting)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        LLVM(emitted, texts_of(9), host())
+    assert threading.active_count() == before
+    assert not LLVM.entered
+
+
+def test_a_helper_has_the_lock_of_the_thread_that_waits_for_it() -> None:
+    """As where it frees the last reference to a library."""
+    freed: list[int] = []
+
+    def helper_frees() -> None:
+        LLVM(freed.append, 1)
+
+    def with_a_helper() -> None:
+        helper = threading.Thread(target=LLVM.help, args=(helper_frees,), daemon=True)
+        helper.start()
+        helper.join(60)
+
+    LLVM(with_a_helper)
+    assert freed == [1]
+
+
+def test_the_lock_can_be_taken_twice_while_another_thread_forks() -> None:
+    inside, took = threading.Event(), threading.Event()
+
+    def holds() -> None:
+        inside.set()
+        while not LLVM._forking:
+            pass
+        LLVM(took.set)
+
+    holder = threading.Thread(target=LLVM, args=(holds,), daemon=True)
+    holder.start()
+    inside.wait()
+    forking = threading.Thread(target=LLVM._before, daemon=True)
+    forking.start()
+    holder.join(60)
+    forking.join(60)
+    LLVM._after()
+    assert took.is_set()
+
+
+@pytest.mark.parametrize("size", [1, 200, 10**6])
+def test_functions_call_those_of_other_parts(size: int, cache_folder: Path) -> None:
+    parts = chain(10).parts(size)
+    assert len(parts) == {1: 11, 200: len(parts), 10**6: 1}[size]
+    library = jit.load_by_key(None, lambda: parts, ("all",), host())
+    assert called(library, "all", 5) == 15
+
+
+def test_llvms_linker_takes_several_objects(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise jit.UnsupportedError("asked for")
+
+    monkeypatch.setattr(jit, "LinkedCode", never)
+    library = jit.load_by_key(None, lambda: chain(10).parts(1), ("all",), host())
+    assert called(library, "all", 5) == 15
+
+
+def test_parts_have_each_function_of_the_module_once() -> None:
+    module = chain(10)
+    parts = module.parts(200)
+    defined = [re.findall(r"^define.*?@(\w+)\(", text, re.M) for text in (module.text(), *parts)]
+    assert list(itertools.chain(*defined[1:])) == defined[0]
+    assert len(parts) > 2
+    assert all("internal" not in part for part in parts)
+
+
+def test_a_program_that_is_long_has_parts(cache_folder: Path) -> None:
+    """A part that is lost is found missing, and all are compiled again."""
+    net = gc.Net("long")
+    h = net.input("x", (gc.N, 7))
+    for width in range(3, 40, 3):
+        h = gc.tanh(gc.affine(h, width))
+    net.output("y", h)
+    plan = gc.compile(net, batch=4, backend="native")
+    texts = program_ir(plan.programs["infer"], host())
+    assert len(texts) > 1
+    assert all(len(text) > PART for text in texts[:-1])
+    feeds = {"x": [[0.5] * 7] * 3}
+    expected = gc.Executor(plan, seed=1).forward(feeds)["y"]
+    for entry in list(cache_folder.iterdir())[::2]:
+        entry.unlink()
+    jit._loaded.clear()
+    assert gc.Executor(plan, seed=1).forward(feeds)["y"].tobytes() == expected.tobytes()
