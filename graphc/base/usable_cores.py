@@ -162,14 +162,23 @@ class IdleCores:
         self._since = self._asked = self._retry_at = 0
         self._prompt, self._wanted = 0, FIRST
 
-    def free(self) -> bool:
-        """Return whether cores were idle when last seen; if they were not, look now."""
-        if not self._free:
-            now = time.monotonic_ns()
-            free = self._answers(now) if self._prober.start_prober() else now >= self._retry_at
-            if free:
-                self._free, self._since = True, now
+    def free(self, patience: int = 0) -> bool:
+        """Return whether cores were idle when last seen.
+
+        If they were not, look now, for up to `patience` nanoseconds.
+        """
+        end = time.monotonic_ns() + patience
+        while not (self._free or self._look()) and time.monotonic_ns() < end:
+            time.sleep(0)  # hands over the interpreter's lock, and keeps the core
         return self._free
+
+    def _look(self) -> bool:
+        """Return whether cores are idle now, as far as the prober has answered."""
+        now = time.monotonic_ns()
+        free = self._answers(now) if self._prober.start_prober() else now >= self._retry_at
+        if free:
+            self._free, self._since = True, now
+        return free
 
     def stalled(self, took: int, gain: float) -> bool:
         """Record that a shared run stalled, and return whether cores count as busy now.

@@ -40,8 +40,6 @@ from graphc.kernels.duration import is_shared, microseconds
 from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Instr, Program
 
-LONG = 20
-"""The microseconds from which a run releases the interpreter's lock."""
 SHARED = 5
 """The microseconds from which a run may be shared by threads."""
 
@@ -163,7 +161,7 @@ class NativeProgram:
             self.table,
             shared=shared,
             threads=self.threads if sum(times) >= SHARED and any(shared) else 1,
-            long=sum(times) >= LONG,
+            estimate=sum(times),
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:

@@ -216,6 +216,8 @@ FRAME = structure(
     "ptr none",
     "i64 threads",  # how many share the next run
     "i64 left",  # runs until the next review
+    "i64 longest_pause",  # nanoseconds after a run; one that begins later is alone, and not timed
+    "i64 ended",  # when the last run ended
     "i64 deadline",  # nanoseconds from which a shared run continues alone, and is late
     "i64 most",  # nanoseconds that a run counts for at most
     "i64 runs",  # timed since they were last set to 0
@@ -228,7 +230,7 @@ WORDS = tuple(FRAME)
 
 # One caller at a time has the workers; one that finds them taken runs alone, with equal results.
 _RUN = """\
-define internal void @run(ptr %frame, i64 %n) nounwind {
+define internal void @run(ptr %frame, i64 %n, i1 %paused) nounwind {
 entry:
   $save_mode
   %pool = field %frame.pool
@@ -240,6 +242,8 @@ entry:
   %deadline = field %frame.deadline
   %begin = call i64 @now()
   %several = icmp sgt i64 %threads, 1
+  br i1 %paused, label %untimed, label %choose
+choose:
   br i1 %several, label %ask, label %alone
 ask:
   %closing = field %pool.closing acquire
@@ -250,6 +254,8 @@ take:
   br i1 %got, label %together, label %untimed
 untimed:
   call void %function(ptr %table, i64 %n, i64 0, i64 1, i64 -1)
+  %later = call i64 @now()
+  set %frame.ended = %later
   br label %done
 together:
   %until = add i64 %begin, %deadline
@@ -264,6 +270,7 @@ alone:
 timed:
   %stall = phi i32 [ %slept, %together ], [ 0, %alone ]
   %end = call i64 @now()
+  set %frame.ended = %end
   %took = sub i64 %end, %begin
   %most = field %frame.most
   %counted = call i64 @llvm.smin.i64(i64 %took, i64 %most)
@@ -311,6 +318,13 @@ at_once:
   call void @at_once(ptr %function, ptr %table, i64 %n)
   br label %answer
 count:
+  %now = call i64 @now()
+  %ended = field %frame.ended
+  %pause = sub i64 %now, %ended
+  %longest = field %frame.longest_pause
+  %paused = icmp sgt i64 %pause, %longest
+  br i1 %paused, label %start, label %next
+next:
   %left = field %frame.left
   %fewer = sub i64 %left, 1
   set %frame.left = %fewer
@@ -325,11 +339,11 @@ thought:
 start:
   if eq i64 %unlocks, 0: hold, free
 hold:
-  call void @run(ptr %frame, i64 %n)
+  call void @run(ptr %frame, i64 %n, i1 %paused)
   br label %answer
 free:
   %state = call ptr @PyEval_SaveThread()
-  call void @run(ptr %frame, i64 %n)
+  call void @run(ptr %frame, i64 %n, i1 %paused)
   call void @PyEval_RestoreThread(ptr %state)
   br label %answer
 answer:

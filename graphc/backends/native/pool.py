@@ -7,9 +7,9 @@ not matter when they arrive, or if one is started twice.  After a fork the child
 A program is called as a builtin made of machine code (see call_ir): a call costs a fifth of one
 through ctypes.  The number of threads is chosen at every call, by measured times; results do not
 depend on it.  A run is shared if that was faster for this program, and cores are idle; a short run
-after a pause is not, since its workers sleep.  The other choice is tried so rarely that it costs
-less than a hundredth.  A shared run that is late continues
-on its caller's thread alone.
+after a pause is not, since its workers sleep.  A run that is estimated to be long is shared at
+once.  The other choice is tried so rarely that it costs less than a hundredth.  A shared run that
+is late continues on its caller's thread alone.
 """
 
 from __future__ import annotations
@@ -188,6 +188,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+UNLOCKED = 20
+"""The microseconds from which a run releases the interpreter's lock: handing it over takes 20."""
+
+
 def bind(
     library: Library,
     symbol: str,
@@ -195,31 +199,33 @@ def bind(
     *,
     shared: Sequence[bool] = (True,),
     threads: int = 1,
-    long: bool = True,
+    estimate: float = UNLOCKED,
 ) -> Callable[[int], None]:
     """Return `run(n)`: it runs the program `symbol` on `table`, an array of addresses, and n rows.
 
     It uses up to `threads` threads; results must not depend on their number.  `shared` says of each
-    epoch whether they share it, or whether the caller computes it alone.  A program that is not
-    `long` keeps the interpreter's lock: handing it over takes some 20 us.
+    epoch whether they share it, or whether the caller computes it alone.  `estimate` is the
+    microseconds of a run on one thread, roughly.
     """
     workers = pool()
     frame = (ctypes.c_uint64 * len(WORDS))()
-    choice = Choice(frame, min(threads, workers.room), workers)
+    choice = Choice(frame, min(threads, workers.room), workers, estimate * 1000)
     review = choice.review if threads > 1 else None
     flags = np.array(shared, np.uint8)
+    unlocks = estimate >= UNLOCKED
     words: dict[str, int] = {
         "pool": workers.address,
         "function": library.address(symbol),
         "table": table.ctypes.data,
         "epochs": len(flags),
         "shared": flags.ctypes.data,
-        "timed": long or threads > 1,
-        "unlocks": long,
+        "timed": unlocks or threads > 1,
+        "unlocks": unlocks,
         "review": id(review),
         "none": id(None),
         "threads": 1,
         "left": 0 if review else FOREVER,
+        "longest_pause": FOREVER,
         "most": FOREVER,
     }
     for name, value in words.items():
@@ -242,12 +248,10 @@ WARM_TIME = 200_000
 """The nanoseconds of runs after a change that do not count: workers wake, and caches fill."""
 PAUSES = 50_000_000, 3_200_000_000
 """Nanoseconds between trials: at first, and at most, after many that changed nothing."""
-WAKING = 500_000
-"""The nanoseconds of a run from which it pays to wake workers for it, after a pause."""
-OFTEN = 4
-"""Runs that take less than a fourth of the time count as runs after pauses: workers sleep."""
-RARE = 5000
-"""The least number of runs after pauses between reviews: caches are cold, and one takes 0.3 ms."""
+LONG = 500_000
+"""The nanoseconds of a run from which it pays to wake workers for it."""
+PAUSE = 3
+"""A pause is longer than so many runs: for a short one, workers that sleep are not worth waking."""
 FOREVER = 2**62
 
 Frame = ctypes.Array[ctypes.c_uint64]
@@ -259,10 +263,14 @@ Phase = Literal["cold", "measured", "steady"]
 
 
 class Choice:
-    """The choice for one bound program; `frame` holds the part of it that native code reads."""
+    """The choice for one bound program.
 
-    def __init__(self, frame: Frame, most: int, pool: Pool) -> None:
-        self._frame, self._most, self._pool = frame, most, pool
+    `frame` holds the part of it that native code reads, `estimate` is the nanoseconds of a run on
+    one thread, until they are known.
+    """
+
+    def __init__(self, frame: Frame, most: int, pool: Pool, estimate: float) -> None:
+        self._frame, self._most, self._pool, self._estimate = frame, most, pool, estimate
         self._times = [0.0, 0.0]
         """Nanoseconds of a run alone and of a shared one; 0 if not known."""
         self._shared, self._trial = False, False
@@ -273,16 +281,11 @@ class Choice:
         """Of these, the runs so far, and their nanoseconds: late ones are reviewed one by one."""
         self._next_trial = 0
         self._pause = PAUSES[0]
-        self._reviewed = 0
-        self._after_pauses = False
 
     def review(self) -> None:
         """Learn from the runs since the last review, and choose for the next."""
         now = time.monotonic_ns()
         runs, spent, stalled = (self._take(name) for name in ("runs", "time", "stalled"))
-        if runs:
-            rare = runs * WAKING > spent and OFTEN * spent < now - self._reviewed
-            self._after_pauses, self._reviewed = rare, now
         if stalled:  # which says nothing of other runs
             self._choose(now, may_share=not self._pool.idle.stalled(stalled, self._gain()))
             return
@@ -316,40 +319,54 @@ class Choice:
         alone, together = self._times
         changes = self._pays() == self._shared
         self._pause = PAUSES[0] if changes else min(2 * self._pause, PAUSES[1])
-        runs = _runs_in(WARM_TIME, alone) + _runs_in(TRIAL_TIME, alone, TRIAL_RUNS)
+        runs = _warm(alone) + _runs_in(TRIAL_TIME, alone, TRIAL_RUNS)
+        if self._at_once(not self._pays()):
+            runs = 1
         cost = abs(together - alone) * runs
         self._next_trial = now + max(self._pause, int(SHARE * cost))
 
     def _pays(self) -> bool:
-        """Return whether, by the measured times, a shared run is faster than one alone."""
-        return self._gain() > 1 - PAYS
+        """Return whether a shared run is faster than one alone, as measured or, once, estimated."""
+        return self._gain() > 1 - PAYS or (self._long() and not self._times[False])
 
     def _gain(self) -> float:
         """Return the share of the time alone that a shared run saves; 0 if not measured."""
         alone, together = self._times
         return 1 - together / alone if together and alone else 0.0
 
+    def _time(self) -> float:
+        """Return the nanoseconds of a run alone."""
+        return self._times[False] or self._estimate
+
+    def _long(self) -> bool:
+        return self._time() >= LONG
+
+    def _at_once(self, shared: bool) -> bool:
+        """Return whether one run measures a choice: a long one alone, unless it is the first."""
+        return self._long() and not shared and any(self._times)
+
     def _choose(self, now: int, may_share: bool) -> None:
         alone = self._times[False]
         cores = min(self._most, usable_cores.cores())
-        may_share = may_share and cores > 1 and alone > 0 and not self._after_pauses
-        may_share = may_share and self._pool.idle.free()
-        self._trial = may_share and now >= self._next_trial
+        may_share = may_share and cores > 1 and (any(self._times) or self._long())
+        may_share = may_share and self._pool.idle.free(int(self._time() / SHARE))
+        self._trial = may_share and any(self._times) and now >= self._next_trial
         shared = may_share and self._pays() != self._trial
         changes = shared != self._shared or not self._times[shared]
         self._shared = shared
         if shared:
             self._pool.start(cores)
-            self._set("deadline", int(LATE * alone) + SPARE)
+            self._set("deadline", int(LATE * alone) + SPARE if alone else FOREVER)
         self._set("threads", cores if shared else 1)
         self._set("most", int(4 * alone) or FOREVER)
-        span, least = (PERIOD, RARE) if self._after_pauses else (LOOK, 1)
-        if may_share:
-            span = min(PERIOD, max(0, self._next_trial - now))
-        if changes:
-            self._begin("cold", _runs_in(WARM_TIME, alone) if alone else 1)
+        self._set("longest_pause", int(PAUSE * alone) if 0 < alone < LONG else FOREVER)
+        span = min(PERIOD, max(0, self._next_trial - now)) if may_share else LOOK
+        if not changes:
+            self._begin("steady", _runs_in(span, self._times[shared]))
+        elif self._at_once(shared):
+            self._begin("measured", 1)
         else:
-            self._begin("steady", _runs_in(span, self._times[shared], least))
+            self._begin("cold", _warm(alone))
 
     def _take(self, name: str) -> int:
         """Return a word of the frame, and set it to 0."""
@@ -359,6 +376,11 @@ class Choice:
 
     def _set(self, name: str, value: int) -> None:
         self._frame[WORDS.index(name)] = value
+
+
+def _warm(time: float) -> int:
+    """Return how many runs after a change do not count; `time` is 0 if not known."""
+    return _runs_in(WARM_TIME, time) if time else 1
 
 
 def _runs_in(span: int, time: float, least: int = 1) -> int:

@@ -86,34 +86,77 @@ class Places:
         self.step = window.stride[-1] * window.pixel
         self.joined = window.dilation[-1] == window.groups == 1
         self.lines = _lines(window, panel.most)
-        self.tiles = list(_equal_tiles(window, panel.most))
 
     def emit(self) -> None:
-        """Emit whole blocks of places, and single places where a thread's rows split a block."""
+        """Emit whole tiles of places, and single places where a thread's rows split a tile."""
         f, block = self.f, self.lines * self.across
         if self.window.count % block == 0 == CHUNK % block:
             f.loop("%low", "%high", block, lambda start, _: self._block(start))
-            return
-        in_blocks(f, block, self._block, self._single)
+        elif self.lines > 1:
+            in_blocks(f, block, self._block, self._single)
+        else:
+            first, end = f.quotient("%low", block), f.ceiling("%high", block)
+            f.loop(first, end, 1, lambda line, _: self._part(f.mul(line, block)))
+
+    def _part(self, start: Value) -> None:
+        """Emit the places of a line that are among [%low, %high)."""
+        f = self.f
+        low = f.larger(f.sub("%low", start), 0)
+        high = f.smaller(f.sub("%high", start), self.across)
+        first = f.smaller(self._edge(low, f.ceiling), high)
+        last = f.larger(self._edge(high, f.quotient), first)
+
+        def singles(low: Value, high: Value) -> None:
+            f.loop(low, high, 1, lambda place, _: self._single(f.add(start, place)))
+
+        singles(low, first)
+        self._line(start, (first, last))
+        singles(last, high)
+
+    def _edge(self, place: Value, parts: Callable[[Value, int], Value]) -> Value:
+        """Emit a place of a line rounded to the edge of a tile; `parts` divides, up or down."""
+        f, edge, begin = self.f, "0", 0
+        for count, width in cuts(self.across, self.panel.most):
+            inside = f.smaller(f.larger(f.sub(place, begin), 0), count * width)
+            edge = f.add(edge, f.mul(parts(inside, width), width))
+            begin += count * width
+        return edge
 
     def _block(self, start: Value) -> None:
-        f, window, row = self.f, self.window, self.f.add("%top", start)
+        """Emit whole lines of places."""
+        if self.lines == 1:
+            self._line(start, ("0", str(self.across)))
+            return
+        window, above = self.window, self.window.stride[-2] * self.pitches[-2]
+        index, ranges = self._line_start(start)
+        places = [(i, j) for i in range(self.lines) for j in range(self.across)]
+        offsets = tuple(i * above + j * self.step for i, j in places)
+        runs = _runs(window, [j for _, j in places])
+        self._tile(_Tile(offsets, ranges, runs), index, self.f.add("%top", start))
+
+    def _line(self, start: Value, places: Range) -> None:
+        """Emit the tiles of a line between two places, which are edges of tiles."""
+        index, ranges = self._line_start(start)
+        for tile in _equal_tiles(self.window, self.panel.most):
+            self._tiles(tile, places, ranges, index, self.f.add("%top", start))
+
+    def _line_start(self, start: Value) -> tuple[Value, list[Range]]:
+        """Emit what `_start` does for the first place of a line, whose pixel may be on padding."""
+        f, window = self.f, self.window
         line = f.quotient(start, self.across)
         numbers = f.indices(line, window.places[1:-1])[: len(window.places) - 1]
         index, ranges = self._start(numbers)
-        index = f.sub(index, window.before[-1] * window.pixel)
-        if self.lines > 1:
-            above = window.stride[-2] * self.pitches[-2]
-            places = [(i, j) for i in range(self.lines) for j in range(self.across)]
-            offsets = tuple(i * above + j * self.step for i, j in places)
-            runs = _runs(window, [j for _, j in places])
-            self._tile(_Tile(offsets, ranges, runs), index, row)
-            return
-        for tile in self.tiles:
-            self._tiles(tile, ranges, index, row)
+        return f.sub(index, window.before[-1] * window.pixel), ranges
 
-    def _tiles(self, some: _Equal, ranges: Sequence[Range], index: Value, row: Value) -> None:
-        """Emit the code of neighbouring tiles that meet the same offsets."""
+    def _tiles(
+        self,
+        some: _Equal,
+        places: Range,
+        ranges: Sequence[Range],
+        index: Value,
+        row: Value,
+    ) -> None:
+        """Emit the code of neighbouring tiles that meet the same offsets, between two places."""
         f = self.f
         offsets = tuple(j * self.step for j in range(some.width))
 
@@ -121,7 +164,8 @@ class Places:
             at = f.add(index, f.mul(first, self.step))
             self._tile(_Tile(offsets, ranges, some.runs), at, f.add(row, first))
 
-        f.loop(some.first, some.end, some.width, tile)
+        first, end = f.larger(places[0], some.first), f.smaller(places[1], some.end)
+        f.loop(first, end, some.width, tile)
 
     def _single(self, place: Value) -> None:
         index, ranges = self._start(self.f.indices(place, self.window.places[1:]))

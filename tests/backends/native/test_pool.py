@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 
 from graphc.backends.native import pool, pool_ir
 from graphc.backends.native.jit import load
-from graphc.backends.native.pool import Choice
+from graphc.backends.native.pool import UNLOCKED, Choice
 from graphc.backends.native.target import Target, available, host
 from tests.backends.native.small_programs import small_programs, table_of
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
 ROOT = Path(__file__).resolve().parents[3]
 SUBNORMAL = np.float32(1e-39)
+ESTIMATES = 1.0, 1000.0
+"""Microseconds of runs that keep the interpreter's lock, and of runs that release it."""
 
 
 def cells(n: int = 16) -> NDArray[np.int64]:
@@ -39,9 +41,9 @@ def bind(name: str, found: NDArray[Any], threads: int = 1, **more: Any) -> Calla
 
 
 def test_one_thread_runs_where_no_worker_is(four_threads: pool.Pool) -> None:
-    for long in (False, True):
+    for estimate in ESTIMATES:
         found = cells()
-        assert bind("count", found, long=long)(3) is None
+        assert bind("count", found, estimate=estimate)(3) is None
         assert found.tolist() == [3] + [0] * 7 + [1] + [0] * 7
     assert four_threads.workers == 0
 
@@ -118,6 +120,26 @@ def test_a_late_run_goes_on_alone(four_threads: pool.Pool, monkeypatch: pytest.M
     assert found[8:12].tolist() == [1, 4, 4, 4]
 
 
+def test_a_run_after_a_pause_is_alone_and_not_reviewed(
+    four_threads: pool.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pause is longer than -1 ns; the first run is reviewed before that is known."""
+    reviews = []
+
+    def review(choice: Choice) -> None:
+        reviews.append(choice)
+        choice._set("threads", 4)
+        choice._set("longest_pause", -1)
+
+    monkeypatch.setattr(Choice, "review", review)
+    found = cells()
+    run = bind("count", found, threads=4)
+    for _ in range(3):
+        run(1)
+    assert len(reviews) == 1
+    assert found[:4].tolist() == [3, 1, 1, 1]
+
+
 def test_workers_that_sleep_wake(four_threads: pool.Pool) -> None:
     bind("meet", cells(), threads=4)(4)
     wait_until(lambda: all(asleep(four_threads)))
@@ -149,12 +171,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("estimate", ESTIMATES)
 def test_subnormal_numbers_are_numbers_on_every_thread(
-    four_threads: pool.Pool, threads: int, long: bool
+    four_threads: pool.Pool, threads: int, estimate: float
 ) -> None:
     found = np.array([SUBNORMAL] * 4 + [1] * 4, np.float32)
-    bind("halve", found, threads=threads, long=long)(4)
+    bind("halve", found, threads=threads, estimate=estimate)(4)
     assert found[4 : 4 + threads].tolist() == [SUBNORMAL / 2] * threads
 
 
@@ -187,8 +209,10 @@ def test_the_mode_of_another_library_changes_nothing(four_threads: pool.Pool, th
     assert outside.tolist() == [0]  # it was left as it was
 
 
-@pytest.mark.parametrize("long", [False, True])
-def test_a_long_run_alone_releases_the_interpreter(four_threads: pool.Pool, long: bool) -> None:
+@pytest.mark.parametrize("estimate", ESTIMATES)
+def test_a_long_run_alone_releases_the_interpreter(
+    four_threads: pool.Pool, estimate: float
+) -> None:
     """Another thread counts whenever it gets the interpreter's lock, and gives it back."""
     counted, done = [0], threading.Event()
 
@@ -203,19 +227,19 @@ def test_a_long_run_alone_releases_the_interpreter(four_threads: pool.Pool, long
     other.start()
     try:
         wait_until(lambda: counted[0] > 0)
-        run = bind("phases", cells(), threads=4, shared=[True] * 600, long=long)
+        run = bind("phases", cells(), threads=4, shared=[True] * 600, estimate=estimate)
         run(0)  # which starts the workers, and waits for them
         while True:
             before = counted[0]
             run(0)
             released = counted[0] > before
-            if released or not long:
+            if released or estimate < UNLOCKED:
                 break
     finally:
         done.set()
         sys.setswitchinterval(interval)
         other.join()
-    assert released == long
+    assert released == (estimate >= UNLOCKED)
 
 
 def test_eight_threads_share_one_pool(four_threads: pool.Pool) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from graphc.backends.native import pool
 from graphc.backends.native.call_ir import WORDS
-from graphc.backends.native.pool import LATE, SPARE, Choice
+from graphc.backends.native.pool import FOREVER, LATE, SPARE, Choice
 from graphc.base import usable_cores
 from graphc.base.usable_cores import FIRST, MOST, PROMPT, IdleCores
 
@@ -43,6 +43,9 @@ class Machine:
     def start_prober(self) -> bool:
         return self.probes
 
+    def sleep(self, seconds: float) -> None:
+        self.now += int(seconds * 1e9) + 10 * US
+
     def ask(self) -> None:
         self.answered = None if self.busy else self.now + 30 * US
 
@@ -58,16 +61,32 @@ class Runs:
     """Whether a shared run stalls while the machine is busy."""
     cold: tuple[int, int] = (0, 0)
     """How many shared runs after one alone are slower, and the nanoseconds that they take."""
+    estimate: float = 0.0
+    """The nanoseconds that they take alone, as estimated."""
     shared_runs: int = 0
+    reviews: int = 0
 
     def __post_init__(self) -> None:
         self.frame = (ctypes.c_uint64 * len(WORDS))()
-        self.choice = Choice(self.frame, 2, self.machine)  # type: ignore[arg-type]
+        self.choice = Choice(self.frame, 2, self.machine, self.estimate)  # type: ignore[arg-type]
+        self.choice._set("longest_pause", FOREVER)
 
     def run(self) -> int:
         """One run, as native code would; the nanoseconds it took."""
+        paused = self.machine.now - self.word("ended") > self.word("longest_pause")
+        took = self.untimed() if paused else self.timed()
+        self.machine.now += took + US
+        self.choice._set("ended", self.machine.now - US)
+        return took
+
+    def untimed(self) -> int:
+        self.shared_runs = 0
+        return self.alone
+
+    def timed(self) -> int:
         if self.word("left") <= 0:
             self.choice.review()
+            self.reviews += 1
         else:
             self.choice._set("left", self.word("left") - 1)
         shared, took = self.word("threads") > 1, self.alone
@@ -83,14 +102,14 @@ class Runs:
                 self.choice._set("stalled", took if stalled else 0)
         self.choice._set("runs", self.word("runs") + 1)
         self.choice._set("time", self.word("time") + min(took, self.word("most")))
-        self.machine.now += took + US
         return took
 
     def word(self, name: str) -> int:
         return int(self.frame[WORDS.index(name)])
 
     def shared(self) -> bool:
-        return self.word("threads") > 1
+        """Whether the last run was shared."""
+        return self.shared_runs > 0
 
     def mean(self, nanoseconds: int) -> float:
         """The mean of all runs for so long."""
@@ -103,7 +122,7 @@ class Runs:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     found = Machine()
-    clock = SimpleNamespace(monotonic_ns=lambda: found.now)
+    clock = SimpleNamespace(monotonic_ns=lambda: found.now, sleep=found.sleep)
     monkeypatch.setattr(pool, "time", clock)
     monkeypatch.setattr(usable_cores, "time", clock)
     monkeypatch.setattr(usable_cores, "cores", lambda: found.cores)
@@ -230,24 +249,80 @@ def test_short_runs_after_pauses_stay_alone(machine: Machine, alone: int, shares
     for _ in range(5_000):
         machine.now += 10 * MS
         runs.run()
-        shared += runs.word("threads") > 1
+        shared += runs.shared()
     assert (shared > 0) == shares
-    before = shared
-    for _ in range(10_000):  # without pauses they are shared again
-        runs.run()
-        shared += runs.word("threads") > 1
-    assert shared > before
+    runs.mean(50 * MS)  # without pauses they are shared
+    assert runs.shared()
+    machine.now += 10 * MS
+    runs.run()  # one pause is one run alone
+    assert runs.shared() == shares
+    runs.run()
+    assert runs.shared()
 
 
-def test_runs_after_pauses_are_hardly_ever_reviewed(machine: Machine) -> None:
-    """Fewer than one in a thousand is late by that."""
+def test_runs_after_pauses_are_not_reviewed(machine: Machine) -> None:
+    """Caches are cold, and a review takes 0.3 ms: runs would be late by that."""
     runs = Runs(machine, alone=60 * US, together=30 * US)
-    reviews = 0
-    for i in range(20_000):
+    for _ in range(1000):
         machine.now += 5 * MS
-        reviews += i >= 1000 and runs.word("left") <= 0
         runs.run()
-    assert 0 < reviews <= 5
+    assert runs.reviews <= 5
+
+
+@pytest.mark.parametrize("estimate", [20 * MS, 80 * MS, 320 * MS])
+def test_long_runs_are_shared_from_the_first_on(machine: Machine, estimate: int) -> None:
+    """And are tried alone once in the first hundred, even if the estimate is far off."""
+    runs = Runs(machine, 80 * MS, 41 * MS, estimate=estimate)
+    shared = []
+    for _ in range(100):
+        runs.run()
+        shared.append(runs.shared())
+    assert shared[:3] == [True] * 3
+    assert 1 <= shared.count(False) <= 2
+
+
+def test_a_long_run_that_is_slower_if_shared_is_soon_alone(machine: Machine) -> None:
+    runs = Runs(machine, 80 * MS, 90 * MS, estimate=80 * MS)
+    shared = [(runs.run(), runs.shared())[1] for _ in range(100)]
+    assert shared.index(False) <= 5
+    assert shared.count(True) <= 8
+
+
+def test_milliseconds_are_shared_after_a_few_runs(machine: Machine) -> None:
+    """No run waits for long until an idle core is seen: the first are alone."""
+    runs = Runs(machine, 2 * MS, 1100 * US, estimate=MS)
+    shared = [(runs.run(), runs.shared())[1] for _ in range(20)]
+    assert shared.index(True) <= 4
+    assert shared.count(False) <= 5
+
+
+@pytest.mark.parametrize("alone", [2 * MS, 80 * MS])
+def test_a_busy_machine_is_asked_for_a_hundredth_of_the_time(machine: Machine, alone: int) -> None:
+    machine.busy = True
+    runs = Runs(machine, alone, alone // 2, estimate=alone)
+    for _ in range(100):
+        runs.run()
+    assert machine.started == []
+    assert machine.now <= 1.03 * 100 * alone
+    machine.rest()
+    for _ in range(5):
+        runs.run()
+    assert runs.shared()
+
+
+def test_load_that_comes_ends_the_sharing_of_long_runs(machine: Machine) -> None:
+    """They stall longer than short ones, and take the time of two runs."""
+    runs = Runs(machine, 80 * MS, 41 * MS, estimate=80 * MS)
+    runs.mean(500 * MS)
+    machine.busy = True
+    runs.together = 150 * MS
+    shared = [(runs.run(), runs.shared())[1] for _ in range(50)]
+    assert shared.count(True) <= 10
+    machine.rest()
+    runs.together = 41 * MS
+    for _ in range(10):
+        runs.run()
+    assert runs.shared()
 
 
 def test_a_shared_run_may_be_late_by_a_quarter(machine: Machine) -> None:

@@ -85,6 +85,14 @@ def test_the_body_meets_the_product(kind: int) -> None:
     check_body(specs((8, 8, 6), (3, 3, 6, 12), (1, 1), (1, 1))[kind])
 
 
+@pytest.mark.parametrize("kind", (0, 1), ids=KINDS[:2])
+def test_threads_share_a_line(kind: int) -> None:
+    """Their parts end within tiles, and within runs of neighbours that meet the same offsets."""
+    spec = specs((75, 4), (3, 4, 10), (1,), (2,))[kind]
+    check_bits(spec, WIDTHS[1 + kind])
+    check_body(spec)
+
+
 def test_a_nan_stays_in_its_image() -> None:
     """Zeros around an image are not those of the one before."""
     for spec in specs((6, 6, 2), (3, 3, 2, 4), (1, 1), (1, 1))[:2]:
