@@ -33,6 +33,9 @@ from graphc.runtime.columns import Columns
 from graphc.runtime.entry import StateLock
 
 LARGE = 2 << 20
+"""The bytes of a large page."""
+WORTH_A_PAGE = LARGE // 8
+"""The fewest bytes for which `large_block` takes a large page."""
 _ADVICE = 14  # MADV_HUGEPAGE
 
 
@@ -57,6 +60,25 @@ def block(nbytes: int) -> Array:
     memory = raw[start : start + nbytes]
     advise_large_pages(memory)
     return memory
+
+
+def large_block(nbytes: int) -> Array:
+    """Return zeroed bytes, at the start of a page of 2 MB if they fill enough of it.
+
+    This is for what every run reads.  Small pages lie anywhere in memory, so that some of them may
+    keep others out of the cache.  Addresses beyond the bytes take no memory but the rest of a page.
+    """
+    if sys.platform != "linux" or nbytes < WORTH_A_PAGE:
+        return block(nbytes)
+    size = -(-nbytes // LARGE) * LARGE
+    try:
+        pages = mmap.mmap(-1, size + LARGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError from error
+    memory = np.frombuffer(pages, np.uint8)
+    start = -memory.ctypes.data % LARGE
+    advise_large_pages(memory[start : start + size])
+    return memory[start : start + nbytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import prod
 
@@ -23,7 +23,7 @@ from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, align, shape_at
 from graphc.kernels.program import Buffer, Program
 from graphc.ops.source import Constant
 from graphc.runtime.entry import run_all
-from graphc.runtime.state import Owner, State, block
+from graphc.runtime.state import Owner, State, block, large_block
 
 
 class Workspace:
@@ -45,7 +45,7 @@ class Workspace:
         self.scratch_size = scratch_size(programs, threads)
         self.scratch = block(self.scratch_size.nbytes)
         self.feeds = _Region(feed_types(programs), capacity)
-        self.constants = _Region(constant_types(programs), capacity)
+        self.constants = _Region(constant_types(programs), capacity, large_block)
         self._gradients: Array | None = None
         for program in programs.values():
             run_all(self.constant_writes(program))
@@ -123,13 +123,18 @@ class Workspace:
 class _Region:
     """Named arrays in one block, each with room for the whole batch."""
 
-    def __init__(self, types: Mapping[str, TensorType], capacity: int) -> None:
+    def __init__(
+        self,
+        types: Mapping[str, TensorType],
+        capacity: int,
+        make: Callable[[int], Array] = block,
+    ) -> None:
         self._offsets: dict[str, int] = {}
         offset = 0
         for name, type in types.items():
             self._offsets[name] = offset
             offset += align(type.nbytes(capacity))
-        self.memory = block(offset)
+        self.memory = make(offset)
         self.nbytes = offset
 
     def view(self, name: str, type: TensorType, n: int) -> Array:
