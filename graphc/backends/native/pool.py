@@ -345,11 +345,15 @@ class Choice:
         """Return whether one run measures a choice: a long one alone, unless it is the first."""
         return self._long() and not shared and any(self._times)
 
+    def _is_shareable(self) -> bool:
+        """Return whether cores are idle, which a short run asks only once it was measured alone."""
+        known = any(self._times) or self._long()
+        return known and self._pool.idle.free(int(self._time() / SHARE))
+
     def _choose(self, now: int, may_share: bool) -> None:
         alone = self._times[False]
         cores = min(self._most, usable_cores.cores())
-        may_share = may_share and cores > 1 and (any(self._times) or self._long())
-        may_share = may_share and self._pool.idle.free(int(self._time() / SHARE))
+        may_share = may_share and cores > 1 and self._is_shareable()
         self._trial = may_share and any(self._times) and now >= self._next_trial
         shared = may_share and self._pays() != self._trial
         changes = shared != self._shared or not self._times[shared]
