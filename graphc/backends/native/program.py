@@ -96,7 +96,8 @@ class _Emission:
     """The module of a program under construction."""
 
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
-        self.program, self.module = program, Module(fused=program.contract == "fused")
+        self.program = program
+        self.module = Module(fused=program.contract == "fused", keeps_indices=not target.arm)
         self.kernels = Kernels(self.module, target)
         self.layout = layout(program, skip)
         self.packed = packed_buffers(program, target.bits)
