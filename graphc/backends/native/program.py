@@ -20,8 +20,8 @@ from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import BatchedGemm, Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.program import Buffer, Program
 
-PART = 1 << 17
-"""The characters of a module, about 80 ms of LLVM's time.  An empty module takes it 1.5 ms."""
+PART = 1 << 16
+"""The characters of a module, about 30 ms of LLVM's time.  An empty module takes it 1.5 ms."""
 
 
 def program_ir(
