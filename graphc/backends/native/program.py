@@ -20,8 +20,8 @@ from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import BatchedGemm, Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.program import Buffer, Program
 
-PART = 1 << 17
-"""The characters of a module, about 80 ms of LLVM's time.  An empty module takes it 1.5 ms."""
+PART = 1 << 16
+"""The characters of a module, about 30 ms of LLVM's time.  An empty module takes it 1.5 ms."""
 
 
 def program_ir(
@@ -96,7 +96,8 @@ class _Emission:
     """The module of a program under construction."""
 
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
-        self.program, self.module = program, Module(fused=program.contract == "fused")
+        self.program = program
+        self.module = Module(fused=program.contract == "fused", keeps_indices=not target.arm)
         self.kernels = Kernels(self.module, target)
         self.layout = layout(program, skip)
         self.packed = packed_buffers(program, target.bits)

@@ -176,3 +176,24 @@ def test_a_program_that_is_long_has_parts(cache_folder: Path) -> None:
         entry.unlink()
     jit._loaded.clear()
     assert gc.Executor(plan, seed=1).forward(feeds)["y"].tobytes() == expected.tobytes()
+
+
+def summed(keeps_indices: bool) -> Module:
+    """A module with a function that sums i * i for i below its argument, in steps of 3."""
+    module = Module(keeps_indices=keeps_indices)
+    f = Function(module, "summed", "i64 %x", linkage="", result="i64")
+    (total,) = f.loop(0, "%x", 3, lambda i, c: [f.add(c[0], f.mul(i, i))], [("i64", "0")])
+    f.do(f"ret i64 {total}")
+    module.add(f)
+    return module
+
+
+@pytest.mark.parametrize("keeps_indices", [False, True])
+def test_loops_count_alike_whether_indices_are_kept(
+    keeps_indices: bool, cache_folder: Path
+) -> None:
+    text = summed(keeps_indices).text()
+    assert ("llvm.expect" in text) == keeps_indices
+    library = jit.load(text, ("summed",), host())
+    for x in (0, 1, 3, 4, 1000):
+        assert called(library, "summed", x) == sum(i * i for i in range(0, x, 3))
