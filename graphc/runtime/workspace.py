@@ -44,7 +44,7 @@ class Workspace:
         self.arena = block(max((p.arena.nbytes for p in programs.values()), default=0))
         self.scratch_size = scratch_size(programs, threads)
         self.scratch = block(self.scratch_size.nbytes)
-        self.feeds = _Region(feed_types(programs), capacity)
+        self.feeds = _Region(feed_types(programs), capacity, block)
         self.constants = _Region(constant_types(programs), capacity, large_block)
         self._gradients: Array | None = None
         for program in programs.values():
@@ -127,7 +127,7 @@ class _Region:
         self,
         types: Mapping[str, TensorType],
         capacity: int,
-        make: Callable[[int], Array] = block,
+        make: Callable[[int], Array],
     ) -> None:
         self._offsets: dict[str, int] = {}
         offset = 0
