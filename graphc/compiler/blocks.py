@@ -7,8 +7,10 @@ The bits are the same, since rows that do not depend on each other have those of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphc.backends.backend import backend
-from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
 from graphc.ir.tensor_type import N, TensorType, batch_axes
 from graphc.kernels.program import Program
 
@@ -34,17 +36,18 @@ def _by_row(program: Program) -> bool:
     public = [*program.feeds, *program.outputs.values()]
     if any(graph[name].type.shape[:1] != (N,) for name in public):
         return False
-    return not graph.updates and all(_keeps_rows(graph, node) for node in graph)
+    return not graph.updates and all(
+        keeps_rows(node.op, [graph[name].type for name in node.inputs], node.type) for node in graph
+    )
 
 
-def _keeps_rows(graph: Graph, node: Node) -> bool:
-    """Return whether a node has the rows of its operands in order, and mixes none."""
-    op, ins = node.op, [graph[name].type for name in node.inputs]
+def keeps_rows(op: Op, ins: Sequence[TensorType], out: TensorType) -> bool:
+    """Return whether a result has the rows of the operands in their order, and mixes none."""
     if op.is_source:
-        return op.is_input or not node.type.batched
+        return op.is_input or not out.batched
     if not any(type.batched for type in ins):
-        return not node.type.batched
-    return _leads(node.type) and all(_leads(x) for x in ins if x.batched) and op.by_row(ins)
+        return not out.batched
+    return _leads(out) and all(_leads(x) for x in ins if x.batched) and op.by_row(ins)
 
 
 def _leads(type: TensorType) -> bool:

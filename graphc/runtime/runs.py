@@ -149,7 +149,6 @@ class Runs:
                 if name not in results:
                     results[name] = self._workspace.result(program, name, feeds.n)
                 np.copyto(results[name][start:stop], rows)
-        self._outcome = NOTHING
         return Outcome({name: fixed(array) for name, array in results.items()})
 
     def _backward(self, cotangents: Mapping[str, Any]) -> dict[str, Array]:
@@ -235,13 +234,13 @@ class Runs:
             check = self._checks[program.name] = program_check(program, self.plan)
         return check
 
-    def _ready(self, name: str, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
+    def _ready(self, name: str, feeds: Mapping[str, Any]) -> Bound:
         """Return a program bound to zero-copy feeds if possible, or else to copies of them."""
         known = self._zero_copy.get(name)
         bound = None if known is None else known.ready(feeds)
         if bound is None:
             program = self._program(name)
-            bound = self._load(program, self._check(program).feeds(feeds, optional=optional))
+            bound = self._load(program, self._check(program).feeds(feeds))
         return bound
 
     def _load(self, program: Program, feeds: Feeds) -> Bound:
