@@ -139,6 +139,13 @@ def test_the_report_is_exact(ex: gc.Executor) -> None:
     assert ex.plan.verify().ok
 
 
+@pytest.mark.parametrize("n", [1, 3, 8, 11])
+def test_the_report_for_another_batch_is_that_of_its_plan(ex: gc.Executor, n: int) -> None:
+    plan = gc.compile(classifier(), batch=n, backend="native")
+    assert str(ex.plan.memory.at(n)) == str(plan.memory)
+    assert gc.Executor(plan).nbytes == plan.memory.total
+
+
 def test_a_certificate_with_other_results_is_refuted(ex: gc.Executor) -> None:
     certificate = certify(ex.plan)
     less = replace(certificate.memory, results=certificate.memory.results - 64)
