@@ -120,6 +120,8 @@ class Backend(Protocol):
     name: str
     compiles: bool
     """True if a program is compiled to code, whose size is unknown before its first run."""
+    by_row: bool
+    """True if the bits of a row do not depend on the rows that run with it."""
 
     def missing(self) -> str | None:
         """Return why the backend is unavailable here, or None if it is available."""

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     await_idle()
     peak = measure_peak(thread_count(plans[chosen].options.threads))
     seconds = tuple(instructions.medians)
-    found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
+    found = Profile(plans[chosen], name, instructions.n, args.rounds, seconds, peak)
     if args.json:
         files = _files(args, found)
         print_json({**_data(found, times), "missing": missing, "files": list(files)})

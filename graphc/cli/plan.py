@@ -127,7 +127,7 @@ def _curve(plan: Plan, args: argparse.Namespace) -> int:
 def _data(plan: Plan, buffers: bool) -> dict[str, Any]:
     """Return the plan as data for programs; sizes are bytes."""
     memory = plan.memory
-    parts = ("state", "feeds", "constants", "arena", "scratch", "gradients", "total")
+    parts = ("state", "feeds", "results", "constants", "arena", "scratch", "gradients", "total")
     found: dict[str, Any] = {
         "net": plan.declared.name,
         "batch": plan.batch,

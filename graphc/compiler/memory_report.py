@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.backends.backend import backend
 from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
-from graphc.base.errors import BudgetError, Operand
+from graphc.base.errors import BudgetError, Operand, counted
 from graphc.base.loc import Loc, caller_loc
 from graphc.compiler.remat.fit import (
     at_batch,
@@ -29,6 +29,8 @@ from graphc.compiler.sizes import (
     feed_types,
     layout,
     region_bytes,
+    result_types,
+    run_rows,
     scratch_size,
 )
 from graphc.kernels.program import Program
@@ -77,9 +79,10 @@ class BufferLine:
 class MemoryReport:
     """The exact bytes of a plan.
 
-    `feeds`, `constants`, `arena`, `scratch`, `exchange` and `gradients` belong to each executor,
-    `state` may be shared; `total` is their sum, alignment included.  The gradient block is made by
-    the first `forward(train=True)` or `update(gradients)`, all else when the executor is made.
+    `feeds`, `results`, `constants`, `arena`, `scratch`, `exchange` and `gradients` belong to each
+    executor, `state` may be shared; `total` is their sum, alignment included.  The gradient block
+    is made by the first `forward(train=True)` or `update(gradients)`, all else when the executor
+    is made.
     Not included are `backward` with cotangents, which is compiled when first asked for, and native
     code, whose size is unknown until the first run of a program compiles it.
 
@@ -153,7 +156,12 @@ class MemoryReport:
     @property
     def feeds(self) -> int:
         """The bytes of the buffers that feeds are copied to."""
-        return block_bytes(region_bytes(feed_types(self._programs), self.n))
+        return block_bytes(region_bytes(feed_types(self._programs), run_rows(self._programs)))
+
+    @property
+    def results(self) -> int:
+        """The bytes that gather the outputs of inference in blocks of rows; 0 without blocks."""
+        return block_bytes(region_bytes(result_types(self._programs, self.n), self.n))
 
     @property
     def constants(self) -> int:
@@ -184,7 +192,7 @@ class MemoryReport:
 
     @property
     def _for_a_run(self) -> int:
-        return self.arena + self.scratch + self.feeds + self.constants
+        return self.arena + self.scratch + self.feeds + self.results + self.constants
 
     @property
     def total(self) -> int:
@@ -206,7 +214,7 @@ class MemoryReport:
                 yield BufferLine(
                     name,
                     b.name,
-                    b.type.nbytes(self.n),
+                    b.type.nbytes(program.capacity),
                     b.type.bytes_text(),
                     b.offset,
                     b.first,
@@ -230,7 +238,7 @@ class MemoryReport:
         if self.total <= budget:
             return
         parts = {"state": self.state, "arena": self.arena, "scratch": self.scratch}
-        parts |= {"feeds": self.feeds, "gradients": self.gradients}
+        parts |= {"feeds": self.feeds, "results": self.results, "gradients": self.gradients}
         lines = [Operand(part, f"{size:,}", "bytes", None) for part, size in parts.items() if size]
         least, hint = self._what_fits(budget)
         raise BudgetError(
@@ -247,7 +255,7 @@ class MemoryReport:
         program = self._programs[max(self.arenas, key=lambda name: self.arenas[name])]
         for buffer in program.buffers.values():
             if buffer.space == "arena":
-                sizes[buffer.name] = buffer.type.nbytes(self.n)
+                sizes[buffer.name] = buffer.type.nbytes(program.capacity)
         for name, node in self._plan.state_nodes.items():
             sizes[name] = node.type.nbytes(1)
         nodes = {**self._plan.state_nodes, **program.graph.nodes}
@@ -295,11 +303,17 @@ class MemoryReport:
         if self.scratch:
             each = f"{self.thread_scratch:,} a thread, {self.threads} here"
             rows.insert(4, ("scratch", self.scratch, each))
+        if self.results:
+            rows.insert(2, ("results", self.results, self._blocks_text()))
         if backend(self._plan.backend).compiles:
             rows[-1] = ("total", self.total, "without native code, made at the first run")
         lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
         lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]
         return "\n".join(lines)
+
+    def _blocks_text(self) -> str:
+        rows = counted(self._programs["infer"].capacity, "row")
+        return f"outputs of a batch, whose inference runs in blocks of {rows}"
 
     def _arenas_text(self) -> str:
         return ", ".join(

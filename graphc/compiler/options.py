@@ -9,6 +9,7 @@ from typing import Protocol
 from graphc.backends.backend import backend
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.compiler.blocks import block_rows
 from graphc.compiler.loss_share import divisors, loss_shares
 from graphc.compiler.own import Planner, Scheduler
 from graphc.compiler.plan import Plan
@@ -63,6 +64,8 @@ class CompileOptions:
     contract: Contract = "fused"
     sparing: bool = False
     """True if programs have more barriers, so that they keep less memory: see `remat/fit.py`."""
+    blocks: bool = True
+    """True if inference may run its rows in blocks, see `blocks.py`."""
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -98,11 +101,15 @@ class CompileOptions:
     def program(
         self, name: str, graph: Graph, forms: Forms | None = None, rows: int | None = None
     ) -> Program:
-        """Return the program of a graph for up to `rows` rows, or those of a run."""
+        """Return the program of a graph for up to `rows` rows, or those of a run or of a block."""
+        if rows is None:
+            made = self.program(name, graph, forms, self.batch)
+            block = block_rows(made) if self.blocks and name == "infer" else self.batch
+            return made if block == self.batch else self.program(name, graph, forms, block)
         return build_program(
             name,
             graph,
-            rows or self.batch,
+            rows,
             self.backend,
             forms,
             planner=self.planner,

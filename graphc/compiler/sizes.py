@@ -80,6 +80,19 @@ def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
     return found
 
 
+def run_rows(programs: Mapping[str, Program]) -> int:
+    """Return the most rows that one of the programs takes at once; a block is not a whole batch."""
+    return max((program.capacity for program in programs.values()), default=1)
+
+
+def result_types(programs: Mapping[str, Program], batch: int) -> dict[str, TensorType]:
+    """Return the types of the outputs of inference if it runs a batch in blocks, else none."""
+    found = programs.get("infer")
+    if found is None or found.capacity >= batch:
+        return {}
+    return {name: found.buffers[value].type for name, value in found.outputs.items()}
+
+
 def constant_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
     """Return the types of the constants of all programs; each program has its own."""
     found: dict[str, TensorType] = {}

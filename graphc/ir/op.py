@@ -254,6 +254,23 @@ class Op(KernelRules):
         """
         return ()
 
+    def by_row(self, ins: Sequence[TensorType]) -> bool:
+        """Return whether each row of the result depends on that row of the operands alone.
+
+        It is asked only where every value has the rows of the batch on its first axis, or none.
+
+        Parameters
+        ----------
+        ins
+            The types of the operands.
+
+        Returns
+        -------
+        bool
+            By default False: rows may depend on each other.
+        """
+        return False
+
     def at(self, n: int) -> Op:
         """Return the op with every open dimension of its attributes made concrete.
 

@@ -120,7 +120,7 @@ class Binder:
         skip = frozenset(i for i, instr in enumerate(program.instrs) if instr.node in unknown)
         runner = self._runner(program, skip)
         calls, forward_calls = runner.calls(n, view)
-        outputs = {k: _fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
+        outputs = {k: fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
         losses = [outputs[name] for name in program.graph.losses if name in outputs]
         return Bound(
             program,
@@ -152,7 +152,7 @@ def _reader(losses: list[Array]) -> Callable[[], float]:
     return losses[0].item if len(losses) == 1 else lambda: float(sum(losses))
 
 
-def _fixed(array: Array) -> Array:
+def fixed(array: Array) -> Array:
     """Return a read-only view: the array may be a parameter or a constant."""
     found = array.view()
     found.flags.writeable = False

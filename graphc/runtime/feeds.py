@@ -288,7 +288,7 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
     others = (name for name in plan.input_names if name not in feeds)
     unread = {name: Feed(plan.declared[name], None) for name in others}
     by_shape = [node.name for node in graph if counts_rows(graph, node)]
-    return FeedCheck(feeds, program.capacity, unread=unread, by_shape=by_shape)
+    return FeedCheck(feeds, plan.batch, unread=unread, by_shape=by_shape)
 
 
 def _feed(node: Node, limit: tuple[Dim, Node] | None, ignored: int | None) -> Feed:

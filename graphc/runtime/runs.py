@@ -15,7 +15,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.program import Program
 from graphc.runtime import errors
-from graphc.runtime.bound import BOUND_BATCHES, NOTHING, Binder, Bound, Outcome
+from graphc.runtime.bound import BOUND_BATCHES, NOTHING, Binder, Bound, Outcome, fixed
 from graphc.runtime.cotangents import CotangentRuns
 from graphc.runtime.distributed.step import sharded_step
 from graphc.runtime.entry import quiet_context, run_all
@@ -109,20 +109,47 @@ class Runs:
 
     def _forward(self, feeds: Mapping[str, Any], train: bool, copy: bool) -> dict[str, Array]:
         self._lock.begin(writes=train)
-        bound = self._ready("grad" if train else "infer", feeds, optional=not train)
-        self._outcome = NOTHING
-        if train:
+        if not train:
+            self._outcome = self._infer(feeds)
+        else:
+            bound = self._ready("grad", feeds)
+            self._outcome = NOTHING
             self._cotangents.note()
             self._write(bound.calls[: bound.forward_calls])
             self._outcome = Outcome(bound.outputs, bound)
+        return {k: v.copy() if copy else v for k, v in self._outcome.outputs.items()}
+
+    def _infer(self, feeds: Mapping[str, Any]) -> Outcome:
+        """Run inference, in blocks if there are more rows than the program takes at once."""
+        bound = self._zero_copy["infer"].ready(feeds)
+        if bound is None:
+            program = self._program("infer")
+            checked = self._check(program).feeds(feeds, optional=True)
+            if checked.n > program.capacity:
+                return self._infer_in_blocks(program, checked)
+            bound = self._load(program, checked)
+        self._outcome = NOTHING
+        call = bound.only_call
+        if call is not None:
+            call()
         else:
-            call = bound.only_call
-            if call is not None:
-                call()
-            else:
-                self._run(bound.calls)
-            self._outcome = bound.outcome
-        return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
+            self._run(bound.calls)
+        return bound.outcome
+
+    def _infer_in_blocks(self, program: Program, feeds: Feeds) -> Outcome:
+        """Run blocks of rows one after the other, and gather their outputs."""
+        given = [name for name in program.feeds if name in feeds.arrays]
+        arrays = {name: self._workspace.own(feeds.arrays[name]) for name in given}
+        results: dict[str, Array] = {}
+        for start in range(0, feeds.n, program.capacity):
+            stop = min(start + program.capacity, feeds.n)
+            part = {name: array[start:stop] for name, array in arrays.items()}
+            done = self._infer(part).outputs
+            for name, rows in done.items():
+                if name not in results:
+                    results[name] = self._workspace.result(program, name, feeds.n)
+                np.copyto(results[name][start:stop], rows)
+        return Outcome({name: fixed(array) for name, array in results.items()})
 
     def _backward(self, cotangents: Mapping[str, Any]) -> dict[str, Array]:
         self._lock.begin(writes=False)
@@ -207,13 +234,13 @@ class Runs:
             check = self._checks[program.name] = program_check(program, self.plan)
         return check
 
-    def _ready(self, name: str, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
+    def _ready(self, name: str, feeds: Mapping[str, Any]) -> Bound:
         """Return a program bound to zero-copy feeds if possible, or else to copies of them."""
         known = self._zero_copy.get(name)
         bound = None if known is None else known.ready(feeds)
         if bound is None:
             program = self._program(name)
-            bound = self._load(program, self._check(program).feeds(feeds, optional=optional))
+            bound = self._load(program, self._check(program).feeds(feeds))
         return bound
 
     def _load(self, program: Program, feeds: Feeds) -> Bound:

@@ -16,6 +16,8 @@ from graphc.compiler.sizes import (
     block_bytes,
     constant_types,
     feed_types,
+    result_types,
+    run_rows,
     scratch_size,
 )
 from graphc.ir.op import Array
@@ -29,7 +31,8 @@ from graphc.runtime.state import Owner, State, block, large_block
 class Workspace:
     """The memory on which the programs of a plan run.
 
-    `threads` is the option of `compile`: the number of threads, or None for all cores.
+    `capacity` is the most rows of a run.  `threads` is the option of `compile`: the number of
+    threads, or None for all cores.
     """
 
     def __init__(
@@ -44,7 +47,8 @@ class Workspace:
         self.arena = block(max((p.arena.nbytes for p in programs.values()), default=0))
         self.scratch_size = scratch_size(programs, threads)
         self.scratch = block(self.scratch_size.nbytes)
-        self.feeds = _Region(feed_types(programs), capacity, block)
+        self.feeds = _Region(feed_types(programs), run_rows(programs), block)
+        self.results = _Region(result_types(programs, capacity), capacity, block)
         self.constants = _Region(constant_types(programs), capacity, large_block)
         self._gradients: Array | None = None
         for program in programs.values():
@@ -58,7 +62,8 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """The number of bytes that are allocated, alignment included."""
-        parts = [len(self.arena), len(self.scratch), self.feeds.nbytes, self.constants.nbytes]
+        regions = self.feeds, self.results, self.constants
+        parts = [len(self.arena), len(self.scratch), *(region.nbytes for region in regions)]
         if self._gradients is not None:
             parts.append(len(self._gradients))
         return sum(block_bytes(part) for part in parts)
@@ -66,7 +71,16 @@ class Workspace:
     @property
     def written(self) -> list[Array]:
         """The memory that runs write to; users may hold views of it."""
-        return [self.arena, self.feeds.memory, *self._state.blocks]
+        return [self.arena, self.feeds.memory, self.results.memory, *self._state.blocks]
+
+    def own(self, array: Array) -> Array:
+        """Return the array, or a copy of it if runs may write to its memory."""
+        shared = any(np.may_share_memory(array, memory) for memory in self.written)
+        return array.copy() if shared else array
+
+    def result(self, program: Program, name: str, n: int) -> Array:
+        """Return the array that gathers an output of `n` rows, which run in blocks."""
+        return self.results.view(name, program.buffers[program.outputs[name]].type, n)
 
     def constant_writes(self, program: Program) -> Iterator[Call]:
         """Yield the calls that copy the constants of a program to their memory."""

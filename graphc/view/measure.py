@@ -21,6 +21,7 @@ from graphc.compiler.cost import Cost
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.runtime.entry import quiet_context
+from graphc.runtime.rows import first_rows
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 
@@ -137,13 +138,15 @@ class Instructions:
         values: Mapping[str, Array] | None = None,
     ) -> None:
         self.program = plan.programs[name]
+        self.n = n = min(n, self.program.capacity)
+        """The rows of a run: those of a block if the program runs in blocks."""
         state = State(plan.state_nodes)
         if values is not None:
             state.assign(values)
         self._workspace = Workspace(plan.programs, plan.batch, state, plan.options.threads)
         for feed, array in feeds.items():
             if feed in self.program.feeds:
-                self._view(feed, n)[...] = array
+                self._view(feed, n)[...] = first_rows(array, self.program.feeds[feed], n)
         self._kept: list[object] = []
         self._calls = self._bound(n)
         self._times: list[list[float]] = [[] for _ in self._calls]

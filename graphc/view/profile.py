@@ -206,7 +206,7 @@ def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
         instructions.run(0)
     threads = thread_count(ex.plan.options.threads)
     medians = tuple(instructions.medians)
-    return Profile(ex.plan, name, n, count, medians, measure_peak(threads))
+    return Profile(ex.plan, name, instructions.n, count, medians, measure_peak(threads))
 
 
 def table(timed: Sequence[Timed], peak: Peak) -> str:

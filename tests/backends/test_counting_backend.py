@@ -55,6 +55,7 @@ class CountingBackend:
 
     name = "counting"
     compiles = False
+    by_row = False
 
     def __init__(self) -> None:
         self.counted: dict[str, Counter[str]] = {}

@@ -134,6 +134,7 @@ class CBackend:
 
     name = "c"
     compiles = True
+    by_row = True
 
     def missing(self) -> str | None:
         """Return why there is no compiler, or None."""

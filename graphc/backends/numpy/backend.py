@@ -83,6 +83,7 @@ class NumpyBackend:
 
     name = "numpy"
     compiles = False
+    by_row = False
 
     def missing(self) -> str | None:
         """Return None: NumPy is always available."""

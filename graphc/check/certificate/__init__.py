@@ -205,6 +205,8 @@ class MemoryClaims:
 
     state: int
     feeds: int
+    results: int
+    """The outputs of a batch that runs in blocks."""
     constants: int
     arena: int
     scratch: int

@@ -50,6 +50,7 @@ def certify(plan: Plan) -> Certificate:
     claims = tables.MemoryClaims(
         memory.state,
         memory.feeds,
+        memory.results,
         memory.constants,
         memory.arena,
         memory.scratch,
@@ -87,9 +88,7 @@ def certify_model(model: Interface) -> Certificate:
     held = model.state_bytes, sum(map(align, feeds.values())), sum(constants), arena, gradients
     state, fed, constant, shared, kept = (size + ALIGNMENT * (size > 0) for size in held)
     total = state + fed + constant + shared + kept
-    claims = tables.MemoryClaims(
-        state, fed, constant, shared, 0, 0, 1, kept, 0, lanes=1, ranks=1, workspaces=1, total=total
-    )
+    claims = tables.MemoryClaims(state, fed, 0, constant, shared, 0, 0, 1, kept, 0, 1, 1, 1, total)
     states = {name: (model.offsets[name], array.nbytes) for name, array in model.state.items()}
     backend = programs[0].backend
     return Certificate(model.prefix, model.batch, backend, claims, states, written)

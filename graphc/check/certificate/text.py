@@ -30,7 +30,7 @@ from graphc.check.certificate import (
     Word,
 )
 
-FORMAT = "graphc certificate 2"
+FORMAT = "graphc certificate 3"
 """The format and its version, which is raised when a file of before is not read any more."""
 HINT = "graphc plan MODEL --certificate FILE writes one"
 LIMIT = 1 << 40

@@ -123,7 +123,7 @@ class Ways:
 
     def _alone(self, name: str, arrays: Mapping[str, Array]) -> Arrays:
         """Return the results of a program that runs by itself."""
-        return self.bench.run(self.plan.programs[name], arrays, self.draw.rows).whole()
+        return self.bench.run(self.bench.programs[name], arrays, self.draw.rows).whole()
 
     def _differing(self, name: str, expected: Arrays, found: Arrays) -> Iterator[Fault]:
         yield from differing("executor", name, expected, found, self.draw.rows)

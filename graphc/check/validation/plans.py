@@ -62,14 +62,17 @@ def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
     that differentiate an output by its cotangent run, and the frozen net runs on the backend of
     the plan; without, it runs on NumPy.
     """
-    bench = Bench(plan, plan.programs)
-    tried = {name: (program, bench) for name, program in plan.programs.items()}
+    bench = Bench(plan, _of_whole_batches(plan))
+    tried = {name: (program, bench) for name, program in bench.programs.items()}
     for name, program in cotangent_programs(plan) if thorough else ():
         tried[name] = program, Bench(plan, {program.name: program}, bench.count)
     draws = draws_for(plan.declared, batches_for(plan.batch))
     fed = any(plan.declared[name].type.batched for name in plan.input_names)
     ways = Ways(bench, draws[-1 if fed else 0], thorough)  # without rows in feeds it runs one
-    programs = [(name, program) for name, (program, _) in tried.items()]
+    programs = [*plan.programs.items()]
+    programs += [
+        (name, program) for name, (program, _) in tried.items() if name not in plan.programs
+    ]
     refuted = (_refuted(*each) for each in programs if plan.options.own)
     stale = (_stale_code(plan, *each, thorough) for each in programs)
     wrong = (_wrong_values(*each, draws) for each in tried.values())
@@ -77,6 +80,15 @@ def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
         raise explained_fault(fault)
     rows = tuple(draw.rows for draw in draws)
     return Ran(tuple(tried), rows, bench.count, tuple(ways.done), tuple(ways.left))
+
+
+def _of_whole_batches(plan: Plan) -> dict[str, Program]:
+    """Return the programs of a plan, without the blocks in which inference may run a batch."""
+    made, rows = plan.options.program, plan.batch
+    return {
+        name: program if program.capacity == rows else made(name, program.graph, rows=rows)
+        for name, program in plan.programs.items()
+    }
 
 
 def _refuted(name: str, program: Program) -> Iterator[Fault]:

@@ -102,10 +102,11 @@ def report(c: Certificate) -> Iterator[Counterexample]:
     parts = {
         "state": sum(aligned(size) for _, size in c.state_layout.values()),
         "feeds": _region(c, "feed"),
+        "results": _results(c),
         "constants": _region(c, "constant"),
         "arena": max((p.arena for p in c.programs), default=0),
         "scratch": m.scratch_thread * m.threads,
-        "exchange": (m.workspaces - 1) * (m.arena + m.scratch + m.feeds + m.constants)
+        "exchange": (m.workspaces - 1) * (m.arena + m.scratch + m.feeds + m.results + m.constants)
         + max((_exchange(p, m.lanes, m.ranks) for p in c.programs), default=0),
         "gradients": max(
             (int(size_at(p.blocks.size, p.capacity)[1]) for p in c.programs if p.name == "grad"),
@@ -145,14 +146,26 @@ def _layout(c: Certificate) -> Iterator[Counterexample]:
 def _region(c: Certificate, space: str) -> int:
     """Return the bytes of all feeds, or of the constants of each program by itself."""
     found: dict[str, int] = {}
+    rows = max((p.capacity for p in c.programs), default=1)
     for p in c.programs:
         b = p.blocks
-        sizes: Ints = size_at(b.size, c.batch)
+        sizes: Ints = size_at(b.size, rows)
         for i in np.flatnonzero(b.space == Space.of(space)).tolist():
             name = b.names[i] if space == "feed" else f"{p.name}:{b.names[i]}"
             if not (space == "feed" and name.startswith("gradient:")):
                 found[name] = aligned(int(sizes[i]))
     return sum(found.values())
+
+
+def _results(c: Certificate) -> int:
+    """Return the bytes of the outputs of a whole batch, of inference that runs it in blocks."""
+    found = 0
+    for p in c.programs:
+        if p.name == "infer" and p.capacity < c.batch:
+            outputs = p.outputs.buffer
+            sizes = size_at(Facts(p).elements[outputs], c.batch) * p.buffers.item[outputs]
+            found += int(aligned(sizes).sum())
+    return found
 
 
 def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:

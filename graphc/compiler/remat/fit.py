@@ -88,8 +88,8 @@ def _smallest(plan: Plan, fittings: Sequence[Fitting]) -> Plan:
 
 def at_batch(plan: Plan, n: int) -> Plan:
     """Return the same plan made for `n` rows."""
-    build, known = plan.options.program, plan.programs.items()
-    programs = {name: build(name, program.graph, rows=n) for name, program in known}
+    build, known = replace(plan.options, batch=n).program, plan.programs.items()
+    programs = {name: build(name, program.graph) for name, program in known}
     return replace(plan, batch=n, programs=programs, options=plan.options.of_rows(n))
 
 
@@ -185,7 +185,7 @@ class Fitting:
     @cached_property
     def values(self) -> Values:
         """The values of the graph that may be recomputed or kept."""
-        return Values(self._head[-1].graph, self.plan.batch)
+        return Values(self._head[-1].graph, self.kept.program.capacity)
 
     @cached_property
     def _least(self) -> Choice:
@@ -222,5 +222,6 @@ class Fitting:
         """Build the program in which the values of a choice are recomputed."""
         steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
         graph, records = run_passes(self._head[-1].graph, steps, verified=True)
-        program = self.plan.options.program(self.name, graph, self._forms, self.plan.batch)
+        rows = self.kept.program.capacity
+        program = self.plan.options.program(self.name, graph, self._forms, rows)
         return Made(program, (*self._head, *records), choice.names())

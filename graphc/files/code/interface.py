@@ -48,6 +48,7 @@ def interface(
         backend=writer.backend,
         threads=1,
         budget=None,
+        blocks=False,
     )
     prefix = word(name or ex.plan.declared.name).strip("_").lower() or "model"
     if prefix[0].isdigit():
