@@ -156,6 +156,8 @@ class Grouping(GroupRules):
             other = self.group_of.get(self.root(operand))
             if other is None or other is group:
                 continue
+            if other.places is not None and placement.axis is not None:
+                continue  # in a group that gathers, nothing may be reduced
             how = self._broadcast_in(group, node, other, broadcast)
             if how is not None and self._reads_before_it(group, node, other, how, placement.kind):
                 group = self._merged(group, other, how)
