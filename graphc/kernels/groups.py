@@ -156,8 +156,6 @@ class Grouping(GroupRules):
             other = self.group_of.get(self.root(operand))
             if other is None or other is group:
                 continue
-            if other.places is not None and placement.axis is not None:
-                continue  # in a group that gathers, nothing may be reduced
             how = self._broadcast_in(group, node, other, broadcast)
             if how is not None and self._reads_before_it(group, node, other, how, placement.kind):
                 group = self._merged(group, other, how)
@@ -200,7 +198,8 @@ class Grouping(GroupRules):
         often as it has terms.
         """
         del self._units[other.position]
-        if how == "each" and other.uniform and len(other.nodes) > len(group.nodes):
+        larger = len(other.nodes) > len(group.nodes) and group.places == other.places
+        if how == "each" and other.uniform and larger:
             moved, group = group, other
             group.prepend(moved)
             self._units[group.position] = group
