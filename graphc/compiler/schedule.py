@@ -336,7 +336,7 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
     if node.name in schedule.in_place and not others <= {*node.inputs}:
         return 1  # those that read the old value may then still be joined by what reads them
     if node.op.is_control:
-        return 2  # recomputed values wait for all that can run with the event
+        return 1  # recomputed values wait for all that can run with the event
     if node.op.alias or node.op.permutation is not None:
         return 0  # mostly no work, and nodes that fit into a kernel may wait for it
     known = traits(node)
