@@ -20,7 +20,7 @@ from passes.cse import cse
 from passes.dead_code import dead_code
 from passes.rematerialize import Rematerialize
 from passes.update import Update
-from tests.compiler.remat.nets import BACKENDS, SGD, deep, residual
+from tests.compiler.remat.nets import BACKENDS, SGD, deep
 from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated
 
