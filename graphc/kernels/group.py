@@ -62,7 +62,8 @@ class Group:
         self.operands.update(other.operands)
         self.space, self.axis, self.product = other.space, other.axis, other.product
         self.position, self.permuted = other.position, other.permuted
-        self.places = self.places or other.places
+        if self.places is None:
+            self.places = other.places
         self.uniform = self.uniform and other.uniform
         self.reshapable = self.reshapable and other.reshapable
 

@@ -198,7 +198,7 @@ class Grouping(GroupRules):
         often as it has terms.
         """
         del self._units[other.position]
-        larger = len(other.nodes) > len(group.nodes) and group.places == other.places
+        larger = len(other.nodes) > len(group.nodes)
         if how == "each" and other.uniform and larger:
             moved, group = group, other
             group.prepend(moved)

@@ -10,6 +10,7 @@ import pytest
 import graphc as gc
 from graphc.compiler.plan import Plan
 from graphc.kernels.aliases import joined_columns
+from graphc.kernels.group import Group
 from graphc.kernels.kernel import Loop
 from graphc.kernels.program import Program
 from tests.generate import trainable_net
@@ -64,6 +65,13 @@ def test_nothing_is_drawn_where_pixels_are_read_elsewhere() -> None:
         found.append(gc.Executor(plan, seed=0).forward(x=data, train=True))
     assert np.array_equal(found[0]["out"], found[1]["out"])
     assert 0 < (found[0]["out"] == 0).sum() < 15
+
+
+def test_a_group_keeps_that_it_gathers_single_numbers() -> None:
+    """Its rows have no dimension after the first, which is not to gather nothing."""
+    group, other = (Group(space=(6, 1), axis=None, places=places) for places in ((), None))
+    group.prepend(other)
+    assert group.places == ()
 
 
 def test_the_counter_of_updates_is_in_no_product() -> None:
