@@ -23,7 +23,7 @@ from graphc.kernels.traits import TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Cast
 
-KINDS = 5
+KINDS = 6
 """The number of ranks that `_kind` returns."""
 
 
@@ -329,18 +329,18 @@ def fusing_order(
 def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int:
     """Return the rank of a node among those that could run next: the lowest runs first."""
     if isinstance(node.op, (Send, Receive)):
-        return 0 if isinstance(node.op, Send) else 4
+        return 0 if isinstance(node.op, Send) else 5
     if node.name in schedule.in_place and not node.type.rank:
-        return 3  # a counter: whoever reads the old number may then still be moved
+        return 4  # a counter: whoever reads the old number may then still be moved
     others = {*schedule.waits.get(node.name, ())}
     if node.name in schedule.in_place and not others <= {*node.inputs}:
         return 1  # those that read the old value may then still be joined by what reads them
     if node.op.is_control:
-        return 1  # recomputed values wait for all that can run with the event
+        return 2  # recomputed values wait for all that can run with the event
     if node.op.alias or node.op.permutation is not None:
         return 0  # mostly no work, and nodes that fit into a kernel may wait for it
     known = traits(node)
     if known.iteration == "all" and not graph.users[node.name]:
-        return 3
+        return 4
     alone = known.product is not None or known.gather is not None
-    return 2 if alone or known.iteration == "call" else 0
+    return 3 if alone or known.iteration == "call" else 0

@@ -20,7 +20,7 @@ from passes.cse import cse
 from passes.dead_code import dead_code
 from passes.rematerialize import Rematerialize
 from passes.update import Update
-from tests.compiler.remat.nets import BACKENDS, SGD, deep
+from tests.compiler.remat.nets import BACKENDS, SGD, deep, residual
 from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated
 
@@ -152,7 +152,7 @@ def first_runs(program: Program) -> dict[str, int]:
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["step", "grad"])
-@pytest.mark.parametrize("net", [deep(6, 32)], ids=["deep"])
+@pytest.mark.parametrize("net", [deep(6, 32), residual(4, 32)], ids=["deep", "residual"])
 def test_clones_run_late(net: gc.Net, name: str, backend: str) -> None:
     """Not before the losses, nor before the value that they wait for is begun."""
     plan = gc.compile(net, batch=64, optimizer=SGD, backend=backend)
