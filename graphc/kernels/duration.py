@@ -21,7 +21,13 @@ SHARED = 2
 
 def microseconds(instrs: Iterable[Instr], n: int) -> float:
     """Estimate the time of the kernels among instructions, for a batch of `n` rows."""
-    return sum(kernel_microseconds(x.body, n) for x in instrs if x.body is not None)
+    return sum(_instr_microseconds(instr, n) for instr in instrs)
+
+
+def _instr_microseconds(instr: Instr, n: int) -> float:
+    if instr.scan is not None:
+        return instr.scan.steps * microseconds(instr.scan.program.instrs, n)
+    return 0.0 if instr.body is None else kernel_microseconds(instr.body, n)
 
 
 def is_shared(time: float) -> bool:

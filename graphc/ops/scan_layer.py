@@ -14,7 +14,7 @@ from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.scan import Kind, Scan
 from graphc.ops.select import less, where
-from graphc.ops.shape import reshape, transpose
+from graphc.ops.shape import cast, reshape, transpose
 from graphc.ops.step_builder import StepBuilder
 
 __all__ = ["scan"]
@@ -184,12 +184,8 @@ class _Loop:
                 lengths=lengths,
             )
         inside = self.inner.captured(lengths)
-        number = self.number
-        if lengths.dtype != "int32":
-            from graphc.ops.shape import cast
-
-            number = cast(number, lengths.dtype)
-        return less(number, inside)
+        number = self.number if lengths.dtype == "int32" else cast(self.number, lengths.dtype)
+        return less(number, reshape(inside, (*inside.shape, 1)))
 
     def _check_next(self, before: Sequence[Value], after: Sequence[Value]) -> None:
         if len(before) != len(after):
@@ -242,14 +238,16 @@ def _rows_first(x: Value, name: str) -> Value:
 
 def _chosen(active: Value, new: Value, old: Value | float) -> Value:
     """Return the new value for rows that have the step, else the old one."""
-    ones = (1,) * (new.type.rank - 1)
+    ones = (1,) * (new.type.rank - 2)
     if new.type.rank == 0 or new.shape[0] != active.shape[0]:
         raise misfit(
             f"scan: {new.name!r} is {new.type}, but rows have lengths of their own\n"
             "what the step returns must have the rows of the batch first",
             value=new,
         )
-    return where(reshape(active, (*active.shape, *ones)), new, old)
+    if new.type.rank == 1:
+        active = reshape(active, new.shape)
+    return where(reshape(active, (*active.shape, *ones)) if ones else active, new, old)
 
 
 def _as_given(values: list[Value], single: bool) -> Any:

@@ -54,11 +54,16 @@ class Kernels:
         `pointer` returns the address of a buffer, `scratch` that of a product's scratch.  The
         buffers `packed` are factors that are stored in panels.
         """
-        kernel = program.instrs[number].body
-        assert kernel is not None, "the instruction is a kernel"
-        callee = self._callee(program, kernel, packed)
+        instr = program.instrs[number]
+        if instr.scan is not None:
+            from graphc.backends.native import scan
+
+            callee = scan.emit_scan(self.module, program, instr, self.call)
+        else:
+            assert instr.body is not None, "the instruction is a kernel"
+            callee = self._callee(program, instr.body, packed)
         pointers = [pointer(program.buffers[name]) for name in callee.buffers]
-        if isinstance(kernel, Gemm):
+        if instr.scan is not None or isinstance(instr.body, Gemm):
             pointers.append(scratch())
         function.call(callee.name, *pointers, "%n", "%tid", "%threads")
 
