@@ -84,11 +84,16 @@ def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bo
 def _epochs(
     program: Program, start: int, end: int, skip: frozenset[int]
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the kernels of each epoch; parts left without kernels are dropped."""
-    found: dict[int, list[int]] = {}
+    """Return the kernels of each epoch; parts left without kernels are dropped.
+
+    The number of a loop is in as many epochs as it has.
+    """
+    found: dict[tuple[int, int], list[int]] = {}
     for i in range(start, end):
-        if program.instrs[i].kind in CODE and i not in skip:
-            found.setdefault(program.epochs[i], []).append(i)
+        instr = program.instrs[i]
+        if instr.kind in CODE and i not in skip:
+            for more in range(1 if instr.scan is None else instr.scan.epochs):
+                found.setdefault((program.epochs[i], more), []).append(i)
     return tuple(map(tuple, found.values()))
 
 

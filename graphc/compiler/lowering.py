@@ -47,10 +47,10 @@ class Lowering:
         forms: Forms | None = None,
         keeps: bool = False,
         build: Build | None = None,
-        by_rows: bool = False,
+        by_rows: bool | None = None,
     ) -> None:
         self.graph = graph
-        self._build, self._by_rows = build, by_rows
+        self._build, self._by_rows = build, bool(by_rows)
         self._loops = {node.name: nodes for nodes in loops(graph).values() for node in nodes}
         self.capacity = capacity
         self.keeps = keeps
@@ -69,10 +69,10 @@ class Lowering:
         traits = TraitsOf(graph, forms)
         order, boundary = fusing_order(graph, schedule, traits)
         trains = graph.updates or graph.gradients
-        whole = by_rows or any(isinstance(node.op, Send) for node in graph)
+        whole = by_rows is not None or any(isinstance(node.op, Send) for node in graph)
         infers = not (trains or whole)
         self._grouping = Grouping(graph, order, boundary, schedule.in_place, traits, infers)
-        self._fuser = Fuser(self._grouping, capacity, forms.bodies, by_rows)
+        self._fuser = Fuser(self._grouping, capacity, forms.bodies, self._by_rows)
         permuted = self._grouping.strides
         self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
         """For each alias, the buffer whose bytes it shares."""

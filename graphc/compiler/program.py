@@ -14,6 +14,7 @@ from graphc.base.work import spend_nodes
 from graphc.compiler.lowering import Lowering
 from graphc.compiler.memory import place
 from graphc.compiler.own import Planner, Scheduled, Scheduler, planned
+from graphc.compiler.scan_lowering import Build
 from graphc.compiler.schedule import Schedule, keep_old_states, schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
@@ -59,34 +60,28 @@ def build_program(
     graph = keep_old_states(graph)
     order = schedule(graph)
 
-    def step(name: str, graph: Graph, rows: int, carried: Mapping[str, str]) -> Program:
-        return _step_program(name, graph, rows, backend, carried, contract)
-
-    low = Lowering(graph, order, capacity, forms, keeps, step)
+    low = Lowering(graph, order, capacity, forms, keeps, _steps(backend, contract))
     program = Assignment(name, low, order, backend, scheduler, sparing).program(planner)
     return replace(program, contract=contract)
 
 
-def _step_program(
-    name: str,
-    graph: Graph,
-    capacity: int,
-    backend: str,
-    carried: Mapping[str, str],
-    contract: Contract,
-) -> Program:
-    """Return the program of a loop's step, whose results lie in buffers around it.
+def _steps(backend: str, contract: Contract) -> Build:
+    """Return the function that builds the programs of steps, for a backend."""
 
-    Threads share rows wherever they can, so that each may run all steps on its own.
-    """
-    order = schedule(graph)
+    def build(
+        name: str, graph: Graph, rows: int, carried: Mapping[str, str], at_once: bool
+    ) -> Program:
+        """Return the program of a step, whose results lie in buffers around it.
 
-    def step(name: str, graph: Graph, rows: int, handed: Mapping[str, str]) -> Program:
-        return _step_program(name, graph, rows, backend, handed, contract)
+        Unless steps run at once, threads share rows wherever they can: each may then run all steps
+        on its own.
+        """
+        order = schedule(graph)
+        low = Lowering(graph, order, rows, build=build, by_rows=not at_once)
+        program = Assignment(name, low, order, backend, carried=carried).program()
+        return replace(program, contract=contract)
 
-    low = Lowering(graph, order, capacity, None, build=step, by_rows=True)
-    program = Assignment(name, low, order, backend, carried=carried).program()
-    return replace(program, contract=contract)
+    return build
 
 
 @dataclass(slots=True, eq=False)

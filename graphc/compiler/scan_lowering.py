@@ -16,15 +16,21 @@ from graphc.ir.tensor_type import TensorType, align
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.elementwise import Add
-from graphc.ops.scan import Scan
+from graphc.ops.scan import Kind, Scan
 from graphc.ops.source import Input
+from passes.split_scans import runs_at_once
 
 
 class Build(Protocol):
     """The builder of the program of a step."""
 
-    def __call__(self, name: str, graph: Graph, rows: int, carried: Mapping[str, str]) -> Program:
-        """Return the program for up to `rows` rows; `carried` maps results to the feeds after."""
+    def __call__(
+        self, name: str, graph: Graph, rows: int, carried: Mapping[str, str], at_once: bool
+    ) -> Program:
+        """Return the program for up to `rows` rows, those of all steps if they run at once.
+
+        `carried` maps results to the feeds that they become.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,18 +49,22 @@ def lower_scan(
     `root` names the buffer of an operand.
     """
     ops = [node.op for node in nodes if isinstance(node.op, Scan)]
-    step, sums = _with_sums(ops)
-    results = {op.result: node.name for node, op in zip(nodes, ops, strict=True)
-               if op.kind == "stacked" and op.result not in step.inputs[len(step.sequences) :]}
+    at_once = runs_at_once(ops[0].step, ops)
+    step, sums = (ops[0].step, {}) if at_once else _with_sums(ops)
+    handed = {one.input for one in step.carried}
+    results = {
+        op.result: node.name
+        for node, op in zip(nodes, ops, strict=True)
+        if (op.kind == "stacked" or at_once) and op.result not in handed
+    }
     operands = dict(zip(ops[0].step.inputs, map(root, nodes[0].inputs), strict=True))
-    carried = [
-        _carried(one, nodes, ops, operands, sums, results) for one in step.carried
-    ]
-    graph = step.graph([name for name in results]).pruned()
-    program = build(nodes[0].name, graph, capacity, {x.result: x.feed for x in carried})
-    workspace, slots = _workspace(program, step.whole)
+    carried = [_carried(one, nodes, ops, operands, sums, results) for one in step.carried]
+    rows = capacity * ops[0].steps if at_once else capacity
+    graph = step.graph(results).pruned()
+    program = build(nodes[0].name, graph, rows, {x.result: x.feed for x in carried}, at_once)
+    workspace, slots = _workspace(program, step.whole, at_once)
+    nexts = {one.result for one in carried}
     name = f"{nodes[0].name}.workspace"
-    handed = {one.result for one in carried}
     kernel = ScanKernel(
         program,
         ops[0].steps,
@@ -62,11 +72,12 @@ def lower_scan(
         {k: operands[k] for k in step.sequences if k in program.feeds},
         {k: operands[k] for k in step.whole if k in program.feeds},
         tuple(carried),
-        {k: v for k, v in results.items() if k not in handed},
+        {program.outputs[k]: v for k, v in results.items() if k not in nexts},
         step.number if step.number in program.feeds else "",
         operands[step.lengths] if step.lengths else "",
         name,
         slots,
+        at_once,
     )
     outs = (name, *(node.name for node in nodes))
     ins = tuple(dict.fromkeys(kernel.operands))
@@ -98,11 +109,10 @@ def _carried(
     results: Mapping[str, str],
 ) -> CarriedBuffer:
     """Return the buffers of a carried value."""
+    asked_for = {(op.kind, op.result): node.name for node, op in zip(nodes, ops, strict=True)}
 
-    def asked(kind: str, result: str) -> str:
-        found = (n.name for n, op in zip(nodes, ops, strict=True)
-                 if op.kind == kind and op.result == result)
-        return next(found, "")
+    def asked(kind: Kind, result: str) -> str:
+        return asked_for.get((kind, result), "")
 
     summed = next((result for result, before in sums.items() if before == one.input), None)
     if summed is not None:
@@ -117,9 +127,13 @@ def _carried(
     )
 
 
-def _workspace(program: Program, whole: Iterable[str]) -> tuple[int, dict[str, int]]:
-    """Return the bytes of the workspace, and the place in it of each buffer of a step."""
+def _workspace(
+    program: Program, whole: Iterable[str], at_once: bool
+) -> tuple[int, dict[str, int]]:
+    """Return the bytes of the workspace, and the place in it of each slice that a step has."""
     offset, slots = align(program.arena.nbytes), {}
+    if at_once:
+        return offset, slots
     shared = set(whole)
     for buffer in program.buffers.values():
         if buffer.space in ("feed", "result") and buffer.name not in shared:

@@ -24,9 +24,18 @@ def microseconds(instrs: Iterable[Instr], n: int) -> float:
     return sum(_instr_microseconds(instr, n) for instr in instrs)
 
 
+def epoch_microseconds(instr: Instr, n: int) -> float:
+    """Estimate the time of an instruction in one epoch: a loop may have several."""
+    epochs = 1 if instr.scan is None else instr.scan.epochs
+    return _instr_microseconds(instr, n) / epochs
+
+
 def _instr_microseconds(instr: Instr, n: int) -> float:
-    if instr.scan is not None:
-        return instr.scan.steps * microseconds(instr.scan.program.instrs, n)
+    scan = instr.scan
+    if scan is not None and scan.at_once:
+        return microseconds(scan.program.instrs, n * scan.steps)
+    if scan is not None:
+        return scan.steps * microseconds(scan.program.instrs, n)
     return 0.0 if instr.body is None else kernel_microseconds(instr.body, n)
 
 

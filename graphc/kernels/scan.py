@@ -62,6 +62,11 @@ class ScanKernel:
     """True if all steps run as one, with steps * rows rows: they hand on nothing."""
 
     @property
+    def epochs(self) -> int:
+        """The number of epochs: those of the step's program if all steps run at once, or one."""
+        return len(set(self.program.epochs)) if self.at_once else 1
+
+    @property
     def shared(self) -> bool:
         """True if each thread can run all steps on its own rows."""
         return len(set(self.program.epochs)) == 1

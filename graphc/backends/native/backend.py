@@ -36,7 +36,7 @@ from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.duration import is_shared, microseconds
+from graphc.kernels.duration import epoch_microseconds, is_shared
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
 
@@ -153,7 +153,7 @@ class NativeProgram:
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
         instrs = self.program.instrs
-        times = [microseconds([instrs[i] for i in epoch], n) for epoch in segment.epochs]
+        times = [sum(epoch_microseconds(instrs[i], n) for i in epoch) for epoch in segment.epochs]
         shared = [is_shared(time) for time in times]
         return pool.bind(
             self.library,

@@ -30,8 +30,10 @@ Kernel = Callable[[Function, Program, int, Callable[[Buffer], Value], Callable[[
 """Appends the call of an instruction's kernel: function, program, number, pointers, scratch."""
 
 
-def emit_scan(module: Module, program: Program, instr: Instr, kernel: Kernel) -> Callee:
-    """Return the function of a loop, added to the module."""
+def emit_scan(
+    module: Module, program: Program, instr: Instr, kernel: Kernel, epoch: int = 0
+) -> Callee:
+    """Return the function of one epoch of a loop, added to the module."""
     scan = instr.scan
     assert scan is not None, "the instruction of a loop"
     names = tuple(dict.fromkeys((*instr.ins, *instr.outs)))
@@ -43,10 +45,36 @@ def emit_scan(module: Module, program: Program, instr: Instr, kernel: Kernel) ->
         lengths = program.buffers[scan.lengths].type if scan.lengths else None
         _Emission(function, scan, outer, kernel).emit(lengths)
 
+    def emit_rows(function: Function) -> None:
+        outer = {name: f"%o{i}" for i, name in enumerate(names)}
+        _Emission(function, scan, outer, kernel).emit_epoch(epoch)
+
+    if scan.at_once:
+        rows = module.function("rows", arguments, emit_rows)
+        write = partial(_at_once, scan, program, names, rows, epoch)
+        return Callee(module.function("at_once", arguments, write), names)
     inner = module.function("steps", arguments, emit)
     if scan.shared:
         return Callee(inner, names)
     return Callee(module.function("scan", arguments, partial(_alone, inner, names)), names)
+
+
+def _at_once(
+    scan: ScanKernel,
+    program: Program,
+    names: tuple[str, ...],
+    rows: str,
+    epoch: int,
+    f: Function,
+) -> None:
+    """Call an epoch of all steps with the rows of all steps; the first one sets the others to 0."""
+    pointers = {name: f"%o{i}" for i, name in enumerate(names)}
+    made = _Emission(f, scan, pointers, lambda *_: None)
+    lengths = program.buffers[scan.lengths].type if scan.lengths else None
+    count = f.mul(made.longest(lengths), "%n")
+    f.call(rows, *pointers.values(), "%scratch", count, "%tid", "%threads")
+    if lengths is not None and epoch == 0:
+        made.zero_rest(count, f.mul(scan.steps, "%n"))
 
 
 def _alone(inner: str, names: tuple[str, ...], function: Function) -> None:
@@ -65,13 +93,39 @@ class _Emission:
     outer: Mapping[str, Value]
     kernel: Kernel
 
+    @property
+    def program(self) -> Program:
+        """The program of a step."""
+        return self.scan.program
+
+    def emit_epoch(self, epoch: int) -> None:
+        """Append the kernels of one epoch of all steps, which run at once."""
+        self.constants = {b.name: self._constant(b) for b in self.program.constants.values()}
+        given = {**self.scan.sequences, **self.scan.whole, **self.scan.stacked}
+        pointer = partial(self._pointer, {name: self.outer[of] for name, of in given.items()})
+        epochs = sorted(set(self.program.epochs))
+        for number, instr in enumerate(self.program.instrs):
+            if instr.kind != "barrier" and epochs.index(self.program.epochs[number]) == epoch:
+                self.kernel(self.function, self.program, number, pointer, lambda: "%scratch")
+
+    def zero_rest(self, count: Value, rows: Value) -> None:
+        """Append zeros as the results of steps that no row has, on the first thread."""
+        f = self.function
+        first = f.value("icmp eq i64 %tid, 0")
+        for name, outer in self.scan.stacked.items():
+            type = self.program.buffers[name].type
+            if type.batched:
+                row = type.nbytes(1)
+                start = f.address(self.outer[outer], f.mul(count, row), "i8")
+                size = f.mul(f.sub(rows, count), row)
+                f.when(first, partial(f.zero, start, size))
+
     def emit(self, lengths: TensorType | None) -> None:
         """Append the loop over the steps, and what happens before and after it."""
         f, scan = self.function, self.scan
-        self.program = scan.program
         self.number = f.stack("i32") if scan.number else ""
         self.constants = {b.name: self._constant(b) for b in self.program.constants.values()}
-        steps = str(scan.steps) if lengths is None else self._longest(lengths)
+        steps = self.longest(lengths)
         first = [self._initial(one) for one in scan.carried]
         start = [("ptr", pointer) for pointer in first]
         last = f.loop(0, steps, 1, partial(self._step, steps), start)
@@ -81,8 +135,10 @@ class _Emission:
         if lengths is not None:
             f.loop(steps, scan.steps, 1, self._zeros)
 
-    def _longest(self, lengths: TensorType) -> Value:
-        """Append the search for the largest length, which is at most the number of steps."""
+    def longest(self, lengths: TensorType | None) -> Value:
+        """Return the number of steps: the largest length, if rows have their own."""
+        if lengths is None:
+            return str(self.scan.steps)
         f, type = self.function, f"i{8 * ITEMSIZE[lengths.dtype]}"
         base = self.outer[self.scan.lengths]
 
