@@ -18,10 +18,10 @@ from typing import Literal
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.rows import keeps_rows, leads
-from graphc.ir.step_graph import StepGraph
+from graphc.ir.step_graph import StepGraph, stacked
 from graphc.ir.tensor_type import Batch
 from graphc.ops.reduce import Sum
-from graphc.ops.scan import Scan, loops, stacked
+from graphc.ops.scan import Scan, loops
 from graphc.ops.shape import Reshape, Transpose
 from graphc.ops.source import Input
 from passes.pipeline import graph_pass
@@ -78,14 +78,21 @@ def rows_of(step: StepGraph, inside: set[str] | None = None) -> dict[str, Rows]:
         kinds = {known.get(name, "fixed" if name in fixed else "") for name in node.inputs}
         if kinds <= {"rows", "fixed"} and keeps_rows(node.op, ins, node.type):
             known[node.name] = "rows"
-        elif kinds == {"rows"} and _adds_rows(node, step):
-            known[node.name] = "sums"
-        elif kinds == {"sums"} and isinstance(node.op, (Reshape, Transpose)):
+        elif (kinds == {"rows"} and _adds_rows(node, step)) or (
+            kinds == {"sums"} and isinstance(node.op, (Reshape, Transpose))
+        ):
             known[node.name] = "sums"
         elif inside is not None and leads(node.type):
             known[node.name] = "rows"
             inside.add(node.name)
     return known
+
+
+def _is_sum(node: Node, kinds: set[str], step: StepGraph) -> bool:
+    """Return whether a node adds up the rows of its operands, or rearranges such a sum."""
+    if kinds == {"sums"}:
+        return isinstance(node.op, (Reshape, Transpose))
+    return kinds == {"rows"} and _adds_rows(node, step)
 
 
 def _adds_rows(node: Node, step: StepGraph) -> bool:
@@ -160,9 +167,7 @@ class _Split:
             users = self.graph.users[node.name]
             if alike and self._movable(node) and node.name not in early and found.issuperset(users):
                 found.add(node.name)
-        starts = [
-            name for name in found if self._is_product(name) or self.rows[name] == "sums"
-        ]
+        starts = [name for name in found if self._is_product(name) or self.rows[name] == "sums"]
         return found & self.graph.downstream(starts)
 
     # ------------------------------------------------------------------ the new loops
@@ -189,7 +194,9 @@ class _Split:
             for name in late
             if name in core.types and self._is_inside(name)
         }
-        behind = self._part([n for n in self.graph if n.name in self.after], operands, given | shared)
+        behind = self._part(
+            [n for n in self.graph if n.name in self.after], operands, given | shared
+        )
         placed: dict[str, list[Node]] = {first.name: self.made}
         for node, op in zip(self.results, self.ops, strict=True):
             part, known = core, of_core
@@ -238,9 +245,7 @@ class _Split:
             (*inputs, *constants, *nodes), tuple(sequences), (), tuple(whole), "", step.lengths
         )
 
-    def _result(
-        self, step: StepGraph, result: str, kind: str, operands: Mapping[str, str]
-    ) -> str:
+    def _result(self, step: StepGraph, result: str, kind: str, operands: Mapping[str, str]) -> str:
         """Add a result of a part, and return its name."""
         name = f"{self.results[0].name}.{result}"
         while name in self.outer or any(node.name == name for node in self.made):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from graphc.ir.graph import Graph, Node
+from graphc.ir.step_graph import StepGraph
 from graphc.ir.verify import verify
 from graphc.ops.scan import Scan, loops
 
@@ -49,7 +50,7 @@ def _results(nodes: Sequence[Node]) -> list[str]:
     return [op.result for op in ops if isinstance(op, Scan) and op.kind != "last"]
 
 
-def _with_step(node: Node, step: object, inputs: tuple[str, ...], made: Graph) -> Node:
+def _with_step(node: Node, step: StepGraph, inputs: tuple[str, ...], made: Graph) -> Node:
     op = node.op
     assert isinstance(op, Scan), "the results of a loop"
     result = op.result if op.kind == "last" else made.outputs[op.result]

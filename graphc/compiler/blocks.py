@@ -7,8 +7,6 @@ The bits are the same, since rows that do not depend on each other have those of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from graphc.backends.backend import backend
 from graphc.ir.rows import keeps_rows
 from graphc.ir.tensor_type import N

@@ -1,7 +1,7 @@
 """Lowering of loops: the results of one loop become one instruction, whose step is a program.
 
-    y = scan(x, h0; step)          %w, y, last <- scan x, h0
-    last = scan(x, h0; step)  ->     program of the step: h.next <- tanh(x + h @ w)
+y = scan(x, h0; step)          %w, y, last <- scan x, h0
+last = scan(x, h0; step)  ->     program of the step: h.next <- tanh(x + h @ w)
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.step_graph import Carried, StepGraph
+from graphc.ir.step_graph import Carried, Kind, StepGraph
 from graphc.ir.tensor_type import TensorType, align
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.elementwise import Add
-from graphc.ops.scan import Kind, Scan
+from graphc.ops.scan import Scan
 from graphc.ops.source import Input
 from passes.split_scans import runs_at_once
 
@@ -127,11 +127,10 @@ def _carried(
     )
 
 
-def _workspace(
-    program: Program, whole: Iterable[str], at_once: bool
-) -> tuple[int, dict[str, int]]:
+def _workspace(program: Program, whole: Iterable[str], at_once: bool) -> tuple[int, dict[str, int]]:
     """Return the bytes of the workspace, and the place in it of each slice that a step has."""
-    offset, slots = align(program.arena.nbytes), {}
+    offset = align(program.arena.nbytes)
+    slots: dict[str, int] = {}
     if at_once:
         return offset, slots
     shared = set(whole)

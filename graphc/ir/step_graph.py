@@ -15,9 +15,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import TensorType
+
+Kind = Literal["stacked", "last", "sum"]
+"""What becomes of a value that each step computes:
+
+    stacked  the values of all steps, in an array with the step as its first axis
+    last     the value after the last step
+    sum      the sum over all steps
+"""
 
 
 @dataclass(frozen=True)
@@ -124,3 +133,8 @@ class StepGraph:
             whole=tuple(name for name in self.whole if name in needed),
             number=self.number if self.number in needed else "",
         )
+
+
+def stacked(type: TensorType, steps: int) -> TensorType:
+    """Return the type of the values of all steps."""
+    return type.with_shape((steps, *type.shape))

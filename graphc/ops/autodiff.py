@@ -126,7 +126,9 @@ class _Reverse:
         if node.op.is_joint:
             self.waiting.setdefault(self.joint[node.name], {})[node.name] = dout
             return
-        self._contribute(node, lambda ins: node.op.grad(self.b, ins, Value(self.b, node.name), dout))
+        self._contribute(
+            node, lambda ins: node.op.grad(self.b, ins, Value(self.b, node.name), dout)
+        )
 
     def _differentiate_jointly(self, first: Node, douts: Mapping[str, Value]) -> None:
         """Add what all results of a joint op contribute to the cotangents of its operands.
@@ -206,9 +208,7 @@ def _joint_first(order: Iterable[Node]) -> dict[str, str]:
     """Return the first result of the same joint op for each of its results."""
     firsts: dict[tuple[Op, tuple[str, ...]], str] = {}
     joint = (node for node in order if node.op.is_joint)
-    return {
-        node.name: firsts.setdefault((node.op.joint, node.inputs), node.name) for node in joint
-    }
+    return {node.name: firsts.setdefault((node.op.joint, node.inputs), node.name) for node in joint}
 
 
 def wrong_cotangents(b: Builder, found: object, ins: Sequence[Value]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -17,16 +16,9 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Cotangents, Op
-from graphc.ir.step_graph import StepGraph
+from graphc.ir.step_graph import Kind, StepGraph, stacked
 from graphc.ir.tensor_type import Batch, TensorType
-
-Kind = Literal["stacked", "last", "sum"]
-"""What becomes of a value that each step computes:
-
-    stacked  the values of all steps, in an array with the step as its first axis
-    last     the value after the last step
-    sum      the sum over all steps
-"""
+from graphc.ops.scan_gradient import gradient
 
 
 @dataclass(frozen=True)
@@ -70,6 +62,7 @@ class Scan(Op):
         return replace(self, kind="stacked", result="")
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute the steps as `reference_in` does in inference."""
         return self.reference_in(ins, train=False)
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -129,18 +122,9 @@ class Scan(Op):
                     return rows
         return 1
 
-    def joint_grad(
-        self, b: Builder, nodes: Sequence[Node], douts: Sequence[Value]
-    ) -> Cotangents:
+    def joint_grad(self, b: Builder, nodes: Sequence[Node], douts: Sequence[Value]) -> Cotangents:
         """Build the gradient of all results of the loop: a loop in the other direction."""
-        from graphc.ops.scan_gradient import gradient
-
-        return gradient(b, nodes, douts)
-
-
-def stacked(type: TensorType, steps: int) -> TensorType:
-    """Return the type of the values of all steps."""
-    return type.with_shape((steps, *type.shape))
+        return gradient(b, self, nodes, douts)
 
 
 def loops(graph: Graph) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:

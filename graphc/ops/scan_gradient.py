@@ -11,20 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Cotangents
-from graphc.ir.step_graph import Carried, StepGraph
+from graphc.ir.step_graph import Carried, StepGraph, stacked
 from graphc.ops.autodiff import vjp
 from graphc.ops.reduce import broadcast_to
-from graphc.ops.scan import Scan, stacked
 from graphc.ops.source import Input, constant
 
 
-def gradient(b: Builder, nodes: Sequence[Node], douts: Sequence[Value]) -> Cotangents:
-    """Return the cotangents of a loop's operands from those of its results."""
-    return _Gradient(b, nodes, douts).cotangents()
+def gradient(b: Builder, op: Any, nodes: Sequence[Node], douts: Sequence[Value]) -> Cotangents:
+    """Return the cotangents of a loop's operands from those of its results.
+
+    `op` is the op of one of the `nodes`, which differ only in their result.
+    """
+    return _Gradient(b, op, nodes, douts).cotangents()
 
 
 class _Gradient:
@@ -34,11 +37,10 @@ class _Gradient:
     computes are inputs there.
     """
 
-    def __init__(self, b: Builder, nodes: Sequence[Node], douts: Sequence[Value]) -> None:
+    def __init__(self, b: Builder, op: Any, nodes: Sequence[Node], douts: Sequence[Value]) -> None:
         self.b, self.inputs = b, nodes[0].inputs
-        op = nodes[0].op
-        assert isinstance(op, Scan), "the nodes of a loop"
-        self.op, self.step = op, op.step
+        self.op = op
+        self.step: StepGraph = op.step
         self.name = nodes[0].name
         self.inner = Builder.extending(self.step.graph(()))
         self.inner.locs = b.locs
@@ -46,7 +48,8 @@ class _Gradient:
         """The inputs of the gradient that are slices, and their values outside."""
         self.whole: dict[str, Value] = {}
         self.initial: dict[str, Value] = {}
-        self.asked = [(node.op, dout) for node, dout in zip(nodes, douts, strict=True)]
+        ops: list[Any] = [node.op for node in nodes]
+        self.asked = [(op.kind, op.result, d) for op, d in zip(ops, douts, strict=True)]
 
     def cotangents(self) -> Cotangents:
         """Build both loops and return the cotangents of the operands."""
@@ -74,15 +77,13 @@ class _Gradient:
                 self.arriving[one.input] = arrived.name
                 self.initial[arrived.name] = self._zeros(one.input)
                 parts.setdefault(one.next, []).append(arrived)
-        for op, dout in self.asked:
-            assert isinstance(op, Scan), "the nodes of a loop"
-            if op.kind == "last":
-                arrived_name = self.arriving[op.result]
-                self.initial[arrived_name] = dout
+        for kind, result, dout in self.asked:
+            if kind == "last":
+                self.initial[self.arriving[result]] = dout
                 continue
-            made = self._input(f"d_{op.result}.given", op.result)
-            (self.sequences if op.kind == "stacked" else self.whole)[made.name] = dout
-            parts.setdefault(op.result, []).append(made)
+            made = self._input(f"d_{result}.given", result)
+            (self.sequences if kind == "stacked" else self.whole)[made.name] = dout
+            parts.setdefault(result, []).append(made)
         return {name: _total(values) for name, values in parts.items()}
 
     def _input(self, name: str, like: str) -> Value:
@@ -120,7 +121,7 @@ class _Gradient:
         )
 
     def _with_kept(self, graph: Graph, carried: Iterable[Carried]) -> tuple[Node, ...]:
-        """Return the nodes of the gradient, with inputs in the place of the values that are kept."""
+        """Return the nodes of the gradient, with inputs in the place of values that are kept."""
         own = self.step.types
         operands = dict(zip(self.step.inputs, self.inputs, strict=True))
         needed = {name for node in graph if node.name not in own for name in node.inputs}
@@ -174,7 +175,8 @@ class _Gradient:
             result, kind = self.arriving[name], "last"
         given = {**self.sequences, **self.initial, **self.whole}
         operands = [given[one] for one in loop.inputs]
-        op = Scan(loop, self.op.steps, kind, result, not self.op.reverse)  # type: ignore[arg-type]
+        reverse = not self.op.reverse
+        op = replace(self.op, step=loop, kind=kind, result=result, reverse=reverse)
         return self.b.apply(op, *operands)
 
 

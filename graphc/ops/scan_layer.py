@@ -9,10 +9,9 @@ from typing import Any
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError, counted
 from graphc.ir.build import Builder, Value, as_value, misfit
-from graphc.ir.step_graph import Carried, StepGraph
-from graphc.ir.tensor_type import TensorType, shape_text
-from graphc.ops.reduce import broadcast_to
-from graphc.ops.scan import Kind, Scan
+from graphc.ir.step_graph import Carried, Kind, StepGraph
+from graphc.ir.tensor_type import TensorType
+from graphc.ops.scan import Scan
 from graphc.ops.select import less, where
 from graphc.ops.shape import cast, reshape, transpose
 from graphc.ops.step_builder import StepBuilder
@@ -211,7 +210,9 @@ class _Loop:
         operands = [*first, *self.initial, *whole]
 
         def result(kind: Kind, of: str, name: str) -> Value:
-            return self.b.apply(Scan(self.step, self.steps, kind, of, reverse), *operands, name=name)
+            return self.b.apply(
+                Scan(self.step, self.steps, kind, of, reverse), *operands, name=name
+            )
 
         outputs = []
         for i, y in enumerate(self.outputs):

@@ -236,9 +236,7 @@ class _Emission:
 
     def _slot(self, name: str) -> Value:
         """Return the address of a buffer's place in the workspace."""
-        return self.function.address(
-            self.outer[self.scan.workspace], self.scan.slots[name], "i8"
-        )
+        return self.function.address(self.outer[self.scan.workspace], self.scan.slots[name], "i8")
 
     def _slice(self, name: str, outer: str, t: Value) -> Value:
         """Return the address of the slice of a sequence at a step."""
@@ -267,9 +265,7 @@ class _Emission:
         builder.store(value, "out", "each")
         space, body = matrix(type.shape), builder.body()
         partition = loop_partition(*space, "columns", body, self.program.capacity, True)
-        callee = emit_loop(
-            self.function.module, Loop(*space, "columns", body, partition), {}
-        )
+        callee = emit_loop(self.function.module, Loop(*space, "columns", body, partition), {})
         places = {"source": source, "out": out}
         pointers = [places[name] or "null" for name in callee.buffers]
         self.function.call(callee.name, *pointers, "%n", "%tid", "%threads")

@@ -93,6 +93,8 @@ class _Loop(_Steps):
         self.calls = bind(scan.program, n, self.slice)
         self.before = list(self._copies_in())
         self.after = list(self._copies_out())
+        kept = (one for one in scan.carried if one.before)
+        self.kept = [(view(one.before), self.slice(one.feed)) for one in kept]
 
     def _own(self, root: str, n: int) -> Array:
         if root not in self.scan.slots:
@@ -113,27 +115,27 @@ class _Loop(_Steps):
 
     def run(self) -> None:
         """Run all steps."""
-        scan = self.scan
-        count = scan.count(self.outside)
+        count = self.scan.count(self.outside)
         self._start(count)
-        number = self.slice(scan.number) if scan.number else None
-        for t in reversed(range(count)) if scan.reverse else range(count):
-            if number is not None:
-                number[...] = t
-            for slot, sequence in self.before:
-                np.copyto(slot, sequence[t])
-            for one in scan.carried:
-                if one.before:
-                    self.outside(one.before)[t] = self.slice(one.feed)
-            for call in self.calls:
-                call()
-            for sequence, slot in self.after:
-                sequence[t] = slot
-            for one in scan.carried:
-                np.copyto(self.slice(one.feed), self.slice(one.result))
-        for one in scan.carried:
+        for t in reversed(range(count)) if self.scan.reverse else range(count):
+            self._step(t)
+        for one in self.scan.carried:
             if one.last:
                 np.copyto(self.outside(one.last), self.slice(one.feed))
+
+    def _step(self, t: int) -> None:
+        if self.scan.number:
+            self.slice(self.scan.number)[...] = t
+        for slot, sequence in self.before:
+            np.copyto(slot, sequence[t])
+        for sequence, slot in self.kept:
+            sequence[t] = slot
+        for call in self.calls:
+            call()
+        for sequence, slot in self.after:
+            sequence[t] = slot
+        for one in self.scan.carried:
+            np.copyto(self.slice(one.feed), self.slice(one.result))
 
     def _start(self, count: int) -> None:
         """Fill the carried slots, and set to 0 what no step will write."""
