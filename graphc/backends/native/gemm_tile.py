@@ -313,9 +313,7 @@ class WordScratch(Scratch):
         return (self.words + 1) * self.row + self.block_words + self.image
 
 
-def scratch_of(
-    kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = False
-) -> Scratch:
+def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = False) -> Scratch:
     """Return the sizes of the scratch of a product.
 
     `packs` is False if b is stored in panels, `long` is true for a sum over many rows.
