@@ -8,8 +8,8 @@ The order and its reasons:
 - `channels_last` before `backward`, too, so that gradients have the same layout, and before
   `fold_constants`, which joins the reshapes that it makes.
 - `split_scans` before `backward`, so that gradients of what it takes out of loops are outside, too,
-  and after it, for the gradients of weights.  `transpose_factors` then, since gradients read weights
-  transposed.
+  and after it, for the gradients of weights.  Then `transpose_factors`, since gradients read
+  weights transposed.
 - `backward`, then `update`, which reads the gradients.
 - If a step is cut into shards, `shard` right after `specialize`, while the parts of layers
   have the names that it gave; and `data_parallel` between `backward` and `update`.

@@ -48,17 +48,17 @@ def _transposed(graph: Graph, nodes: Sequence[Node]) -> dict[str, list[Node]]:
             if name not in factors:
                 factors[name] = _factor(graph, graph[operands[name]])
                 inputs[name] = _input(step.nodes, name, factors[name])
-            inner[node.name] = replace(
-                node, op=replace(node.op, trans_b=False), inputs=(node.inputs[0], inputs[name].name)
-            )
+            inner[node.name] = _product(node, inputs[name].name)
     if not factors:
         return {}
     given = {inputs[name].name: node.name for name, node in factors.items()}
-    new = replace(
-        step, nodes=(*inputs.values(), *inner.values()), whole=(*step.whole, *given)
-    )
+    new = replace(step, nodes=(*inputs.values(), *inner.values()), whole=(*step.whole, *given))
     order = tuple({**operands, **given}[name] for name in new.inputs)
-    found = {n.name: [replace(n, op=replace(n.op, step=new), inputs=order)] for n in nodes}
+    ops = [node.op for node in nodes if isinstance(node.op, Scan)]
+    found = {
+        node.name: [replace(node, op=replace(op, step=new), inputs=order)]
+        for node, op in zip(nodes, ops, strict=True)
+    }
     found[nodes[0].name][:0] = factors.values()
     return found
 
@@ -69,6 +69,12 @@ def _reads_transposed(node: Node, whole: Sequence[str], inner: dict[str, Node]) 
         return False
     factor = inner[node.inputs[1]]
     return factor.name in whole and factor.type.rank == 2 and not factor.type.batched
+
+
+def _product(node: Node, factor: str) -> Node:
+    """Return the product with a factor that is transposed already."""
+    assert isinstance(node.op, MatMul), "a product"
+    return replace(node, op=MatMul(node.op.trans_a), inputs=(node.inputs[0], factor))
 
 
 def _factor(graph: Graph, matrix: Node) -> Node:
