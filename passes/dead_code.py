@@ -10,7 +10,7 @@ Outputs, gradients and updates are asked for; a state that is updated stays, too
 from __future__ import annotations
 
 from graphc.ir.graph import Graph
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 
 @graph_pass(preserves="bitwise")

@@ -29,7 +29,7 @@ from graphc.ops.functions import sqrt
 from graphc.ops.fused import NormalizeDgamma
 from graphc.ops.reduce import Mean, Sum, broadcast_to
 from graphc.ops.shape import reshape
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 BLOCK = 64
 """The columns of a block: a matrix that has no more is narrow."""
