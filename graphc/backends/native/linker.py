@@ -24,7 +24,7 @@ from graphc.backends.elf import (
     Section,
     Symbol,
 )
-from graphc.backends.native.executable import address_of, mapped, process
+from graphc.backends.native.executable_memory import address_of, mapped, process
 
 EXTERNALS = frozenset(
     (
