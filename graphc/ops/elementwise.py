@@ -35,9 +35,6 @@ class Elementwise(Op, base=True):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call(self.name, *ins)
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
-
 
 class Unary(Elementwise, base=True):
     """The base of elementwise ops on one value."""

@@ -99,9 +99,6 @@ class Reduction(Op, base=True):
             raise ValueError(f"axes {self.axes} do not exist in shape {shape_text(x.shape)}")
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
-
     def by_numpy(self, function: Callable[..., Any], ins: Sequence[Array]) -> Array:
         """Reduce x by a function of NumPy."""
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
@@ -312,9 +309,6 @@ class BroadcastTo(Op):
                 f"shape {shape_text(x.shape)} does not broadcast to {shape_text(self.shape)}"
             )
         return x.with_shape(self.shape)
-
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.array(np.broadcast_to(ins[0], self.shape))  # type: ignore[arg-type]

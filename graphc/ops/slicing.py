@@ -50,9 +50,6 @@ class Slice(Move):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0][self.index(ins[0].ndim)].copy()
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return all(axis for axis, *_ in self.cuts)
-
     def box_start(self, x: TensorType) -> tuple[int, ...] | None:
         return _starts(self.cuts, x.rank)
 
@@ -271,9 +268,6 @@ class Concat(Move):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.concatenate(ins, axis=self.axis)
-
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return normal_axis(self.axis, ins[0].rank) != 0
 
     def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
         """Return each operand's start along `axis`; None if a size there depends on the batch."""
