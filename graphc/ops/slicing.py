@@ -117,6 +117,7 @@ class SliceGrad(Move):
         (dout,) = ins
 
         def placed(axis_maps: list[AxisMap]) -> list[AxisMap] | None:
+            """Return the axis maps with those of the cuts reversed."""
             for axis, start, _, step in self.cuts:
                 if not isinstance(start, int) or isinstance(dout.shape[axis], Batch):
                     return None

@@ -170,6 +170,7 @@ class _Check:
         known = self._is("sgt i64", rows, 0)
 
         def dimension(i: Value, carried: list[Value]) -> list[Value]:
+            """Emit the comparison of one dimension with the declared one."""
             found, fit = carried
             size, wanted = self._word(sizes, i), self._word(feed["dims"], i)
             batch = self._is("eq i64", i, feed["axis"])

@@ -84,6 +84,7 @@ def load_by_key(
     """
 
     def found() -> Library:
+        """Return the library that the key names, or compile it and store its name."""
         if given is None:
             return _load(write(), symbols, target)
         name = object_key(given, target)

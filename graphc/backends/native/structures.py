@@ -33,6 +33,7 @@ def written_out(text: str, structures: Mapping[str, Structure]) -> str:
     numbers = count()
 
     def access(match: re.Match[str]) -> str:
+        """Return the instructions of an access to a field."""
         name, how, base, field, value, order = match.groups()
         type, offset = structures[base][field]
         at = f"%{name}" if how == "place" else f"%at{next(numbers)}"

@@ -236,6 +236,7 @@ def _(op: MatrixProduct, node: Node, side: Side, ins: list[Value]) -> Meaning:
     inner = side.size(form.inner)
 
     def product(index: Index) -> Term:
+        """Return the sum of products at an index."""
         *lead, i, j = index
 
         def term(k: Poly) -> Term:

@@ -57,6 +57,7 @@ def _(op: Slice, node: Node, side: Side, ins: list[Value]) -> Meaning:
 @meaning.register
 def _(op: SliceGrad, node: Node, side: Side, ins: list[Value]) -> Meaning:
     def at(index: Index) -> Term:
+        """Return the element of dout that a cut reads, or 0."""
         moved, exact = list(index), []
         for axis, start, _, step in op.cuts:
             offset = index[axis] - side.size(start)
@@ -93,6 +94,7 @@ def _(op: Concat, node: Node, side: Side, ins: list[Value]) -> Meaning:
     axis = op.axis % node.type.rank
 
     def at(index: Index) -> Term:
+        """Return the element of the operand that has the place."""
         found, start = None, number(0)
         for value in ins:
             part = value.at((*index[:axis], index[axis] - start, *index[axis + 1 :]))
@@ -110,6 +112,7 @@ def _(op: Conv, node: Node, side: Side, ins: list[Value]) -> Meaning:
     own = w.shape[-1].divided(side.size(op.groups), ranges)
 
     def at(index: Index) -> Term:
+        """Return the sum over the window at an index."""
         n, *places, channel = index
 
         def term(full: Index) -> Term:

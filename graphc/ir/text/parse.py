@@ -72,6 +72,7 @@ class _Parser:
         self.losses: list[str] = []
 
     def graph(self, text: str) -> Graph:
+        """Return the graph of a text; raise GraphError with the line that is wrong."""
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line)
