@@ -51,6 +51,7 @@ def pytest_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        collector.freeze()
         collector.enable()
 
 
