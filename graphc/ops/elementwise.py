@@ -35,6 +35,10 @@ class Elementwise(Op, base=True):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call(self.name, *ins)
 
+    def by_row(self, ins: Sequence[TensorType]) -> bool:
+        """Return True, also for a call."""
+        return True
+
 
 class Unary(Elementwise, base=True):
     """The base of elementwise ops on one value."""

@@ -99,6 +99,10 @@ class Reduction(Op, base=True):
             raise ValueError(f"axes {self.axes} do not exist in shape {shape_text(x.shape)}")
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
 
+    def by_row(self, ins: Sequence[TensorType]) -> bool:
+        """Return True, also for a call: of the rows' own axis no row is left."""
+        return True
+
     def by_numpy(self, function: Callable[..., Any], ins: Sequence[Array]) -> Array:
         """Reduce x by a function of NumPy."""
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
