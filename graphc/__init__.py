@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from graphc.ops.reduce import *
     from graphc.ops.resize import *
     from graphc.ops.row_norm import *
+    from graphc.ops.scan_layer import *
     from graphc.ops.scatter import *
     from graphc.ops.select import *
     from graphc.ops.shape import *

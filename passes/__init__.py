@@ -7,6 +7,8 @@ The order and its reasons:
   differentiated.
 - `channels_last` before `backward`, too, so that gradients have the same layout, and before
   `fold_constants`, which joins the reshapes that it makes.
+- `split_scans` before `backward`, so that gradients of what it takes out of loops are outside, too,
+  and after it, for the gradients of weights.
 - `backward`, then `update`, which reads the gradients.
 - If a step is cut into shards, `shard` right after `specialize`, while the parts of layers
   have the names that it gave; and `data_parallel` between `backward` and `update`.
@@ -39,6 +41,7 @@ from passes.join_transposes import join_transposes
 from passes.middle_axes import middle_axes
 from passes.pipeline import PassList, PassRecord, run_passes
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
+from passes.split_scans import split_scans
 from passes.widen_sums import widen_sums
 
 REQUIRED = frozenset({"specialize", "shard", "backward", "data_parallel", "update", "dead_code"})
@@ -54,7 +57,9 @@ DEFAULT = PassList(
         channels_last,
         fold_constants,
         dead_code,
+        split_scans,
         "backward",
+        split_scans,
         "data_parallel",
         "update",
         cse,

@@ -28,6 +28,7 @@ class Backward:
     """The pass that adds gradients of losses, or of outputs with fed cotangents, by `wrt`."""
 
     name: ClassVar[str] = "backward"
+    of_step: ClassVar[None] = None
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     losses: tuple[str, ...]
     wrt: tuple[str, ...]

@@ -39,6 +39,7 @@ class DataParallel:
     """The pass that exchanges the values that must be equal on all shards."""
 
     name: ClassVar[str] = "data_parallel"
+    of_step: ClassVar[None] = None
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
 
     def __call__(self, graph: Graph) -> Graph:

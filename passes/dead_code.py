@@ -4,16 +4,40 @@
     b = neg(x)
     output y = b
 
-Outputs, gradients and updates are asked for; a state that is updated stays, too.
+Outputs, gradients and updates are asked for; a state that is updated stays, too.  A loop hands on
+only the values that its results need.
 """
 
 from __future__ import annotations
 
-from graphc.ir.graph import Graph
+from dataclasses import replace
+
+from graphc.ir.graph import Graph, Node
+from graphc.ops.scan import Scan, loops
 from passes.contract import graph_pass
 
 
 @graph_pass(preserves="bitwise")
 def dead_code(graph: Graph) -> Graph:
     """Return the graph without unread nodes."""
-    return graph.pruned()
+    live = graph.pruned()
+    changed: dict[str, Node | None] = {}
+    for nodes in loops(live).values():
+        changed.update(_pruned(nodes))
+    return live.replace(changed).pruned() if changed else live
+
+
+def _pruned(nodes: list[Node]) -> dict[str, Node]:
+    """Return the nodes of a loop without the carried values that no result needs."""
+    ops = [node.op for node in nodes if isinstance(node.op, Scan)]
+    step = ops[0].step
+    lasts = [op.result for op in ops if op.kind == "last"]
+    found = step.pruned([op.result for op in ops if op.kind != "last"], lasts)
+    if len(found.nodes) == len(step.nodes) and found.inputs == step.inputs:
+        return {}
+    operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
+    inputs = tuple(operands[name] for name in found.inputs)
+    return {
+        node.name: replace(node, op=replace(op, step=found), inputs=inputs)
+        for node, op in zip(nodes, ops, strict=True)
+    }

@@ -11,6 +11,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
 from passes.contract import Pass as Pass
 from passes.contract import check_is_pass, name_of
+from passes.steps import on_steps
 
 
 @dataclass(frozen=True)
@@ -264,13 +265,20 @@ def run_passes(
 
 
 def run_pass(step: Pass, graph: Graph) -> Graph:
-    """Return the graph that a pass makes, verified; raise GraphError if it makes none."""
+    """Return the graph that a pass makes, verified; raise GraphError if it makes none.
+
+    It also runs on the steps of loops.  A pass that treats them otherwise has `of_step`: the
+    function for them, or None.
+    """
     made = step(graph)
     if not isinstance(made, Graph):
         raise GraphError(
             f"pass {name_of(step)!r} gave {type(made).__name__}, not a Graph",
             hint="a pass returns a Graph, the one it was given if nothing changes",
         )
+    of_step: Pass | None = getattr(step, "of_step", step)
+    if of_step is not None:
+        made = on_steps(of_step, made)
     if made is not graph:
         verify(made, before=graph)
     return made

@@ -41,6 +41,7 @@ class QuantizeProducts:
     """The pass that quantizes products; `ranges` are the largest magnitudes of what they read."""
 
     name: ClassVar[str] = "quantize_products"
+    of_step: ClassVar[None] = None
     preserves: ClassVar[Literal["approximate"]] = "approximate"
     ranges: Mapping[str, float]
     bound: float | None = None

@@ -33,6 +33,7 @@ class Rematerialize:
     """The pass that recomputes these nodes where the backward part reads them."""
 
     name: ClassVar[str] = "rematerialize"
+    of_step: ClassVar[None] = None
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     nodes: frozenset[str]
 

@@ -48,6 +48,7 @@ class Shard:
     """The pass that makes the graph of a shard; `counted` gives each loss's kind of share."""
 
     name: ClassVar[str] = "shard"
+    of_step: ClassVar[None] = None
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     counted: tuple[tuple[str, str], ...]
     divisors: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from graphc.ops.elementwise import add
 from graphc.ops.shape import Reshape
 from graphc.ops.source import draws
 from passes.contract import pinned
+from passes.steps import on_steps
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,18 @@ class Specialize:
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph without layers."""
+        b = self._expanded(graph)
+        if self.train:
+            counter = draws(b)
+            b.update(counter, add(counter, 1, name="draws.next"))
+        return on_steps(self.of_step, b.graph())
+
+    def of_step(self, step: Graph) -> Graph:
+        """Return the step of a loop without layers."""
+        made = self._expanded(step).graph() if any(n.op.is_layer for n in step) else step
+        return on_steps(self.of_step, made)
+
+    def _expanded(self, graph: Graph) -> Builder:
         b = Builder.like(graph)
         new: dict[str, str] = {}
         kept = _derived_by(graph)
@@ -50,10 +63,7 @@ class Specialize:
             else:
                 b.insert(node)
         b.take_roots(graph, new)
-        if self.train:
-            counter = draws(b)
-            b.update(counter, add(counter, 1, name="draws.next"))
-        return b.graph()
+        return b
 
     def _expand(self, b: Builder, node: Node, layer: Layer) -> str:
         operands = [Value(b, operand) for operand in node.inputs]

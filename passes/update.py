@@ -51,6 +51,7 @@ class Update:
     """The pass that updates every parameter that has a gradient, or accumulates the gradients."""
 
     name: ClassVar[str] = "update"
+    of_step: ClassVar[None] = None
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     optimizer: Optimizer
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
+from numpy.lib.stride_tricks import as_strided
+
+from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.program import Buffer, Instr, Program
 
 Block = tuple[str, str]
 """A block of memory: the space, and the key in it if it has several blocks."""
 
+CODE = ("kernel", "scan")
+"""The kinds of instructions that become code."""
 ARENA: Block = ("arena", "")
 SCRATCH: Block = ("scratch", "")
 
@@ -52,7 +58,7 @@ def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
 def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
     """Yield the instructions that become code."""
     for i, instr in enumerate(program.instrs):
-        if instr.body is not None and i not in skip:
+        if instr.kind in CODE and i not in skip:
             yield instr
 
 
@@ -63,10 +69,10 @@ def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bo
     """
     start = 0
     for i, instr in enumerate((*program.instrs, None)):
-        native = instr is not None and instr.kind in ("kernel", "barrier")
+        native = instr is not None and instr.kind in (*CODE, "barrier")
         if native and i != program.boundary:
             continue
-        if any(program.instrs[j].body is not None and j not in skip for j in range(start, i)):
+        if any(program.instrs[j].kind in CODE and j not in skip for j in range(start, i)):
             yield start, i, True
         start = i
         if instr is not None and not native:
@@ -78,16 +84,17 @@ def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bo
 def _epochs(
     program: Program, start: int, end: int, skip: frozenset[int]
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the kernels between barriers; parts left without kernels are dropped."""
-    found: list[tuple[int, ...]] = []
-    epoch: list[int] = []
+    """Return the kernels of each epoch; parts left without kernels are dropped.
+
+    The number of a loop is in as many epochs as it has.
+    """
+    found: dict[tuple[int, int], list[int]] = {}
     for i in range(start, end):
-        if program.instrs[i].body is None:
-            found.append(tuple(epoch))
-            epoch = []
-        elif i not in skip:
-            epoch.append(i)
-    return tuple(kept for kept in (*found, tuple(epoch)) if kept)
+        instr = program.instrs[i]
+        if instr.kind in CODE and i not in skip:
+            for more in range(1 if instr.scan is None else instr.scan.epochs):
+                found.setdefault((program.epochs[i], more), []).append(i)
+    return tuple(map(tuple, found.values()))
 
 
 def _blocks(program: Program, skip: frozenset[int]) -> dict[Block, None]:
@@ -110,3 +117,10 @@ def start_of(buffer: Buffer) -> int:
     """Return the bytes from the start of the block to the buffer."""
     base = buffer.offset if buffer.space == "arena" else 0
     return base + buffer.shift * ITEMSIZE[buffer.type.dtype]
+
+
+def columns_of(root: Array, buffer: Buffer, shape: tuple[int, ...]) -> Array:
+    """Return a buffer that is some columns of a matrix, as a strided view of the matrix."""
+    flat = root.reshape(-1)
+    strides = (buffer.pitch * flat.itemsize, flat.itemsize)
+    return as_strided(flat[buffer.shift :], (shape[0], prod(shape[1:])), strides)

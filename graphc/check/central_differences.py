@@ -16,6 +16,7 @@ from graphc.ir.init import generator
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.scan import Scan
 from graphc.ops.source import Constant, Input
 from graphc.runtime import reference
 
@@ -32,6 +33,9 @@ def in_float64(graph: Graph) -> Graph:
 
 def widened(op: Op) -> Op:
     """Return the op with every float32 attribute replaced by float64."""
+    if isinstance(op, Scan):
+        nodes = in_float64(op.step.graph(())).nodes.values()
+        return dataclasses.replace(op, step=dataclasses.replace(op.step, nodes=tuple(nodes)))
     if isinstance(op, Constant):
         if op.dtype != "float32":
             return op

@@ -7,11 +7,9 @@ The bits are the same, since rows that do not depend on each other have those of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from graphc.backends.backend import backend
-from graphc.ir.op import Op
-from graphc.ir.tensor_type import N, TensorType, batch_axes
+from graphc.ir.rows import keeps_rows
+from graphc.ir.tensor_type import N
 from graphc.kernels.program import Program
 
 ARENA = 4 * 2**20
@@ -39,17 +37,3 @@ def _by_row(program: Program) -> bool:
     return not graph.updates and all(
         keeps_rows(node.op, [graph[name].type for name in node.inputs], node.type) for node in graph
     )
-
-
-def keeps_rows(op: Op, ins: Sequence[TensorType], out: TensorType) -> bool:
-    """Return whether a result has the rows of the operands in their order, and mixes none."""
-    if op.is_source:
-        return op.is_input or not out.batched
-    if not any(type.batched for type in ins):
-        return not out.batched
-    return _leads(out) and all(_leads(x) for x in ins if x.batched) and op.by_row(ins)
-
-
-def _leads(type: TensorType) -> bool:
-    """Return whether a value has the rows of the batch on its first axis, and on no other."""
-    return not type.pairs_rows and [axis for axis, _ in batch_axes(type.shape)] == [0]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
+from graphc.compiler.scan_lowering import Build, lower_scan
 from graphc.compiler.schedule import Schedule, fusing_order
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.graph import Graph, Node
@@ -29,6 +30,7 @@ from graphc.kernels.program import Instr
 from graphc.kernels.traits import Forms, TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.fused import is_event_of
+from graphc.ops.scan import loops
 
 
 class Lowering:
@@ -44,8 +46,12 @@ class Lowering:
         capacity: int,
         forms: Forms | None = None,
         keeps: bool = False,
+        build: Build | None = None,
+        by_rows: bool | None = None,
     ) -> None:
         self.graph = graph
+        self._build, self._by_rows = build, bool(by_rows)
+        self._loops = {node.name: nodes for nodes in loops(graph).values() for node in nodes}
         self.capacity = capacity
         self.keeps = keeps
         """True if every value is stored, with the same bits, and lives to the end of the run."""
@@ -58,13 +64,15 @@ class Lowering:
         """The values that are written to states."""
         self.boundary = -1
         self._sent: dict[int, dict[str, str]] = {}
+        self._scanned: set[str] = set()
         forms = forms or Forms()
         traits = TraitsOf(graph, forms)
         order, boundary = fusing_order(graph, schedule, traits)
         trains = graph.updates or graph.gradients
-        infers = not (trains or any(isinstance(node.op, Send) for node in graph))
+        whole = by_rows is not None or any(isinstance(node.op, Send) for node in graph)
+        infers = not (trains or whole)
         self._grouping = Grouping(graph, order, boundary, schedule.in_place, traits, infers)
-        self._fuser = Fuser(self._grouping, capacity, forms.bodies)
+        self._fuser = Fuser(self._grouping, capacity, forms.bodies, self._by_rows)
         permuted = self._grouping.strides
         self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
         """For each alias, the buffer whose bytes it shares."""
@@ -94,10 +102,22 @@ class Lowering:
             self._scatter_add(unit)
         elif isinstance(unit.op, (Send, Receive)):
             self._exchange(unit, unit.op)
+        elif unit.name in self._loops:
+            self._scan(self._loops[unit.name])
         else:
             self.instrs.append(
                 Instr("call", unit.op.name, unit.op, unit.inputs, (unit.name,), unit.name)
             )
+
+    def _scan(self, nodes: list[Node]) -> None:
+        """Add one instruction for all results of a loop, at the first of them."""
+        if nodes[0].name in self._scanned:
+            return
+        self._scanned.add(nodes[0].name)
+        assert self._build is not None, "loops are lowered by programs"
+        made = lower_scan(nodes, self._build, self.capacity, self._grouping.root)
+        self.types[made.instr.outs[0]] = made.workspace
+        self.instrs.append(made.instr)
 
     def _end_forward(self, schedule: Schedule) -> None:
         """Copy values that could not be written in place to their states; backward reads none."""
@@ -179,7 +199,7 @@ class Lowering:
             value = builder.load(self._grouping.bytes_of(source), "each", dtype)
         builder.store(value, out, "each")
         body = builder.body()
-        partition = loop_partition(*space, "columns", body, self.capacity)
+        partition = loop_partition(*space, "columns", body, self.capacity, self._by_rows)
         self.instrs.append(kernel_instr(Loop(*space, "columns", body, partition), nodes))
 
     def _is_stored(self, group: Group, name: str) -> bool:
@@ -198,7 +218,8 @@ class Lowering:
     def copy(self, source: str, out: str, type: TensorType, node: str) -> None:
         """Add a copy of a buffer into a new one."""
         self.types[out] = type
-        self._copy_matrix(source, out, type.dtype, flat(type.shape), (node,))
+        space = matrix(type.shape) if self._by_rows and type.batched else flat(type.shape)
+        self._copy_matrix(source, out, type.dtype, space, (node,))
 
     # ------------------------------------------------------------------ exchange
 

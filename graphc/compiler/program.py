@@ -5,7 +5,7 @@ Live ranges of buffers are counted in epochs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -14,6 +14,7 @@ from graphc.base.work import spend_nodes
 from graphc.compiler.lowering import Lowering
 from graphc.compiler.memory import place
 from graphc.compiler.own import Planner, Scheduled, Scheduler, planned
+from graphc.compiler.scan_lowering import Build
 from graphc.compiler.schedule import Schedule, keep_old_states, schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
@@ -58,9 +59,29 @@ def build_program(
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
-    low = Lowering(graph, order, capacity, forms, keeps)
+
+    low = Lowering(graph, order, capacity, forms, keeps, _steps(backend, contract))
     program = Assignment(name, low, order, backend, scheduler, sparing).program(planner)
     return replace(program, contract=contract)
+
+
+def _steps(backend: str, contract: Contract) -> Build:
+    """Return the function that builds the programs of steps, for a backend."""
+
+    def build(
+        name: str, graph: Graph, rows: int, carried: Mapping[str, str], at_once: bool
+    ) -> Program:
+        """Return the program of a step, whose results lie in buffers around it.
+
+        Unless steps run at once, threads share rows wherever they can: each may then run all steps
+        on its own.
+        """
+        order = schedule(graph)
+        low = Lowering(graph, order, rows, build=build, by_rows=not at_once)
+        program = Assignment(name, low, order, backend, carried=carried).program()
+        return replace(program, contract=contract)
+
+    return build
 
 
 @dataclass(slots=True, eq=False)
@@ -97,11 +118,17 @@ class Assignment:
         backend: str,
         scheduler: Scheduler | None = None,
         sparing: bool = False,
+        carried: Mapping[str, str] | None = None,
     ) -> None:
+        self.carried = carried
+        """For the step of a loop: the results that it hands on, and the feeds that they become."""
         self.name, self.low, self.order, self.backend = name, low, order, backend
         self.graph = low.graph
         self.space: dict[str, tuple[Space, str]] = {}
         self._assign_sources()
+        self.outputs = dict(self.graph.outputs)
+        if carried is not None:
+            self._assign_results()
         self.gradient_offsets, self.gradients = self._assign_gradients()
         self.arranged = self._with_barriers(scheduler, sparing)
         self.low.boundary = self.arranged.boundary
@@ -136,6 +163,16 @@ class Assignment:
         for state, value in self.order.commits:
             self.space[f"{state} <- {value}"] = ("state", state)
 
+    def _assign_results(self) -> None:
+        """Give each output of a step a buffer around it; one that has bytes already is copied."""
+        for name, value in self.outputs.items():
+            buffer = value
+            if value in self.space or self.low.root(value) != value:
+                buffer = f"result:{name}"
+                self.low.copy(value, buffer, self.low.type(value), value)
+            self.space[buffer] = ("result", name)
+            self.outputs[name] = buffer
+
     def _assign_gradients(self) -> tuple[dict[str, int], dict[str, str]]:
         """Put the gradients asked for into one block, in the order of `wrt`."""
         offsets: dict[str, int] = {}
@@ -162,6 +199,8 @@ class Assignment:
         def memory(name: str) -> str:
             root = low.root(name)
             space, key = self.space.get(root, ("arena", root))
+            if space == "result" and self.carried is not None:
+                return self.carried.get(key, root)
             return key if space == "state" else root
 
         @cache
@@ -184,7 +223,7 @@ class Assignment:
                 if last[number] < 0:
                     first[number] = i
                 last[number] = i
-        for value in self.graph.outputs.values():
+        for value in self.outputs.values():
             last[root[value]] = len(self.instrs)  # outputs are read when the run is over
         if self.low.keeps:
             last = [len(self.instrs) if end >= 0 else end for end in last]
@@ -350,7 +389,7 @@ class Assignment:
             tuple(storages),
             arena,
             self.low.boundary,
-            dict(self.graph.outputs),
+            self.outputs,
             self.gradients,
             index_bounds(self.graph),
             dict(self.low.roots),

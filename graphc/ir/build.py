@@ -109,6 +109,23 @@ class Builder:
         self.scope = ""
         """The start of names that the builder makes up, after the prefix."""
         self._taken: dict[str, int] = {}
+        self.outer: Builder | None = None
+        """The graph that has a loop of this one."""
+        self.depth = 0
+        """The number of loops around it."""
+        self.number = ""
+        """The input that is the position of the step in the loop."""
+
+    def captured(self, value: Value) -> Value:
+        """Return the value as the nodes of this graph read it."""
+        return value
+
+    def is_within(self, other: Builder) -> bool:
+        """Return whether this is the graph of a step in `other`, or in one of its steps."""
+        outer: Builder | None = self
+        while outer is not None and outer is not other:
+            outer = outer.outer
+        return outer is not None
 
     def apply(self, op: Op, *operands: Value, name: str | None = None) -> Value:
         """Make a node and return its value.
@@ -116,6 +133,11 @@ class Builder:
         Raise GraphError, at the user's line, if the operands do not fit the op or belong to
         another graph, or if the name is taken.
         """
+        for operand in operands:
+            if operand.__class__ is Value and operand.builder.outer is not None:
+                inner = operand.builder
+                if inner is not self and inner.depth > self.depth and inner.is_within(self):
+                    return inner.apply(op, *operands, name=name)
         locs = self._here()
         self._check_operands(op, operands, locs)
         inputs, nodes = tuple([operand.name for operand in operands]), self.nodes

@@ -21,6 +21,7 @@ from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
+    from graphc.ir.graph import Node
 
 Array = NDArray[Any]
 Cotangents: TypeAlias = "Sequence[Value | None]"
@@ -106,6 +107,8 @@ class Op(KernelRules):
     """True if operands and result may have the batch dimension twice, for pairs of rows."""
     broadcasts: ClassVar[bool] = False
     """True if its operands broadcast, so that gradients are summed to an operand's shape."""
+    is_joint: ClassVar[bool] = False
+    """True if several nodes over the same operands are results of one computation."""
     finite_hint: ClassVar[str] = ""
     """The advice for a result that is not finite."""
     onnx: ClassVar[str] = ""
@@ -236,6 +239,33 @@ class Op(KernelRules):
         -------
         sequence of Value or None
             A cotangent for each operand, None for an operand without a gradient.
+
+        Raises
+        ------
+        NotImplementedError
+            If the op has no gradient.
+        """
+        raise NotImplementedError(f"op {self.name} has no gradient")
+
+    @property
+    def joint(self) -> Op:
+        """The op without its choice of a result, for an op with several: equal for all of them."""
+        return self
+
+    def joint_grad(self, b: Builder, nodes: Sequence[Node], douts: Sequence[Value]) -> Cotangents:
+        """Build the gradient rule of an op with several results.
+
+        Parameters
+        ----------
+        b
+            The builder of the graph.
+        nodes, douts
+            The results that have a cotangent, and their cotangents.
+
+        Returns
+        -------
+        sequence of Value or None
+            A cotangent for each operand, which all results share.
 
         Raises
         ------

@@ -21,7 +21,22 @@ SHARED = 2
 
 def microseconds(instrs: Iterable[Instr], n: int) -> float:
     """Estimate the time of the kernels among instructions, for a batch of `n` rows."""
-    return sum(kernel_microseconds(x.body, n) for x in instrs if x.body is not None)
+    return sum(_instr_microseconds(instr, n) for instr in instrs)
+
+
+def epoch_microseconds(instr: Instr, n: int) -> float:
+    """Estimate the time of an instruction in one epoch: a loop may have several."""
+    epochs = 1 if instr.scan is None else instr.scan.epochs
+    return _instr_microseconds(instr, n) / epochs
+
+
+def _instr_microseconds(instr: Instr, n: int) -> float:
+    scan = instr.scan
+    if scan is not None and scan.at_once:
+        return microseconds(scan.program.instrs, n * scan.steps)
+    if scan is not None:
+        return scan.steps * microseconds(scan.program.instrs, n)
+    return 0.0 if instr.body is None else kernel_microseconds(instr.body, n)
 
 
 def is_shared(time: float) -> bool:

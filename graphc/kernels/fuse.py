@@ -62,11 +62,17 @@ class Factor:
 class Fuser:
     """The maker of kernels from a grouping's groups, for up to `capacity` rows.
 
-    `bodies` caches bodies by signature.
+    `bodies` caches bodies by signature.  With `by_rows` threads share rows wherever they can.
     """
 
-    def __init__(self, grouping: Grouping, capacity: int, bodies: dict[object, Body]) -> None:
-        self._grouping, self._capacity = grouping, capacity
+    def __init__(
+        self,
+        grouping: Grouping,
+        capacity: int,
+        bodies: dict[object, Body],
+        by_rows: bool = False,
+    ) -> None:
+        self._grouping, self._capacity, self._by_rows = grouping, capacity, by_rows
         self._bodies = bodies
 
     def kernel(self, group: Group, stored: tuple[bool, ...]) -> Kernel:
@@ -74,7 +80,7 @@ class Fuser:
         body = self._body(group, stored)
         if group.product is None:
             axis: Axis = group.axis or "columns"
-            partition = loop_partition(*group.space, axis, body, self._capacity)
+            partition = loop_partition(*group.space, axis, body, self._capacity, self._by_rows)
             return Loop(*group.space, axis, body, partition, group.places or ())
         product = group.product
         of = self._grouping.padding.product(product)
@@ -83,7 +89,7 @@ class Fuser:
             return self._batched(group, product, of, body)
         (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
-        partition = gemm_partition(m, n, of, self._capacity)
+        partition = gemm_partition(m, n, of, self._capacity, self._by_rows)
         fields = (m, n, of.inner, a, b, *sides, product.type.dtype, body, partition)
         if isinstance(of, WindowProduct):
             return Convolution(*fields, of.window)

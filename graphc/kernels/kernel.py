@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, Self
 
 from graphc.ir.expr import Axis, Body
 from graphc.ir.forms import Product, Sizes, Window, WindowProduct
-from graphc.ir.tensor_type import Dim, Shape, count, dim_at, divided
+from graphc.ir.tensor_type import Batch, Dim, Shape, count, dim_at, divided
 from graphc.kernels.iteration_space import Space
 
 CHUNK = 16
@@ -252,28 +252,39 @@ SHARED = 1 << 14
 """From this many elements of b on, each thread should read only its columns of b."""
 
 
-def gemm_partition(m: Dim, n: Dim, product: Product, capacity: int) -> Partition:
+def gemm_partition(
+    m: Dim, n: Dim, product: Product, capacity: int, by_rows: bool = False
+) -> Partition:
     """Return the thread partition of a product: by rows or by columns.
 
     By rows each thread reads all of b, by columns all of a.  By rows is the rule: layers then need
     no barrier between them.  Products are by columns if their rows are too few to share, or if b
     is large and larger than a.  A convolution mostly has fewer columns than a panel: two chunks of
     rows are shared, however short.  Sums over places in groups are by columns,
-    since few rows make a sum.
+    since few rows make a sum.  `by_rows` asks for rows wherever they are the batch's.
     """
     few = 2 * CHUNK
     if isinstance(product, WindowProduct):
         few = CHUNK + 1
         if product.window.groups > 1 and product.trans_a:
             return "columns"
+    if by_rows and isinstance(m, Batch) and not product.trans_a:
+        return "rows"
     rows, columns, inner = (dim_at(dim, capacity) for dim in (m, n, product.inner))
     by_columns = columns > rows and columns * inner >= SHARED
     return "columns" if by_columns or rows < few else "rows"
 
 
-def loop_partition(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -> Partition:
-    """Return the partition by an axis that the kernel does not reduce."""
+def loop_partition(
+    rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int, by_rows: bool = False
+) -> Partition:
+    """Return the partition by an axis that the kernel does not reduce.
+
+    `by_rows` asks for rows wherever they are the batch's.
+    """
     stored = {store.broadcast for store in body.stores}
+    if by_rows and isinstance(rows, Batch) and axis == "columns" and stored <= {"each", "row"}:
+        return "rows"
     if axis == "rows" and ("column" in stored or _reduces(body)):
         return "columns"
     if dim_at(rows, capacity) >= 2 * CHUNK and stored <= {"each", "row"}:

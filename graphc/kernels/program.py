@@ -12,10 +12,13 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Dim, TensorType, align
 from graphc.kernels.kernel import Kernel
+from graphc.kernels.scan import ScanKernel
 from graphc.kernels.text import program_text
 
-Space = Literal["arena", "state", "feed", "constant", "gradient"]
-"""The memory of a buffer: only arena and gradient buffers have offsets."""
+Space = Literal["arena", "state", "feed", "constant", "gradient", "result"]
+"""The memory of a buffer: only arena and gradient buffers have offsets.
+
+The results of a loop's step are written to buffers of the program around it."""
 Contract = Literal["fused", "unfused"]
 """The rounding of multiply-adds in products and polynomials: once, or twice."""
 
@@ -25,10 +28,11 @@ class Instr(NamedTuple):
 
     `kernel` runs the fused kernel `body`, which computes `nodes`; `call` runs the op's reference
     rule and copies its result; `barrier` lets the threads wait for each other.  `send` starts the
-    exchange of a bucket, and `receive` waits for the sum over all shards.
+    exchange of a bucket, and `receive` waits for the sum over all shards.  `scan` runs a program at
+    each step of a loop.
     """
 
-    kind: Literal["kernel", "call", "barrier", "send", "receive"]
+    kind: Literal["kernel", "call", "barrier", "send", "receive", "scan"]
     kernel: str
     """The kind of kernel, or the op's name."""
     op: Op | None
@@ -37,6 +41,7 @@ class Instr(NamedTuple):
     node: str
     body: Kernel | None = None
     nodes: tuple[str, ...] = ()
+    scan: ScanKernel | None = None
 
 
 class Buffer(NamedTuple):

@@ -6,13 +6,13 @@ gradient rules that differentiate a composition of ops.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from graphc.base.errors import GraphError, RuleError, counted, shown
 from graphc.base.work import spend_nodes
 from graphc.ir.build import Builder, Value, apply, as_value, misfit
 from graphc.ir.graph import Node
-from graphc.ir.op import Layer
+from graphc.ir.op import Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.ops.elementwise import Add
 from graphc.ops.reduce import broadcast_to
@@ -63,6 +63,10 @@ class _Reverse:
         self.order = [node for node in nodes if node.name in self.active]
         self.expected = self._count_contributions(cotangents)
         self.parts: dict[str, list[Value]] = {name: [v] for name, v in cotangents.items()}
+        self.joint = _joint_first(self.order)
+        """For each result of a joint op, the first result of the same."""
+        self.waiting: dict[str, dict[str, Value]] = {}
+        """The cotangents of the results of a joint op, by the name of the first one."""
 
     def _count_contributions(self, cotangents: Mapping[str, Value]) -> dict[str, int]:
         """Return how many cotangents each node gets, by name."""
@@ -81,12 +85,14 @@ class _Reverse:
         try:
             for node in reversed(self.order):
                 parts = self.parts.pop(node.name, None)
+                self.b.locs = node.locs
                 if parts:
-                    self.b.locs = node.locs
                     total = self._sum(node, parts)
                     if node.name in self.wrt:
                         found[node.name] = total
                     self._differentiate(node, total)
+                if node.name in self.waiting:
+                    self._differentiate_jointly(node, self.waiting.pop(node.name))
         finally:
             self.b.prefix, self.b.locs = saved
         return found
@@ -117,12 +123,29 @@ class _Reverse:
         """Add the node's contributions to the cotangents of its operands."""
         if node.name in self.leaves or self.active.isdisjoint(node.inputs):
             return
+        if node.op.is_joint:
+            self.waiting.setdefault(self.joint[node.name], {})[node.name] = dout
+            return
+        self._contribute(
+            node, lambda ins: node.op.grad(self.b, ins, Value(self.b, node.name), dout)
+        )
+
+    def _differentiate_jointly(self, first: Node, douts: Mapping[str, Value]) -> None:
+        """Add what all results of a joint op contribute to the cotangents of its operands.
+
+        Nodes that read one of them come after the first, so the cotangents are complete there.
+        """
+        nodes = [self.b.nodes[name] for name in douts]
+        self._contribute(first, lambda _: first.op.joint_grad(self.b, nodes, [*douts.values()]))
+
+    def _contribute(self, node: Node, rule: Callable[[list[Value]], Cotangents]) -> None:
+        """Add what a rule makes of a node's operands to their cotangents."""
         b = self.b
         before = len(b.nodes)
         b.prefix = f"{self.prefix}{node.name}."
         ins = [Value(b, operand) for operand in node.inputs]
         try:
-            contributions = node.op.grad(b, ins, Value(b, node.name), dout)
+            contributions = rule(ins)
         except NotImplementedError:
             raise b.error(
                 node.op,
@@ -179,6 +202,13 @@ class _Reverse:
         if self.expected.get(operand, 1) > 1:
             base = f"{base}.{len(self.parts.get(operand, ())) + nth}"
         return self.b.unique(base)
+
+
+def _joint_first(order: Iterable[Node]) -> dict[str, str]:
+    """Return the first result of the same joint op for each of its results."""
+    firsts: dict[tuple[Op, tuple[str, ...]], str] = {}
+    joint = (node for node in order if node.op.is_joint)
+    return {node.name: firsts.setdefault((node.op.joint, node.inputs), node.name) for node in joint}
 
 
 def wrong_cotangents(b: Builder, found: object, ins: Sequence[Value]) -> str:

@@ -14,8 +14,9 @@ from graphc.ir.expr import Axis, Broadcast, Expr, philox, select
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
 from graphc.ir.tensor_type import Batch, Shape, TensorType, shape_at
 from graphc.kernels.philox import keep_words, stream_of, threshold
-from graphc.ops.elementwise import mul
-from graphc.ops.source import draws, seed
+from graphc.ops.elementwise import add, mul
+from graphc.ops.shape import cast
+from graphc.ops.source import constant, draws, seed
 
 __all__ = ["dropout"]
 
@@ -157,7 +158,24 @@ def dropout(
     keep = _keep_prob(keep_prob, drop_prob)
     node = b.free_name("dropout", name)
     layer = Dropout(keep, stream_of(b.prefix + node))
-    return b.apply(layer, x, seed(b), draws(b), name=node)
+    return b.apply(layer, x, seed(b), _counter(b), name=node)
+
+
+STEPS = 0x9E3779B9, 0x85EBCA6B
+"""The draws between two steps of a loop, and the factor for each loop around it: odd numbers whose
+multiples modulo 2**32 lie far apart, so that other steps and forwards do not have the same masks.
+The first is 2**32 divided by the golden ratio (Knuth 1998, The Art of Computer Programming 3, 6.4).
+"""
+
+
+def _counter(b: Builder) -> Value:
+    """Return the counter of training forwards; in a loop each step has its own."""
+    if b.outer is None or not b.number:
+        return draws(b)
+    apart, more = STEPS
+    between = apart * more ** (b.depth - 1) % 2**32
+    step = cast(b.value(b.number), "int64")
+    return add(b.captured(_counter(b.outer)), mul(step, constant(b, between, "int64")))
 
 
 def _check_kept(keep_prob: float) -> None:

@@ -190,7 +190,9 @@ def hyper(b: Builder, name: str, dtype: str, start: float) -> Value:
 def global_state(
     b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN
 ) -> Value:
-    """Return a state outside all blocks, without a source line."""
+    """Return a state outside all blocks and loops, without a source line."""
+    if b.outer is not None:
+        return b.captured(global_state(b.outer, name, type, start, role))
     if name in b.nodes:
         return b.value(name)
     prefix, locs = b.prefix, b.locs

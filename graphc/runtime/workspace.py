@@ -7,9 +7,9 @@ from functools import partial
 from math import prod
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, backend
+from graphc.backends.layout import columns_of
 from graphc.base.errors import OutOfMemoryError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import (
@@ -95,7 +95,7 @@ class Workspace:
         buffer = program.buffers[name]
         shape = shape_at(buffer.type.shape, n)
         if buffer.pitch:
-            return self._columns(program, buffer, n)
+            return columns_of(self.view(program, program.aliases[name], n), buffer, shape)
         if buffer.space == "state":
             return self._state.arrays[buffer.key].reshape(shape)
         if buffer.space == "constant":
@@ -106,13 +106,6 @@ class Workspace:
             return self.feeds.view(buffer.key, buffer.type, n)
         memory = self._gradient_block(program) if buffer.space == "gradient" else self.arena
         return _typed(memory, buffer.offset, buffer.type, n)
-
-    def _columns(self, program: Program, buffer: Buffer, n: int) -> Array:
-        """Return a buffer that is some columns of a matrix, as a strided view of the matrix."""
-        shape = shape_at(buffer.type.shape, n)
-        root = self.view(program, program.aliases[buffer.name], n).reshape(-1)
-        strides = (buffer.pitch * root.itemsize, root.itemsize)
-        return as_strided(root[buffer.shift :], (shape[0], prod(shape[1:])), strides)
 
     def put_gradients(self, grad: Program, apply: Program, arrays: Mapping[str, Array]) -> None:
         """Write a user's gradients to the buffers of `grad`, where `apply` reads them."""

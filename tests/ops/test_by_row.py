@@ -2,8 +2,8 @@
 
 import pytest
 
-from graphc.compiler.blocks import keeps_rows
 from graphc.ir.op import Array
+from graphc.ir.rows import keeps_rows
 from graphc.ir.tensor_type import TensorType
 from graphc.runtime.rows import rows_of
 from tests.ops.example import Example

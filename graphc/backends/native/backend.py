@@ -36,8 +36,8 @@ from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.duration import is_shared, microseconds
-from graphc.kernels.kernel import Gemm, Kernel
+from graphc.kernels.duration import epoch_microseconds, is_shared
+from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
 
 SHARED = 5
@@ -153,7 +153,7 @@ class NativeProgram:
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
         instrs = self.program.instrs
-        times = [microseconds([instrs[i] for i in epoch], n) for epoch in segment.epochs]
+        times = [sum(epoch_microseconds(instrs[i], n) for i in epoch) for epoch in segment.epochs]
         shared = [is_shared(time) for time in times]
         return pool.bind(
             self.library,
@@ -213,13 +213,15 @@ class NativeBackend:
         target, n = host(), program.capacity
         packed = packed_buffers(program, target.bits)
 
-        def size(kernel: Kernel | None) -> int:
-            if not isinstance(kernel, Gemm):
+        def size(instr: Instr) -> int:
+            if instr.scan is not None:
+                return max(self.scratch(instr.scan.program), default=0)
+            if not isinstance(instr.body, Gemm):
                 return 0
-            packs = kernel.b not in packed
-            return kernel_scratch(kernel, target.bits, n, target.words, packs=packs)
+            packs = instr.body.b not in packed
+            return kernel_scratch(instr.body, target.bits, n, target.words, packs=packs)
 
-        return [size(instr.body) for instr in program.instrs]
+        return list(map(size, program.instrs))
 
     def orders(self, program: Program) -> Mapping[str, Order]:
         """Return the packing of each constant that only products read."""

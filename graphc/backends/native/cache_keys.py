@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import fields
 from functools import lru_cache
 from operator import itemgetter
 
@@ -12,6 +13,7 @@ from graphc.backends.native.panels import packed_factors
 from graphc.backends.native.target import CODEGEN, Target
 from graphc.backends.native.this_machine import facts
 from graphc.kernels.program import Buffer, Program
+from graphc.kernels.scan import ScanKernel
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 WRITERS = (
@@ -48,13 +50,29 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     writers = _writers()
     if writers is None:
         return None
+    packed = sorted(packed_factors(program, bits))
+    return repr((writers, bits, program.contract, _described(program, skip), packed))
+
+
+def _described(program: Program, skip: frozenset[int]) -> tuple[object, ...]:
+    """Return all that the text of a program depends on, but for the target."""
     code = [
-        (instr.kind, None if i in skip else instr.body) for i, instr in enumerate(program.instrs)
+        (instr.kind, None if i in skip else instr.body, _of_scan(instr.scan))
+        for i, instr in enumerate(program.instrs)
     ]
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
     buffers = [_PLACE(program.buffers[name]) for name in names]
-    packed = sorted(packed_factors(program, bits))
-    return repr((writers, bits, program.contract, program.boundary, code, buffers, packed))
+    return program.boundary, code, buffers
+
+
+def _of_scan(scan: ScanKernel | None) -> object:
+    """Return the same of a loop: of its step's program, with its constants, and of its buffers."""
+    if scan is None:
+        return None
+    program = scan.program
+    constants = [program.graph[name].op for name in program.constants]
+    own = [(f.name, getattr(scan, f.name)) for f in fields(scan) if f.name != "program"]
+    return own, _described(program, frozenset()), constants, program.capacity
 
 
 @lru_cache

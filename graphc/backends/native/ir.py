@@ -94,6 +94,11 @@ class Function:
         typed = (f"{type} {x}" for type, x in zip(types, arguments, strict=True))
         return f"@{name}({', '.join(typed)})"
 
+    def zero(self, start: Value, nbytes: Value) -> None:
+        """Append the setting of bytes to 0."""
+        self.module.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        self.do(f"call void @llvm.memset.p0.i64(ptr {start}, i8 0, i64 {nbytes}, i1 false)")
+
     # ------------------------------------------------------------------ addresses and integers
 
     def address(self, base: Value, index: Value | int, type: str) -> Value:

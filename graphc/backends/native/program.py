@@ -9,6 +9,7 @@ epochs in order as one part.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -48,17 +49,23 @@ class Kernels:
         pointer: Callable[[Buffer], Value],
         scratch: Callable[[], Value],
         packed: Collection[str] = (),
+        epoch: int = 0,
     ) -> None:
         """Append the call of an instruction's kernel, with %n, %tid and %threads of the function.
 
         `pointer` returns the address of a buffer, `scratch` that of a product's scratch.  The
-        buffers `packed` are factors that are stored in panels.
+        buffers `packed` are factors that are stored in panels.  Of a loop it is one `epoch`.
         """
-        kernel = program.instrs[number].body
-        assert kernel is not None, "the instruction is a kernel"
-        callee = self._callee(program, kernel, packed)
+        instr = program.instrs[number]
+        if instr.scan is not None:
+            from graphc.backends.native import scan
+
+            callee = scan.emit_scan(self.module, program, instr, self.call, epoch)
+        else:
+            assert instr.body is not None, "the instruction is a kernel"
+            callee = self._callee(program, instr.body, packed)
         pointers = [pointer(program.buffers[name]) for name in callee.buffers]
-        if isinstance(kernel, Gemm):
+        if instr.scan is not None or isinstance(instr.body, Gemm):
             pointers.append(scratch())
         function.call(callee.name, *pointers, "%n", "%tid", "%threads")
 
@@ -116,10 +123,12 @@ class _Emission:
         later = range(1, len(segment.epochs))
         cases = " ".join(f"i64 {i}, label %epoch{i}" for i in later)
         function.do(f"switch i64 %epoch, label %epoch0 [{cases}]")
+        begun: Counter[int] = Counter()
         for i, epoch in enumerate(segment.epochs):
             function.do(f"\nepoch{i}:")
             for number in epoch:
-                of_call = number, pointer, scratch, self.packed
+                of_call = number, pointer, scratch, self.packed, begun[number]
+                begun[number] += 1
                 self.kernels.call(function, self.program, *of_call)
             if i + 1 in later:
                 continues = function.value("icmp slt i64 %epoch, 0")

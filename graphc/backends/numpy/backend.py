@@ -20,6 +20,7 @@ from graphc.backends.backend import (
     bind_reference,
 )
 from graphc.backends.numpy.horizontal import horizontal
+from graphc.backends.numpy.scan import bind_scan
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
@@ -61,7 +62,10 @@ def parts(
     for i, (instr, kernel) in enumerate(zip(program.instrs, known.kernels, strict=True)):
         ends: tuple[int, ...] = (i,)
         calls: list[Call] = []
-        if instr.kind in ("send", "receive"):
+        if instr.scan is not None:
+            if i not in skip:
+                calls.append(bind_scan(instr.scan, n, view, partial(_step, scratch)))
+        elif instr.kind in ("send", "receive"):
             calls.extend(bind_exchange(program.name, instr, view, link))
         elif i in joined:
             calls.extend(joined[i])
@@ -72,6 +76,11 @@ def parts(
         elif i not in skip and instr.kind != "barrier":
             calls.append(bind_reference(instr, n, view))
         yield Part(calls, (i,), ends)
+
+
+def _step(scratch: Array, program: Program, n: int, view: View) -> list[Call]:
+    """Return the calls of a loop's step."""
+    return bind(program, n, view, scratch)[0]
 
 
 _MATRIX = 512
@@ -95,7 +104,11 @@ class NumpyBackend:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the bytes of the temporaries of each instruction."""
-        return horizontal(program).scratch
+        own = list(horizontal(program).scratch)
+        for i, instr in enumerate(program.instrs):
+            if instr.scan is not None:
+                own[i] = max(self.scratch(instr.scan.program), default=0)
+        return own
 
     def orders(self, program: Program) -> Mapping[str, Order]:
         """Return nothing: constants keep their order."""

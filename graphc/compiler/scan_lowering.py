@@ -1,0 +1,141 @@
+"""Lowering of loops: the results of one loop become one instruction, whose step is a program.
+
+y = scan(x, h0; step)          %w, y, last <- scan x, h0
+last = scan(x, h0; step)  ->     program of the step: h.next <- tanh(x + h @ w)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from graphc.ir.graph import Graph, Node
+from graphc.ir.step_graph import Carried, Kind, StepGraph
+from graphc.ir.tensor_type import TensorType, align
+from graphc.kernels.program import Instr, Program
+from graphc.kernels.scan import CarriedBuffer, ScanKernel
+from graphc.ops.elementwise import Add
+from graphc.ops.scan import Scan
+from graphc.ops.source import Input
+from passes.split_scans import runs_at_once
+
+
+class Build(Protocol):
+    """The builder of the program of a step."""
+
+    def __call__(
+        self, name: str, graph: Graph, rows: int, carried: Mapping[str, str], at_once: bool
+    ) -> Program:
+        """Return the program for up to `rows` rows, those of all steps if they run at once.
+
+        `carried` maps results to the feeds that they become.
+        """
+
+
+@dataclass(frozen=True)
+class LoweredScan:
+    """The instruction of a loop, and the type of its workspace."""
+
+    instr: Instr
+    workspace: TensorType
+
+
+def lower_scan(
+    nodes: Sequence[Node], build: Build, capacity: int, root: Callable[[str], str]
+) -> LoweredScan:
+    """Return the instruction that computes the results of one loop.
+
+    `root` names the buffer of an operand.
+    """
+    ops = [node.op for node in nodes if isinstance(node.op, Scan)]
+    at_once = runs_at_once(ops[0].step, ops)
+    step, sums = (ops[0].step, {}) if at_once else _with_sums(ops)
+    handed = {one.input for one in step.carried}
+    results = {
+        op.result: node.name
+        for node, op in zip(nodes, ops, strict=True)
+        if (op.kind == "stacked" or at_once) and op.result not in handed
+    }
+    operands = dict(zip(ops[0].step.inputs, map(root, nodes[0].inputs), strict=True))
+    carried = [_carried(one, nodes, ops, operands, sums, results) for one in step.carried]
+    rows = capacity * ops[0].steps if at_once else capacity
+    graph = step.graph(results).pruned()
+    program = build(nodes[0].name, graph, rows, {x.result: x.feed for x in carried}, at_once)
+    workspace, slots = _workspace(program, step.whole, at_once)
+    nexts = {one.result for one in carried}
+    name = f"{nodes[0].name}.workspace"
+    kernel = ScanKernel(
+        program,
+        ops[0].steps,
+        ops[0].reverse,
+        {k: operands[k] for k in step.sequences if k in program.feeds},
+        {k: operands[k] for k in step.whole if k in program.feeds},
+        tuple(carried),
+        {program.outputs[k]: v for k, v in results.items() if k not in nexts},
+        step.number if step.number in program.feeds else "",
+        operands[step.lengths] if step.lengths else "",
+        name,
+        slots,
+        at_once,
+    )
+    outs = (name, *(node.name for node in nodes))
+    ins = tuple(dict.fromkeys(kernel.operands))
+    instr = Instr("scan", "scan", ops[0], ins, outs, nodes[0].name, None, outs[1:], kernel)
+    return LoweredScan(instr, TensorType((workspace,), "uint8"))
+
+
+def _with_sums(ops: Sequence[Scan]) -> tuple[StepGraph, dict[str, str]]:
+    """Return the step with each sum as a carried value, and the input of each."""
+    step, sums = ops[0].step, {}
+    nodes, carried = list(step.nodes), list(step.carried)
+    for op in ops:
+        if op.kind == "sum" and op.result not in sums:
+            type = step.types[op.result]
+            before, after = f"{op.result}.sum", f"{op.result}.sum.next"
+            nodes.append(Node(before, Input(type.shape, type.dtype), (), type))
+            nodes.append(Node(after, Add(), (before, op.result), type))
+            carried.append(Carried(before, after))
+            sums[op.result] = before
+    return replace(step, nodes=tuple(nodes), carried=tuple(carried)), sums
+
+
+def _carried(
+    one: Carried,
+    nodes: Sequence[Node],
+    ops: Sequence[Scan],
+    operands: Mapping[str, str],
+    sums: Mapping[str, str],
+    results: Mapping[str, str],
+) -> CarriedBuffer:
+    """Return the buffers of a carried value."""
+    asked_for = {(op.kind, op.result): node.name for node, op in zip(nodes, ops, strict=True)}
+
+    def asked(kind: Kind, result: str) -> str:
+        return asked_for.get((kind, result), "")
+
+    summed = next((result for result, before in sums.items() if before == one.input), None)
+    if summed is not None:
+        return CarriedBuffer(one.input, one.next, "", asked("sum", summed))
+    return CarriedBuffer(
+        one.input,
+        one.next,
+        operands[one.input],
+        asked("last", one.input),
+        asked("stacked", one.input),
+        results.get(one.next, ""),
+    )
+
+
+def _workspace(program: Program, whole: Iterable[str], at_once: bool) -> tuple[int, dict[str, int]]:
+    """Return the bytes of the workspace, and the place in it of each slice that a step has."""
+    offset = align(program.arena.nbytes)
+    slots: dict[str, int] = {}
+    if at_once:
+        return offset, slots
+    shared = set(whole)
+    for buffer in program.buffers.values():
+        if buffer.space in ("feed", "result") and buffer.name not in shared:
+            slots[buffer.name] = offset
+            offset += align(buffer.type.nbytes(program.capacity))
+    return offset, slots

@@ -1,0 +1,97 @@
+"""The kernel of a loop: a program that runs at each step, and where its buffers lie then.
+
+The step's program has buffers of its own.  Its feeds lie in buffers of the program around it, or in
+a slice of them; its results are written to slices, too, so that nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphc.kernels.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedBuffer:
+    """A value that steps hand on: a feed of the step's program, and its result.
+
+    A step writes its result to the slice of `stacked`, or else to the slice of `before` that the
+    next step reads, or else to one of two places in the workspace.
+    """
+
+    feed: str
+    result: str
+    initial: str
+    """The buffer with the value before the first step; "" means zeros."""
+    last: str = ""
+    """The buffer that gets the value after the last step, if it is asked for."""
+    before: str = ""
+    """The buffer that gets the value before each step, if it is asked for."""
+    stacked: str = ""
+    """The buffer that gets the value after each step, if it is asked for."""
+
+
+@dataclass(frozen=True)
+class ScanKernel:
+    """A program that runs once for each step of a sequence.
+
+    `sequences` are the feeds that are slices, and the buffers they are slices of; `whole` are those
+    that are buffers themselves.  `stacked` are the results of a step that are not carried, and the
+    buffers of which they write a slice.
+    """
+
+    program: Program
+    steps: int
+    reverse: bool
+    sequences: Mapping[str, str]
+    whole: Mapping[str, str]
+    carried: tuple[CarriedBuffer, ...]
+    stacked: Mapping[str, str]
+    number: str
+    """The feed that is the position of the step, if there is one."""
+    lengths: str
+    """The buffer with the number of steps of each row, if rows have their own."""
+    workspace: str
+    """The buffer that holds the arena of the step's program, and then the slots."""
+    slots: Mapping[str, int]
+    """For each carried feed and result its place in the workspace."""
+    at_once: bool = False
+    """True if all steps run as one, with steps * rows rows: they hand on nothing."""
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs: those of the step's program if all steps run at once, or one."""
+        return len(set(self.program.epochs)) if self.at_once else 1
+
+    @property
+    def shared(self) -> bool:
+        """True if each thread can run all steps on its own rows."""
+        return len(set(self.program.epochs)) == 1
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The buffers that are read."""
+        initial = (one.initial for one in self.carried if one.initial)
+        lengths = (self.lengths,) if self.lengths else ()
+        return (*self.sequences.values(), *initial, *self.whole.values(), *lengths)
+
+    def count(self, view: Callable[[str], Any]) -> int:
+        """Return the number of steps that run: those of the longest row."""
+        if not self.lengths:
+            return self.steps
+        return min(max(int(view(self.lengths).max(initial=0)), 0), self.steps)
+
+    def sequences_written(self) -> Iterator[str]:
+        """Yield the buffers of which each step writes a slice."""
+        yield from self.stacked.values()
+        for one in self.carried:
+            yield from filter(None, (one.before, one.stacked))
+
+    def written(self) -> Iterator[str]:
+        """Yield the buffers that are written."""
+        yield self.workspace
+        yield from self.sequences_written()
+        yield from (one.last for one in self.carried if one.last)

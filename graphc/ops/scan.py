@@ -1,0 +1,136 @@
+"""A loop over the steps of a sequence: one graph, compiled once, that runs at each step.
+
+`Scan` is the op and its meaning, `graphc.ops.scan_layer` declares it, and
+`graphc.ops.scan_gradient` has its gradient rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graphc.base.errors import counted
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
+from graphc.ir.interpreter import by_reference, interpret
+from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.step_graph import Kind, StepGraph, stacked
+from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ops.scan_gradient import gradient
+
+
+@dataclass(frozen=True)
+class Scan(Op):
+    """One result of a loop; the nodes of its other results have the same step and operands.
+
+    The operands are those of `step`: sequences (steps, ...), initial values, whole values.
+    """
+
+    step: StepGraph
+    steps: int
+    kind: Kind
+    result: str
+    """The node of the step whose values make the result; for "last", the input of a carried one."""
+    reverse: bool = False
+    """True if the last step runs first."""
+
+    is_joint = True
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the result; raise ValueError if the operands are not the step's."""
+        step, wanted = self.step, self.step.inputs
+        if len(ins) != len(wanted):
+            raise ValueError(f"the step has {counted(len(wanted), 'input')}, not {len(ins)}")
+        for position, (name, given) in enumerate(zip(wanted, ins, strict=True)):
+            own = step.types[name]
+            if position < len(step.sequences):
+                own = stacked(own, self.steps)
+            if given != own:
+                raise ValueError(f"the operand of {name!r} is {given}, the step takes {own}")
+        for one in step.carried:
+            before, after = step.types[one.input], step.types[one.next]
+            if before != after:
+                raise ValueError(f"the next value of {one.input!r} is {after}, not {before}")
+        found = step.types[self.result]
+        return stacked(found, self.steps) if self.kind == "stacked" else found
+
+    @property
+    def joint(self) -> Scan:
+        """The same loop, whatever its result: equal for all results of one loop."""
+        return replace(self, kind="stacked", result="")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute the steps as `reference_in` does in inference."""
+        return self.reference_in(ins, train=False)
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        """Compute the steps one after another, and collect what is asked for.
+
+        Rows whose steps are over keep their carried values, and their results are 0: the step
+        itself says so, by its input of lengths.
+        """
+        first = len(self.step.sequences)
+        carried = dict(zip(self.step.inputs[first:], ins[first:], strict=True))
+        found: dict[int, Array] = {}
+        for t in self.order(ins):
+            values = self._values(t, ins, carried, train)
+            carried |= {one.input: values[one.next] for one in self.step.carried}
+            if self.kind != "last":
+                found[t] = values[self.result]
+        return carried[self.result].copy() if self.kind == "last" else self._collected(found, ins)
+
+    def _values(
+        self, t: int, ins: Sequence[Array], carried: Mapping[str, Array], train: bool
+    ) -> dict[str, Array]:
+        """Return the values of all nodes at a step."""
+        given = {name: np.asarray(x[t]) for name, x in zip(self.step.sequences, ins, strict=False)}
+        if self.step.number:
+            given[self.step.number] = np.asarray(t, np.int32)
+        rule = by_reference(self.rows(ins), train)
+        return interpret(self.step.nodes, rule, {**carried, **given})
+
+    def _collected(self, found: Mapping[int, Array], ins: Sequence[Array]) -> Array:
+        shape = tuple(
+            dim.at(self.rows(ins)) if isinstance(dim, Batch) else dim
+            for dim in self.step.types[self.result].shape
+        )
+        dtype = self.step.types[self.result].dtype
+        if self.kind == "sum":
+            return np.asarray(sum(found.values(), np.zeros(shape, dtype)))
+        made = np.zeros((self.steps, *shape), dtype)
+        for t, array in found.items():
+            made[t] = array
+        return made
+
+    def order(self, ins: Sequence[Array]) -> Iterator[int]:
+        """Return the positions of the steps that run, in order: those of the longest row."""
+        count = self.steps
+        if self.step.lengths:
+            lengths = ins[self.step.inputs.index(self.step.lengths)]
+            count = min(max(int(lengths.max(initial=0)), 0), count)
+        return reversed(range(count)) if self.reverse else iter(range(count))
+
+    def rows(self, ins: Sequence[Array]) -> int:
+        """Return the rows of the batch, read off the operands; 1 if none has them."""
+        for position, (name, array) in enumerate(zip(self.step.inputs, ins, strict=True)):
+            first = position < len(self.step.sequences)
+            for axis, dim in enumerate(self.step.types[name].shape):
+                rows = dim.rows(array.shape[axis + first]) if isinstance(dim, Batch) else None
+                if rows is not None:
+                    return rows
+        return 1
+
+    def joint_grad(self, b: Builder, nodes: Sequence[Node], douts: Sequence[Value]) -> Cotangents:
+        """Build the gradient of all results of the loop: a loop in the other direction."""
+        return gradient(b, self, nodes, douts)
+
+
+def loops(graph: Graph) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
+    """Return the nodes of each loop of a graph, by what its results have in common."""
+    found: dict[tuple[Scan, tuple[str, ...]], list[Node]] = {}
+    for node in graph:
+        if isinstance(node.op, Scan):
+            found.setdefault((node.op.joint, node.inputs), []).append(node)
+    return found
