@@ -252,7 +252,7 @@ class Function:
         else:
             body()
 
-    def when(self, condition: Value, body: Callable[[], None]) -> None:
+    def when(self, condition: Value, body: Callable[[], object]) -> None:
         """Append `if condition: body()`; the condition is an i1."""
         inside, after = self._fresh("then"), self._fresh("after")
         self.do(f"br i1 {condition}, label %{inside}, label %{after}")
