@@ -252,6 +252,12 @@ class Function:
         else:
             body()
 
+    def when_goes(self, condition: Value, label: str) -> None:
+        """Append `if condition: goto label`."""
+        after = self._fresh("after")
+        self.do(f"br i1 {condition}, label %{label}, label %{after}")
+        self._begin(after)
+
     def when(self, condition: Value, body: Callable[[], object]) -> None:
         """Append `if condition: body()`; the condition is an i1."""
         inside, after = self._fresh("then"), self._fresh("after")
