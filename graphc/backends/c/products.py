@@ -146,15 +146,42 @@ class ProductWriter:
             code.do(f"const ptrdiff_t depth = {k} - start < GC_DEPTH ? {k} - start : GC_DEPTH;")
             code.do(f"{self.factor} pixels[GC_ROWS * GC_DEPTH];")
             code.arrays += 2 * PLAIN_DEPTH * ITEMSIZE[kernel.factor_dtype]  # and those of taps
-            self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
             n, b = dim_text(kernel.n), writer.names[kernel.b]
-            right = f"{b} + start * {n} + first, {n}, 1"
+            right, pitch = f"{b} + start * {n} + first", n
             if kernel.trans_b:
                 code.do(f"{self.factor} taps[GC_DEPTH * {self.columns}];")
                 with code.loop("q", "depth"), code.loop("j", "width"):
                     code.do(f"taps[q * {self.columns} + j] = {self._tap(kernel.window, b)};")
-                right = f"taps, {self.columns}, 1"
-            self._call("depth", "pixels, GC_DEPTH, 1", right)
+                right, pitch = "taps", self.columns
+            images = writer.names[kernel.a]
+            if kernel.window.is_direct or kernel.dtype == "int32":  # a product with 0 is exact
+                with code.loop("r", "rows"), code.loop("q", "depth"):
+                    self._pixel(kernel, images)
+                self._call("depth", "pixels, GC_DEPTH, 1", f"{right}, {pitch}, 1")
+            else:
+                self._present(kernel, images, right, pitch)
+
+    def _present(self, kernel: Convolution, images: str, right: str, pitch: str) -> None:
+        """Write the calls for pixels of which some rows are absent, run by run of equal ones."""
+        code = self.code
+
+        def run(end: str) -> str:
+            factors = f"pixels + run, {right} + run * {pitch}, {pitch}"
+            name = code.functions.present(kernel.dtype)
+            return f"{name}(rows, width, {end} - run, absent, {factors}, sums);"
+
+        code.do("gc_rows absent = 0;")
+        code.do("ptrdiff_t run = 0;")
+        with code.loop("q", "depth"):
+            code.do("gc_rows missing = 0;")
+            with code.loop("r", "rows"):
+                self._pixel(kernel, images)
+                code.do("missing |= (gc_rows)!inside << r;")
+            with code.block("if (missing != absent)"):
+                code.do(run("q"))
+                code.do("run = q;")
+                code.do("absent = missing;")
+        code.do(run("depth"))
 
     def _tap(self, window: Window, filters: str) -> str:
         """Return the weight that a pixel's gradient meets: taps in reverse order."""
@@ -166,32 +193,30 @@ class ProductWriter:
         place = f"({back} * {part} + {column}) * {window.pixel}"
         return f"{filters}[{place} + (start + q) % {channels}{extra}]"
 
-    def _pixels(self, window: Window, transposed: bool, images: str) -> None:
-        """Write the packing of the pixels that the rows of a block meet, 0 where there are none."""
-        code, kernel = self.code, self.kernel
-        zero = literal(0, kernel.factor_dtype)
+    def _pixel(self, kernel: Convolution, images: str) -> None:
+        """Write the packing of the pixel that row `r` of a block meets at `q`, or of 0 outside."""
+        code, window = self.code, kernel.window
         group = f" + group * {window.channels}" if window.groups > 1 else ""
-        with code.loop("r", "rows"), code.loop("q", "depth"):
-            inner, outer = "start + q", "top + r"
-            place, offset = (inner, outer) if transposed else (outer, inner)
-            code.do(f"const ptrdiff_t place = {place}, offset = {offset};")
-            conditions, index = [], f"place / {window.count}"
-            where = _unraveled(f"place % {window.count}", window.places)
-            tap = _unraveled(f"offset / {window.channels}", window.kernel)
-            for axis, size in enumerate(window.space):
-                text = (
-                    f"{where[axis]} * {window.stride[axis]} + {tap[axis]} * {window.dilation[axis]}"
-                )
-                code.do(f"const ptrdiff_t at{axis} = {text} - {window.before[axis]};")
-                pixel = f"at{axis}"
-                if window.divisor[axis] > 1:
-                    conditions.append(f"at{axis} % {window.divisor[axis]} == 0")
-                    pixel = f"at{axis} / {window.divisor[axis]}"
-                conditions += [f"at{axis} >= 0", f"{pixel} < {size}"]
-                index = f"({index}) * {size} + {pixel}"
-            element = f"{images}[({index}) * {window.pixel} + offset % {window.channels}{group}]"
-            inside = " && ".join(conditions)
-            code.do(f"pixels[r * GC_DEPTH + q] = {inside} ? {element} : {zero};")
+        inner, outer = "start + q", "top + r"
+        place, offset = (inner, outer) if kernel.trans_a else (outer, inner)
+        code.do(f"const ptrdiff_t place = {place}, offset = {offset};")
+        conditions, index = [], f"place / {window.count}"
+        where = _unraveled(f"place % {window.count}", window.places)
+        tap = _unraveled(f"offset / {window.channels}", window.kernel)
+        for axis, size in enumerate(window.space):
+            text = f"{where[axis]} * {window.stride[axis]} + {tap[axis]} * {window.dilation[axis]}"
+            code.do(f"const ptrdiff_t at{axis} = {text} - {window.before[axis]};")
+            pixel = f"at{axis}"
+            if window.divisor[axis] > 1:
+                conditions.append(f"at{axis} % {window.divisor[axis]} == 0")
+                pixel = f"at{axis} / {window.divisor[axis]}"
+            conditions += [f"at{axis} >= 0", f"{pixel} < {size}"]
+            index = f"({index}) * {size} + {pixel}"
+        element = f"{images}[({index}) * {window.pixel} + offset % {window.channels}{group}]"
+        if not window.is_direct:
+            code.do(f"const bool inside = {' && '.join(conditions)};")
+            element = f"inside ? {element} : {literal(0, kernel.factor_dtype)}"
+        code.do(f"pixels[r * GC_DEPTH + q] = {element};")
 
 
 def _unraveled(whole: str, sizes: Sizes) -> list[str]:

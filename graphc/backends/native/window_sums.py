@@ -19,6 +19,7 @@ from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_lines import Span, spans_of
+from graphc.backends.native.window_places import cuts
 from graphc.kernels.kernel import CHUNK
 
 
@@ -83,8 +84,10 @@ class WindowSums(WindowProduct):
         line = window.depth if window.is_direct else window.kernel[-1] * window.channels
         end = min(start + CHUNK, window.depth)
         while start < end:
-            first, start = start, min(start + height, end, (start // line + 1) * line)
-            yield first, start
+            for count, rows in cuts(min(end, (start // line + 1) * line) - start, height):
+                for _ in range(count):
+                    yield start, start + rows
+                    start += rows
 
     def _tile(self, first: int, end: int) -> _Tile:
         """Return the tile of some rows."""
