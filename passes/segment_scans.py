@@ -4,9 +4,9 @@
                                        y = reshape(z)
 
 What goes before and after a loop, such as the products of all steps, is then made for a segment at
-a time: it stays in caches, and the gradients of weights are the sums of those of segments.  With
-`recompute` the gradient keeps only the carried values between segments, and recomputes each one.
-Only loops whose number of steps has a divisor near `LENGTH` are cut.
+a time: it stays in caches, and the gradients of weights are the sums of those of segments.  The
+gradient keeps only the carried values between segments, and recomputes each one.  Only loops
+whose number of steps has a divisor near `LENGTH` are cut.
 """
 
 from __future__ import annotations
@@ -31,32 +31,55 @@ LENGTH = 32
 
 @dataclass(frozen=True)
 class SegmentScans:
-    """The pass that cuts long loops into segments."""
+    """The pass that cuts sums over the steps of long loops, which carry nothing."""
 
     name: ClassVar[str] = "segment_scans"
     preserves: ClassVar[Literal["reassociated"]] = "reassociated"
     of_step: ClassVar[None] = None
-    recompute: bool = False
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with loops over segments in the place of long loops."""
-        found = {nodes[0].name: nodes for nodes in loops(graph).values() if _is_long(nodes)}
+        found = {n[0].name: n for n in loops(graph).values() if _is_long(n) and self._cuts(n)}
         if not found:
             return graph
         b = Builder.like(graph)
-        new: dict[str, str] = {}
         placed: set[str] = set()
         for node in graph:
             if node.name in placed:
                 continue
             if node.name in found:
-                nodes = [n.reading(new) for n in found[node.name]]
-                new.update(_Segments(b, nodes, self.recompute).made())
-                placed.update(n.name for n in nodes)
+                _Segments(b, found[node.name]).add()
+                placed.update(n.name for n in found[node.name])
             else:
-                b.insert(node.reading(new))
-        b.take_roots(graph, new)
+                b.insert(node)
+        b.take_roots(graph, {})
         return b.graph()
+
+    def _cuts(self, nodes: Sequence[Node]) -> bool:
+        ops = [node.op for node in nodes if isinstance(node.op, Scan)]
+        return not ops[0].step.carried and any(op.kind == "sum" for op in ops)
+
+
+@dataclass(frozen=True)
+class RecomputeScans(SegmentScans):
+    """The pass that cuts long loops themselves, whose gradients then recompute each segment."""
+
+    name: ClassVar[str] = "recompute_scans"
+
+    def _cuts(self, nodes: Sequence[Node]) -> bool:
+        op = nodes[0].op
+        return isinstance(op, Scan) and bool(op.step.carried)
+
+
+def has_long_loops(graph: Graph) -> bool:
+    """Return whether a graph has loops that can be cut."""
+    cut = RecomputeScans()
+    return any(_is_long(nodes) and cut._cuts(nodes) for nodes in loops(graph).values())
+
+
+def _is_long(nodes: Sequence[Node]) -> bool:
+    op = nodes[0].op
+    return isinstance(op, Scan) and segment(op.steps) is not None
 
 
 def segment(steps: int) -> int | None:
@@ -65,16 +88,11 @@ def segment(steps: int) -> int | None:
     return min(near, key=lambda k: abs(k - LENGTH), default=None)
 
 
-def _is_long(nodes: Sequence[Node]) -> bool:
-    op = nodes[0].op
-    return isinstance(op, Scan) and bool(op.step.carried) and segment(op.steps) is not None
-
-
 class _Segments:
     """One loop, as a loop over segments under construction."""
 
-    def __init__(self, b: Builder, nodes: Sequence[Node], recompute: bool) -> None:
-        self.b, self.nodes, self.recompute = b, nodes, recompute
+    def __init__(self, b: Builder, nodes: Sequence[Node]) -> None:
+        self.b, self.nodes = b, nodes
         self.ops = [node.op for node in nodes if isinstance(node.op, Scan)]
         self.op, self.step = self.ops[0], self.ops[0].step
         self.size = segment(self.op.steps) or 1
@@ -83,25 +101,22 @@ class _Segments:
         self.inner = Builder("segment")
         self.inner.locs = b.locs = nodes[0].locs
 
-    def made(self) -> dict[str, str]:
-        """Add the nodes of the loop over segments; return the new names of the results."""
+    def add(self) -> None:
+        """Add the nodes of the loop over segments, with the names of the results."""
         operands = dict(zip(self.step.inputs, self.nodes[0].inputs, strict=True))
         given = {name: self._cut(name, Value(self.b, operands[name])) for name in self.step.inputs}
         outer, results = self._outer()
         if outer.lengths:
             given[outer.lengths] = self._segments_of(Value(self.b, operands[self.step.lengths]))
         inputs = [given[name] for name in outer.inputs]
-        names: dict[str, str] = {}
         for node, op in zip(self.nodes, self.ops, strict=True):
             kind = replace(op, step=outer, steps=self.count, result=results[node.name])
-            kind = replace(kind, recompute=self.recompute)
             if op.kind != "stacked":
                 self.b.apply(kind, *inputs, name=node.name)
                 continue
             apart = self.b.apply(kind, *inputs, name=self.b.unique(f"{node.name}.apart"))
             self.b.apply(Reshape(node.type.shape), apart, name=node.name)
         self.b.locs = ()
-        return names
 
     def _cut(self, name: str, value: Value) -> Value:
         """Return an operand, a sequence in segments."""

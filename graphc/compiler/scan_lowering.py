@@ -64,6 +64,7 @@ def lower_scan(
     program = build(nodes[0].name, graph, rows, {x.result: x.feed for x in carried}, at_once)
     workspace, slots = _workspace(program, step.whole, at_once)
     nexts = {one.result for one in carried}
+    carried = [replace(one, result=program.outputs[one.result]) for one in carried]
     name = f"{nodes[0].name}.workspace"
     kernel = ScanKernel(
         program,

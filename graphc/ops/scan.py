@@ -35,8 +35,6 @@ class Scan(Op):
     """The node of the step whose values make the result; for "last", the input of a carried one."""
     reverse: bool = False
     """True if the last step runs first."""
-    recompute: bool = False
-    """True if the gradient recomputes what loops within a step compute, instead of keeping it."""
 
     is_joint = True
 

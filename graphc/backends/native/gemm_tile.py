@@ -194,8 +194,12 @@ class LongScratch(Scratch):
     @property
     def together(self) -> int:
         """The panels whose sums are added up together."""
-        panels = -(-self.columns // self.tile.width)
-        return max(1, min(panels, self.SUMS // self.panel_sums))
+        return max(1, min(self.panels, self.SUMS // self.panel_sums))
+
+    @property
+    def panels(self) -> int:
+        """The number of panels."""
+        return -(-self.columns // self.tile.width)
 
     def packed(self, n: int) -> int:
         """Return the elements of the blocks and the sums."""
@@ -207,7 +211,10 @@ def is_long(kernel: Gemm, tile: Tile, n: int) -> bool:
     counted = isinstance(kernel.m, int) and isinstance(kernel.n, int)
     plain = type(kernel) is Gemm and tile.lanes > 1 and tile.words is None
     of_batch = kernel.trans_a and not kernel.trans_b and isinstance(kernel.k, Batch)
-    return counted and plain and of_batch and dim_at(kernel.k, n) > 4 * K_BLOCK
+    if not (counted and plain and of_batch):
+        return False
+    blocks, scratch = dim_at(kernel.k, n) // K_BLOCK, LongScratch(kernel, tile)
+    return blocks > 4 or (blocks > 1 and scratch.together == scratch.panels)
 
 
 @dataclass(frozen=True, slots=True)
