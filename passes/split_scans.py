@@ -216,13 +216,13 @@ class _Split:
         """Return the step of the loop itself; what came before is a sequence."""
         made = {name: _input(self.graph[name]) for name in given}
         nodes = [*made.values(), *inside]
-        kept = {name for node in nodes for name in node.inputs}
-        step = self.step
+        step, read = self.step, {name for node in nodes for name in node.inputs}
+        kept = read | self._asked() | set(self._fed()) | {step.lengths, step.number, *given}
         return replace(
             step,
-            nodes=tuple(nodes),
-            sequences=(*(n for n in step.sequences if n in kept or n in self._asked()), *given),
-            whole=tuple(n for n in step.whole if n in kept or n == step.lengths),
+            nodes=tuple(n for n in nodes if not n.op.is_input or n.name in kept),
+            sequences=(*(n for n in step.sequences if n in kept), *given),
+            whole=tuple(n for n in step.whole if n in kept),
         )
 
     def _asked(self) -> set[str]:
