@@ -60,7 +60,7 @@ def lower_scan(
     operands = dict(zip(ops[0].step.inputs, map(root, nodes[0].inputs), strict=True))
     carried = [_carried(one, nodes, ops, operands, sums, results) for one in step.carried]
     rows = capacity * ops[0].steps if at_once else capacity
-    graph = step.graph(results).pruned()
+    graph = _needed(step, results)
     program = build(nodes[0].name, graph, rows, {x.result: x.feed for x in carried}, at_once)
     workspace, slots = _workspace(program, step.whole, at_once)
     nexts = {one.result for one in carried}
@@ -83,6 +83,13 @@ def lower_scan(
     ins = tuple(dict.fromkeys(kernel.operands))
     instr = Instr("scan", "scan", ops[0], ins, outs, nodes[0].name, None, outs[1:], kernel)
     return LoweredScan(instr, TensorType((workspace,), "uint8"))
+
+
+def _needed(step: StepGraph, results: Iterable[str]) -> Graph:
+    """Return the graph of a step with what is needed, and all carried values."""
+    graph = step.graph(results)
+    needed = graph.upstream(graph.roots) | {one.input for one in step.carried}
+    return graph.with_nodes(node for node in graph if node.name in needed)
 
 
 def _with_sums(ops: Sequence[Scan]) -> tuple[StepGraph, dict[str, str]]:

@@ -16,6 +16,7 @@ from graphc.ir.op import Array
 from graphc.ops.source import Parameter
 from graphc.runtime.reference import initial_state
 from passes.backward import Backward
+from passes.dead_code import dead_code
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
 from tests.fuzz.case import Case
@@ -56,7 +57,7 @@ class Meaning:
         options = self.case.plan.options
         required = options.required if self.declared.losses else ()
         backward = Backward(self.declared.losses, options.wrt, required)
-        return backward(Specialize(True)(self._asking()))
+        return backward(specialized(self._asking()))
 
     @cached_property
     def losses(self) -> Graph:
@@ -67,7 +68,7 @@ class Meaning:
     def cotangents(self, output: str) -> Graph:
         """Forward in training, and the gradients of one output by fed cotangents."""
         wrt = self.case.plan.options.wrt
-        return Backward((output,), wrt, fed=True)(Specialize(True)(self._asking()))
+        return Backward((output,), wrt, fed=True)(specialized(self._asking()))
 
     def _asking(self) -> Graph:
         names = {name: name for name in self.case.plan.options.required}
@@ -84,7 +85,7 @@ class Meaning:
     def cut_step(self, n: int) -> Graph:
         """A step that cuts `n` rows into shards."""
         case, declared = self.case, self.declared
-        graph, divided = Specialize(True)(declared), {d.name for d in divisors(declared)}
+        graph, divided = specialized(declared), {d.name for d in divisors(declared)}
         counted = loss_shares(declared)
         cut = of_shards(graph, n, case.shards, case.synchronised, counted, divided)
         trained = [n for n in case.plan.options.wrt if isinstance(declared[n].op, Parameter)]
@@ -107,6 +108,11 @@ class Meaning:
         assert optimizer is not None
         found = [self.declared[name] for name in self.train.gradients]
         return apply_graph([node for node in found if isinstance(node.op, Parameter)], optimizer)
+
+
+def specialized(graph: Graph) -> Graph:
+    """The graph of training, whose loops have what their results need: the rest is not trained."""
+    return dead_code(Specialize(True)(graph))
 
 
 @dataclass
