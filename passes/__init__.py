@@ -8,7 +8,8 @@ The order and its reasons:
 - `channels_last` before `backward`, too, so that gradients have the same layout, and before
   `fold_constants`, which joins the reshapes that it makes.
 - `split_scans` before `backward`, so that gradients of what it takes out of loops are outside, too,
-  and after it, for the gradients of weights.
+  and after it, for the gradients of weights.  Then `transpose_factors`, since gradients read
+  weights transposed.
 - `backward`, then `update`, which reads the gradients.
 - If a step is cut into shards, `shard` right after `specialize`, while the parts of layers
   have the names that it gave; and `data_parallel` between `backward` and `update`.
@@ -50,6 +51,7 @@ from passes.pipeline import (
 )
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.split_scans import split_scans
+from passes.transpose_factors import transpose_factors
 from passes.widen_sums import widen_sums
 
 REQUIRED = frozenset({"specialize", "shard", "backward", "data_parallel", "update", "dead_code"})
@@ -68,6 +70,7 @@ DEFAULT = PassList(
         split_scans,
         "backward",
         split_scans,
+        transpose_factors,
         "data_parallel",
         "update",
         cse,
