@@ -154,7 +154,7 @@ def _workspace(program: Program, whole: Iterable[str], at_once: bool) -> tuple[i
     slots: dict[str, int] = {}
     if at_once:
         return offset, slots
-    shared = set(whole)
+    shared = {*whole, *program.aliases}
     for buffer in program.buffers.values():
         if buffer.space in ("feed", "result") and buffer.name not in shared:
             slots[buffer.name] = offset
