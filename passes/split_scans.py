@@ -217,7 +217,8 @@ class _Split:
         made = {name: _input(self.graph[name]) for name in given}
         nodes = [*made.values(), *inside]
         step = self.step
-        kept = {name for node in nodes for name in node.inputs} | self._asked()
+        kept = {name for node in nodes for name in node.inputs}
+        kept |= {*self._asked(), *step.nexts}
         found = replace(
             step,
             nodes=tuple(nodes),
