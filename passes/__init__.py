@@ -32,6 +32,7 @@ The order and its reasons:
 from __future__ import annotations
 
 from passes.channels_last import channels_last
+from passes.contract import Pass, Preserves, graph_pass, name_of, preserves_of
 from passes.cse import cse
 from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
@@ -39,16 +40,7 @@ from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
 from passes.join_transposes import join_transposes
 from passes.middle_axes import middle_axes
-from passes.pipeline import (
-    Pass,
-    PassList,
-    PassRecord,
-    Preserves,
-    graph_pass,
-    name_of,
-    preserves_of,
-    run_passes,
-)
+from passes.pipeline import PassList, PassRecord, run_passes
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.split_scans import split_scans
 from passes.transpose_factors import transpose_factors

@@ -17,7 +17,7 @@ from graphc.ops.linalg import MatMul
 from graphc.ops.scan import Scan, loops
 from graphc.ops.shape import Transpose
 from graphc.ops.source import Input
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 
 @graph_pass(preserves="bitwise")

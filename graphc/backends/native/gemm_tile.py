@@ -351,6 +351,7 @@ def emit_tile(
     """
 
     def emit(f: Function) -> None:
+        """Emit the steps, and write the sums to the result."""
         v, last = Vectors(f, tile.lanes), f.sub("%count", 1)
         offsets = [f.mul("%row", f.smaller(i, last)) for i in range(rows)]
         rest = None if columns is None else v.mask_below(columns - (vectors - 1) * v.lanes)

@@ -77,6 +77,7 @@ class _Parser:
         """The parser of a step that has not ended."""
 
     def graph(self, text: str) -> Graph:
+        """Return the graph of a text; raise GraphError with the line that is wrong."""
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self.line(line)
