@@ -20,7 +20,7 @@ from graphc.ops.source import Input
 from passes.contract import graph_pass
 
 
-@graph_pass(preserves="bitwise")
+@graph_pass(preserves="reassociated")
 def transpose_factors(graph: Graph) -> Graph:
     """Return the graph whose loops read the factors of their products as they are stored."""
     made: dict[str, list[Node]] = {}

@@ -149,7 +149,10 @@ class NativeProgram:
             address = self.library.address(segment.symbol)
             for epoch, numbers in enumerate(segment.epochs):
                 call = pool.pool().in_turns(address, self.table, n, threads, epoch)
-                found.append(Part((call,), numbers, numbers))
+                before, after = segment.epochs[:epoch], segment.epochs[epoch + 1 :]
+                starts = tuple(i for i in numbers if not any(i in others for others in before))
+                ends = tuple(i for i in numbers if not any(i in others for others in after))
+                found.append(Part((call,), starts, ends))
         return found
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
