@@ -75,11 +75,11 @@ class Threads:
         """Return the same for accesses of buffers in two places, by place within the buffer."""
         same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
         shared = np.flatnonzero(same & (self.way[i] != FIRST))
-        low, buffer = self.f.low, self.f.accesses.buffer
+        low, value = self.f.low, self.f.value
         i, j = i[shared], j[shared]
         for number, (x, y) in enumerate(zip(self.key(i), self.key(j), strict=True)):
             start = number == START
-            x, y = (x - low[buffer[i]], y - low[buffer[j]]) if start else (x, y)
+            x, y = (x - low[value[i]], y - low[value[j]]) if start else (x, y)
             same[shared] &= x == y
         return np.asarray(same)
 
