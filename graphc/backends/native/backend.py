@@ -22,6 +22,7 @@ from graphc.backends.backend import (
     View,
     ZeroCopy,
     bind_outside,
+    bind_result,
 )
 from graphc.backends.layout import Segment, layout, table_index
 from graphc.backends.native import pool
@@ -134,7 +135,10 @@ class NativeProgram:
             address = self.library.address(segment.symbol)
             for epoch, numbers in enumerate(segment.epochs):
                 call = pool.pool().in_turns(address, self.table, n, threads, epoch)
-                found.append(Part((call,), numbers, numbers))
+                before, after = segment.epochs[:epoch], segment.epochs[epoch + 1 :]
+                starts = tuple(i for i in numbers if not any(i in others for others in before))
+                ends = tuple(i for i in numbers if not any(i in others for others in after))
+                found.append(Part((call,), starts, ends))
         return found
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
@@ -151,6 +155,8 @@ class NativeProgram:
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
+        if instr.scan is not None:
+            return [bind_result(self.program.graph[name], n, view) for name in instr.nodes]
         return bind_outside(self.program.name, instr, n, view, self._link)
 
 
