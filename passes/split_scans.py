@@ -27,7 +27,7 @@ from graphc.ops.source import Input
 from passes.pipeline import graph_pass
 
 Rows = Literal["rows", "sums"]
-"""What a value of a step is if all steps run at once: a value of each row, or a sum over rows."""
+"""The kinds of values if all steps run at once: a value of each row, or a sum over rows."""
 
 
 @graph_pass(preserves="reassociated")

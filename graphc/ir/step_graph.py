@@ -61,7 +61,7 @@ class StepGraph:
 
     @cached_property
     def _key(self) -> tuple[object, ...]:
-        """What two equal steps have in common: all but the lines that declared them."""
+        """All that equal steps have in common: not the lines that declared them."""
         nodes = tuple((node.name, node.op, node.inputs, node.type) for node in self.nodes)
         return nodes, self.sequences, self.carried, self.whole, self.number, self.lengths
 

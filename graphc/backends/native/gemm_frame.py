@@ -28,8 +28,9 @@ class Frame:
         tile: Tile,
         *,
         packed: bool = False,
+        long: bool = False,
     ) -> None:
-        """Prepare; `packed` is true if b is stored in the order of its panels."""
+        """Prepare; `packed` is true if b is stored in panels, `long` if it has many rows."""
         self.packed = packed
         self.arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
         self.pitches = pitch
@@ -39,7 +40,7 @@ class Frame:
         self.rows_a, self.rows_b = (
             pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
         )
-        self.scratch = scratch_of(kernel, tile, packs=not packed)
+        self.scratch = scratch_of(kernel, tile, packs=not packed, long=long)
         self.m, self.n, self.k = f.size(kernel.m), f.size(kernel.n), f.size(kernel.k)
         if isinstance(kernel.n, Batch):
             self.panels: Value = f.ceiling(self.n, tile.width)

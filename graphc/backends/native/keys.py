@@ -51,7 +51,9 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     if writers is None:
         return None
     packed = sorted(packed_factors(program, bits))
-    return repr((writers, bits, program.contract, _described(program, skip), packed))
+    return repr(
+        (writers, bits, program.contract, program.capacity, _described(program, skip), packed)
+    )
 
 
 def _described(program: Program, skip: frozenset[int]) -> tuple[object, ...]:
