@@ -104,7 +104,8 @@ class _Loop(_Steps):
     def _copies_in(self) -> Iterator[tuple[Array, Array]]:
         """Yield the slot of each sequence, and the sequence."""
         for name, outer in self.scan.sequences.items():
-            yield self.slice(name), self.outside(outer)
+            slot = self.slice(name)
+            yield slot, self.outside(outer).reshape(self.scan.steps, *slot.shape)
 
     def _copies_out(self) -> Iterator[tuple[Array, Array]]:
         """Yield the stacked results, and the slots of their slices."""
@@ -140,6 +141,7 @@ class _Loop(_Steps):
     def _start(self, count: int) -> None:
         """Fill the carried slots, and set to 0 what no step will write."""
         for one in self.scan.carried:
-            self.slice(one.feed)[...] = self.outside(one.initial) if one.initial else 0
+            slot = self.slice(one.feed)
+            slot[...] = self.outside(one.initial).reshape(slot.shape) if one.initial else 0
         for outer in self.scan.sequences_written():
             self.outside(outer)[count:] = 0
