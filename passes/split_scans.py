@@ -24,7 +24,7 @@ from graphc.ops.reduce import Sum
 from graphc.ops.scan import Scan, loops
 from graphc.ops.shape import Reshape, Transpose
 from graphc.ops.source import Input
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 Rows = Literal["rows", "sums"]
 """The kinds of values if all steps run at once: a value of each row, or a sum over rows."""

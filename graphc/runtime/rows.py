@@ -170,6 +170,7 @@ def predictions(
     check_one_batch(ex, "predict", rows, given, (name for name, _ in _with_rows(ex.plan)))
 
     def pieces() -> Iterator[tuple[int, dict[str, Array]]]:
+        """Yield the rows and outputs of each piece; raise FeedError if it has none."""
         for n, _, out in results:
             types = {name: type for name, type in _with_rows(ex.plan) if name in out}
             if not types:
@@ -216,6 +217,7 @@ def _in_pieces(
     types = {name: ex.plan.declared[name].type for name in given}
 
     def results() -> Iterator[Piece]:
+        """Yield each piece; without rows, one of zeros."""
         pages = Pages(given.values())
         for start in range(0, rows, ex.plan.batch):
             stop = min(start + ex.plan.batch, rows)

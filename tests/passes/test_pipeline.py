@@ -12,7 +12,8 @@ import passes
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.select import Relu
-from passes.pipeline import bound_of, graph_pass, name_of, preserves_of, run_passes
+from passes.contract import bound_of, graph_pass, name_of, preserves_of
+from passes.pipeline import run_passes
 from passes.specialize import Specialize
 from tests.error_text import error_text
 from tests.generate import nets, random_feeds, random_state

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from graphc.backends.addresses import address_table
 from graphc.backends.backend import (
     Call,
     Link,
@@ -22,13 +23,13 @@ from graphc.backends.backend import (
     ZeroCopy,
     bind_outside,
 )
-from graphc.backends.layout import ARENA, SCRATCH, Block, Segment, block_of, layout, table_index
+from graphc.backends.layout import Segment, layout, table_index
 from graphc.backends.native import pool
+from graphc.backends.native.cache_keys import program_key
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.jit import Library, load, load_by_key, stale
-from graphc.backends.native.keys import program_key
+from graphc.backends.native.libraries import Library, load, load_by_key, stale
 from graphc.backends.native.panels import packed_buffers, packed_factors
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import available, host
@@ -63,30 +64,15 @@ class NativeProgram:
         self.library = load_by_key(key, write, self.layout.symbols, target)
         sends = any(instr.kind == "send" for instr in program.instrs)
         self._link = link if sends else None
-        self.table = np.zeros(len(self.layout.blocks) + 1, np.uint64)
-        self.table[0] = memory.arena.ctypes.data
-        self.table[1] = memory.scratch.ctypes.data
+        self.table, self._kept = address_table(program, self.layout, memory)
         self.table[2] = scratch
-        # The table has bare addresses: these keep the memory alive.
-        self._kept: list[Array] = [memory.arena, memory.scratch]
-        self.feeds: dict[str, int] = {}
+        self._addresses, fixed = self.table.copy(), self._fixed_feeds()
+        self.feeds = {
+            key: table_index(slot)
+            for slot, (space, key) in enumerate(self.layout.blocks)
+            if space == "feed" and key not in fixed
+        }
         """The table entry that holds the address of each feed that only native code reads."""
-        self._fill()
-        self._addresses = self.table.copy()
-
-    def _fill(self) -> None:
-        names: dict[Block, str] = {}
-        for buffer in self.program.buffers.values():
-            names.setdefault(block_of(buffer), buffer.name)
-        fixed = self._fixed_feeds()
-        for slot, block in enumerate(self.layout.blocks):
-            if block in (ARENA, SCRATCH):
-                continue
-            array = self.memory.view(self.program, names[block], self.program.capacity)
-            self._kept.append(array)
-            self.table[table_index(slot)] = array.ctypes.data
-            if block[0] == "feed" and block[1] not in fixed:
-                self.feeds[block[1]] = table_index(slot)
 
     def _fixed_feeds(self) -> set[str]:
         """Return the feeds whose address is fixed: other calls read them, or they are results."""

@@ -34,7 +34,10 @@ class LongSums:
         def group(first: Value, _: list[Value]) -> None:
             self._group(rows, (first, f.smaller(f.add(first, together), panels[1])))
 
-        f.when(f.less(*rows), lambda: f.loop(panels[0], panels[1], together, group))
+        def groups() -> None:
+            f.loop(panels[0], panels[1], together, group)
+
+        f.when(f.less(*rows), groups)
 
     def _group(self, rows: Range, panels: Range) -> None:
         f, frame = self.f, self.frame

@@ -212,7 +212,7 @@ def is_long(kernel: Gemm, tile: Tile, n: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WindowScratch(Scratch):
-    """The sizes for a convolution: products, an image or a line of zeros, and panels."""
+    """The sizes for a convolution: products, and panels."""
 
     kernel: Convolution
 
@@ -224,33 +224,14 @@ class WindowScratch(Scratch):
         return window.groups > 1 and few
 
     @property
-    def in_place(self) -> bool:
-        """True for a sum over places that reads images in place, although offsets leave them."""
-        window, half = self.kernel.window, LANES // 2
-        around = self.kernel.trans_a and not self.across_groups and not window.is_direct
-        return around and window.channels % half == 0 and max(window.divisor) == 1
-
-    @property
     def part(self) -> int:
         """The columns that are cut into panels: all, or those of a group."""
         return self.columns // (1 if self.across_groups else self.kernel.window.groups)
 
-    @property
-    def image(self) -> int:
-        """The elements of an image that is copied, or of a line of zeros, in full vectors."""
-        window, across = self.kernel.window, self.across_groups
-        if not (self.kernel.trans_a or across) and max(window.divisor) == 1:
-            return 0
-        seen = window if self.kernel.trans_a or across else window.dense
-        if seen.is_direct or self.in_place:
-            return 0
-        size = window.space[-1] * window.pixel if across else prod(seen.held) * window.channels
-        return -(-size // self.tile.lanes) * self.tile.lanes
-
     def packed(self, n: int) -> int:
-        """Return the elements of the image and of packed factors or sums."""
+        """Return the elements of packed factors or sums."""
         depth = self.kernel.window.depth
-        return self.image + (depth * self.row if self.across_groups else self.panel(depth))
+        return depth * self.row if self.across_groups else self.panel(depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +332,7 @@ def emit_tile(
     """
 
     def emit(f: Function) -> None:
+        """Emit the steps, and write the sums to the result."""
         v, last = Vectors(f, tile.lanes), f.sub("%count", 1)
         offsets = [f.mul("%row", f.smaller(i, last)) for i in range(rows)]
         rest = None if columns is None else v.mask_below(columns - (vectors - 1) * v.lanes)

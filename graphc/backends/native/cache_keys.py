@@ -9,9 +9,9 @@ from functools import lru_cache
 from operator import itemgetter
 
 from graphc.backends.layout import kernels
-from graphc.backends.native.facts import facts
 from graphc.backends.native.panels import packed_factors
 from graphc.backends.native.target import CODEGEN, Target
+from graphc.backends.native.this_machine import facts
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.scan import ScanKernel
 
