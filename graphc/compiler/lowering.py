@@ -115,9 +115,17 @@ class Lowering:
             return
         self._scanned.add(nodes[0].name)
         assert self._build is not None, "loops are lowered by programs"
-        made = lower_scan(nodes, self._build, self.capacity, self._grouping.root)
+        first: dict[Op, Node] = {}
+        for node in nodes:
+            first.setdefault(node.op, node)
+        distinct = list(first.values())
+        made = lower_scan(distinct, self._build, self.capacity, self._grouping.root)
         self.types[made.instr.outs[0]] = made.workspace
         self.instrs.append(made.instr)
+        for node in nodes:  # passes on the step may have made two results equal
+            same = first[node.op].name
+            if same != node.name:
+                self.copy(same, f"{node.name} <- {same}", node.type, node.name)
 
     def _end_forward(self, schedule: Schedule) -> None:
         """Copy values that could not be written in place to their states; backward reads none."""
