@@ -125,7 +125,7 @@ class Lowering:
         for node in nodes:  # passes on the step may have made two results equal
             same = first[node.op].name
             if same != node.name:
-                self.copy(same, f"{node.name} <- {same}", node.type, node.name)
+                self.copy(same, node.name, node.type, node.name)
 
     def _end_forward(self, schedule: Schedule) -> None:
         """Copy values that could not be written in place to their states; backward reads none."""
