@@ -29,6 +29,7 @@ from graphc.backends.backend import (
 from graphc.backends.c.source import program_source
 from graphc.backends.layout import layout
 from graphc.base.errors import GraphError
+from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
 
@@ -100,6 +101,10 @@ class CRunner:
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return None: feeds are always copied."""
         return None
+
+    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
+        """Return 0: there is one thread."""
+        return 0
 
 
 PEAK = """\

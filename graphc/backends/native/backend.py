@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from graphc.backends.backend import (
 )
 from graphc.backends.layout import Segment, layout, table_index
 from graphc.backends.native import pool
+from graphc.backends.native.blocks import Blocks
 from graphc.backends.native.cache_keys import program_key
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
@@ -38,7 +39,7 @@ from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.duration import epoch_microseconds, is_shared
+from graphc.kernels.duration import epoch_microseconds, is_shared, microseconds
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
 
@@ -106,6 +107,28 @@ class NativeProgram:
         check = bind_feeds(self.program, types, entries, self.table, self.memory.written)
         read = [name for name in self.program.feeds if name in types]
         return check, tuple(name for name in read if name not in entries)
+
+    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
+        """Run blocks of the first rows, each thread its own ones, and return their rows.
+
+        Return 0 for a program whose outputs are not all in the arena, or without an arena for each
+        thread.
+        """
+        return 0 if self._blocks is None else self._blocks.run(feeds, results, n)
+
+    @cached_property
+    def _blocks(self) -> Blocks | None:
+        program, segments = self.program, self.layout.segments
+        buffers = [program.buffers[value] for value in program.outputs.values()]
+        if any(buffer.space != "arena" or buffer.pitch for buffer in buffers):
+            return None
+        if not self.uninterrupted or len(segments) != 1 or self._fixed_feeds():
+            return None
+        if len(self.memory.arena) < self.threads * program.arena.nbytes:
+            return None
+        time = microseconds(program.instrs, program.capacity)
+        address = self.library.address(self.layout.symbols[0])
+        return Blocks(program, address, self._addresses, self.feeds, self.threads, time)
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
