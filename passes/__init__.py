@@ -46,6 +46,7 @@ from passes.pipeline import (
     preserves_of,
     run_passes,
 )
+from passes.recompute_attention import recompute_attention
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.widen_sums import widen_sums
 
@@ -75,6 +76,7 @@ DEFAULT = PassList(
         middle_axes,
         fuse_affine_relu,
         dead_code,
+        recompute_attention,
         "rematerialize",
         "repeat_elements",
     ),

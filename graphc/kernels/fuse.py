@@ -24,8 +24,8 @@ from graphc.kernels.kernel import (
     BatchedGemm,
     Convolution,
     Gemm,
-    Kernel,
     Loop,
+    Single,
     gemm_partition,
     loop_partition,
 )
@@ -69,7 +69,7 @@ class Fuser:
         self._grouping, self._capacity = grouping, capacity
         self._bodies = bodies
 
-    def kernel(self, group: Group, stored: tuple[bool, ...]) -> Kernel:
+    def kernel(self, group: Group, stored: tuple[bool, ...]) -> Single:
         """Return the kernel of a group; `stored` says of each node whether others read it."""
         body = self._body(group, stored)
         if group.product is None:

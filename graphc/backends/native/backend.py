@@ -214,9 +214,7 @@ class NativeBackend:
         packed = packed_buffers(program, target.bits)
 
         def size(kernel: Kernel | None) -> int:
-            if not isinstance(kernel, Gemm):
-                return 0
-            packs = kernel.b not in packed
+            packs = not isinstance(kernel, Gemm) or kernel.b not in packed
             return kernel_scratch(kernel, target.bits, n, target.words, packs=packs)
 
         return [size(instr.body) for instr in program.instrs]
