@@ -19,7 +19,8 @@ The order and its reasons:
 - `middle_axes` after all that match reductions, and after `backward`, so that gradients have
   their usual form before it, and after `fold_constants`, which would fold its broadcasts.
 - `dead_code` then: the plan has an instruction for every node that is left.
-- `rematerialize` then, and only if a plan is over its budget: it has to know what is
+- `recompute_attention` then, which looks for softmax between products.
+- `rematerialize` after it, and only if a plan is over its budget: it has to know what is
   fused, and nothing may merge its clones.
 
 - `repeat_elements` at the very end, and only if `rematerialize` does not run: it makes clones of

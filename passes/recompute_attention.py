@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from graphc.ir.graph import Graph, Node, boundary
 from graphc.kernels.chains import has_large_matrices
+from graphc.kernels.iteration_space import broadcast_kind
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.functions import Softmax
 from graphc.ops.linalg import MatMul
@@ -34,7 +35,9 @@ def recompute_attention(graph: Graph) -> Graph:
     chosen: set[str] = set()
     for node in graph:
         if node.name in forward and _are_weights(graph, node, forward):
-            chosen |= _origins(graph, node)
+            origins = _origins(graph, node)
+            if all(_is_aligned(graph, graph[name]) for name in origins):
+                chosen |= origins
     return Rematerialize(frozenset(chosen))(graph) if chosen else graph
 
 
@@ -57,3 +60,14 @@ def _origins(graph: Graph, weights: Node) -> set[str]:
             found.add(node.name)
             stack += () if isinstance(node.op, MatMul) else node.inputs
     return found
+
+
+def _is_aligned(graph: Graph, node: Node) -> bool:
+    """Return whether a node is a product, or a kernel of one matrix can read what it reads.
+
+    That kernel cannot if, say, a mask of the keys repeats over heads.
+    """
+    shapes = (graph[name].type.shape for name in node.inputs)
+    lead = node.type.rank - 1
+    kinds = (broadcast_kind(shape, node.type.shape, lead) for shape in shapes)
+    return isinstance(node.op, MatMul) or None not in kinds

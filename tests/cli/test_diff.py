@@ -114,8 +114,8 @@ MISTAKES = {
         "error: there is no pass 'cee'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
         "backward, data_parallel, update, join_transposes, share_batchnorm_statistics, "
-        "fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, rematerialize, "
-        "repeat_elements\n"
+        "fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, recompute_attention, "
+        "rematerialize, repeat_elements\n"
     ),
     ("model.py:net", "--pass", "update"): (
         "error: pass 'update' does not run in program 'grad' of 'small'\n"

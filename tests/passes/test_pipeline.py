@@ -111,7 +111,7 @@ def test_required_passes_stay() -> None:
         "pass 'backward' is required\n"
         "  hint: these can be left out: cse, channels_last, fold_constants, join_transposes, "
         "share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, "
-        "rematerialize, repeat_elements"
+        "recompute_attention, rematerialize, repeat_elements"
     )
 
 
@@ -123,8 +123,8 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
         "there is no pass 'fuse'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
         "backward, data_parallel, update, join_transposes, share_batchnorm_statistics, "
-        "fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, rematerialize, "
-        "repeat_elements"
+        "fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, recompute_attention, "
+        "rematerialize, repeat_elements"
     )
 
 
