@@ -33,16 +33,16 @@ def has_large_matrices(shape: Shape) -> bool:
 
 @dataclass(frozen=True)
 class Stacks:
-    """What is known of a program whose kernels may become chains.
+    """The facts of a program whose kernels may become chains.
 
     It runs up to `capacity` rows on up to `threads` threads.
     """
 
     type: Callable[[str], TensorType]
     kept: Callable[[str], bool]
-    """Whether something besides instructions reads a buffer, or its bytes have a place already."""
+    """True of a buffer that something besides instructions reads, or whose place is given."""
     is_part: Callable[[str], bool]
-    """Whether a buffer is only some columns of another, or written to a state."""
+    """True of a buffer that is only some columns of another, or written to a state."""
     capacity: int
     threads: int
 
@@ -53,7 +53,7 @@ def chained(
     """Return the instructions, those that share large private values as chains.
 
     Return also the types of the workspaces, and how many instructions are forward now.  A chain
-    stands in the place of its first kernel.
+    takes the place of its first kernel.
     """
     found: list[Instr] = []
     workspaces: dict[str, TensorType] = {}

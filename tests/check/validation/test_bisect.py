@@ -67,7 +67,7 @@ def found(what: str | None = None, passes: object = OWN, net: gc.Net | None = No
 def test_pass_and_rewrite_are_found(what: str | None) -> None:
     made = found(what)
     assert made is not None
-    assert (made.name, made.position, made.count) == ("wrong", 4, 14)
+    assert (made.name, made.position, made.count) == ("wrong", 4, 15)
     assert (made.good, made.bad) == ("3.0", "3.1")
     assert made.rewrite == ("tanh_3: float64[N, 4] = tanh(sub_3)  ->  "
                             "tanh_3: float64[N, 4] = sub(sub_3, x)",)  # fmt: skip
