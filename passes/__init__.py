@@ -46,7 +46,7 @@ from passes.join_transposes import join_transposes
 from passes.middle_axes import middle_axes
 from passes.pipeline import PassList, PassRecord, run_passes
 from passes.recompute_attention import recompute_attention
-from passes.segment_scans import SegmentScans
+from passes.segment_scans import segment_scans
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.split_scans import split_scans
 from passes.transpose_factors import transpose_factors
@@ -69,7 +69,7 @@ DEFAULT = PassList(
         split_scans,
         "backward",
         split_scans,
-        SegmentScans(),
+        segment_scans,
         transpose_factors,
         "data_parallel",
         "update",

@@ -213,7 +213,7 @@ class Lowering:
             self._copy_matrix(part.operand, view, type.dtype, (rows, columns), (name,))
 
     def _writes_columns(self, name: str, joined: Node) -> bool:
-        """Return whether the kernel of a value may store it as columns of what it is joined to.
+        """Return whether the kernel of a value may store it as columns of a concatenation.
 
         It is so in the step of a loop, for values that nothing else reads.
         """

@@ -137,7 +137,7 @@ class StepGraph:
 
 
 def step_of(op: Op) -> StepGraph | None:
-    """Return the step that an op runs, or None if it is no loop."""
+    """Return the step that an op runs, or None if it runs none."""
     found = getattr(op, "step", None) if op.is_joint else None
     return found if isinstance(found, StepGraph) else None
 
