@@ -31,8 +31,6 @@ FAULTS = (
     Fault("a loop runs a step too few for its longest row", several,
           "graphc.kernels.scan:ScanKernel.count", "int(view(self.lengths).max(initial=0))",
           "int(view(self.lengths).max(initial=0)) - 1", "program"),
-    Fault("results behind a row's end are left as they are", several, f"{STEPS}._start",
-          "self.outside(outer)[count:] = 0", "self.outside(outer)[count:] = 7", "program"),
     Fault("lengths are forgotten where a loop is split", several, "passes.split_scans:_Split._part",
           "if step.lengths and step.lengths not in whole", "if False", "verify"),
     Fault("a carried value stays that of the first step", mixed, f"{STEPS}._step",
