@@ -71,6 +71,17 @@ class Shard:
         if self.synchronise:
             _check_derivatives(graph)
         _check_pairs(graph)
+        b = self._with_inputs(graph)
+        b.take_roots(graph, {})
+        for loss, share in self.counted:
+            value = b.value(graph.outputs[loss])
+            with b.at(value.node.locs):
+                name = b.unique(f"{value.name}.part")
+                b.outputs[loss] = mul(value, share_of(b, share, value.dtype), name=name).name
+        return b.graph()
+
+    def _with_inputs(self, graph: Graph) -> Builder:
+        """Return the nodes, which read inputs that the executor feeds for each shard."""
         b = Builder.like(graph)
         norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
         statistics = {f"{norm}.{part}" for norm in norms for part in STATISTICS}
@@ -86,13 +97,7 @@ class Shard:
                 _totalled(b, node)
             else:
                 b.insert(node)
-        b.take_roots(graph, {})
-        for loss, share in self.counted:
-            value = b.value(graph.outputs[loss])
-            with b.at(value.node.locs):
-                name = b.unique(f"{value.name}.part")
-                b.outputs[loss] = mul(value, share_of(b, share, value.dtype), name=name).name
-        return b.graph()
+        return b
 
 
 def _check_weights(graph: Graph, divisor: str) -> None:

@@ -104,6 +104,12 @@ class Runner(Protocol):
         Return None if all feeds are copied.
         """
 
+    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
+        """Run blocks of the first of `n` rows, each thread its own ones, and return their rows.
+
+        The outputs go to `results`.  Return 0 if threads cannot: then blocks run one by one.
+        """
+
 
 class PeakWork(NamedTuple):
     """Work of almost only multiply-adds, which measures the peak of a machine."""

@@ -318,12 +318,15 @@ def _loop_of(data: Any, step: int, outer: Mapping[str, int], depth: int) -> Loop
         for one in _holder(data["carried"], list)
     ]
     slots = _holder(data["slots"], dict)
+    sequences, whole, stacked = (pairs(data[name]) for name in PAIRS)
     return LoopTables(
         step,
         program,
         _whole(data["steps"], 1),
         _whole(data.get("at_once", 0)),
-        *(pairs(data[name]) for name in PAIRS),
+        sequences,
+        whole,
+        stacked,
         _column(carried).reshape(-1, 2 + len(PLACES)),
         _known(inner, data["number"]) if "number" in data else -1,
         _known(outer, data["lengths"]) if "lengths" in data else -1,
