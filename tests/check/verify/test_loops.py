@@ -11,8 +11,9 @@ import pytest
 
 import graphc as gc
 from graphc.check.certificate import Certificate, LoopTables, ProgramTables
+from graphc.check.certificate.columns import CertificateError
 from graphc.check.certificate.export import certify
-from graphc.check.certificate.text import CertificateError, certificate_text, parse_certificate
+from graphc.check.certificate.text import certificate_text, parse_certificate
 from graphc.check.verify import loops as rules
 from graphc.check.verify import verify
 from tests.check.loops import mixed, nested, several
