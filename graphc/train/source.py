@@ -108,7 +108,7 @@ class IteratorSource(Source):
 
 def _as_batch(ex: Executor, item: Any, train: bool) -> Batch:
     """Return the rows and feeds of a yielded item: a tuple by position, a mapping, or one array."""
-    given = filled(ex, by_position(ex.plan.input_names, (item,), {}))
+    given = filled(ex, by_position(ex.plan.data_names, (item,), {}))
     feeds, rows = ex.rows(given, train=train)
     most = ex.plan.rows if train else ex.plan.batch
     if rows > most:
@@ -138,7 +138,7 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
 
     Their numbers are checked a batch at a time.  Raise FeedError if an array does not fit.
     """
-    given = filled(ex, by_position(ex.plan.input_names, (data,), {}))
+    given = filled(ex, by_position(ex.plan.data_names, (data,), {}))
     if train and not isinstance(data, Mapping):
         _check_positions(ex, given)
     mapped = [name for name, array in given.items() if isinstance(array, np.memmap)]
@@ -173,14 +173,14 @@ def check_layout(
 def _check_positions(ex: Executor, given: Mapping[str, Any]) -> None:
     """Raise FeedError if arrays by position leave out an input that training needs."""
     program = ex.plan.programs.get("step") or ex.plan.programs.get("grad")
-    needed = [name for name in ex.plan.input_names if program and name in program.feeds]
+    needed = [name for name in ex.plan.data_names if program and name in program.feeds]
     missing = [name for name in needed if name not in given]
     if missing and given:
         shown = ", ".join(f"{name!r}: ..." for name in needed)
         raise FeedError(
             f"fit: arrays were given for {', '.join(map(repr, given))}, in the order of the "
             f"inputs, and none for {', '.join(map(repr, missing))}",
-            hint=f"gc.fit(ex, ({', '.join(ex.plan.input_names)})), or gc.fit(ex, {{{shown}}})",
+            hint=f"gc.fit(ex, ({', '.join(ex.plan.data_names)})), or gc.fit(ex, {{{shown}}})",
         )
 
 

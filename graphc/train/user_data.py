@@ -312,7 +312,7 @@ def _with_weights(ex: Executor, data: Any, weights: Any) -> dict[str, Any]:
             "fit: sample_weight is for arrays only",
             hint=f"part files and generators give the weights themselves, as {name!r}",
         )
-    feeds = by_position(ex.plan.input_names, (data,), {})
+    feeds = by_position(ex.plan.data_names, (data,), {})
     if name in feeds:
         raise GraphError(
             f"fit: sample_weight is given, and so is {name!r}, which takes it",
