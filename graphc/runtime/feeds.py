@@ -307,9 +307,7 @@ def _sequences(graph: Graph) -> Iterator[str]:
             yield from node.inputs[: len(node.op.step.sequences)]
 
 
-def _feed(
-    node: Node, limit: tuple[Dim, Node] | None, ignored: int | None, looped: bool
-) -> Feed:
+def _feed(node: Node, limit: tuple[Dim, Node] | None, ignored: int | None, looped: bool) -> Feed:
     """Return the feed that an input accepts; losses and the like have labels, not indices."""
     bound, by = limit or (None, None)
     indexed = (by,) if by and isinstance(by.op, (AxisIndexed, FlatIndex)) else ()

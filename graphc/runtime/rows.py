@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -89,15 +90,14 @@ def rows_of(array: Any, type: TensorType, chosen: slice | NDArray[np.intp]) -> A
     return axis.join(np.take(axis.split(array), chosen, axis.axis))
 
 
-def put_rows(
-    array: Array, type: TensorType, chosen: slice | NDArray[np.intp], rows: Array
-) -> None:
+def put_rows(array: Array, type: TensorType, chosen: slice | NDArray[np.intp], rows: Array) -> None:
     """Write some rows of an array, which is one block of memory."""
     axis = RowAxis.of(type)
     if axis is None or isinstance(chosen, slice):
         rows_of(array, type, chosen)[...] = rows
     else:
-        axis.split(array)[(*[slice(None)] * axis.axis, chosen)] = axis.split(rows)
+        place: tuple[Any, ...] = (*[slice(None)] * axis.axis, chosen)
+        axis.split(array)[place] = axis.split(rows)
 
 
 def first_rows(array: Array, type: TensorType, n: int) -> Array:
@@ -232,16 +232,23 @@ def _in_pieces(
     shown, kept = ex.ragged(by_position(ex.plan.data_names, arrays, named))
     given, rows = check.counted(shown)
     given |= {name: rows for name, rows in kept.items() if name in given}
-    order = length_order(kept) if by_length and rows > ex.plan.batch else None
-    return Pieces(check, given, rows, order)
+    lengths = lengths_of(ex.plan, given) if by_length and rows > ex.plan.batch else None
+    return Pieces(check, given, rows, None if lengths is None else by_lengths(lengths))
 
 
-def length_order(kept: Mapping[str, Any]) -> NDArray[np.intp] | None:
-    """Return the order of rows by their lengths, or None if all have the same."""
-    ragged = next((rows for rows in kept.values() if isinstance(rows, list)), None)
-    if ragged is None:
-        return None
-    return np.argsort([len(row) for row in ragged], kind="stable")
+def lengths_of(plan: Plan, arrays: Mapping[str, Any]) -> Array | None:
+    """Return the number of steps of each row, or None if rows have no lengths or all the same.
+
+    If there are several, the larger one counts.
+    """
+    own = (name for name in arrays if plan.declared[name].op.role.kind == "lengths")
+    found = reduce(np.maximum, (arrays[name] for name in own), np.zeros((), np.int32))
+    return found if found.size and found.ndim and found.min() < found.max() else None
+
+
+def by_lengths(lengths: Array) -> NDArray[np.intp]:
+    """Return the order of rows by their lengths."""
+    return np.argsort(lengths, kind="stable")
 
 
 class Pieces(NamedTuple):
