@@ -31,9 +31,9 @@ class Sequences:
         errors = FeedErrors("input", inputs, {}, capacity or 0)
         self._capacity = capacity
         self._groups = [
-            _Group(node, [graph[name] for name in with_lengths(node)], errors, capacity)
+            _Group(node, members, errors, capacity)
             for node in graph
-            if with_lengths(node)
+            if (members := [graph[name] for name in with_lengths(node) if name in graph])
         ]
 
     def __bool__(self) -> bool:
