@@ -21,7 +21,8 @@ from graphc.base.errors import (
 )
 from graphc.base.import_paths import answer_former_paths, own_passes
 from graphc.base.other_names import no_attribute
-from graphc.declare.net import Net, mlp
+from graphc.declare.mlp import mlp
+from graphc.declare.net import Net
 from graphc.declare.optim import every_kind
 from graphc.declare.schedules import Cosine, Step, WarmUp
 from graphc.ir.build import Value, apply

@@ -8,7 +8,8 @@ The order and its reasons:
 - `channels_last` before `backward`, too, so that gradients have the same layout, and before
   `fold_constants`, which joins the reshapes that it makes.
 - `split_scans` before `backward`, so that gradients of what it takes out of loops are outside, too,
-  and after it, for the gradients of weights.
+  and after it, for the gradients of weights.  Then `transpose_factors`, since gradients read
+  weights transposed.
 - `backward`, then `update`, which reads the gradients.
 - If a step is cut into shards, `shard` right after `specialize`, while the parts of layers
   have the names that it gave; and `data_parallel` between `backward` and `update`.
@@ -31,6 +32,7 @@ The order and its reasons:
 from __future__ import annotations
 
 from passes.channels_last import channels_last
+from passes.contract import Pass, Preserves, graph_pass, name_of, preserves_of
 from passes.cse import cse
 from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
@@ -38,18 +40,10 @@ from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
 from passes.join_transposes import join_transposes
 from passes.middle_axes import middle_axes
-from passes.pipeline import (
-    Pass,
-    PassList,
-    PassRecord,
-    Preserves,
-    graph_pass,
-    name_of,
-    preserves_of,
-    run_passes,
-)
+from passes.pipeline import PassList, PassRecord, run_passes
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.split_scans import split_scans
+from passes.transpose_factors import transpose_factors
 from passes.widen_sums import widen_sums
 
 REQUIRED = frozenset({"specialize", "shard", "backward", "data_parallel", "update", "dead_code"})
@@ -68,6 +62,7 @@ DEFAULT = PassList(
         split_scans,
         "backward",
         split_scans,
+        transpose_factors,
         "data_parallel",
         "update",
         cse,

@@ -31,7 +31,7 @@ from graphc.ops.pool import Pooling
 from graphc.ops.select import ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose, reshape
 from graphc.ops.slicing import Concat, Slice
-from passes.pipeline import graph_pass, pinned
+from passes.contract import graph_pass, pinned
 
 ON_ELEMENTS = Unary, Binary, Where, ReluGrad, Cast, StopGradient
 

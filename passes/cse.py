@@ -17,7 +17,7 @@ from dataclasses import replace
 from graphc.base.loc import Loc
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from passes.pipeline import graph_pass, pinned
+from passes.contract import graph_pass, pinned
 
 Key = tuple[Op, tuple[str, ...]]
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from graphc.ir.graph import Graph, Node
 from graphc.ops.scan import Scan, loops
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 
 @graph_pass(preserves="bitwise")

@@ -31,7 +31,7 @@ from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, constant_op
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 
 @graph_pass(preserves="reassociated")

@@ -31,7 +31,7 @@ from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import Constant, constant_op
-from passes.pipeline import graph_pass, pinned
+from passes.contract import graph_pass, pinned
 
 KINDS = Mul, Div, Sub, Neg, Power, Transpose, Slice, Reshape, BroadcastTo, Cast, Concat
 """The ops for which `_simplified` has a rewrite."""

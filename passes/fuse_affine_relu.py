@@ -17,7 +17,7 @@ from graphc.ir.op import Op, shared
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.select import Relu, ReluGrad
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 
 @graph_pass(preserves="bitwise")

@@ -24,7 +24,7 @@ from graphc.ops.linalg import MatMul
 from graphc.ops.shape import Reshape, Transpose, reshape, transpose
 from graphc.ops.slicing import Slice
 from passes.channels_last import ON_ELEMENTS
-from passes.pipeline import graph_pass, pinned
+from passes.contract import graph_pass, pinned
 
 Axes = tuple[int, ...]
 

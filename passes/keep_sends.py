@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from graphc.ir.graph import Graph
 from graphc.ops.exchange import Send
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 
 @graph_pass(preserves="bitwise")

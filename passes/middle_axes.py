@@ -53,7 +53,7 @@ from graphc.ops.reduce import (
 )
 from graphc.ops.shape import reshape, transpose
 from graphc.ops.source import Constant
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 Run = tuple[int, ...]
 """Axes that follow each other."""

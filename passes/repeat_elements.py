@@ -21,7 +21,7 @@ from graphc.ir.op import Source
 from graphc.ir.tensor_type import count
 from graphc.kernels.iteration_space import is_number
 from graphc.kernels.traits import iteration_of, kinds_of
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 from passes.rematerialize import Rematerialize
 
 

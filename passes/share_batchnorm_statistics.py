@@ -29,7 +29,7 @@ from graphc.ops.norm import (
 )
 from graphc.ops.reduce import Mean, Sum
 from graphc.ops.shape import Reshape
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 
 class Statistics(NamedTuple):

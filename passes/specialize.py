@@ -22,7 +22,7 @@ from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import add
 from graphc.ops.shape import Reshape
 from graphc.ops.source import draws
-from passes.pipeline import pinned
+from passes.contract import pinned
 from passes.steps import on_steps
 
 

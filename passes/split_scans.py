@@ -24,10 +24,10 @@ from graphc.ops.reduce import Sum
 from graphc.ops.scan import Scan, loops
 from graphc.ops.shape import Reshape, Transpose
 from graphc.ops.source import Input
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 Rows = Literal["rows", "sums"]
-"""What a value of a step is if all steps run at once: a value of each row, or a sum over rows."""
+"""The kinds of values if all steps run at once: a value of each row, or a sum over rows."""
 
 
 @graph_pass(preserves="reassociated")

@@ -29,7 +29,7 @@ from graphc.ops.functions import sqrt
 from graphc.ops.fused import NormalizeDgamma
 from graphc.ops.reduce import Mean, Sum, broadcast_to
 from graphc.ops.shape import reshape
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 
 BLOCK = 64
 """The columns of a block: a matrix that has no more is narrow."""
@@ -50,11 +50,10 @@ def widen_sums(graph: Graph) -> Graph:
 
 def _is_narrow_sum(graph: Graph, node: Node) -> bool:
     """Return whether a node sums over the rows of a narrow matrix."""
-    if isinstance(node.op, NormalizeDgamma):
-        return lines_of(graph[node.inputs[0]].type) > 1
-    if not isinstance(node.op, Sum | Mean) or node.op.axes != (0,) or node.op.keepdims:
-        return False
-    return lines_of(graph[node.inputs[0]].type) > 1
+    op = node.op
+    sums = isinstance(op, Sum | Mean) and op.axes == (0,) and not op.keepdims
+    sums = sums or isinstance(op, NormalizeDgamma)
+    return sums and lines_of(graph[node.inputs[0]].type) > 1
 
 
 def lines_of(x: TensorType) -> int:
@@ -142,9 +141,9 @@ class _Widening:
 
     def _sum(self, node: Node) -> Value:
         """Build a sum over rows, and return the wide one that it begins with."""
-        if not isinstance(node.op, NormalizeDgamma):
-            assert isinstance(node.op, Sum | Mean), "the other sums"
+        if isinstance(node.op, Sum | Mean):
             return self._reduced(node.op, self._widened(node.inputs[0]), node.type)[0]
+        assert isinstance(node.op, NormalizeDgamma), "the others are Sum and Mean"
         x, average, variance, dout = node.inputs
         centred = sub(self._widened(x), self._repeated(average, self.graph[x].type))
         wide, total = self._reduced(Sum((0,)), mul(self._widened(dout), centred), node.type)

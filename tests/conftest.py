@@ -38,7 +38,7 @@ sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PROVED = 3
+PROVED = 5
 """Without slow tests one in so many programs is proved, by its size; with them every one."""
 NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
@@ -51,6 +51,7 @@ def pytest_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        collector.freeze()
         collector.enable()
 
 

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
 from graphc.backends.backend import BACKENDS
 from graphc.base.door import HIGHER
 from graphc.ops import OPS
+from tests.sources import ROOT, nodes_of, parsed
 
-ROOT = Path(__file__).resolve().parent.parent
 ROOMS = (
     "base",
     "ir",
@@ -79,9 +78,7 @@ TABLES = (
 
 @cache
 def tree() -> Tree:
-    paths = (path for room in ("graphc", "passes") for path in (ROOT / room).rglob("*.py"))
-    files = sorted(path.relative_to(ROOT).as_posix() for path in paths)
-    return {file: ast.parse((ROOT / file).read_text(encoding="utf-8")) for file in files}
+    return {path.relative_to(ROOT).as_posix(): file for path, file in parsed().items()}
 
 
 def planted(file: str, text: str) -> Tree:
@@ -104,7 +101,9 @@ def imported(node: ast.AST) -> Iterator[str]:
 
 def imported_rooms(file: ast.AST) -> Iterator[str]:
     """Yield the rooms that a file imports from, a room for each import of a module."""
-    for node in ast.walk(file):
+    for node in nodes_of(file):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
         names = [name.replace(".", "/") for name in imported(node)]
         rooms = [room_of(name) for name in names if name.startswith(("graphc/", "passes"))]
         whole = isinstance(node, ast.ImportFrom) and node.module != "graphc"
@@ -140,7 +139,7 @@ def ring(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 def deferred(files: Tree) -> Iterator[str]:
     for name, file in files.items():
-        for function in ast.walk(file):
+        for function in nodes_of(file):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 inside = (
                     n for n in ast.walk(function) if isinstance(n, (ast.Import, ast.ImportFrom))
@@ -152,7 +151,7 @@ def computed_imports(files: Tree) -> Iterator[str]:
     """The files, besides those that may, that import modules by a name that is computed."""
     for name, file in files.items():
         if not name.startswith(IMPORTERS):
-            words = (node for node in ast.walk(file) if isinstance(node, (ast.Name, ast.Attribute)))
+            words = (node for node in nodes_of(file) if isinstance(node, (ast.Name, ast.Attribute)))
             found = (word.id if isinstance(word, ast.Name) else word.attr for word in words)
             if {"import_module", "__import__"} & {*found}:
                 yield name
@@ -161,7 +160,7 @@ def computed_imports(files: Tree) -> Iterator[str]:
 def asked(files: Tree) -> Iterator[tuple[str, str]]:
     """The files that go through the door, and the names that they ask for; `*` for any ending."""
     for name, file in files.items():
-        for node in ast.walk(file):
+        for node in nodes_of(file):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "higher":
                 (argument,) = node.args
                 if isinstance(argument, ast.JoinedStr):
@@ -179,20 +178,26 @@ def targets(name: str) -> list[str]:
     return [HIGHER[name]]
 
 
-def docstrings(file: ast.AST) -> set[ast.AST]:
-    return {node.value for node in ast.walk(file) if isinstance(node, ast.Expr)}
+def docstrings(nodes: Iterable[ast.AST]) -> set[ast.AST]:
+    return {node.value for node in nodes if isinstance(node, ast.Expr)}
+
+
+def _last_word(node: ast.AST) -> str:
+    """The name that an expression ends with, if it does."""
+    return getattr(node, "attr", getattr(node, "id", ""))
 
 
 def named_backends(files: Tree) -> Iterator[str]:
     """The places outside a backend's own folder, and the table, that name a backend."""
     for name, file in files.items():
-        texts = docstrings(file)
-        keywords = (node for node in ast.walk(file) if isinstance(node, ast.keyword))
+        nodes = nodes_of(file)
+        texts = docstrings(nodes)
+        keywords = (node for node in nodes if isinstance(node, ast.keyword))
         asked = [keyword.value for keyword in keywords if keyword.arg == "backend"]
-        compared = (node for node in ast.walk(file) if isinstance(node, ast.Compare))
+        compared = (node for node in nodes if isinstance(node, ast.Compare))
         for node in compared:
             sides = [node.left, *node.comparators]
-            if any(ast.unparse(side).endswith("backend") for side in sides):
+            if any(_last_word(side).endswith("backend") for side in sides):
                 asked += sides
         for backend in BACKENDS:
             own = (
@@ -201,7 +206,7 @@ def named_backends(files: Tree) -> Iterator[str]:
             )
             if own or NAMED_BACKENDS.get(name) == backend:
                 continue
-            for node in ast.walk(file):
+            for node in nodes:
                 literal = isinstance(node, ast.Constant) and node not in texts
                 if len(backend) == 1:  # a letter names other things elsewhere
                     literal = literal and node in asked
@@ -218,7 +223,7 @@ def op_tables(files: Tree) -> Iterator[str]:
     for name, file in files.items():
         if name.startswith(("graphc/ops/", *TABLES)):
             continue
-        nodes = list(ast.walk(file))
+        nodes = nodes_of(file)
         ops = {module.rpartition(".")[2] for node in nodes for module in imported(node)} & kinds
         calls = (node for node in nodes if isinstance(node, ast.Call))
         patterns = {part for call in calls for part in call.args[1:] if _is_match(call)}

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-FILES = sorted(path for room in ("graphc", "passes") for path in (ROOT / room).rglob("*.py"))
+from tests.sources import FILES, ROOT, nodes_of, parsed
 
 # A word that is not used, and the phrases in which it has its plain sense.
 WORDS = {
@@ -84,21 +83,19 @@ NAMES = {
 
 
 @cache
-def nodes(path: Path) -> list[ast.AST]:
-    """The nodes of a file's syntax tree."""
-    return list(ast.walk(ast.parse(path.read_text())))
+def texts(path: Path) -> list[tuple[int, str]]:
+    """The docstrings and the other strings of more than a word, on one line, with their lines."""
+    return [
+        (node.lineno, re.sub(r"(cell)?border=|</?span\b", "", " ".join(text.split())))  # HTML
+        for node in nodes_of(parsed()[path])
+        if isinstance(node, ast.Constant) and " " in (text := str(node.value))
+    ]
 
 
-def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """The docstrings and the other strings of more than a word, with their lines."""
-    for node in nodes(path):
-        if isinstance(node, ast.Constant) and " " in (text := str(node.value)):
-            yield node.lineno, re.sub(r"(cell)?border=|</?span\b", "", text)  # HTML
-
-
-def found(word: str, plain: tuple[str, ...], text: str) -> list[str]:
+def found(word: str, plain: tuple[str, ...], flat: str) -> list[str]:
     """The places of a word, with what is around it, that have no plain sense."""
-    flat = " ".join(text.split())
+    if not re.search(rf"\b(?:{word})\b", flat):
+        return []
     for phrase in plain:
         flat = re.sub(rf"(?i)\b(?:{phrase})\b", "", flat)
     matches = re.finditer(rf"\b(?:{word})\b", flat)
@@ -128,9 +125,14 @@ def test_docstrings_begin_with_what_a_thing_is_or_does() -> None:
     assert not places, "\n".join(places)
 
 
-def names(path: Path) -> Iterator[tuple[int, str]]:
-    """The names that a file defines, with their lines."""
-    for node in nodes(path):
+@cache
+def names(path: Path) -> list[tuple[int, str]]:
+    """The names that a file defines, and its own, with their lines."""
+    return [*_defined(parsed()[path]), (1, path.stem)]
+
+
+def _defined(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in nodes_of(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.lineno, node.name
         elif isinstance(node, ast.arg):
@@ -144,8 +146,9 @@ def test_a_word_is_not_part_of_a_name(part: str) -> None:
     places = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in FILES
-        for line, name in [*names(path), (1, path.stem)]
-        if part in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_")
+        for line, name in names(path)
+        if part in name.lower()
+        and part in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_")
         and name not in NAMES[part]
     ]
     assert not places, "\n".join(places)

@@ -29,6 +29,8 @@ def takes(example: str, **hints: str) -> Callable[[Callable[P, R]], Callable[P, 
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        """Return the function, whose misfit calls raise GraphError."""
+
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             try:

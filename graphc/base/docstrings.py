@@ -20,6 +20,7 @@ def with_shared(text: str | None, **fields: str) -> Callable[[T], T]:
     """
 
     def decorate(made: T) -> T:
+        """Add the sections to the docstring, and return what it belongs to."""
         target: Any = made
         own = _sections(target.__doc__)
         shared = _sections((text or "").format(public=target.__name__.rstrip("_"), **fields))

@@ -59,6 +59,7 @@ class _Former:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Return the spec of a module by its former name, or None for any other."""
         package, _, name = fullname.partition(".")
         moved = name if name in FORMER else name.partition(".")[0]
         if package != "graphc" or moved not in FORMER:

@@ -23,7 +23,8 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Op
 from graphc.ir.text.graph import graph_text
 from graphc.ops import OPS
-from passes.pipeline import Pass, bound_of, check_is_pass, name_of, run_pass
+from passes.contract import Pass, bound_of, check_is_pass, name_of
+from passes.pipeline import run_pass
 
 ENOUGH = 10
 """The nets on which a pass must have fired, after which no more are drawn."""

@@ -20,7 +20,7 @@ from graphc.check.central_differences import (
     in_float64,
     indices,
 )
-from graphc.compiler.program import index_bounds
+from graphc.compiler.index_bounds import index_bounds
 from graphc.declare.net import Net, declared_graph
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node

@@ -31,7 +31,8 @@ from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.runtime.classes import classes_of, predicted_classes
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from passes.pipeline import PassList, check_is_pass, name_of
+from passes.contract import check_is_pass, name_of
+from passes.pipeline import PassList
 
 T = TypeVar("T")
 

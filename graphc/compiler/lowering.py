@@ -178,16 +178,32 @@ class Lowering:
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _join(self, joined: Joined) -> None:
-        """Add a copy of each part to its columns."""
+        """Add a copy of each part to its columns, unless a kernel can write it there."""
         name, type = joined.node.name, joined.node.type
         width = joined.parts[-1].stop
         for number, part in enumerate(joined.parts):
+            if part.operand is not None and self._writes_columns(part.operand, joined.node):
+                self.roots[part.operand] = name
+                self.views[part.operand] = View(name, part.start, width)
+                continue
             view = f"{name}.columns{number}"
             rows, columns = type.shape[0], part.stop - part.start
             self.types[view] = type.with_shape((rows, columns))
             self.roots[view] = name
             self.views[view] = View(name, part.start, width)
             self._copy_matrix(part.operand, view, type.dtype, (rows, columns), (name,))
+
+    def _writes_columns(self, name: str, joined: Node) -> bool:
+        """Return whether the kernel of a value may store it as columns of what it is joined to.
+
+        It is so in the step of a loop, for values that nothing else reads.
+        """
+        group = self._grouping.group_of.get(name)
+        if not self._by_rows or group is None or isinstance(group.product, Node):
+            return False
+        alone = self.graph.feeds_only(name, joined.name) and self.root(name) == name
+        kind, space = group.kinds[name], matrix(self.graph[name].type.shape)
+        return alone and kind == "each" and group.space == space and group.places is None
 
     def _copy_matrix(
         self, source: str | None, out: str, dtype: str, space: Space, nodes: tuple[str, ...]

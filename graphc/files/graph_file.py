@@ -16,6 +16,7 @@ from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array, Op
+from graphc.ir.step_graph import nested
 from graphc.ir.text import graph_text, parse_graph
 from graphc.ir.text.graph import word_of
 from graphc.ops import OPS
@@ -88,7 +89,7 @@ def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
 
 def _check_names(graph: Graph) -> None:
     """Raise GraphError for names that are not printable or are very long."""
-    for name in (graph.name, *graph.nodes, *graph.outputs):
+    for name in (graph.name, *(node.name for node in nested(graph)), *graph.outputs):
         if not name.isprintable() or len(name) > LONGEST_NAME:
             raise GraphError(
                 f"the name {name[:40]!r} has characters that are not printable"
@@ -113,7 +114,7 @@ def user_ops(graph: Graph) -> tuple[type[Op], ...]:
     """
     own = {word_of(cls): cls for cls in OPS.values()}
     words = dict(own)
-    for cls in dict.fromkeys(type(node.op) for node in graph):
+    for cls in dict.fromkeys(type(node.op) for node in nested(graph)):
         if words.setdefault(word_of(cls), cls) is not cls:
             raise GraphError(
                 f"two ops are called {cls.name!r}: {cls.__qualname__} and "

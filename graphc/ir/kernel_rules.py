@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from graphc.ir.tensor_type import Dim, TensorType, shape_at
+from graphc.ir.expr import BodyBuilder
+from graphc.ir.tensor_type import Batch, Dim, TensorType, shape_at
 
 if TYPE_CHECKING:
-    from graphc.ir.expr import Axis, Broadcast, Expr
+    from graphc.ir.expr import Axis, Broadcast, Expr, Step
     from graphc.ir.forms import GatherRule, Product
 
 Iteration = Literal["elements", "rows", "columns", "all", "call"]
@@ -271,3 +272,29 @@ class KernelRules:
             From the position of such an operand to the number of entries.
         """
         return {}
+
+
+def is_by_row(op: KernelRules, ins: Sequence[TensorType], result: TensorType) -> bool:
+    """Return whether the op's kernel reads no other row of the batch for a row of the result.
+
+    All values have the rows on their first axis, or none.  Nothing is known of a call.
+    """
+    moves = op.alias or op.permutation is not None or op.operand_starts(ins) is not None
+    if moves or op.gather(ins, result) is not None:  # the batch is read in order
+        return True
+    builder = BodyBuilder()
+    if op.product(ins) is not None:
+        product = builder.product(result.dtype)
+        op.epilogue(product, [builder.load(str(i), "each", x.dtype) for i, x in enumerate(ins[2:])])
+    elif op.iteration(ins) in ("elements", "columns"):
+        op.scalar([builder.load(str(i), "each", x.dtype) for i, x in enumerate(ins)], "columns")
+    else:
+        return False
+    return not any(map(_tells_rows_apart, builder.steps))
+
+
+def _tells_rows_apart(step: Step) -> bool:
+    """Return whether a step depends on which row it is, or on how many there are."""
+    if step.op == "size":
+        return step.value == "rows" or isinstance(step.value, Batch)
+    return step.op == "philox" or (step.op == "index" and step.broadcast == "row")

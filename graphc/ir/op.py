@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 from numpy.typing import NDArray
 
 from graphc.ir.kernel_rules import Iteration as Iteration
-from graphc.ir.kernel_rules import KernelRules
+from graphc.ir.kernel_rules import KernelRules, is_by_row
 from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
@@ -306,9 +306,9 @@ class Op(KernelRules):
         Returns
         -------
         bool
-            By default False: rows may depend on each other.
+            By default what the op's kernel says; False for a call.
         """
-        return False
+        return is_by_row(self, ins, self.infer(ins))
 
     def at(self, n: int) -> Op:
         """Return the op with every open dimension of its attributes made concrete.

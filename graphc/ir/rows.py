@@ -1,4 +1,4 @@
-"""Whether the rows of a result are those of its operands, each by itself."""
+"""Rows of a result: whether they are those of its operands, each by itself."""
 
 from __future__ import annotations
 

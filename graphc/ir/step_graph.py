@@ -12,12 +12,13 @@ The nodes of the step are a graph like any other, and passes make new ones of it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
 
 Kind = Literal["stacked", "last", "sum"]
@@ -61,7 +62,7 @@ class StepGraph:
 
     @cached_property
     def _key(self) -> tuple[object, ...]:
-        """What two equal steps have in common: all but the lines that declared them."""
+        """All that equal steps have in common: not the lines that declared them."""
         nodes = tuple((node.name, node.op, node.inputs, node.type) for node in self.nodes)
         return nodes, self.sequences, self.carried, self.whole, self.number, self.lengths
 
@@ -133,6 +134,21 @@ class StepGraph:
             whole=tuple(name for name in self.whole if name in needed),
             number=self.number if self.number in needed else "",
         )
+
+
+def step_of(op: Op) -> StepGraph | None:
+    """Return the step that an op runs, or None if it is no loop."""
+    found = getattr(op, "step", None) if op.is_joint else None
+    return found if isinstance(found, StepGraph) else None
+
+
+def nested(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Yield nodes, and those of the steps of loops among them."""
+    for node in nodes:
+        yield node
+        step = step_of(node.op)
+        if step is not None:
+            yield from nested(step.nodes)
 
 
 def stacked(type: TensorType, steps: int) -> TensorType:

@@ -38,9 +38,9 @@ class CarriedBuffer:
 class ScanKernel:
     """A program that runs once for each step of a sequence.
 
-    `sequences` are the feeds that are slices, and the buffers they are slices of; `whole` are those
-    that are buffers themselves.  `stacked` are the results of a step that are not carried, and the
-    buffers of which they write a slice.
+    `sequences` are the feeds that are slices, and the buffers they are slices of; `whole` are the
+    feeds that are a buffer as a whole.  `stacked` are the results of a step that are not carried,
+    and the buffers of which they write a slice.
     """
 
     program: Program

@@ -23,6 +23,7 @@ from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, count
 from graphc.ir.text.graph import name_text, op_text
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Kernel, Permutation, ScatterAdd
+from graphc.kernels.scan import ScanKernel
 
 if TYPE_CHECKING:
     from graphc.kernels.program import Buffer, Instr, Program
@@ -264,10 +265,38 @@ def _instructions(program: Program) -> Iterator[str]:
         if now != epoch:
             epoch = now
             yield f"{blank}---- epoch {epoch}"
-        text = _instr_text(instr) if instr.body is None else kernel_text(instr.body)
-        first, *rest = text.splitlines()
+        first, *rest = _instr_lines(instr)
         yield f"  {i:>{width}}  {first}"
         yield from (blank + line for line in rest)
+
+
+def _instr_lines(instr: Instr) -> list[str]:
+    if instr.scan is not None:
+        return list(_scan_lines(instr.scan))
+    text = _instr_text(instr) if instr.body is None else kernel_text(instr.body)
+    return text.splitlines()
+
+
+def _scan_lines(scan: ScanKernel) -> Iterator[str]:
+    """Yield what a loop reads and writes, and the instructions of its step."""
+    order = ", the last one first" if scan.reverse and not scan.at_once else ""
+    longest = f", at most max({name_text(scan.lengths)})" if scan.lengths else ""
+    how = "all at once" if scan.at_once else "by each thread" if scan.shared else "by one thread"
+    yield f"scan of {scan.steps} steps{longest}{order}, {how}"
+    for name, outer in scan.sequences.items():
+        yield f"  {name_text(name)} = {name_text(outer)}[t]"
+    for one in scan.carried:
+        start = name_text(one.initial) if one.initial else "0"
+        yield f"  {name_text(one.feed)} = {start}, then {name_text(one.result)} of the step before"
+    yield from (f"  {line}" for line in _instructions(scan.program))
+    for name, outer in scan.stacked.items():
+        part = "[t]" if not scan.at_once or scan.program.buffers[name].type.batched else ""
+        yield f"  {name_text(outer)}{part} = {name_text(name)}"
+    for one in scan.carried:
+        kept = ((one.before, "[t]", one.feed), (one.stacked, "[t]", one.result))
+        for outer, part, name in (*kept, (one.last, "", f"the last {one.result}")):
+            if outer:
+                yield f"  {name_text(outer)}{part} = {name}"
 
 
 def _instr_text(instr: Instr) -> str:

@@ -146,6 +146,7 @@ def with_attributes(
     given, arguments, printed = example
 
     def decorate(function: F) -> F:
+        """Add the sections to the docstring of the function."""
         code = function.__code__
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         fields = {

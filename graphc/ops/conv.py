@@ -36,10 +36,6 @@ class Convolution(Op, base=True):
         """The attributes that the three ops of one convolution share."""
         return self.stride, self.dilation, self.groups
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        """Return True: each image has windows of its own."""
-        return True
-
     def check_result(self, x: TensorType, w: TensorType, dy: TensorType) -> None:
         """Raise ValueError unless dy has the type of the convolution of x and w."""
         if self.result(x, w) != dy:

@@ -69,6 +69,7 @@ class Band(NoGradient):
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return whether the column less the row is within the band."""
         builder = ins[0].builder
         beyond = builder.index("columns") - builder.index("rows")
         if self.first == self.last and self.first is not None:

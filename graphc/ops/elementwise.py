@@ -36,6 +36,7 @@ class Elementwise(Op, base=True):
         return call(self.name, *ins)
 
     def by_row(self, ins: Sequence[TensorType]) -> bool:
+        """Return True, also for a call."""
         return True
 
 

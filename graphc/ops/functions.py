@@ -165,9 +165,6 @@ class AlongAxis(Op, base=True):
         last = rank > 1 and normal_axis(self.axis, rank) == rank - 1
         return "columns" if last else "call"
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return normal_axis(self.axis, ins[0].rank) != 0
-
     def lead(self, ins: Sequence[TensorType]) -> int:
         return ins[0].rank - 1
 

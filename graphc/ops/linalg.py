@@ -46,9 +46,6 @@ class MatrixProduct(Op, base=True):
     def product(self, ins: Sequence[TensorType]) -> Product | None:
         return matrix_product(ins, self.trans_a, self.trans_b)
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
-
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
         size, inner = prod(shape_at(out.shape, n)), _matrix(ins[1].shape, self.trans_b)[0]
         return self.operations * size, 2 * size * dim_at(inner, n)

@@ -294,9 +294,6 @@ class Normalize(ByFeature):
         x, average, variance, gamma, beta = (ins[0], *(columns(v, ins[0].ndim) for v in ins[1:]))
         return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(self.eps)) * gamma + beta)
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
-
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, average, variance, gamma, beta = ins
         return (x - average) * (gamma / call("sqrt", variance + self.eps)) + beta

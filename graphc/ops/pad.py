@@ -57,9 +57,6 @@ class Pad(Move):
                 dims[axis] = before + dim + after
         return x.with_shape(tuple(dims))
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
-
     def may_be_view(self, ins: Sequence[TensorType]) -> bool:
         return True
 

@@ -35,10 +35,6 @@ class Pooling(Op, base=True):
         """The attributes that all ops of one pool have in common."""
         return self.kernel, self.stride, self.dilation
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        """Return True: each image has windows of its own."""
-        return True
-
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
         """Return one operation for each pixel of each window but `free` ones."""
         places = min(prod(shape_at(x.shape, n)) for x in (out, *ins))

@@ -100,6 +100,7 @@ class Reduction(Op, base=True):
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
 
     def by_row(self, ins: Sequence[TensorType]) -> bool:
+        """Return True, also for a call: of the rows' own axis no row is left."""
         return True
 
     def by_numpy(self, function: Callable[..., Any], ins: Sequence[Array]) -> Array:
@@ -312,9 +313,6 @@ class BroadcastTo(Op):
                 f"shape {shape_text(x.shape)} does not broadcast to {shape_text(self.shape)}"
             )
         return x.with_shape(self.shape)
-
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.array(np.broadcast_to(ins[0], self.shape))  # type: ignore[arg-type]

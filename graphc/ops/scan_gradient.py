@@ -4,7 +4,7 @@
     y = h                            d_h = d_a @ w.T,  d_x = d_a,  d_w += h_before.T @ d_a
 
 The values of a step that its gradient reads are kept as further results of the loop, but for
-those that only move numbers or compare them, which are computed again.
+those that only move numbers or compare them, which it recomputes.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class _Gradient:
         return [name] if name and name not in nodes else []
 
     def _kept(self, node: Node, operands: dict[str, str]) -> Node:
-        """Return a node of the step as its gradient has it: computed again, or an input."""
+        """Return a node of the step as its gradient has it: recomputed, or an input."""
         name = node.name
         if name in self.step.sequences:
             self.sequences[name] = Value(self.b, operands[name])
@@ -188,7 +188,7 @@ def _total(values: Sequence[Value]) -> Value:
 
 
 def _is_cheap(node: Node) -> bool:
-    """Return whether a value is computed again: it only moves numbers, or it compares them."""
+    """Return whether a value is recomputed: it only moves numbers, or it compares them."""
     if node.op.is_source:
         return node.op.is_constant
     return node.op.only_moves or node.op.alias or node.type.dtype == "bool"

@@ -171,9 +171,6 @@ class Where(Op):
             raise ValueError(f"a is {a.dtype}, b is {b.dtype}\ncast one of them with gc.cast")
         return TensorType(broadcast(condition.shape, broadcast(a.shape, b.shape)), a.dtype)
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
-
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.where(ins[0], ins[1], ins[2])
 

@@ -61,9 +61,6 @@ class Reshape(Move):
             )
         return x.with_shape(self.shape)
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
-
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].reshape(shape_at(self.shape, 0))
 
@@ -89,9 +86,6 @@ class Transpose(Move):
                 f"axes {self.axes} are not an order of the axes of {shape_text(x.shape)}"
             )
         return x.with_shape(tuple(x.shape[axis] for axis in self.axes))
-
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
 
     def may_be_view(self, ins: Sequence[TensorType]) -> bool:
         return True
@@ -134,9 +128,6 @@ class Cast(Op):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0].with_dtype(self.dtype)
-
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return True
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].astype(self.dtype)

@@ -50,9 +50,6 @@ class Slice(Move):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0][self.index(ins[0].ndim)].copy()
 
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return all(axis for axis, *_ in self.cuts)
-
     def box_start(self, x: TensorType) -> tuple[int, ...] | None:
         return _starts(self.cuts, x.rank)
 
@@ -120,6 +117,7 @@ class SliceGrad(Move):
         (dout,) = ins
 
         def placed(axis_maps: list[AxisMap]) -> list[AxisMap] | None:
+            """Return the axis maps with those of the cuts reversed."""
             for axis, start, _, step in self.cuts:
                 if not isinstance(start, int) or isinstance(dout.shape[axis], Batch):
                     return None
@@ -271,9 +269,6 @@ class Concat(Move):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.concatenate(ins, axis=self.axis)
-
-    def by_row(self, ins: Sequence[TensorType]) -> bool:
-        return normal_axis(self.axis, ins[0].rank) != 0
 
     def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
         """Return each operand's start along `axis`; None if a size there depends on the batch."""

@@ -27,7 +27,7 @@ class StepBuilder(Builder):
         return self.insert(Node(self.unique(name), Input(type.shape, type.dtype), (), type))
 
     def captured(self, value: Value) -> Value:
-        """Return the input that stands for a value from outside, which is the same at each step."""
+        """Return the input for a value from outside, which is the same at each step."""
         outer = self.outer
         if value.builder is self or outer is None or not self.is_within(value.builder):
             return value

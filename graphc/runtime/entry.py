@@ -1,19 +1,22 @@
-"""The lock of a state and the calls of a run: no interrupt within a write, no NumPy warnings."""
+"""The entry of calls to an executor and its state: in turn, uninterrupted, without warnings."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import chain
 from operator import call
+from typing import Any, TypeVar
 
 import numpy as np
 
 from graphc.backends.backend import Call
 from graphc.base.errors import StateError
-from graphc.base.scoped_lock import ScopedLock
+from graphc.base.scoped_lock import WORKING, Scope, ScopedLock, was_entered
+
+T = TypeVar("T")
 
 
 def run_all(calls: Iterable[Call]) -> None:
@@ -58,6 +61,52 @@ class StateLock(ScopedLock):
         """Release the lock in a forked child; a write of the thread that held it stays broken."""
         self.broken = self.broken or self.writing
         super().abandoned()
+
+
+class Entry:
+    """The lock that each call of an executor takes.
+
+    It waits for executors that share the state; raise StateError if this one is running.  Entering
+    both scopes takes 0.2 us of a step.  Only a call that finds one of them entered searches
+    the frames of its thread for the call inside.
+    """
+
+    __slots__ = ("_lock", "_own")
+
+    def __init__(self, lock: StateLock) -> None:
+        self._own, self._lock = Scope(), lock
+
+    def __call__(self, work: Callable[..., T], *args: Any) -> T:
+        """Call a Python function while the executor is locked, and return its result."""
+        lock = self._lock
+        while True:
+            try:
+                result = self._own.run(lock.run, work, *args)
+            except RuntimeError as error:
+                if not was_entered(error):
+                    raise
+            else:
+                if lock.waiting:
+                    lock.wake()
+                return result
+            if self._own.entered:
+                raise StateError(
+                    "this executor is running in another thread",
+                    hint="make one executor per thread: gc.Executor(plan, state=ex.state)",
+                )
+            if lock.held_here:
+                # An outer call of this thread holds the lock: of the state, or of another executor
+                # of it.
+                return self._own.run(work, *args)
+            lock.wait()
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The scopes that a call has entered while it works."""
+        return self._own, self._lock
+
+
+WORKING.add(Entry.__call__.__code__)
 
 
 def quiet_context() -> Context:

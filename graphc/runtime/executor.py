@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from graphc.base.door import Profile, higher
-from graphc.base.errors import StateError
 from graphc.base.other_names import Missing
-from graphc.base.scoped_lock import WORKING, Scope, was_entered
 from graphc.compiler.freeze import refreshed
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.runtime import errors
 from graphc.runtime.bound import NOTHING
-from graphc.runtime.entry import StateLock
+from graphc.runtime.entry import Entry
 from graphc.runtime.feeds import gradient_arrays, merged
 from graphc.runtime.parameters import Hyper, Parameters, averaged
 from graphc.runtime.rows import by_position, evaluate, predict
@@ -24,55 +22,6 @@ from graphc.runtime.state import State
 
 if TYPE_CHECKING:
     from graphc.runtime.distributed.communicator import Communicator
-
-
-T = TypeVar("T")
-
-
-class Entry:
-    """The lock that each call of an executor takes.
-
-    It waits for executors that share the state; raise StateError if this one is running.  Entering
-    both scopes takes 0.2 us of a step.  Only a call that finds one of them entered searches
-    the frames of its thread for the call inside.
-    """
-
-    __slots__ = ("_lock", "_own")
-
-    def __init__(self, lock: StateLock) -> None:
-        self._own, self._lock = Scope(), lock
-
-    def __call__(self, work: Callable[..., T], *args: Any) -> T:
-        """Call a Python function while the executor is locked, and return its result."""
-        lock = self._lock
-        while True:
-            try:
-                result = self._own.run(lock.run, work, *args)
-            except RuntimeError as error:
-                if not was_entered(error):
-                    raise
-            else:
-                if lock.waiting:
-                    lock.wake()
-                return result
-            if self._own.entered:
-                raise StateError(
-                    "this executor is running in another thread",
-                    hint="make one executor per thread: gc.Executor(plan, state=ex.state)",
-                )
-            if lock.held_here:
-                # An outer call of this thread holds the lock: of the state, or of another executor
-                # of it.
-                return self._own.run(work, *args)
-            lock.wait()
-
-    @property
-    def scopes(self) -> tuple[Scope, ...]:
-        """The scopes that a call has entered while it works."""
-        return self._own, self._lock
-
-
-WORKING.add(Entry.__call__.__code__)
 
 
 class Executor(Runs, Missing):
@@ -344,7 +293,7 @@ class Executor(Runs, Missing):
         FeedError
             If rows do not fit their input, or if inputs with the same lengths have different ones.
         """
-        return self._sequences.checked(feeds) if self._sequences else (feeds, {})
+        return (feeds, {}) if self._sequences is None else self._sequences.checked(feeds)
 
     def padded(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add the lengths of rows to feeds, and zeros behind the ends of rows.
@@ -367,7 +316,7 @@ class Executor(Runs, Missing):
         FeedError
             If rows do not fit their input, or if inputs with the same lengths have different ones.
         """
-        return self._sequences.whole(feeds) if self._sequences else feeds
+        return feeds if self._sequences is None else self._sequences.whole(feeds)
 
     def predict(self, *arrays: Any, **by_name: Any) -> Any:
         """Compute the outputs for any number of rows, in pieces of at most `batch` rows.

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import FeedError
+from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.compiler.plan import Plan
-from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, Dim, TensorType, batch_axes, shape_at

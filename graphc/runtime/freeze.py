@@ -9,7 +9,8 @@ from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.ir.graph import Graph
 from graphc.runtime.executor import Executor
-from passes.pipeline import name_of, run_passes
+from passes.contract import name_of
+from passes.pipeline import run_passes
 from passes.specialize import Specialize
 
 

@@ -101,7 +101,7 @@ class Runs:
         self._binder = Binder(self._workspace, link)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents = CotangentRuns(plan, self._state)
-        self._sequences = Sequences(plan.declared, plan.rows)
+        self._sequences = Sequences.of(plan.declared, plan.rows)
         self._quiet = quiet_context()
         self._outcome = NOTHING
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
@@ -111,7 +111,8 @@ class Runs:
 
     def _forward(self, feeds: Mapping[str, Any], train: bool, copy: bool) -> dict[str, Array]:
         self._lock.begin(writes=train)
-        feeds = self._sequences.whole(feeds) if self._sequences else feeds
+        if self._sequences is not None:
+            feeds = self._sequences.whole(feeds)
         if not train:
             self._outcome = self._infer(feeds)
         else:
@@ -190,7 +191,8 @@ class Runs:
         lock = self._lock
         if lock.broken or not lock.writing:
             lock.begin(writes=True)
-        feeds = self._sequences.whole(feeds) if self._sequences else feeds
+        if self._sequences is not None:
+            feeds = self._sequences.whole(feeds)
         if self.sharded is not None:
             self._program(self._step_name)  # refuses a plan without an optimizer
             self._outcome = NOTHING

@@ -25,6 +25,11 @@ class Sequences:
     steps than declared.
     """
 
+    @classmethod
+    def of(cls, graph: Graph, capacity: int) -> Sequences | None:
+        """Return those of a graph for batches of at most `capacity` rows; None if it has none."""
+        return cls(graph, capacity) if any(map(with_lengths, graph)) else None
+
     def __init__(self, graph: Graph, capacity: int | None = None) -> None:
         """`capacity` is the largest number of rows; None makes new memory for each call."""
         inputs = {node.name: Feed(node, None) for node in graph if node.op.is_input}
@@ -35,9 +40,6 @@ class Sequences:
             for node in graph
             if (members := [graph[name] for name in with_lengths(node) if name in graph])
         ]
-
-    def __bool__(self) -> bool:
-        return bool(self._groups)
 
     @property
     def nbytes(self) -> int:

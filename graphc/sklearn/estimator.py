@@ -21,7 +21,8 @@ from graphc.base.arguments import plain, whole
 from graphc.base.errors import GraphError
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
-from graphc.declare.net import Net, mlp
+from graphc.declare.mlp import mlp
+from graphc.declare.net import Net
 from graphc.declare.optim import Adam, Optimizer
 from graphc.ir.build import Value
 from graphc.ir.op import Array

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from graphc.backends.maths import apply
 from graphc.backends.native.vectors import Vectors
-from tests.backends.native.jit_function import map_of
+from tests.backends.native.compiled_function import map_of
 
 Array = NDArray[Any]
 FLOATS = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.softfloat import ARITY, computed
-from tests.backends.native.jit_function import map_of
+from tests.backends.native.compiled_function import map_of
 
 Array = NDArray[Any]
 NAMES = tuple(ARITY)

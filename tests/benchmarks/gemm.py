@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.expr import BodyBuilder, Expr, call, select
+from tests.backends.native.compiled_function import Compiled
 from tests.backends.native.gemm_function import Product, Spec, store_product
-from tests.backends.native.jit_function import Compiled
 
 SHAPES = {  # rows, units, inputs of a layer
     "hidden 100": (200, 100, 784),

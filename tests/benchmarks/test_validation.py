@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import jit
+from graphc.backends.native import libraries
 from tests.benchmarks.digits import digits
 
 pytestmark = pytest.mark.bench
@@ -24,8 +24,8 @@ def seconds(validate: bool, backend: str, monkeypatch: pytest.MonkeyPatch, folde
     x, y = np.random.default_rng(0).random((128, 64)), np.arange(128) % 10
     for number in range(3):
         monkeypatch.setenv("GRAPHC_CACHE", str(folder / f"{validate}{number}"))
-        jit._loaded.clear()
-        jit._recent.clear()
+        libraries._loaded.clear()
+        libraries._recent.clear()
         start = process_time()
         optimizer = gc.SGD(lr=0.1, momentum=0.9)
         plan = gc.compile(net, batch=128, optimizer=optimizer, backend=backend, validate=validate)

@@ -26,7 +26,7 @@ from graphc.ops.optim import Momentum, SgdStep
 from graphc.ops.reduce import BroadcastTo, Mean, MeanGrad, Min, Sum
 from graphc.ops.select import Relu, ReluGrad, Where
 from graphc.ops.source import Constant, Parameter
-from passes.pipeline import Pass, graph_pass
+from passes.contract import Pass, graph_pass
 from passes.repeat_elements import repeat_elements
 from passes.specialize import Specialize
 from tests.check.validation.test_validate import run_test

@@ -95,7 +95,7 @@ def net():
     net = gc.Net("deep")
     h = net.input("x", (gc.N, 32))
     y = net.input("y", (gc.N,), dtype="int64")
-    for _ in range(10):
+    for _ in range(6):
         h = gc.relu(gc.affine(h, 32))
     net.loss("loss", gc.softmax_loss(h, y))
     return net

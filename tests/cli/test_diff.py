@@ -113,9 +113,9 @@ MISTAKES = {
     ("model.py:net", "--pass", "cee"): (
         "error: there is no pass 'cee'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
-        "backward, data_parallel, update, join_transposes, share_batchnorm_statistics, "
-        "fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, rematerialize, "
-        "repeat_elements\n"
+        "split_scans, backward, data_parallel, update, join_transposes, "
+        "share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, "
+        "rematerialize, repeat_elements\n"
     ),
     ("model.py:net", "--pass", "update"): (
         "error: pass 'update' does not run in program 'grad' of 'small'\n"

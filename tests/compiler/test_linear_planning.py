@@ -10,7 +10,7 @@ import pytest
 import graphc as gc
 from tests.benchmarks.compile_scale import KINDS
 
-SIZES = 500, 4_000
+SIZES = 250, 1_750
 """The nodes of the steps, about: at the first, what happens once for a plan is a small part."""
 GROWTH = 1.3
 """How much more work a node may be in the larger net: sorting and sharing of memory take more."""

@@ -12,7 +12,7 @@ from graphc.compiler.plan import Plan
 from graphc.kernels.aliases import joined_columns
 from graphc.kernels.group import Group
 from graphc.kernels.kernel import Loop
-from graphc.kernels.program import Program
+from graphc.kernels.program import Instr, Program
 from tests.generate import trainable_net
 
 
@@ -106,14 +106,18 @@ def test_columns_of_what_is_computed_in_the_same_kernel_are_read_there(whole: bo
         np.testing.assert_allclose(found[1][name], gradient, rtol=1e-12)
 
 
+def step_of(net: gc.Net) -> tuple[Instr, ...]:
+    plan = gc.compile(net, batch=32, optimizer=gc.SGD(lr=0.1), backend="native")
+    return tuple(plan.programs["step"].instrs)
+
+
 def test_the_gradient_of_a_long_activation_is_in_the_product_before() -> None:
     """It is recomputed from what forward kept, so it may join the product of its cotangent."""
     net = gc.Net("gelu")
     x = net.input("x", (gc.N, 5, 8))
     h = gc.gelu(gc.affine(x, 16, axis=-1, name="up"), name="gelu")
     net.loss("loss", gc.mse_loss(gc.affine(h, 8, axis=-1, name="down"), x))
-    plan = gc.compile(net, batch=32, optimizer=gc.SGD(lr=0.1), backend="native")
-    (product,) = [i for i in plan.programs["step"].instrs if "d_down.flat" in i.nodes]
+    (product,) = [i for i in step_of(net) if "d_down.flat" in i.nodes]
     assert "d_up" in product.outs
 
 
@@ -123,8 +127,7 @@ def test_what_is_not_summed_over_rows_keeps_out_of_the_sums() -> None:
     x = net.input("x", (gc.N, 5, 8))
     h = gc.layernorm(gc.affine(x, 8, axis=-1, name="first"), name="norm")
     net.loss("loss", gc.mse_loss(gc.affine(h, 8, axis=-1, name="second"), x))
-    plan = gc.compile(net, batch=32, optimizer=gc.SGD(lr=0.1), backend="native")
-    bodies = [i.body for i in plan.programs["step"].instrs if isinstance(i.body, Loop)]
+    bodies = [i.body for i in step_of(net) if isinstance(i.body, Loop)]
     (sums,) = [b for b in bodies if "norm.gamma.next" in b.body.written]
     (rows,) = [b for b in bodies if "d_first" in b.body.written]
     assert set(sums.body.written) == {"norm.gamma.next", "norm.beta.next"}

@@ -13,7 +13,7 @@ from graphc.ir.verify import verify
 from graphc.ops.source import Constant, Parameter, State
 from graphc.runtime.reference import evaluate
 from passes.backward import Backward
-from passes.pipeline import Pass, preserves_of
+from passes.contract import Pass, preserves_of
 from passes.specialize import Specialize
 from tests.generate import random_feeds, random_state
 

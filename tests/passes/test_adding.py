@@ -28,9 +28,9 @@ def written_by_the_page() -> str:
     page = (ROOT / "docs/writing_a_pass.md").read_text()
     code = re.search(r"```python\n(.*?)```", page, re.S)
     assert code is not None
-    assert "passes.pipeline.graph_pass" in page
+    assert "passes.contract.graph_pass" in page
     text = code[1].replace("import graphc as gc\n", "").replace("gc.passes.", "")
-    return text.replace("\n\n\n@", "\nfrom passes.pipeline import graph_pass\n\n\n@")
+    return text.replace("\n\n\n@", "\nfrom passes.contract import graph_pass\n\n\n@")
 
 
 def test_a_pass_is_its_file_and_a_place_in_the_list(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 import graphc as gc
 from graphc.ir.graph import Graph
+from passes.contract import pinned
 from passes.cse import cse
 from passes.fold_constants import fold_constants
-from passes.pipeline import pinned
 
 ROWS = np.array([[1.0, 2.0], [3.0, -1.0]])
 

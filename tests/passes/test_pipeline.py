@@ -12,7 +12,8 @@ import passes
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.select import Relu
-from passes.pipeline import bound_of, graph_pass, name_of, preserves_of, run_passes
+from passes.contract import bound_of, graph_pass, name_of, preserves_of
+from passes.pipeline import run_passes
 from passes.specialize import Specialize
 from tests.error_text import error_text
 from tests.generate import nets, random_feeds, random_state
@@ -109,9 +110,9 @@ def test_required_passes_stay() -> None:
         passes.without("backward")
     assert error_text(caught.value) == (
         "pass 'backward' is required\n"
-        "  hint: these can be left out: cse, channels_last, fold_constants, join_transposes, "
-        "share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, "
-        "rematerialize, repeat_elements"
+        "  hint: these can be left out: cse, channels_last, fold_constants, split_scans, "
+        "join_transposes, share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, "
+        "fuse_affine_relu, rematerialize, repeat_elements"
     )
 
 
@@ -122,9 +123,9 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
     assert error_text(caught.value) == (
         "there is no pass 'fuse'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
-        "backward, data_parallel, update, join_transposes, share_batchnorm_statistics, "
-        "fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, rematerialize, "
-        "repeat_elements"
+        "split_scans, backward, data_parallel, update, join_transposes, "
+        "share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, "
+        "rematerialize, repeat_elements"
     )
 
 

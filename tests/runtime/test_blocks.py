@@ -11,6 +11,7 @@ import graphc as gc
 from graphc.backends.backend import model_writer
 from graphc.check.certificate.export import certify
 from graphc.check.verify import verify
+from graphc.compiler import blocks
 from graphc.compiler.plan import Plan
 from graphc.files.code.interface import interface
 from graphc.ir.op import Array
@@ -26,14 +27,14 @@ def convolutions(x: gc.Value, name: str) -> gc.Value:
     return gc.affine(gc.mean(h, axis=(2, 3)), 5, name=f"{name}_c")
 
 
-def images(net: gc.Net) -> gc.Value:
-    return net.input("x", (gc.N, 3, SIDE, SIDE))
+def images(net: gc.Net, side: int = SIDE) -> gc.Value:
+    return net.input("x", (gc.N, 3, side, side))
 
 
-def classifier(trains: bool = False) -> gc.Net:
+def classifier(trains: bool = False, side: int = SIDE) -> gc.Net:
     """Return a net of two inputs and three outputs, one of them of both inputs."""
     net = gc.Net("net")
-    x, z = images(net), net.input("z", (gc.N, 5))
+    x, z = images(net, side), net.input("z", (gc.N, 5))
     scores = net.output("scores", convolutions(x, "conv"))
     net.output("best", gc.softmax(scores))
     net.output("sum", scores + gc.relu(z))
@@ -179,8 +180,11 @@ def test_an_exported_model_takes_the_whole_batch(ex: gc.Executor) -> None:
     assert model.batch == 8
 
 
-def test_validation_compares_blocks_with_whole_batches() -> None:
-    gc.compile(classifier(), batch=4, backend="native", validate=True)
+def test_validation_compares_blocks_with_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "ARENA", 2**16)
+    monkeypatch.setattr(blocks, "ROW", 2**12)
+    plan = gc.compile(classifier(side=12), batch=4, backend="native", validate=True)
+    assert rows_at_once(plan) < 4
 
 
 def mean_loss(net: gc.Net, h: gc.Value) -> None:

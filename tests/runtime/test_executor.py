@@ -88,7 +88,7 @@ def test_a_steady_step_goes_through_the_files_that_the_docs_name() -> None:
     finally:
         sys.setprofile(None)
     assert loss < steps[1]
-    assert list(entered) == python and len(python) == 2
+    assert list(entered) == python and len(python) == 3
     assert "check_feeds" in checks and '"check_feeds"' in (ROOT / machine_code).read_text()
 
 

@@ -140,7 +140,7 @@ def test_one_part_file_at_a_time_is_in_memory(tmp_path: Path) -> None:
     for number in range(8):
         rows = np.zeros((20_000, 4), np.float32)
         np.savez(tmp_path / f"{number}.npz", x=rows, y=np.zeros(20_000, np.int64))
-    source = training_source(executor(batch=64), tmp_path, 64, 0)
+    source = training_source(executor(batch=512), tmp_path, 512, 0)
     collector.collect()
     tracemalloc.start()
     assert sum(n for n, _ in source.batches(1)) == 160_000

@@ -10,7 +10,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native import target
 from graphc.backends.native.backend import CHAINS, NativeBackend, fma_loop
-from graphc.backends.native.jit import load
+from graphc.backends.native.libraries import load
 from graphc.backends.native.target import available
 from graphc.compiler.plan import Plan, program_name
 from graphc.ir.tensor_type import N

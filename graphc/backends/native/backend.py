@@ -24,11 +24,11 @@ from graphc.backends.backend import (
 )
 from graphc.backends.layout import ARENA, SCRATCH, Block, Segment, block_of, layout, table_index
 from graphc.backends.native import pool
+from graphc.backends.native.cache_keys import program_key
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.jit import Library, load, load_by_key, stale
-from graphc.backends.native.keys import program_key
+from graphc.backends.native.libraries import Library, load, load_by_key, stale
 from graphc.backends.native.panels import packed_buffers, packed_factors
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import available, host

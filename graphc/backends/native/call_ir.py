@@ -1,13 +1,13 @@
 """The LLVM IR that runs a program: epochs shared with the workers, and the call from Python.
 
-pool_ir describes the memory of the pool, `ir.written_out` the shorthands of the text.
+pool_ir describes the memory of the pool, `structures.written_out` the shorthands of the text.
 The call is a builtin of one argument, the number of rows; `self` is the address, as an int, of a
 `FRAME`.
 """
 
 from __future__ import annotations
 
-from graphc.backends.native.ir import structure
+from graphc.backends.native.structures import structure
 
 # Claims part `part` of epoch `number` unless another thread has; returns whether it did.
 _CLAIM = """\

@@ -173,6 +173,7 @@ class Elements:
         type, dtype = element_type(step.dtype), step.dtype
 
         def emit(f: Function) -> None:
+            """Emit loops that join half of the sums with the others, until one is left."""
             v = Vectors(f, 1)
             join = v.add if step.op == "sum" else v.maximum
             for half in (LANES >> level for level in range(1, LANES.bit_length())):

@@ -156,6 +156,8 @@ class _Export:
         """Return the name of the function that copies elements, which the module gets once."""
 
         def emit(f: Function) -> None:
+            """Emit the copy: several elements at a time, then one."""
+
             def move(type: str, i: Value, _: list[Value]) -> None:
                 source, target = (f.address(p, i, element) for p in ("%source", "%target"))
                 x = f.value(f"load {type}, ptr {source}, align {ITEMSIZE[dtype]}")

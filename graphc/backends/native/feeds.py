@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.backend import ZeroCopy
-from graphc.backends.native.ir import Function, Module, Structure, Value, structure
-from graphc.backends.native.jit import builtin, load_by_key
-from graphc.backends.native.keys import module_key
+from graphc.backends.native.cache_keys import module_key
+from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.libraries import load_by_key
 from graphc.backends.native.loop_structure import Masks, blocks
+from graphc.backends.native.python_function import builtin
+from graphc.backends.native.structures import Structure, structure
 from graphc.backends.native.target import host
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.op import Array
@@ -168,6 +170,7 @@ class _Check:
         known = self._is("sgt i64", rows, 0)
 
         def dimension(i: Value, carried: list[Value]) -> list[Value]:
+            """Emit the comparison of one dimension with the declared one."""
             found, fit = carried
             size, wanted = self._word(sizes, i), self._word(feed["dims"], i)
             batch = self._is("eq i64", i, feed["axis"])

@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_int8 import Int8
+from graphc.backends.native.gemm_long import LongSums
 from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
-from graphc.backends.native.gemm_tile import FEW, WindowScratch, WordScratch, choose_tile
+from graphc.backends.native.gemm_tile import (
+    FEW,
+    LongScratch,
+    WindowScratch,
+    WordScratch,
+    choose_tile,
+    is_long,
+)
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
@@ -29,21 +37,24 @@ def emit_gemm(
     words: Words = PAIRS,
     *,
     packed: bool = False,
+    rows: int = 1,
 ) -> Callee:
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
     `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix; `words`
-    are those of int8.  With `packed`, b is stored in the order of its panels.
+    are those of int8.  With `packed`, b is stored in the order of its panels.  A batch has at most
+    `rows` rows.
     No store of the body may share memory with `a` or `b`.
     """
     buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
     tile = choose_tile(kernel.dtype, bits, words)
+    long = is_long(kernel, tile, rows)
     name = module.function(
         "gemm",
         _arguments(len(buffers)),
-        lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed)),
-        (*_key(kernel, buffers, pitch, bits), words, packed),
+        lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed, long=long)),
+        (*_key(kernel, buffers, pitch, bits), words, packed, long),
     )
     return Callee(name, buffers)
 
@@ -66,7 +77,9 @@ def _key(
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     scratch, (rows, panels) = frame.scratch, _share(frame)
-    if isinstance(scratch, WordScratch):
+    if isinstance(scratch, LongScratch):
+        LongSums(frame).emit(rows, panels)
+    elif isinstance(scratch, WordScratch):
         Int8(frame, scratch).emit(rows, panels)
     elif not isinstance(scratch, WindowScratch):
         _emit_matrices(frame, rows, panels)

@@ -28,8 +28,9 @@ class Frame:
         tile: Tile,
         *,
         packed: bool = False,
+        long: bool = False,
     ) -> None:
-        """Prepare; `packed` is true if b is stored in the order of its panels."""
+        """Prepare; `packed` is true if b is stored in panels, `long` if it has many rows."""
         self.packed = packed
         self.arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
         self.pitches = pitch
@@ -39,7 +40,7 @@ class Frame:
         self.rows_a, self.rows_b = (
             pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
         )
-        self.scratch = scratch_of(kernel, tile, packs=not packed)
+        self.scratch = scratch_of(kernel, tile, packs=not packed, long=long)
         self.m, self.n, self.k = f.size(kernel.m), f.size(kernel.n), f.size(kernel.k)
         if isinstance(kernel.n, Batch):
             self.panels: Value = f.ceiling(self.n, tile.width)
@@ -139,10 +140,12 @@ class Frame:
         """
 
         def emit(f: Function) -> None:
+            """Emit the loops over the rows, several at a time, then one."""
             v = Vectors(f, self.tile.lanes)
             epilogue = Epilogue(self.elements(v), vectors, masked)
 
             def rows(r: Value, count: int) -> None:
+                """Emit the body of some rows from row r of the tile on."""
                 start = f.address("%products", f.mul(r, vectors * v.lanes), self.element)
 
                 def product(i: int, j: int) -> Value:
@@ -239,11 +242,13 @@ def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
     """
 
     def emit(f: Function) -> None:
+        """Emit the loop over the rows."""
         v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
         offsets = [j * tile.lanes for j in range(vectors)]
         masks = [v.mask_below(f.sub("%columns", offset)) if masked else None for offset in offsets]
 
         def row(_: Value, carried: list[Value]) -> list[Value]:
+            """Emit the copy of a row, and return the addresses of the next one."""
             source, target = carried
             for offset, mask in zip(offsets, masks, strict=True):
                 x = v.load(f.address(source, offset, element), tile.dtype, mask)
@@ -266,10 +271,12 @@ def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
     width = vectors * tile.lanes
 
     def emit(f: Function) -> None:
+        """Emit the loops over vectors of columns and groups of rows."""
         v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
         last = f.sub("%rows", 1)
 
         def square(p: Value, group: Value, mask: Value | None) -> None:
+            """Emit the transpose of a vector of columns of as many rows."""
             rows = []
             for lane in range(tile.lanes):
                 row = f.smaller(f.add(group, lane), last)

@@ -93,6 +93,7 @@ class GroupWindows(_GroupProduct):
         self.functions: dict[object, str] = {}
 
         def image(number: Value, _: list[Value]) -> None:
+            """Emit the lines of an image that have places of the range."""
             top, low, high = places_of(f, rows, number, count)
             s = self.image(number)
 
@@ -132,6 +133,7 @@ class GroupWindows(_GroupProduct):
         width = len(starts) * tile.lanes
 
         def row(number: Value, _: list[Value]) -> None:
+            """Emit the packing of a row: one channel at one offset."""
             offset, channel = f.quotient(number, channels), f.remainder(number, channels)
             last = f.sub(offsets - 1, offset)
             source = frame.address(frame.b, f.add(f.mul(last, units * window.pixel), channel))
@@ -150,6 +152,7 @@ class GroupWindows(_GroupProduct):
         for phases in product(*outer):
 
             def body(panel: Panel, phases: Sequence[Phase] = phases) -> None:
+                """Emit the call for a panel in one combination of phases."""
                 key, column = (panel.vectors, panel.counted, phases), panel.column
                 if key not in self.functions:
                     self.functions[key] = self._emit_line(panel, phases)
@@ -186,6 +189,7 @@ class GroupWindowSums(_GroupProduct):
         self.each_panel(panels, self._clear_sums)
 
         def image(number: Value, _: list[Value]) -> None:
+            """Emit all lines of an image."""
             s = self.image(number)
 
             def line(at: Value, _: list[Value]) -> None:

@@ -94,9 +94,11 @@ class Int8:
             clear(v, self.image, self.scratch.image * BYTES, "int8")
 
         def image(number: Value, _: list[Value]) -> None:
+            """Emit the groups of an image that the panels have columns of."""
             top, low, high = places_of(f, rows, number, window.count)
 
             def group(index: Value, _: list[Value]) -> None:
+                """Emit the copy of the channels of a group, and the blocks that read it."""
                 first = f.add(f.mul(number, window.pixels), f.mul(index, window.channels))
                 source = f.address(frame.a, first, "i8")
                 f.call(emit_image(frame.module, v.lanes, "int8", window), source, self.image)
@@ -120,6 +122,7 @@ class Int8:
         pack = emit_pack_rows(frame.module, frame.tile, window.run, window.reach, window.depth)
 
         def line(number: Value, _: list[Value]) -> None:
+            """Emit the packing of the places of one line."""
             start = f.mul(number, across)
             low, high = f.larger(first, start), f.smaller(last, f.add(start, across))
             *at, _last = f.indices(low, window.places[1:])
@@ -298,11 +301,13 @@ def _emit_sweep(module: Module, tile: Tile, height: int, last: int, shift: bool)
     """
 
     def emit(f: Function) -> None:
+        """Emit the loop over vectors of columns."""
         v, words = Vectors(f, tile.lanes), words_of(tile)
         scalars = [v.load_splat(f.address("%s", h, "i32"), "int32") for h in range(height)]
         starts = [f.address("%v", f.mul("%pitch", h * words.factors), "i8") for h in range(height)]
 
         def vector(column: Value, mask: Value | None) -> None:
+            """Emit the addition of all words of a vector of columns."""
             places = [f.address(x, column, "i32") for x in ("%out", "%shift")[: 1 + shift]]
             totals = [v.load(place, "int32") for place in places]
             for scalar, start in zip(scalars, starts, strict=True):

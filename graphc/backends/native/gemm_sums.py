@@ -96,12 +96,14 @@ def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:
     """
 
     def emit(f: Function) -> None:
+        """Emit the loop over vectors of columns."""
         v, element, dtype = Vectors(f, tile.lanes), element_type(tile.dtype), tile.dtype
         starts = [f.address("%v", f.mul("%pitch", i), element) for i in range(rows)]
         later = [f.address("%v", f.mul("%pitch", i + ahead), element) for i in range(rows)]
         scalars = [v.load_splat(f.address("%s", i, element), dtype) for i in range(rows)]
 
         def vector(column: Value, mask: Value | None) -> None:
+            """Emit the addition of all rows of a vector of columns."""
             place = f.address("%out", column, element)
             total = v.load(place, dtype)
             for start in later if ahead else ():

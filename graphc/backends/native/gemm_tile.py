@@ -12,8 +12,8 @@ from math import prod
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.target import PAIRS, Words
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.ir.tensor_type import ITEMSIZE, Dim, align, dim_at
-from graphc.kernels.kernel import LANES, Convolution, Gemm
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, align, dim_at
+from graphc.kernels.kernel import CHUNK, LANES, Convolution, Gemm
 
 LINE = 64
 """The bytes of a cache line."""
@@ -164,6 +164,53 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
+class LongScratch(Scratch):
+    """The sizes for a sum over many rows of a batch: a block of each factor, and sums."""
+
+    SUMS = 1 << 17
+    """The elements of the sums that stay near the core."""
+
+    @property
+    def rows(self) -> int:
+        """The rows of the result, in full chunks."""
+        assert isinstance(self.kernel.m, int), "a long sum has the batch in k"
+        return -(-self.kernel.m // CHUNK) * CHUNK
+
+    @property
+    def panel_block(self) -> int:
+        """The elements of a block of a panel."""
+        return K_BLOCK * self.tile.width
+
+    @property
+    def rows_block(self) -> int:
+        """The elements of a block of a."""
+        return K_BLOCK * self.rows
+
+    @property
+    def panel_sums(self) -> int:
+        """The elements of the sums of a panel."""
+        return self.rows * self.tile.width
+
+    @property
+    def together(self) -> int:
+        """The panels whose sums are added up together."""
+        panels = -(-self.columns // self.tile.width)
+        return max(1, min(panels, self.SUMS // self.panel_sums))
+
+    def packed(self, n: int) -> int:
+        """Return the elements of the blocks and the sums."""
+        return self.panel_block + self.rows_block + self.together * self.panel_sums
+
+
+def is_long(kernel: Gemm, tile: Tile, n: int) -> bool:
+    """Return whether a product for up to `n` rows is a sum over so many that it is by blocks."""
+    counted = isinstance(kernel.m, int) and isinstance(kernel.n, int)
+    plain = type(kernel) is Gemm and tile.lanes > 1 and tile.words is None
+    of_batch = kernel.trans_a and not kernel.trans_b and isinstance(kernel.k, Batch)
+    return counted and plain and of_batch and dim_at(kernel.k, n) > 4 * K_BLOCK
+
+
+@dataclass(frozen=True, slots=True)
 class WindowScratch(Scratch):
     """The sizes for a convolution: products, an image or a line of zeros, and panels."""
 
@@ -266,8 +313,13 @@ class WordScratch(Scratch):
         return (self.words + 1) * self.row + self.block_words + self.image
 
 
-def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True) -> Scratch:
-    """Return the sizes of the scratch of a product; `packs` is False if b is stored in panels."""
+def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = False) -> Scratch:
+    """Return the sizes of the scratch of a product.
+
+    `packs` is False if b is stored in panels, `long` is true for a sum over many rows.
+    """
+    if long:
+        return LongScratch(kernel, tile)
     if tile.words is not None:
         return WordScratch(kernel, tile)
     if isinstance(kernel, Convolution):
@@ -279,7 +331,8 @@ def kernel_scratch(
     kernel: Gemm, bits: int, n: int, words: Words = PAIRS, *, packs: bool = True
 ) -> int:
     """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
-    return scratch_of(kernel, choose_tile(kernel.dtype, bits, words), packs=packs).size(n)
+    tile = choose_tile(kernel.dtype, bits, words)
+    return scratch_of(kernel, tile, packs=packs, long=is_long(kernel, tile, n)).size(n)
 
 
 Strides = tuple[Dim, Dim]
@@ -298,6 +351,7 @@ def emit_tile(
     """
 
     def emit(f: Function) -> None:
+        """Emit the steps, and write the sums to the result."""
         v, last = Vectors(f, tile.lanes), f.sub("%count", 1)
         offsets = [f.mul("%row", f.smaller(i, last)) for i in range(rows)]
         rest = None if columns is None else v.mask_below(columns - (vectors - 1) * v.lanes)

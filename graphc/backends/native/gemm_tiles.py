@@ -93,6 +93,7 @@ class _Strip:
         read = {s.buffer for s in steps if s.op == "load" and s.broadcast == "each"}
 
         def tile(i: Value) -> None:
+            """Emit the tile from row i on."""
             starts = self.elements.lines(i, "%column")
             for buffer in (b for b in self.matrices if b in read):
                 for r in range(self.height):
@@ -117,6 +118,7 @@ class _Strip:
         epilogue, buffers = frame.epilogue(self.vectors, self.panel.masked), frame.arguments
 
         def tile(i: Value) -> None:
+            """Emit the tile from row i on."""
             following = self.elements.lines(f.add(i, height), "%column")
             ahead = [self._prefetch_panel(i, share), self._prefetch_scalars(i)]
             ahead += [

@@ -44,6 +44,7 @@ class _Copy:
             return
 
         def pixel(i: Value, _: list[Value]) -> None:
+            """Emit the copy of one position, or of the dimensions inside it."""
             place = f.address(source, f.mul(i, inner), self.element)
             to = f.address(target, f.mul(i, step), self.element)
             if axis == len(window.space) - 1:

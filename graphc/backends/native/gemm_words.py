@@ -68,9 +68,11 @@ def emit_pack_columns(module: Module, panel: Panel, last: int) -> str:
     masks = [panel.counted - j * tile.lanes for j in range(vectors)]
 
     def emit(f: Function) -> None:
+        """Emit the loop over words, and subtract the shift."""
         v = Vectors(f, tile.lanes)
 
         def pack(p: Value, totals: list[Value]) -> list[Value]:
+            """Emit the packing of a word of each column, and return the sums of the factors."""
             found = []
             first = f.address("%from", f.mul(f.mul(p, words.factors), "%pitch"), "i8")
             for j, (columns, total) in enumerate(zip(masks, totals, strict=True)):
@@ -128,7 +130,10 @@ def emit_pack_rows(
     size, factor = -(-k // words.factors) * BYTES, BYTES // words.factors
 
     def emit(f: Function) -> None:
+        """Emit the loop over rows."""
+
         def runs(axis: int, source: Value, target: Value) -> Value:
+            """Emit the runs of the dimensions from `axis` on, and return where their words end."""
             if axis == len(reach):
                 _pack_run(f, tile, source, target, run, bool(reach))
                 return f.address(target, run * factor, "i8")
@@ -160,6 +165,7 @@ def _pack_run(
     factor = BYTES // words.factors
 
     def piece(lanes: int, i: Value, _: list[Value]) -> None:
+        """Emit the packing of one vector."""
         v = Vectors(f, lanes)
         x = v.load(f.address(source, i, "i8"), "int8")
         to = f.address(target, f.mul(i, factor), "i8")

@@ -236,6 +236,7 @@ class GroupPlaces:
                 filter_line: FilterLine = filter_line,
                 start: int = start,
             ) -> list[Value]:
+                """Emit the multiply-adds of an offset of the filter line."""
                 pixels = [line.pixel(filter_line, place, at, checked=checked) for place in places]
                 return self._offset(f.add(number, start), pixels, sums)
 

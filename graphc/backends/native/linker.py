@@ -24,7 +24,7 @@ from graphc.backends.elf import (
     Section,
     Symbol,
 )
-from graphc.backends.native.executable import address_of, mapped, process
+from graphc.backends.native.executable_memory import address_of, mapped, process
 
 EXTERNALS = frozenset(
     (
@@ -173,6 +173,7 @@ def _places(parts: Sequence[_Part]) -> _Places:
     sections: list[dict[int, int]] = [{} for _ in parts]
 
     def place(executed: bool, end: int) -> int:
+        """Place the sections of one kind from `end` on, and return where they end."""
         for (_, loaded), starts in zip(parts, sections, strict=True):
             for i, section in loaded.items():
                 if bool(section.flags & EXECUTED) == executed:

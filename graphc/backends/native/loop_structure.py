@@ -198,6 +198,7 @@ def blocks(
     values = function.loop(start, full, size, lambda c, v: visit(c, inner, v), carried)
 
     def last(column: Value, values: list[Value]) -> Sequence[Value]:
+        """Emit the last block, whose columns may be fewer."""
         left = function.sub(end, column)
         if not left.startswith("%"):
             return visit(column, static_masks(vectors, int(left)), values)

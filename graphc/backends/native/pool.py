@@ -25,9 +25,10 @@ from typing import Any, Literal
 import numpy as np
 
 from graphc.backends.native import pool_ir
+from graphc.backends.native.cache_keys import module_key
 from graphc.backends.native.call_ir import WORDS
-from graphc.backends.native.jit import Library, builtin, load_by_key
-from graphc.backends.native.keys import module_key
+from graphc.backends.native.libraries import Library, load_by_key
+from graphc.backends.native.python_function import builtin
 from graphc.backends.native.target import host
 from graphc.base import usable_cores
 from graphc.base.scoped_lock import ScopedLock

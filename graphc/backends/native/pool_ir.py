@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from string import Template
 
 from graphc.backends.native import call_ir
-from graphc.backends.native.ir import Module, Structure, written_out
+from graphc.backends.native.ir import Module
+from graphc.backends.native.structures import Structure, written_out
 from graphc.backends.native.target import Target
 
 POOL: Structure = {

@@ -82,7 +82,9 @@ class Kernels:
         if isinstance(kernel, BatchedGemm):
             return gemm.emit_batched(self.module, kernel, self.bits)
         rows, panels = _rows(program, kernel), kernel.b in packed
-        return gemm.emit_gemm(self.module, kernel, rows, self.bits, self.words, packed=panels)
+        of_batch = program.capacity
+        target = self.bits, self.words
+        return gemm.emit_gemm(self.module, kernel, rows, *target, packed=panels, rows=of_batch)
 
 
 def _pitches(program: Program, kernel: Loop) -> dict[str, int]:

@@ -202,8 +202,8 @@ class _Emission:
     def _keep_before(self, one: CarriedBuffer, i: Value, t: Value, value: Value) -> None:
         """Append the copy of a carried value to the slice before the step, unless it lies there."""
         f, kept = self.function, self._slice(one.feed, one.before, t)
-        elsewhere = f.value(f"icmp ne ptr {value}, {kept}")
-        f.when(elsewhere, partial(self._copy, one.feed, value, kept))
+        apart = f.value(f"icmp ne ptr {value}, {kept}")
+        f.when(apart, partial(self._copy, one.feed, value, kept))
 
     def _zeros(self, t: Value, _: list[Value]) -> None:
         """Append zeros as the results of a step that no row has."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from graphc.backends.native.facts import Facts, MissingError, facts, feature_list
 from graphc.backends.native.llvm import bindings
+from graphc.backends.native.this_machine import Facts, MissingError, facts, feature_list
 from graphc.base.errors import GraphError
 from graphc.kernels.kernel import LANES
 

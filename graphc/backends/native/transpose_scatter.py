@@ -224,6 +224,7 @@ class _ScatterAdd:
         source, target = self._line("%rows", number), self._line("%out", self._index(number))
 
         def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
+            """Emit the addition of some vectors of the row."""
             for i, mask in enumerate(masks):
                 at = f.add(column, self.v.lanes * i)
                 place = f.address(target, at, self.element)

@@ -15,6 +15,7 @@ from graphc.backends.backend import Call
 from graphc.backends.coefficients import ERF, ERFCX
 from graphc.backends.numpy.values import number
 from graphc.ir.op import Array
+from graphc.kernels.interpret import FUNCTIONS as VOCABULARY
 
 Rule = Callable[..., Sequence[Call]]
 """rule(out, *arguments, *work): the calls in order; `work` has the shape of `out`."""
@@ -143,33 +144,7 @@ def _polynomial(x: Array, powers: Sequence[float], out: Array) -> Iterator[Call]
 
 
 UFUNCS: Mapping[str, np.ufunc] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "neg": np.negative,
-    "abs": np.absolute,
-    "sqrt": np.sqrt,
-    "exp": np.exp,
-    "log": np.log,
-    "tanh": np.tanh,
-    "pow": np.power,
-    "cos": np.cos,
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "round": np.rint,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "less": np.less,
-    "less_equal": np.less_equal,
-    "greater": np.greater,
-    "greater_equal": np.greater_equal,
-    "equal": np.equal,
-    "not_equal": np.not_equal,
-    "and": np.logical_and,
-    "or": np.logical_or,
-    "not": np.logical_not,
-    "floor_div": np.floor_divide,
+    **{name: known for name, known in VOCABULARY.items() if isinstance(known, np.ufunc)},
     "square": np.square,
     "reciprocal": np.reciprocal,
 }

@@ -106,6 +106,7 @@ def _trials(
 
 def _of_model(model: Term) -> Draw:
     def draw(name: str, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return the numbers of an array in the model."""
         array = array_of(name, len(shape), dtype)
         found = np.empty(shape, dtype)
         for index in np.ndindex(shape):

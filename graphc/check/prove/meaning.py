@@ -1,22 +1,19 @@
 """The meaning of graphs over the reals, for every size: a value as a function of its indices.
 
 Ops on elements, reductions and products mean what their rules for kernels say: `scalar`, `product`
-and `epilogue`.  What ops that move numbers mean is said here, and compared with their references.
+and `epilogue`.  `other_ops` says what the others mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce, singledispatch
-from operator import add, mul
+from operator import mul
 from typing import Any
 
-import z3
-
-from graphc.check.prove.constants import any_element, elements, shape_of
-from graphc.check.prove.poly import Index, Poly, Sizes, number, place, reindexed, symbol
-from graphc.check.prove.rule import AnyOp, any_name
+from graphc.check.prove.constants import elements, shape_of
+from graphc.check.prove.poly import Index, Poly, Sizes, number, reindexed, symbol
 from graphc.check.prove.sizes import ROWS, poly_of
 from graphc.check.prove.terms import (
     FUNCTIONS,
@@ -27,7 +24,6 @@ from graphc.check.prove.terms import (
     any_function,
     array_of,
     cast,
-    inverse,
     literal,
     real,
     whole,
@@ -36,15 +32,9 @@ from graphc.ir.expr import OTHER_STEPS, BodyBuilder, Expr, Step
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape
-from graphc.ops.conv import Conv
-from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.linalg import MatrixProduct
-from graphc.ops.norm import BatchNorm, BatchNormTrain, ByFeature, Normalize, feature_axes
-from graphc.ops.pad import Pad
+from graphc.ops.norm import ByFeature, feature_axes
 from graphc.ops.reduce import Reduction
-from graphc.ops.shape import Transpose
-from graphc.ops.slicing import Concat, Slice, SliceGrad
 from graphc.ops.source import Constant
 
 # ------------------------------------------------------------------ graphs
@@ -246,6 +236,7 @@ def _(op: MatrixProduct, node: Node, side: Side, ins: list[Value]) -> Meaning:
     inner = side.size(form.inner)
 
     def product(index: Index) -> Term:
+        """Return the sum of products at an index."""
         *lead, i, j = index
 
         def term(k: Poly) -> Term:
@@ -255,167 +246,3 @@ def _(op: MatrixProduct, node: Node, side: Side, ins: list[Value]) -> Meaning:
         return side.world.fold("sum", inner, term)
 
     return _body(op, node, side, [value.broadcast for value in ins[2:]], product=product)
-
-
-# ------------------------------------------------------------------ ops that move numbers
-
-
-@meaning.register
-def _(op: Transpose, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    places = [op.axes.index(axis) for axis in range(len(op.axes))]
-    return lambda index: ins[0].at(tuple(index[place] for place in places))
-
-
-@meaning.register
-def _(op: Slice, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    def at(index: Index) -> Term:
-        moved = list(index)
-        for axis, start, _, step in op.cuts:
-            moved[axis] = side.size(start) + index[axis] * poly_of(step)
-        return ins[0].at(tuple(moved))
-
-    return at
-
-
-@meaning.register
-def _(op: SliceGrad, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    def at(index: Index) -> Term:
-        moved, exact = list(index), []
-        for axis, start, _, step in op.cuts:
-            offset = index[axis] - side.size(start)
-            offset = offset if step > 0 else number(0) - offset
-            pace = side.size(abs(step))
-            moved[axis] = offset.divided(pace, side.world.ranges)
-            exact.append(whole(offset) % whole(pace) == 0)
-        return _inside(ins[0], tuple(moved), (axis for axis, *_ in op.cuts), 0, exact)
-
-    return at
-
-
-@meaning.register
-def _(op: Pad, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    cut = [axis for axis, pair in enumerate(op.pads) if pair != (0, 0)]
-
-    def at(index: Index) -> Term:
-        moved = tuple(i - side.size(before) for i, (before, _) in zip(index, op.pads, strict=True))
-        return _inside(ins[0], moved, cut, op.value)
-
-    return at
-
-
-def _inside(
-    x: Value, index: Index, axes: Iterable[int], other: float, also: Sequence[Term] = ()
-) -> Term:
-    """Return the element at an index if that is inside x by these axes, else another number."""
-    known = [z3.And(whole(index[i]) >= 0, whole(index[i]) < whole(x.shape[i])) for i in axes]
-    return z3.If(z3.And(*also, *known), x.at(index), literal(other)) if known else x.at(index)
-
-
-@meaning.register
-def _(op: Concat, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    axis = op.axis % node.type.rank
-
-    def at(index: Index) -> Term:
-        found, start = None, number(0)
-        for value in ins:
-            part = value.at((*index[:axis], index[axis] - start, *index[axis + 1 :]))
-            found = part if found is None else z3.If(whole(index[axis]) < whole(start), found, part)
-            start += value.shape[axis]
-        return found
-
-    return at
-
-
-@meaning.register
-def _(op: Conv, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    x, w = ins
-    axes, ranges = tuple(range(len(w.shape) - 1)), side.world.ranges
-    own = w.shape[-1].divided(side.size(op.groups), ranges)
-
-    def at(index: Index) -> Term:
-        n, *places, channel = index
-
-        def term(full: Index) -> Term:
-            *offsets, c, _ = full
-            sizes = zip(places, op.stride, offsets, op.dilation, strict=True)
-            pixel = (p * poly_of(s) + k * poly_of(d) for p, s, k, d in sizes)
-            group = channel.divided(own, ranges)
-            return x.at((n, *pixel, group * w.shape[-2] + c)) * w.at((*full[:-1], channel))
-
-        return side.world.over("sum", w.shape, axes, (*(number(0) for _ in axes), channel), term)
-
-    return at
-
-
-# ------------------------------------------------------------------ shards, layers, any op
-
-
-@meaning.register
-def _(op: ShardInput, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    rows = reduce(add, (each.rows for each in side.shards))
-    share = real(side.rows) * inverse(real(rows))
-    if op.role.kind == "first_row":
-        return lambda index: real(side.first)
-    if op.role.kind == "divisor":
-        assert side.batch is not None
-        batch = side.batch.value(node.name)
-        return lambda index: batch.at(()) * share
-    return lambda index: share if op.role.part == "rows" else z3.RealVal(1)
-
-
-@meaning.register
-def _(op: Send, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    return ins[0].at
-
-
-@meaning.register(Receive)
-@meaning.register(Total)
-def _(op: Op, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    (name,) = node.inputs
-    sides = side.shards or [side]
-    return lambda index: reduce(add, [each.value(name).at(index) for each in sides])
-
-
-@meaning.register
-def _(op: DropoutMask, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    seed, draws, *first = (value.at(()) for value in ins)
-
-    def at(index: Index) -> Term:
-        row, column = real(index[0]), real(place(index[1:], side.sizes(op.shape[1:])))
-        words = f"mask {op.stream} {op.keep_prob}"
-        return any_function(words, [seed, draws, sum(first, row), column])
-
-    return at
-
-
-@meaning.register
-def _(op: BatchNorm, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    """Mean what its reference rule says: batch statistics in training, else running ones."""
-    x, gamma, beta, average, variance = node.inputs
-    made: tuple[Op, tuple[str, ...]] = Normalize(op.eps), (x, average, variance, gamma, beta)
-    if op.by_batch(side.train):
-        made = BatchNormTrain(op.eps), (x, gamma, beta)
-    inner = Node(node.name, made[0], made[1], node.type)
-    return meaning(made[0], inner, side, [side.value(name) for name in made[1]])
-
-
-@meaning.register
-def _(op: Dropout, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    if side.train:
-        raise Unknown("dropout in training, before it is expanded")
-    return ins[0].at
-
-
-@meaning.register
-def _(op: AnyOp, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    return partial(any_element, any_name(op.label, [_key(value, side.world) for value in ins]))
-
-
-def _key(value: Value, world: World) -> tuple[str, Sizes]:
-    """Return a text and sizes that only equal values have in common: those of their term."""
-    names = [f"_{i} < {size}" for i, size in enumerate(value.shape)]
-    world.ranges.bounds.update(zip(names, value.shape, strict=True))
-    term = value.at(tuple(map(symbol, names)))
-    read = term.decl().kind() == z3.Z3_OP_UNINTERPRETED
-    plain = read and [str(child) for child in term.children()] == names
-    return term.decl().name() if plain else term.sexpr(), value.shape

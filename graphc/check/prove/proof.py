@@ -8,6 +8,7 @@ from typing import Any
 
 import z3
 
+import graphc.check.prove.other_ops  # noqa: F401  # registers what these ops mean
 from graphc.base.errors import GraphError
 from graphc.check.prove.constants import TRACED, shape_of
 from graphc.check.prove.counterexample import Counterexample, counterexample, named, roots

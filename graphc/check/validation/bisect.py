@@ -39,7 +39,8 @@ from graphc.compiler.compile import compile
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from passes.pipeline import Pass, PassList, Preserves, name_of, preserves_of
+from passes.contract import Pass, Preserves, name_of, preserves_of
+from passes.pipeline import PassList
 
 LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
 Record = dict[str, Any]

@@ -36,8 +36,8 @@ from graphc.check.validation.run import (
 from graphc.check.validation.shards import Batch
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
+from graphc.compiler.index_bounds import ignored_labels
 from graphc.compiler.plan import Plan, program_name
-from graphc.compiler.program import ignored_labels
 from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load, save
 from graphc.ir.graph import Graph

@@ -27,7 +27,8 @@ from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node
 from graphc.ir.text.graph import name_text, node_text
 from passes.backward import Backward
-from passes.pipeline import Pass, name_of, run_pass
+from passes.contract import Pass, name_of
+from passes.pipeline import run_pass
 from passes.shard import Shard
 from passes.update import apply_graph
 

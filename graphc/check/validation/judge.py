@@ -32,8 +32,8 @@ from graphc.ops.exchange import Total
 from graphc.ops.norm import BatchNorm, feature_axes
 from passes import keep_sends
 from passes.backward import Backward
+from passes.contract import Pass, bound_of, preserves_of
 from passes.data_parallel import DataParallel
-from passes.pipeline import Pass, bound_of, preserves_of
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update

@@ -15,7 +15,7 @@ from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, RuleError, rule_failure, shown
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.check.validation.compare import Mismatch, first_mismatch
-from graphc.compiler.program import index_bounds
+from graphc.compiler.index_bounds import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret

@@ -112,6 +112,7 @@ def on_shards(
     """
 
     def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
+        """Return the values of a node on the shards."""
         if node.name in whole:
             types = [graph[name].type for name in node.inputs]
             pairs = zip(types, ins, strict=True)

@@ -28,8 +28,9 @@ from graphc.ir.graph import Graph, Node
 from passes import DEFAULT
 from passes.backward import Backward
 from passes.channels_last import channels_last
+from passes.contract import Pass, check_is_pass, name_of
 from passes.data_parallel import DataParallel
-from passes.pipeline import Pass, PassList, check_is_pass, name_of, run_pass, run_passes
+from passes.pipeline import PassList, run_pass, run_passes
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph

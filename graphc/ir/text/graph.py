@@ -10,15 +10,16 @@ import dataclasses
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, counted
 from graphc.base.work import bytes_left, spend_bytes
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer, Op, attributes
+from graphc.ir.step_graph import StepGraph, step_of
 from graphc.ir.tensor_type import Batch, TensorType
 
 BARE = re.compile(r"(?!(?:inf|nan)\Z)[A-Za-z_][A-Za-z0-9_./]*\Z")
@@ -34,9 +35,7 @@ def graph_text(graph: Graph, locs: bool = False) -> str:
 
 def _lines(graph: Graph, locs: bool) -> Iterator[str]:
     yield f"graph {name_text(graph.name)}"
-    for node in graph:
-        where = f"  # {'; '.join(map(str, node.locs))}" if locs and node.locs else ""
-        yield node_text(node) + where.replace("\n", " ")
+    yield from _node_lines(graph, locs)
     for name, value in graph.outputs.items():
         yield f"output {name_text(name)} = {name_text(value)}"
     if graph.losses:
@@ -47,11 +46,43 @@ def _lines(graph: Graph, locs: bool) -> Iterator[str]:
         yield f"update {name_text(name)} = {name_text(value)}"
 
 
-def node_text(node: Node) -> str:
-    """Return `name: type = op(operands)  attribute=value ...`."""
+def _node_lines(nodes: Iterable[Node], locs: bool) -> Iterator[str]:
+    """Yield a line for each node; the steps of loops come before the first node of the loop."""
+    steps: dict[StepGraph, str] = {}
+    for node in nodes:
+        step = step_of(node.op)
+        if step is not None and step not in steps:
+            steps[step] = node.name
+            yield from _step_lines(node.name, step, locs)
+        where = f"  # {'; '.join(map(str, node.locs))}" if locs and node.locs else ""
+        yield node_text(node, steps) + where.replace("\n", " ")
+
+
+def _step_lines(name: str, step: StepGraph, locs: bool) -> Iterator[str]:
+    """Yield the lines of a step: its inputs, and then its nodes."""
+    carried = (f"{name_text(one.input)}={name_text(one.next)}" for one in step.carried)
+    parts = [f"step {name_text(name)}:"]
+    parts += [f"sequences={_names(step.sequences)}", f"carried=({', '.join(carried)})"]
+    parts += [f"whole={_names(step.whole)}"]
+    parts += [f"number={name_text(step.number)}"] if step.number else []
+    parts += [f"lengths={name_text(step.lengths)}"] if step.lengths else []
+    yield " ".join(parts)
+    yield from (f"  {line}" for line in _node_lines(step.nodes, locs))
+    yield "end"
+
+
+def _names(names: Iterable[str]) -> str:
+    return f"({', '.join(map(name_text, names))})"
+
+
+def node_text(node: Node, steps: Mapping[StepGraph, str] | None = None) -> str:
+    """Return `name: type = op(operands)  attribute=value ...`.
+
+    `steps` has the names of the steps of loops that are written out.
+    """
     operands = ", ".join(map(name_text, node.inputs))
     parts = [f"{name_text(node.name)}: {node.type} = {word_of(type(node.op))}({operands})"]
-    parts.extend(f"{key}={value}" for key, value in _attributes(node.op, node.type))
+    parts.extend(f"{key}={value}" for key, value in _attributes(node.op, node.type, steps))
     return "  ".join((parts[0], " ".join(parts[1:]))).rstrip()
 
 
@@ -71,7 +102,9 @@ def name_text(name: str) -> str:
     return name if BARE.match(name) else json.dumps(name)
 
 
-def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
+def _attributes(
+    op: Op, result: TensorType | None, steps: Mapping[StepGraph, str] | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield the attributes that must be written, given the type of the result."""
     unset = empty_values(type(op))
     for key, value in attributes(op).items():
@@ -80,6 +113,9 @@ def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
             continue
         if op.is_constant and key == "data":
             yield key, array_text(value, attributes(op)["dtype"])
+        elif isinstance(value, StepGraph):
+            known = (steps or {}).get(value)
+            yield key, counted(len(value.nodes), "node") if known is None else name_text(known)
         else:
             yield key, value_text(value)
 

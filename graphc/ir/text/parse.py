@@ -10,6 +10,7 @@ from graphc.base.work import work_budget
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Initializer
 from graphc.ir.op import BUILT_IN, Op, attributes, inferred
+from graphc.ir.step_graph import Carried, StepGraph
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import FROM_TYPE, array_value, empty_values, name_text, word_of
 from graphc.ir.text.tokens import Reader, construct, field_names
@@ -70,16 +71,23 @@ class _Parser:
         self.nodes: dict[str, Node] = {}
         self.roots: dict[str, dict[str, str]] = {kind: {} for kind in ROOTS}
         self.losses: list[str] = []
+        self.steps: dict[str, StepGraph] = {}
+        """The steps of loops by name."""
+        self.inner: _StepParser | None = None
+        """The parser of a step that has not ended."""
 
     def graph(self, text: str) -> Graph:
+        """Return the graph of a text; raise GraphError with the line that is wrong."""
         for number, line in enumerate(text.split("\n"), 1):
             try:
-                self._line(line)
+                self.line(line)
             except (ValueError, TypeError) as error:  # a value's own class may raise TypeError
                 reason = str(error).partition("\n")[0]
                 raise GraphError(f"line {number}: {reason}", hint=_shown(line)) from None
         if self.name is None:
             raise GraphError("line 1: the text is empty", hint="it begins with: graph NAME")
+        if self.inner is not None:
+            raise GraphError("the text ends inside a step", hint="a step ends with the line: end")
         outputs, gradients, updates = (self.roots[kind] for kind in ROOTS)
         return Graph(
             self.name,
@@ -90,21 +98,33 @@ class _Parser:
             updates=updates,
         )
 
-    def _line(self, line: str) -> None:
+    def line(self, line: str) -> None:
+        """Read a line, which may be one of a step."""
+        if self.inner is not None:
+            self.inner.line(line)
+            if self.inner.ended:
+                self.steps[self.inner.step_name], self.inner = self.inner.step(), None
+            return
         r = Reader(line, self.classes)
         if r.kind == "end":
             return
+        self.read(r)
+        if r.kind != "end":
+            r.fail("the end of the line")
+
+    def read(self, r: Reader) -> None:
+        """Read the items of a line."""
         if self.name is None:
             r.expect("graph")
             self.name = r.name()
         elif r.next_is(":", ahead=1):
             self._node(r)
+        elif r.skip("step"):
+            self.inner = _StepParser(self, r)
         elif r.skip("losses"):
             self._losses(r)
         else:
             self._root(r)
-        if r.kind != "end":
-            r.fail("the end of the line")
 
     def _node(self, r: Reader) -> None:
         name = r.name()
@@ -116,9 +136,32 @@ class _Parser:
         cls = self.op_class(r)
         r.expect("(")
         inputs = tuple(r.until(")", lambda: self._known(r.name())))
-        op = _op(cls, type, _attributes(r)).named(name)
+        op = _op(cls, type, self._attributes(r)).named(name)
         self._check(op, inputs, type)
         self.nodes[name] = Node(name, op, inputs, type)
+
+    def _attributes(self, r: Reader) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while r.kind in ("word", "string"):
+            if r.next_is("step") and r.next_is("=", ahead=1):
+                name, value = "step", self._step(r)
+            else:
+                name, value = r.attribute()
+            if name in found:
+                raise ValueError(f"attribute {name!r} appears twice")
+            found[name] = value
+        return found
+
+    def _step(self, r: Reader) -> object:
+        """Read the name of a step of a loop, or the value of another attribute of that name."""
+        r.expect("step")
+        r.expect("=")
+        if r.kind not in ("word", "string"):
+            return r.value()
+        name = r.name()
+        if name not in self.steps:
+            raise ValueError(f"there is no step {name!r} above")
+        return self.steps[name]
 
     def op_class(self, r: Reader) -> type[Op]:
         """Return the class of the op or layer that is named next."""
@@ -166,14 +209,61 @@ class _Parser:
         self.roots[kind][key] = value
 
 
-def _attributes(r: Reader) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    while r.kind in ("word", "string"):
-        name, value = r.attribute()
-        if name in found:
-            raise ValueError(f"attribute {name!r} appears twice")
-        found[name] = value
-    return found
+class _StepParser(_Parser):
+    """The nodes of a step read so far; its head has been read."""
+
+    def __init__(self, outer: _Parser, r: Reader) -> None:
+        super().__init__({}, ())
+        self.ops, self.classes, self.name = outer.ops, outer.classes, outer.name
+        self.ended = False
+        self.step_name = r.name()
+        if self.step_name in outer.steps:
+            raise ValueError(f"there is a step {self.step_name!r} already")
+        r.expect(":")
+        self.head = dict(self._head(r))
+
+    def _head(self, r: Reader) -> Iterator[tuple[str, Any]]:
+        """Yield what the head says of the inputs."""
+        items = {"carried": lambda: self._carried(r), "number": None, "lengths": None}
+        while r.kind == "word":
+            word = r.name()
+            r.expect("=")
+            if word in ("sequences", "whole", "carried"):
+                r.expect("(")
+                yield word, tuple(r.until(")", items.get(word) or r.name))
+            elif word in items:
+                yield word, r.name()
+            else:
+                raise ValueError(f"a step has no {word!r}")
+
+    @staticmethod
+    def _carried(r: Reader) -> Carried:
+        name = r.name()
+        r.expect("=")
+        return Carried(name, r.name())
+
+    def read(self, r: Reader) -> None:
+        """Read the items of a line: a node, the head of a step in the step, or the end."""
+        if r.next_is("end") and not r.next_is(":", ahead=1):
+            r.expect("end")
+            self.ended = True
+        elif r.next_is(":", ahead=1):
+            self._node(r)
+        elif r.skip("step"):
+            self.inner = _StepParser(self, r)
+        else:
+            r.fail("a node")
+
+    def step(self) -> StepGraph:
+        """Return the step; raise ValueError if its head names what it does not have."""
+        step = StepGraph(tuple(self.nodes.values()), **self.head)
+        named = (*step.inputs, *step.nexts, *filter(None, (step.number, step.lengths)))
+        for name in named:
+            self._known(name)
+        for name in (*step.inputs, *filter(None, (step.number,))):
+            if not self.nodes[name].op.is_input:
+                raise ValueError(f"{name!r} is not an input of the step")
+        return step
 
 
 def _op(cls: type[Op], type: TensorType, given: dict[str, Any]) -> Op:

@@ -224,6 +224,7 @@ def _axes(call: Call, rank: int) -> tuple[int, ...]:
 
 def _reduction(function: Reduce) -> Converter:
     def convert(call: Call) -> Value:
+        """Return the reduction that the call asks for."""
         x = call.value(0)
         axes = _axes(call, x.type.rank)
         if any(x.shape[axis] == 0 for axis in axes) and call.op in EMPTY_RESULTS:

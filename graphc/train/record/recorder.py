@@ -41,6 +41,7 @@ def _writes(
 
     @wraps(method)
     def called(recorder: Recorder, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call the method, and raise ModelFileError for an OSError."""
         try:
             method(recorder, *args, **kwargs)
         except OSError as error:

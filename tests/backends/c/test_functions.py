@@ -19,7 +19,7 @@ from graphc.backends.maths import apply
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.softfloat import ARITY
 from tests.backends.c.trained import WHOLE
-from tests.backends.native.jit_function import map_of
+from tests.backends.native.compiled_function import map_of
 from tests.backends.test_softfloat import drawn, special
 from tests.files.c_model import STRICT, compiler
 

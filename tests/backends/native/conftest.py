@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import jit, pool, target
+from graphc.backends.native import libraries, pool, target
 from tests.backends.native.shared_runs import shared_runs
 
 
@@ -17,7 +17,8 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place for compiled objects; the folder does not exist yet."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("GRAPHC_CACHE", str(folder))
-    monkeypatch.setattr(jit, "_recent", deque(maxlen=0))  # what nobody uses is forgotten at once
+    # What nobody uses is forgotten at once.
+    monkeypatch.setattr(libraries, "_recent", deque(maxlen=0))
     return folder
 
 

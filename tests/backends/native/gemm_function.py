@@ -15,7 +15,7 @@ from graphc.backends.native.ir import Callee, Function, Module
 from graphc.ir.expr import BodyBuilder, Expr
 from graphc.ir.tensor_type import Dim, dim_at
 from graphc.kernels.kernel import Gemm, Partition
-from tests.backends.native.jit_function import Compiled
+from tests.backends.native.compiled_function import Compiled
 
 Array = NDArray[Any]
 Write = Callable[[BodyBuilder, Expr], None]

@@ -14,7 +14,7 @@ from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Loop
-from tests.backends.native.jit_function import Compiled
+from tests.backends.native.compiled_function import Compiled
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]

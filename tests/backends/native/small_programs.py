@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.jit import Library, load
+from graphc.backends.native.libraries import Library, load
 from graphc.backends.native.target import host
 
 ARGUMENTS = "ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import cache, keys
-from graphc.backends.native.facts import Facts
+from graphc.backends.native import cache, cache_keys
 from graphc.backends.native.target import Target, available
+from graphc.backends.native.this_machine import Facts
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
 
@@ -215,15 +215,15 @@ def test_files_that_nobody_finished_go(folder: Path) -> None:
 
 def test_a_key_tells_all_that_the_code_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [
-        keys.object_key("text", HERE),
-        keys.object_key("texts", HERE),
-        keys.object_key("text", Target("aarch64-unknown-linux-gnu", "generic", "+avx", 256)),
-        keys.object_key("text", Target(HERE.triple, "znver9", "+avx", 256)),
-        keys.object_key("text", Target(HERE.triple, "generic", "-avx", 256)),
+        cache_keys.object_key("text", HERE),
+        cache_keys.object_key("texts", HERE),
+        cache_keys.object_key("text", Target("aarch64-unknown-linux-gnu", "generic", "+avx", 256)),
+        cache_keys.object_key("text", Target(HERE.triple, "znver9", "+avx", 256)),
+        cache_keys.object_key("text", Target(HERE.triple, "generic", "-avx", 256)),
     ]
-    monkeypatch.setattr(keys, "facts", lambda: Facts("", "", "", "llvmlite 9"))
-    made.append(keys.object_key("text", HERE))
-    monkeypatch.setattr(keys, "CODEGEN", {"opt": 3})
-    made.append(keys.object_key("text", HERE))
+    monkeypatch.setattr(cache_keys, "facts", lambda: Facts("", "", "", "llvmlite 9"))
+    made.append(cache_keys.object_key("text", HERE))
+    monkeypatch.setattr(cache_keys, "CODEGEN", {"opt": 3})
+    made.append(cache_keys.object_key("text", HERE))
     assert len(set(made)) == len(made)
-    assert made[-1] == keys.object_key("text", HERE)
+    assert made[-1] == cache_keys.object_key("text", HERE)

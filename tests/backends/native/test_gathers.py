@@ -11,7 +11,7 @@ from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import BodyBuilder, select
 from graphc.ir.forms import places_of
 from graphc.kernels.kernel import Loop
-from tests.backends.native.jit_function import TARGETS
+from tests.backends.native.compiled_function import TARGETS
 from tests.backends.native.loop_function import LoopFunction, expected
 from tests.ops.example import Example
 from tests.ops.gathers import BY_OP, GATHERS, gather_loop, operands

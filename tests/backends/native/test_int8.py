@@ -23,8 +23,8 @@ from graphc.kernels.iteration_space import by_last
 from graphc.kernels.kernel import Convolution, Gemm
 from graphc.ops.conv import Conv
 from graphc.ops.pad import Pad
+from tests.backends.native.compiled_function import Compiled
 from tests.backends.native.gemm_function import Array, Product, run, store_product
-from tests.backends.native.jit_function import Compiled
 from tests.backends.native.window_function import pitches
 
 WORDS = [

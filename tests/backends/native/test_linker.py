@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.backends.elf import ElfError
-from graphc.backends.native import cache, executable, jit, keys, linker
+from graphc.backends.native import cache, cache_keys, executable_memory, libraries, linker
+from graphc.backends.native.cpuid import identity
 from graphc.backends.native.cross import compiled, target_of
 from graphc.backends.native.linker import JUMP, Image, UnsupportedError, image
 from graphc.backends.native.llvm import LLVM, missing_llvm
-from graphc.backends.native.processor import identity
 from graphc.backends.native.target import available, host
 from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
 
@@ -127,7 +127,7 @@ def access(address: int) -> str:
 @here
 def test_nothing_is_both_written_and_executed() -> None:
     code = linker.LinkedCode([WHOLE_OBJECT], FUNCTIONS)
-    start = executable.address_of(code._memory)
+    start = executable_memory.address_of(code._memory)
     assert access(start) == access(code["free"]) == "r-xp"
     assert access(start + linked(WHOLE_OBJECT).executable) == "r--p"
     code.close()
@@ -135,14 +135,14 @@ def test_nothing_is_both_written_and_executed() -> None:
 
 
 @here
-@pytest.mark.one_in(7)
+@pytest.mark.one_in(14)
 @pytest.mark.parametrize("name", NETS)
 def test_nets_do_without_llvms_linker_and_have_its_bits(name: str, cache_folder: object) -> None:
     made = []
     for other in ("_linked_by_llvm", "LinkedCode"):
         collector.collect()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jit, other, never)
+            patch.setattr(libraries, other, never)
             made.append(trained(name))
     assert made[0] == made[1]
 
@@ -169,7 +169,7 @@ def test_what_is_left_to_llvm(what: str) -> None:
 @here
 @pytest.mark.parametrize("what", ["zeros", "variables", "other functions", "tables of addresses"])
 def test_llvm_links_what_is_left_to_it(what: str, cache_folder: object) -> None:
-    library = jit.load(using(what), ("f",), host())
+    library = libraries.load(using(what), ("f",), host())
     ctypes.CFUNCTYPE(ctypes.c_int64)(library.address("f"))()
 
 
@@ -195,10 +195,10 @@ def test_a_system_that_lets_no_memory_be_executed(
         ctypes.set_errno(errno.EACCES)
         return -1
 
-    monkeypatch.setattr(executable, "process", lambda: SimpleNamespace(mprotect=refused))
+    monkeypatch.setattr(executable_memory, "process", lambda: SimpleNamespace(mprotect=refused))
     with pytest.raises(PermissionError):
-        executable.mapped(b"\xc3", 4096)
-    library = jit.load(WHOLE, ("weight",), host())
+        executable_memory.mapped(b"\xc3", 4096)
+    library = libraries.load(WHOLE, ("weight",), host())
     weight = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(library.address("weight"))
     assert weight(2) == 3000
     assert identity() is None
@@ -259,9 +259,9 @@ def test_any_bytes_behind_the_first(content: bytes) -> None:
 @here
 def test_a_damaged_object_of_the_cache_is_compiled_again(cache_folder: Path) -> None:
     """Its checksum is right, as if this user had written it."""
-    key = keys.object_key(WHOLE, host())
+    key = cache_keys.object_key(WHOLE, host())
     cache.store(key, WHOLE_OBJECT[:-HEADER])
-    library = jit.load(WHOLE, ("weight",), host())
+    library = libraries.load(WHOLE, ("weight",), host())
     weight = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(library.address("weight"))
     assert weight(1) == 200
     kept = cache.cached(key)

@@ -15,7 +15,7 @@ from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.kernel import Loop, Partition
 from graphc.kernels.philox import keep_words
 from tests.backends.native import loop_bodies as bodies
-from tests.backends.native.jit_function import TARGETS
+from tests.backends.native.compiled_function import TARGETS
 from tests.backends.native.loop_function import Arrays, LoopFunction, arrays_for, expected
 
 COLUMNS = (1, 2, 10, 15, 16, 17, 37, 63, 64, 65, 100, 1000)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from graphc.backends.maths import apply
 from graphc.backends.native.vectors import Vectors
-from tests.backends.native.jit_function import TARGETS, map_of
+from tests.backends.native.compiled_function import TARGETS, map_of
 
 Array = NDArray[Any]
 

@@ -45,6 +45,7 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("kind", (0, 1), ids=("y", "dx"))
 @pytest.mark.parametrize("name", CONVOLUTIONS)

@@ -9,7 +9,7 @@ from graphc.backends.native.elements import GROUP, group_words
 from graphc.backends.native.ir import Value
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.philox import keep_words
-from tests.backends.native.jit_function import TARGETS, Compiled, function_of
+from tests.backends.native.compiled_function import TARGETS, Compiled, function_of
 
 SCALARS = ["i64 %seed", "i64 %draws", "i64 %row", "i64 %groups"]
 

@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from graphc.backends.native import pool, pool_ir
-from graphc.backends.native.jit import load
+from graphc.backends.native.libraries import load
 from graphc.backends.native.pool import UNLOCKED, Choice
 from graphc.backends.native.target import Target, available, host
 from tests.backends.native.small_programs import small_programs, table_of

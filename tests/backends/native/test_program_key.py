@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import jit, keys
+from graphc.backends.native import cache_keys, libraries
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import host
 from graphc.kernels.program import Program
@@ -30,7 +30,7 @@ def step(width: int = 7, batch: int = 4) -> Program:
 
 
 def of(program: Program) -> str:
-    found = keys.program_key(program, host().bits, frozenset())
+    found = cache_keys.program_key(program, host().bits, frozenset())
     assert found is not None
     return found
 
@@ -67,17 +67,17 @@ def test_what_changes_the_text_changes_the_key() -> None:
     for other in changed:
         assert program_ir(other, host()) != program_ir(program, host())
         assert of(other) != of(program)
-    assert keys.program_key(program, host().bits, frozenset({0})) != of(program)
-    assert keys.program_key(program, 2 * host().bits, frozenset()) != of(program)
+    assert cache_keys.program_key(program, host().bits, frozenset({0})) != of(program)
+    assert cache_keys.program_key(program, 2 * host().bits, frozenset()) != of(program)
 
 
 def test_without_source_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "WRITERS", ("nowhere.py",))
-    keys._writers.cache_clear()
+    monkeypatch.setattr(cache_keys, "WRITERS", ("nowhere.py",))
+    cache_keys._writers.cache_clear()
     try:
-        assert keys.program_key(step(), host().bits, frozenset()) is None
+        assert cache_keys.program_key(step(), host().bits, frozenset()) is None
     finally:
-        keys._writers.cache_clear()
+        cache_keys._writers.cache_clear()
 
 
 def test_a_kept_object_is_loaded_without_its_text(
@@ -91,14 +91,14 @@ def test_a_kept_object_is_loaded_without_its_text(
         written.append(ir)
         return (ir,)
 
-    first = jit.load_by_key("answer", write, ("answer",), host())
-    assert jit.load_by_key("answer", write, ("answer",), host()) is first
+    first = libraries.load_by_key("answer", write, ("answer",), host())
+    assert libraries.load_by_key("answer", write, ("answer",), host()) is first
     assert len(written) == 1
     for entry in tmp_path.iterdir():  # the object goes, what led to it stays
-        if entry.name.startswith(keys.object_key(ir, host())):
+        if entry.name.startswith(cache_keys.object_key(ir, host())):
             entry.unlink()
-    jit._loaded.clear()
-    assert jit.load_by_key("answer", write, ("answer",), host()) is not first
+    libraries._loaded.clear()
+    assert libraries.load_by_key("answer", write, ("answer",), host()) is not first
     assert len(written) == 2
 
 
@@ -125,7 +125,7 @@ def test_the_key_knows_all_that_writes_programs() -> None:
 
 def _digested(file: Path) -> bool:
     part = file.relative_to(PACKAGE)
-    return any(part.is_relative_to(writer) for writer in keys.WRITERS)
+    return any(part.is_relative_to(writer) for writer in cache_keys.WRITERS)
 
 
 def _closure(name: str) -> set[str]:
@@ -162,7 +162,7 @@ def test_results_are_those_of_text_kept_or_written(tmp_path: Path) -> None:
         net.output("out", gc.relu(gc.affine(x, 3)))
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GRAPHC_CACHE", str(tmp_path))
-            jit._loaded.clear()
+            libraries._loaded.clear()
             plan = gc.compile(net, batch=4, backend="native")
             feeds = {"x": np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 5)}
             outputs.append(gc.Executor(plan, seed=1).forward(feeds)["out"].tobytes())

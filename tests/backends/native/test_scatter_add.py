@@ -17,8 +17,8 @@ from graphc.kernels.interpret import run as interpreted
 from graphc.kernels.kernel import ScatterAdd
 from graphc.kernels.text import kernel_text
 from graphc.ops.gather import GatherGrad
+from tests.backends.native.compiled_function import Compiled
 from tests.backends.native.gemm_function import guarded
-from tests.backends.native.jit_function import Compiled
 from tests.kernels.test_program_text import instructions, native
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from graphc.backends.native import emission, facts, target
+from graphc.backends.native import objects, target, this_machine
 from graphc.backends.native.llvm import bindings
 from graphc.base.errors import GraphError
 from tests.backends.native.small_programs import small_programs
@@ -37,14 +37,14 @@ declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("GRAPHC_VECTOR_BITS", raising=False)
-    monkeypatch.setattr(facts, "identity", lambda: None)  # LLVM is asked
+    monkeypatch.setattr(this_machine, "identity", lambda: None)  # LLVM is asked
     forget()
     yield
     forget()
 
 
 def forget() -> None:
-    facts.facts.cache_clear()
+    this_machine.facts.cache_clear()
     target._host.cache_clear()
 
 
@@ -159,7 +159,7 @@ def test_narrower_vectors_are_the_only_ones_in_the_code(
     narrowed = target.host()
     assert narrowed.bits == int(asked)
     machine = target.new_machine(narrowed)
-    code = str(machine.emit_assembly(emission.parsed(VECTORS, narrowed, machine)))
+    code = str(machine.emit_assembly(objects.parsed(VECTORS, narrowed, machine)))
     assert "vfmadd" in code
     assert ("zmm" in code) == (asked == "512")
     integers = "\n".join(re.findall(r"vpmull.*", code))

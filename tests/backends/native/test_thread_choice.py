@@ -148,7 +148,7 @@ def test_the_faster_way_is_found_and_the_other_hardly_tried(
     machine.probes = probes
     runs = Runs(machine, alone * US, together * US)
     runs.mean(50 * max(alone, 1000) * US)
-    mean = runs.mean(4000 * MS + 100 * alone * US)
+    mean = runs.mean(1500 * MS + 100 * alone * US)
     assert mean <= 1.015 * min(alone, together) * US
 
 
@@ -156,7 +156,7 @@ def test_runs_that_wake_threads_do_not_count(machine: Machine) -> None:
     """Each of them is late, and is reviewed before the next one."""
     runs = Runs(machine, 15 * US, 12 * US, cold=(8, 45 * US))
     runs.mean(500 * MS)
-    assert runs.mean(4000 * MS) <= 1.03 * 12 * US
+    assert runs.mean(1500 * MS) <= 1.03 * 12 * US
 
 
 def test_a_busy_machine_is_not_even_tried(machine: Machine) -> None:

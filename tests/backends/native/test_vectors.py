@@ -12,7 +12,7 @@ from graphc.backends.maths import apply
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import BOOLEANS
 from graphc.kernels.interpret import FUNCTIONS
-from tests.backends.native.jit_function import TARGETS, function_of, map_of
+from tests.backends.native.compiled_function import TARGETS, function_of, map_of
 
 SMALL = ("int16", "int8", "uint16", "uint8")
 DTYPES = ("float32", "float64", "int64", "int32", "uint64", "uint32", "bool", *SMALL)

@@ -124,8 +124,9 @@ BORDERS = {
 }
 
 
-@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", BORDERS)
+@pytest.mark.parametrize("bits", WIDTHS)
 def test_weight_gradients_of_images_with_a_border(name: str, bits: int) -> None:
     """As if the images were stored with their zeros."""
     (*space, channels), weight, stride, dilation, border = BORDERS[name]

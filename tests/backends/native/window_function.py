@@ -17,8 +17,8 @@ from graphc.kernels.iteration_space import by_last
 from graphc.kernels.kernel import Convolution as ConvolutionKernel
 from graphc.kernels.kernel import Gemm, Partition
 from graphc.ops.conv import Conv, ConvDw, ConvDx, Convolution
+from tests.backends.native.compiled_function import Compiled
 from tests.backends.native.gemm_function import Array, Product, Write, store_product
-from tests.backends.native.jit_function import Compiled
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import pytest
 
 import graphc as gc
 from graphc.ops.source import Parameter, State, constant_op
-from passes.pipeline import FunctionPass, PassList
+from passes.contract import FunctionPass
+from passes.pipeline import PassList
 from tests.generate import random_state
 
 

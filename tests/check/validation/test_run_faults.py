@@ -20,7 +20,7 @@ import pytest
 import graphc as gc
 from graphc.backends.backend import backend
 from graphc.backends.native import backend as native
-from graphc.backends.native import cache, feeds, keys
+from graphc.backends.native import cache, cache_keys, feeds
 from graphc.backends.native.program import program_ir
 from graphc.backends.numpy import kernels, products, updates
 from graphc.check.validation import ValidationError
@@ -426,7 +426,7 @@ def test_an_object_that_is_not_that_of_its_text_is_caught() -> None:
     plan = gc.compile(kept(), batch=4, backend="native")
     gc.Executor(plan).forward(x=np.ones((1, 5)))
     (text,) = program_ir(plan.programs["infer"], native.host())
-    cache.store(keys.object_key(text, native.host()), b"another object")
+    cache.store(cache_keys.object_key(text, native.host()), b"another object")
     assert validate_plan_code(plan, emits=False) is None
     assert "differs" in str(validate_plan_code(plan, emits=True))
 

@@ -29,7 +29,7 @@ from graphc.ops.reduce import Max, Mean, Sum
 from graphc.ops.select import Clip, Relu
 from graphc.ops.source import Parameter, constant_op
 from passes.backward import Backward
-from passes.pipeline import Pass
+from passes.contract import Pass
 from passes.specialize import Specialize
 from tests.error_text import error_text
 

@@ -34,8 +34,8 @@ def test_every_point_is_a_plan_that_a_budget_gives() -> None:
 
 
 def test_it_is_that_of_the_net_whatever_the_budget_was() -> None:
-    kept = gc.compile(residual(2, 16), batch=64, optimizer=SGD, backend="numpy")
-    plan = gc.compile(residual(2, 16), batch=64, optimizer=SGD, backend="numpy", budget=tight(kept))
+    kept = gc.compile(residual(1, 16), batch=64, optimizer=SGD, backend="numpy")
+    plan = gc.compile(residual(1, 16), batch=64, optimizer=SGD, backend="numpy", budget=tight(kept))
     assert plan.memory.curve() == kept.memory.curve()
 
 
@@ -67,7 +67,7 @@ def test_text() -> None:
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_picture(tmp_path: Path, suffix: str) -> None:
     needs("matplotlib")
-    plan = gc.compile(deep(6, 32), batch=128, optimizer=SGD, backend="numpy")
+    plan = gc.compile(deep(3, 32), batch=128, optimizer=SGD, backend="numpy")
     path = plan.memory.curve().plot(tmp_path / f"curve.{suffix}")
     start = path.read_bytes()[:200]
     assert start.startswith(b"<?xml" if suffix == "svg" else b"\x89PNG")

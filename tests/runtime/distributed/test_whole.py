@@ -12,7 +12,7 @@ from graphc.backends.native.target import available
 from graphc.check.verify.claims import MEETINGS
 from graphc.ir.graph import Graph
 from graphc.ops.exchange import Send
-from passes.pipeline import graph_pass
+from passes.contract import graph_pass
 from tests.generate import random_feeds
 
 ROWS = 12

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 
 import graphc as gc
-from graphc.backends.native import jit
+from graphc.backends.native import libraries
 from tests.train.nets import classes, table
 
 X, Y = table(8)
@@ -117,9 +117,9 @@ def _restore(ex: gc.Executor) -> None:
 def _compiled(ex: gc.Executor) -> None:
     """A step whose code is neither in the process nor on disk."""
     if ex.plan.backend == "native":
-        jit._loaded.clear()
-        jit._recent.clear()
-    with patch.object(jit, "cached", lambda key: None):
+        libraries._loaded.clear()
+        libraries._recent.clear()
+    with patch.object(libraries, "cached", lambda key: None):
         ex.step(FEEDS)
 
 

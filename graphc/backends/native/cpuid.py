@@ -13,7 +13,7 @@ import sys
 from importlib.util import find_spec
 from mmap import PAGESIZE
 
-from graphc.backends.native.executable import address_of, mapped
+from graphc.backends.native.executable_memory import address_of, mapped
 
 BASES = 0x0, 0x80000000
 """The first leaves of CPUID's two tables, which say what the last one is."""

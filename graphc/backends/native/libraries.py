@@ -7,21 +7,20 @@ program's key, holds the names of its objects: the key determines the texts and 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from weakref import WeakValueDictionary
 
 from graphc.backends.elf import ElfError
 from graphc.backends.native.cache import cached, store
-from graphc.backends.native.emission import emitted
-from graphc.backends.native.keys import object_key
+from graphc.backends.native.cache_keys import object_key
 from graphc.backends.native.linker import LinkedCode, UnsupportedError
 from graphc.backends.native.llvm import LLVM, bindings
+from graphc.backends.native.objects import objects_of
 from graphc.backends.native.target import Target, machine
 
 Keys = tuple[str, ...]
@@ -63,7 +62,7 @@ def _load(texts: Sequence[str], symbols: Sequence[str], target: Target) -> Libra
     keys = _keys(texts, target)
     library = _found(keys, symbols, target)
     if library is None:
-        objects = emitted(texts, target)
+        objects = objects_of(texts, target)
         # Linked first: an object that this LLVM cannot link is not kept on disk.
         library = _linked(keys, objects, symbols, target)
         for key, object in zip(keys, objects, strict=True):
@@ -85,6 +84,7 @@ def load_by_key(
     """
 
     def found() -> Library:
+        """Return the library that the key names, or compile it and store its name."""
         if given is None:
             return _load(write(), symbols, target)
         name = object_key(given, target)
@@ -118,7 +118,7 @@ def stale(
     if named is not None and _split(named) != keys:
         return "the key of the program names code of another text"
     objects = _cached(keys) if emits else None
-    if objects is not None and objects != LLVM(emitted, texts, target):
+    if objects is not None and objects != LLVM(objects_of, texts, target):
         return "the object kept for its text differs from the one that is compiled now"
     return None
 
@@ -172,33 +172,3 @@ def _session(target: Target) -> Any:
     return bindings().create_lljit_compiler(
         machine(target), use_jit_link=True, suppress_errors=True
     )
-
-
-_ONE_ARGUMENT = 0x0008  # METH_O
-
-
-class _Method(ctypes.Structure):
-    """The C structure PyMethodDef: name, function, flags and documentation."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    )
-
-
-def builtin(
-    name: str, address: int, frame: ctypes.Array[ctypes.c_uint64], keep: tuple[Any, ...]
-) -> Callable[[Any], Any]:
-    """Return the code at `address`, `ptr code(ptr self, ptr argument)`, as a Python function.
-
-    `self` is the address of `frame` as an int.  The function keeps its frame and `keep` alive.
-    """
-    method = _Method(name.encode(), address, _ONE_ARGUMENT, None)
-    new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *[ctypes.py_object] * 2)(
-        ("PyCFunction_NewEx", ctypes.pythonapi)
-    )
-    # The third argument is the builtin's `__module__`, any object: it lives as long as the builtin.
-    made = new(ctypes.addressof(method), ctypes.addressof(frame), (method, frame, keep))
-    return cast("Callable[[Any], Any]", made)

@@ -8,54 +8,54 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import facts, processor
-from graphc.backends.native.facts import Facts
+from graphc.backends.native import cpuid, this_machine
 from graphc.backends.native.target import available
+from graphc.backends.native.this_machine import Facts
 
-HERE = available() is None and processor.identity() is not None
+HERE = available() is None and cpuid.identity() is not None
 pytestmark = pytest.mark.skipif(not HERE, reason="facts are kept on x86-64 with Linux")
 
 
 @pytest.fixture(autouse=True)
 def folder(cache_folder: Path) -> Iterator[Path]:
-    facts.facts.cache_clear()
+    this_machine.facts.cache_clear()
     yield cache_folder
-    facts.facts.cache_clear()
+    this_machine.facts.cache_clear()
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Facts]:
     """The answers of LLVM so far."""
     found: list[Facts] = []
-    original = facts._asked
+    original = this_machine._asked
 
     def ask() -> Facts:
         found.append(original())
         return found[-1]
 
-    monkeypatch.setattr(facts, "_asked", ask)
+    monkeypatch.setattr(this_machine, "_asked", ask)
     return found
 
 
 def another_process() -> Facts:
-    facts.facts.cache_clear()
-    return facts.facts()
+    this_machine.facts.cache_clear()
+    return this_machine.facts()
 
 
 def test_llvm_is_asked_once(asked: list[Facts]) -> None:
-    assert facts.facts() is facts.facts()
+    assert this_machine.facts() is this_machine.facts()
     assert another_process() == asked[0]
     assert len(asked) == 1
 
 
 def test_a_damaged_entry_is_not_used(asked: list[Facts], folder: Path) -> None:
-    facts.facts()
+    this_machine.facts()
     (entry,) = folder.iterdir()
     entry.write_bytes(entry.read_bytes().replace(b"+avx", b"-avx"))
     assert another_process() == asked[0] == asked[1]
 
 
-@pytest.mark.parametrize("query", processor.QUERIES[1:4])
+@pytest.mark.parametrize("query", cpuid.QUERIES[1:4])
 @pytest.mark.parametrize("register", range(3))
 def test_another_processor_asks_again(
     query: tuple[int, int],
@@ -63,10 +63,10 @@ def test_another_processor_asks_again(
     asked: list[Facts],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    facts.facts()
-    here = processor._processor()
+    this_machine.facts()
+    here = cpuid._processor()
     here[query][register] ^= 1 << 7
-    monkeypatch.setattr(processor, "_processor", lambda: here)
+    monkeypatch.setattr(cpuid, "_processor", lambda: here)
     another_process()
     assert len(asked) == 2
 
@@ -81,8 +81,8 @@ def test_another_llvmlite_asks_again(
         (place / "_version.py").write_text("version_version = '1'")
         (place / "binding" / "libllvmlite.so").write_bytes(b"1")
     origin = [str(package / "__init__.py")]
-    monkeypatch.setattr(processor, "find_spec", lambda _: Spec(origin[0]))
-    facts.facts()
+    monkeypatch.setattr(cpuid, "find_spec", lambda _: Spec(origin[0]))
+    this_machine.facts()
     another_process()
     assert len(asked) == 1
     if change == "version":
@@ -104,8 +104,8 @@ class Spec:
 def test_nothing_is_kept_where_llvmlite_is_not_found(
     spec: Spec | None, asked: list[Facts], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "find_spec", lambda _: spec)
-    facts.facts()
+    monkeypatch.setattr(cpuid, "find_spec", lambda _: spec)
+    this_machine.facts()
     another_process()
     assert len(asked) == 2
     assert not folder.exists()
@@ -115,9 +115,9 @@ def test_nothing_is_kept_where_llvmlite_is_not_found(
 def test_nothing_is_kept_of_other_machines(
     platform: str, machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor.sys, "platform", platform)
-    monkeypatch.setattr(processor.platform, "machine", lambda: machine)
-    assert processor.identity() is None
+    monkeypatch.setattr(cpuid.sys, "platform", platform)
+    monkeypatch.setattr(cpuid.platform, "machine", lambda: machine)
+    assert cpuid.identity() is None
 
 
 def test_all_cores_are_one_processor() -> None:
@@ -126,7 +126,7 @@ def test_all_cores_are_one_processor() -> None:
         found = set()
         for core in allowed:
             os.sched_setaffinity(0, {core})
-            found.add(processor.identity())
+            found.add(cpuid.identity())
     finally:
         os.sched_setaffinity(0, allowed)
     assert len(found) == 1
@@ -136,7 +136,7 @@ def test_the_processor_is_the_one_that_the_system_knows() -> None:
     text = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     fields = [line.partition(":") for line in text.splitlines()]
     known = {name.strip(): value.strip() for name, _, value in fields}
-    found = processor._processor()
+    found = cpuid._processor()
     _, b, c, d = found[0, 0]
     assert b"".join(x.to_bytes(4, "little") for x in (b, d, c)).decode() == known["vendor_id"]
     signature, features, _, *state = found[1, 0]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import cache, jit, keys
-from graphc.backends.native.emission import emitted
-from graphc.backends.native.processor import identity
+from graphc.backends.native import cache, cache_keys, libraries
+from graphc.backends.native.cpuid import identity
+from graphc.backends.native.objects import objects_of
 from graphc.backends.native.target import Target, available, host
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -43,26 +43,26 @@ define i64 @twice(i64 %x) {{
 """
 
 
-def called(library: jit.Library, symbol: str, x: int) -> int:
+def called(library: libraries.Library, symbol: str, x: int) -> int:
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(library.address(symbol))
     return int(function(x))
 
 
-def load(k: int) -> jit.Library:
-    return jit.load(adding(k), ("once", "twice"), host())
+def load(k: int) -> libraries.Library:
+    return libraries.load(adding(k), ("once", "twice"), host())
 
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modules that LLVM had to compile."""
     compiled: list[str] = []
-    original = jit.emitted
+    original = libraries.objects_of
 
     def counting(texts: Sequence[str], target: Target) -> list[bytes]:
         compiled.extend(texts)
         return original(texts, target)
 
-    monkeypatch.setattr(jit, "emitted", counting)
+    monkeypatch.setattr(libraries, "objects_of", counting)
     return compiled
 
 
@@ -77,7 +77,7 @@ def test_functions_can_be_called() -> None:
 def test_equal_modules_share_a_library_while_it_lives(compilations: list[str]) -> None:
     first = load(6)
     assert load(6) is first
-    assert jit.load(adding(6), ("once",), host()) is not first
+    assert libraries.load(adding(6), ("once",), host()) is not first
     assert len(compilations) == 1
 
 
@@ -111,13 +111,13 @@ def test_a_broken_entry_costs_a_compilation(
 
 @pytest.mark.parametrize("object", [b"", b"no object at all", b"\x7fELF" + bytes(500)])
 def test_a_whole_entry_that_cannot_be_linked(compilations: list[str], object: bytes) -> None:
-    cache.store(keys.object_key(adding(9), host()), object)
+    cache.store(cache_keys.object_key(adding(9), host()), object)
     assert called(load(9), "once", 1) == 10
     assert len(compilations) == 1
 
 
 def test_an_object_without_the_functions_asked_for(compilations: list[str]) -> None:
-    cache.store(keys.object_key(adding(10), host()), *emitted([""], host()))
+    cache.store(cache_keys.object_key(adding(10), host()), *objects_of([""], host()))
     assert called(load(10), "once", 1) == 11
 
 
@@ -129,7 +129,7 @@ def test_without_any_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["define", "define void @f() { ret i32 0 }"])
 def test_text_that_is_no_module(text: str, folder: Path) -> None:
     with pytest.raises(RuntimeError):
-        jit.load(text, ("f",), host())
+        libraries.load(text, ("f",), host())
     assert not folder.exists() or not list(folder.iterdir())
 
 
@@ -138,7 +138,7 @@ def test_a_module_that_needs_what_there_is_not() -> None:
         "define void @f() {\n  call void @nobody_has_this()\n  ret void\n}"
     )
     with pytest.raises(RuntimeError):
-        jit.load(text, ("f",), host())
+        libraries.load(text, ("f",), host())
 
 
 def test_many_threads_load_at_once(compilations: list[str]) -> None:
@@ -171,7 +171,7 @@ def test_the_memory_of_a_library_is_freed_with_it() -> None:
 def test_sixteen_processes_on_an_empty_cache(folder: Path) -> None:
     text = (
         "import os\n"
-        "from tests.backends.native.test_jit import called, load\n"
+        "from tests.backends.native.test_libraries import called, load\n"
         "reader, writer = os.pipe()\n"
         "children = []\n"
         "for _ in range(16):\n"
@@ -194,7 +194,7 @@ def test_sixteen_processes_on_an_empty_cache(folder: Path) -> None:
 def test_a_fork_while_another_thread_compiles() -> None:
     text = (
         "import os, threading\n"
-        "from tests.backends.native.test_jit import called, load\n"
+        "from tests.backends.native.test_libraries import called, load\n"
         "busy = threading.Thread(target=lambda: [load(k) for k in range(300, 400)])\n"
         "busy.start()\n"
         "for _ in range(10):\n"

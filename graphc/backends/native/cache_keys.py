@@ -9,9 +9,9 @@ from functools import lru_cache
 from operator import itemgetter
 
 from graphc.backends.layout import kernels
-from graphc.backends.native.facts import facts
 from graphc.backends.native.panels import packed_factors
 from graphc.backends.native.target import CODEGEN, Target
+from graphc.backends.native.this_machine import facts
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.scan import ScanKernel
 
@@ -51,7 +51,9 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     if writers is None:
         return None
     packed = sorted(packed_factors(program, bits))
-    return repr((writers, bits, program.contract, _described(program, skip), packed))
+    return repr(
+        (writers, bits, program.contract, program.capacity, _described(program, skip), packed)
+    )
 
 
 def _described(program: Program, skip: frozenset[int]) -> tuple[object, ...]:

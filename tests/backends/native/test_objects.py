@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from graphc.backends.native import emission, jit
-from graphc.backends.native.emission import emitted
+from graphc.backends.native import libraries, objects
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.llvm import LLVM
+from graphc.backends.native.objects import objects_of
 from graphc.backends.native.program import PART, program_ir
 from graphc.backends.native.target import available, host
-from tests.backends.native.test_jit import adding, called
+from tests.backends.native.test_libraries import adding, called
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
 
@@ -49,9 +49,9 @@ def chain(length: int) -> Module:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_objects_do_not_depend_on_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_of(9)
-    alone = [object for text in texts for object in LLVM(emitted, [text], host())]
-    monkeypatch.setattr(emission, "thread_count", lambda: threads)
-    assert LLVM(emitted, texts, host()) == alone
+    alone = [object for text in texts for object in LLVM(objects_of, [text], host())]
+    monkeypatch.setattr(objects, "thread_count", lambda: threads)
+    assert LLVM(objects_of, texts, host()) == alone
     assert len(set(alone)) == len(alone)
 
 
@@ -60,37 +60,37 @@ def test_where_no_thread_starts_one_compiles_all(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("can't start new thread")
 
     texts = texts_of(3)
-    monkeypatch.setattr(emission, "thread_count", lambda: 3)
-    expected = LLVM(emitted, texts, host())
+    monkeypatch.setattr(objects, "thread_count", lambda: 3)
+    expected = LLVM(objects_of, texts, host())
     monkeypatch.setattr(threading.Thread, "start", refused)
-    assert LLVM(emitted, texts, host()) == expected
+    assert LLVM(objects_of, texts, host()) == expected
 
 
 @pytest.mark.parametrize("wrong", range(4))
 def test_one_text_that_is_no_module(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_of(4)
     texts[wrong] += "define nothing\n"
-    monkeypatch.setattr(emission, "thread_count", lambda: 3)
+    monkeypatch.setattr(objects, "thread_count", lambda: 3)
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="parsing"):
-        LLVM(emitted, texts, host())
+        LLVM(objects_of, texts, host())
     assert threading.active_count() == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_an_interrupt_leaves_no_thread_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = emission.parsed
+    original = objects.parsed
 
     def interrupting(*args: object) -> object:
         if threading.current_thread() is threading.main_thread():
             os.kill(os.getpid(), signal.SIGINT)
         return original(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(emission, "thread_count", lambda: 3)
-    monkeypatch.setattr(emission, "parsed", interrupting)
+    monkeypatch.setattr(objects, "thread_count", lambda: 3)
+    monkeypatch.setattr(objects, "parsed", interrupting)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        LLVM(emitted, texts_of(9), host())
+        LLVM(objects_of, texts_of(9), host())
     assert threading.active_count() == before
     assert not LLVM.entered
 
@@ -135,7 +135,7 @@ def test_the_lock_can_be_taken_twice_while_another_thread_forks() -> None:
 def test_functions_call_those_of_other_parts(size: int, cache_folder: Path) -> None:
     parts = chain(10).parts(size)
     assert len(parts) == {1: 11, 200: len(parts), 10**6: 1}[size]
-    library = jit.load_by_key(None, lambda: parts, ("all",), host())
+    library = libraries.load_by_key(None, lambda: parts, ("all",), host())
     assert called(library, "all", 5) == 15
 
 
@@ -143,10 +143,10 @@ def test_llvms_linker_takes_several_objects(
     cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> None:
-        raise jit.UnsupportedError("asked for")
+        raise libraries.UnsupportedError("asked for")
 
-    monkeypatch.setattr(jit, "LinkedCode", never)
-    library = jit.load_by_key(None, lambda: chain(10).parts(1), ("all",), host())
+    monkeypatch.setattr(libraries, "LinkedCode", never)
+    library = libraries.load_by_key(None, lambda: chain(10).parts(1), ("all",), host())
     assert called(library, "all", 5) == 15
 
 
@@ -174,7 +174,7 @@ def test_a_program_that_is_long_has_parts(cache_folder: Path) -> None:
     expected = gc.Executor(plan, seed=1).forward(feeds)["y"]
     for entry in list(cache_folder.iterdir())[::2]:
         entry.unlink()
-    jit._loaded.clear()
+    libraries._loaded.clear()
     assert gc.Executor(plan, seed=1).forward(feeds)["y"].tobytes() == expected.tobytes()
 
 
@@ -194,6 +194,6 @@ def test_loops_count_alike_whether_indices_are_kept(
 ) -> None:
     text = summed(keeps_indices).text()
     assert ("llvm.expect" in text) == keeps_indices
-    library = jit.load(text, ("summed",), host())
+    library = libraries.load(text, ("summed",), host())
     for x in (0, 1, 3, 4, 1000):
         assert called(library, "summed", x) == sum(i * i for i in range(0, x, 3))

@@ -19,7 +19,7 @@ from graphc.backends.native.target import Target, new_machine
 from graphc.base.usable_cores import thread_count
 
 
-def emitted(texts: Sequence[str], target: Target) -> list[bytes]:
+def objects_of(texts: Sequence[str], target: Target) -> list[bytes]:
     """Return the objects of modules; to be called under the lock of LLVM.
 
     They do not depend on the number of threads.  Raise RuntimeError with LLVM's message if a text

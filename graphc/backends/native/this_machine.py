@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from graphc.backends.native.cache import cached, store
+from graphc.backends.native.cpuid import identity
 from graphc.backends.native.llvm import LLVM, bindings, compiler_version, missing_llvm
-from graphc.backends.native.processor import identity
 
 
 class MissingError(Exception):

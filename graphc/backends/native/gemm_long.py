@@ -1,0 +1,112 @@
+"""Products that add up many rows of a batch, as the gradients of weights do.
+
+    out(i, j) = sum over p of a(p, i) * b(p, j), for thousands of p and few i and j
+
+Both factors are packed by blocks of p that a cache near the core holds, and the sums of all columns
+stay there meanwhile.  Each element is added up in the order of p, as without blocks.
+"""
+
+from __future__ import annotations
+
+from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
+from graphc.backends.native.gemm_tile import K_BLOCK, UNROLL, LongScratch, Steps
+from graphc.backends.native.ir import Function, Range, Value
+from graphc.backends.native.loop_structure import clear
+from graphc.backends.native.vectors import Vectors, element_type
+from graphc.kernels.kernel import CHUNK
+
+
+class LongSums:
+    """The loops over groups of panels, in each over blocks of k, in each over panels and tiles."""
+
+    def __init__(self, frame: Frame) -> None:
+        scratch = frame.scratch
+        assert isinstance(scratch, LongScratch), "the scratch of a long sum"
+        self.frame, self.f, self.scratch = frame, frame.f, scratch
+        self.panel = frame.workspace
+        self.block = frame.address(self.panel, scratch.panel_block)
+        self.sums = frame.address(self.block, scratch.rows_block)
+
+    def emit(self, rows: Range, panels: Range) -> None:
+        """Emit the product for ranges of rows and panels."""
+        f, together = self.f, self.scratch.together
+
+        def group(first: Value, _: list[Value]) -> None:
+            self._group(rows, (first, f.smaller(f.add(first, together), panels[1])))
+
+        def groups() -> None:
+            f.loop(panels[0], panels[1], together, group)
+
+        f.when(f.less(*rows), groups)
+
+    def _group(self, rows: Range, panels: Range) -> None:
+        f, frame = self.f, self.frame
+        self.first, self.count = panels[0], f.sub(rows[1], rows[0])
+        size = f.mul(f.sub(panels[1], panels[0]), self.scratch.panel_sums)
+        clear(Vectors(f, frame.tile.lanes), self.sums, size, frame.tile.dtype)
+
+        def block(p: Value, _: list[Value]) -> None:
+            k = f.smaller(f.sub(frame.k, p), K_BLOCK)
+            self._pack_a(rows, p, k)
+            frame.each_panel(panels, lambda panel: self._add(panel, p, k))
+
+        f.loop(0, frame.k, K_BLOCK, block)
+        frame.each_panel(
+            panels, lambda panel: panel.run_body(self._sums(panel), rows[0], self.count)
+        )
+
+    def _sums(self, panel: Panel) -> Value:
+        """Emit the address of the sums of a panel."""
+        f = self.f
+        number = f.sub(f.quotient(panel.column, self.frame.tile.width), self.first)
+        return self.frame.address(self.sums, f.mul(number, self.scratch.panel_sums))
+
+    def _add(self, panel: Panel, p: Value, k: Value) -> None:
+        """Emit the products of a block, added to the sums of a panel."""
+        f, frame = self.f, panel.frame
+        place = f.add(f.mul(p, f.size(frame.rows_b)), panel.column)
+        panel.pack(frame.address(frame.b, place), self.panel, k)
+        f.call(_emit_added(panel), self.block, self.count, self.panel, k, self._sums(panel))
+
+    def _pack_a(self, rows: Range, p: Value, k: Value) -> None:
+        """Emit the packing of a block of a: for each chunk of rows, k rows of their scalars."""
+        f, frame = self.f, self.frame
+        copy = emit_copy(frame.module, frame.tile, CHUNK // frame.tile.lanes, masked=True)
+        start = f.add(f.mul(p, f.size(frame.rows_a)), rows[0])
+
+        def chunk(i: Value, _: list[Value]) -> None:
+            target = frame.address(self.block, f.mul(i, k))
+            source = frame.address(frame.a, f.add(start, i))
+            f.call(copy, source, f.size(frame.rows_a), f.sub(self.count, i), target, k)
+
+        f.loop(0, self.count, CHUNK, chunk)
+
+
+def _emit_added(panel: Panel) -> str:
+    """Emit the function that adds products of k packed rows of both factors to sums.
+
+    Tiles follow each other in `%sums`; the scalars of rows that do not exist are 0.
+    """
+    tile, vectors = panel.frame.tile, panel.vectors
+    height, width = tile.height(vectors), vectors * tile.lanes
+
+    def emit(f: Function) -> None:
+        v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
+        steps = Steps(v, tile.dtype, vectors, range(height), str(CHUNK))
+
+        def one(i: Value, _: list[Value]) -> None:
+            lane = f.value(f"and i64 {i}, {CHUNK - 1}")
+            start = f.add(f.mul(f.sub(i, lane), "%k"), lane)
+            sums = f.address("%sums", f.mul(i, width), element)
+            places = [f.address(sums, j * v.lanes, element) for j in range(height * vectors)]
+            before = [v.load(place, tile.dtype) for place in places]
+            scalars = f.address("%s", start, element)
+            totals = steps.run((scalars, "%v"), str(width), "%k", UNROLL, start=before)
+            for place, total in zip(places, totals, strict=True):
+                v.store(total, place, tile.dtype)
+
+        f.loop(0, "%count", height, one)
+
+    key = ("added", tile.dtype, tile.lanes, vectors)
+    arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums"
+    return panel.frame.module.function("added", arguments, emit, key)

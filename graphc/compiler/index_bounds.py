@@ -1,0 +1,54 @@
+"""The largest indices that the whole-number feeds of a graph may hold."""
+
+from __future__ import annotations
+
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Dim
+from graphc.ops.losses.labels import LabelHit
+from graphc.ops.shape import Cast
+
+
+def index_bounds(graph: Graph) -> dict[str, Dim]:
+    """Return, for each integer feed that is used as indices, how many entries it may index."""
+    return {name: limit for name, (limit, _) in indexed(graph).items()}
+
+
+def indexed(graph: Graph) -> dict[str, tuple[Dim, Node]]:
+    """Return the bound of each feed of indices, with the node that sets it."""
+    bounds: dict[str, tuple[Dim, Node]] = {}
+    for node in graph:
+        if type(node.op).index_bounds is Op.index_bounds:
+            continue  # most ops index nothing
+        limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
+        for position, limit in limits.items():
+            name = _through_aliases(graph, node.inputs[position])
+            known = bounds.get(name)
+            if graph[name].op.is_input and (known is None or _is_below(limit, known[0])):
+                bounds[name] = limit, node
+    return bounds
+
+
+def _is_below(limit: Dim, other: Dim) -> bool:
+    """Return whether a bound replaces another: the smaller one, or one that is known."""
+    if isinstance(limit, int):
+        return not isinstance(other, int) or limit < other
+    return False
+
+
+def ignored_labels(graph: Graph) -> dict[str, int]:
+    """Return, for integer feeds that are only labels of losses, the label that all these ignore."""
+    found: dict[str, set[int | None]] = {}
+    for node in graph:
+        for position in node.op.index_bounds([graph[operand].type for operand in node.inputs]):
+            name = _through_aliases(graph, node.inputs[position])
+            ignored = node.op.ignore if isinstance(node.op, LabelHit) else None
+            found.setdefault(name, set()).add(ignored)
+    single = {name: one for name, (one, *others) in found.items() if not others}
+    return {name: one for name, one in single.items() if one is not None}
+
+
+def _through_aliases(graph: Graph, name: str) -> str:
+    while graph[name].op.alias or isinstance(graph[name].op, Cast):
+        name = graph[name].inputs[0]
+    return name

@@ -1,0 +1,96 @@
+"""Transpose the factors of products in loops once, before the loop.
+
+    d_h = scan: d_a @ u.T      ->      t = transpose(u)
+                                       d_h = scan: d_a @ t
+
+A product reads a transposed factor by packing it, at each step; one that is the same at all steps
+is read in place if it is transposed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from graphc.ir.graph import Graph, Node
+from graphc.ops.linalg import MatMul
+from graphc.ops.scan import Scan, loops
+from graphc.ops.shape import Transpose
+from graphc.ops.source import Input
+from passes.contract import graph_pass
+
+
+@graph_pass(preserves="bitwise")
+def transpose_factors(graph: Graph) -> Graph:
+    """Return the graph whose loops read the factors of their products as they are stored."""
+    made: dict[str, list[Node]] = {}
+    for nodes in loops(graph).values():
+        made.update(_transposed(graph, nodes))
+    if not made:
+        return graph
+    return graph.with_nodes(one for node in graph for one in made.get(node.name, [node]))
+
+
+def _transposed(graph: Graph, nodes: Sequence[Node]) -> dict[str, list[Node]]:
+    """Return the nodes of a loop; the first comes after the factors that are transposed for it."""
+    op = nodes[0].op
+    assert isinstance(op, Scan), "the results of a loop"
+    step = op.step
+    if not step.carried:
+        return {}
+    inner = {node.name: node for node in step.nodes}
+    operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
+    factors: dict[str, Node] = {}
+    inputs: dict[str, Node] = {}
+    for node in step.nodes:
+        if _reads_transposed(node, step.whole, inner):
+            name = node.inputs[1]
+            if name not in factors:
+                factors[name] = _factor(graph, graph[operands[name]])
+                inputs[name] = _input(step.nodes, name, factors[name])
+            inner[node.name] = _product(node, inputs[name].name)
+    if not factors:
+        return {}
+    given = {inputs[name].name: node.name for name, node in factors.items()}
+    new = replace(step, nodes=(*inputs.values(), *inner.values()), whole=(*step.whole, *given))
+    order = tuple({**operands, **given}[name] for name in new.inputs)
+    ops = [node.op for node in nodes if isinstance(node.op, Scan)]
+    found = {
+        node.name: [replace(node, op=replace(op, step=new), inputs=order)]
+        for node, op in zip(nodes, ops, strict=True)
+    }
+    found[nodes[0].name][:0] = factors.values()
+    return found
+
+
+def _reads_transposed(node: Node, whole: Sequence[str], inner: dict[str, Node]) -> bool:
+    """Return whether a node is a product with a matrix that is whole and read transposed."""
+    if not isinstance(node.op, MatMul) or not node.op.trans_b:
+        return False
+    factor = inner[node.inputs[1]]
+    return factor.name in whole and factor.type.rank == 2 and not factor.type.batched
+
+
+def _product(node: Node, factor: str) -> Node:
+    """Return the product with a factor that is transposed already."""
+    assert isinstance(node.op, MatMul), "a product"
+    return replace(node, op=MatMul(node.op.trans_a), inputs=(node.inputs[0], factor))
+
+
+def _factor(graph: Graph, matrix: Node) -> Node:
+    """Return the transpose of a matrix, under a free name."""
+    name = f"{matrix.name}.transposed"
+    while name in graph:
+        name += "_"
+    op = Transpose((1, 0))
+    return Node(name, op, (matrix.name,), op.infer([matrix.type]), matrix.locs)
+
+
+def _input(nodes: Sequence[Node], name: str, factor: Node) -> Node:
+    """Return the input of the step for a transposed factor."""
+    taken = {node.name for node in nodes}
+    name = f"{name}.transposed"
+    while name in taken:
+        name += "_"
+    type = factor.type
+    return Node(name, Input(type.shape, type.dtype), (), type, factor.locs)
