@@ -47,9 +47,9 @@ def lengths(x: Value, *others: Value) -> Value:
     --------
     >>> net = gc.Net("example")
     >>> x = net.input("x", (gc.N, 7, 2))
-    >>> h0 = net.constant(np.zeros(3, "float32")) + net["x"][:, 0, :1]
+    >>> h0 = gc.broadcast_to(net.constant(np.zeros(3, "float32")), (gc.N, 3))
     >>> def step(x, h):
-    ...     h = gc.tanh(gc.affine(x, 3) + h)
+    ...     h = gc.tanh(gc.affine(x, 3) + gc.affine(h, 3))
     ...     return h, h
     >>> _, last = gc.scan(step, x, h0, lengths=gc.lengths(x))
     >>> last = net.output("last", last)
