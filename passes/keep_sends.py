@@ -17,10 +17,7 @@ from passes.contract import graph_pass
 
 @graph_pass(preserves="bitwise")
 def keep_sends(graph: Graph) -> Graph:
-    """Return the graph whose only results are its sends; it changes no state.
-
-    The step of a loop, which has none, stays as it is.
-    """
+    """Return the graph whose only results are its sends, if it has some; it changes no state."""
     alive = graph.upstream(graph.roots)
     sends = [node for node in graph if isinstance(node.op, Send) and node.name in alive]
     if not sends:
