@@ -5,8 +5,8 @@ from __future__ import annotations
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, as_value, misfit
-from graphc.ir.graph import Node
-from graphc.ir.tensor_type import N
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import Dim, N
 from graphc.ops.select import less
 from graphc.ops.shape import cast, reshape
 from graphc.ops.source import Input, constant
@@ -87,6 +87,14 @@ def with_lengths(node: Node) -> tuple[str, ...]:
     """
     role = node.op.role
     return tuple(role.of.split(",")) if role.kind == "lengths" else ()
+
+
+def most_steps(graph: Graph) -> dict[str, Dim]:
+    """Return the largest length that a row may have, by input of lengths."""
+    members = ((node.name, with_lengths(node)) for node in graph)
+    return {
+        name: graph[of].type.shape[1] for name, several in members for of in several if of in graph
+    }
 
 
 def _check(value: Value, steps: object, first: Value) -> None:

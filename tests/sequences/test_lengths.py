@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.check.validation.validate import validate_model
 
 BACKENDS = ("numpy", "native")
 STEPS, WIDTH = 7, 5
@@ -371,3 +372,7 @@ def test_weights_of_rows_and_classes() -> None:
     losses = [cross_entropy(by_numpy(ex, row)[1], k) for row, k in zip(x, c, strict=True)]
     found = ex.evaluate(x=x, c=c, w=weights)["weighted"]
     assert found == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
+
+
+def test_validation_draws_lengths_that_rows_may_have() -> None:
+    validate_model(network().graph(), 3)

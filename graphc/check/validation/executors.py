@@ -44,6 +44,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
 from graphc.runtime.executor import Executor
+from graphc.runtime.sequences import Sequences
 from passes import DEFAULT
 
 Arrays = dict[str, Array]
@@ -96,7 +97,9 @@ class Ways:
         counter = self.plan.step_counter
         if counter in self.arrays:
             self.arrays[counter] = np.zeros_like(self.arrays[counter])
-        self.feeds = {name: self.arrays[name] for name in self.plan.input_names}
+        inputs = {name: self.arrays[name] for name in self.plan.input_names}
+        self.feeds = Sequences(self.plan.declared).whole(inputs)
+        self.arrays |= self.feeds
 
     @cached_property
     def ex(self) -> Executor:
