@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.check.validation.plans import validate_plan
 from graphc.check.validation.validate import validate_model
 
 BACKENDS = ("numpy", "native")
@@ -376,3 +377,4 @@ def test_weights_of_rows_and_classes() -> None:
 
 def test_validation_draws_lengths_that_rows_may_have() -> None:
     validate_model(network().graph(), 3)
+    validate_plan(gc.compile(network(), batch=3, optimizer=gc.SGD(lr=0.1), backend="numpy"))

@@ -233,7 +233,8 @@ class Ways:
 
     def _with_label(self, name: str, label: int) -> Arrays:
         array = self.feeds[name].copy()
-        array.reshape(-1)[-1] = label
+        # The first step of the last row: a row may have no others.
+        array.reshape(len(array) if array.ndim else 1, -1)[-1, 0] = label
         return {**self.feeds, name: array}
 
     def _accepts(self, feeds: Arrays) -> bool:
