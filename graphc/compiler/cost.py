@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.kernel import Convolution, Gemm, Kernel, ScatterAdd
+from graphc.kernels.kernel import Chain, Convolution, Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
 
 NO_ARITHMETIC = (
@@ -59,7 +59,10 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
 
 
 def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
-    """Return the operations of a fused kernel's body, and those of its matrix product."""
+    """Return the operations of a fused kernel's body, and those of its matrix products."""
+    if isinstance(kernel, Chain):
+        parts = [kernel_flops(one, n) for one in kernel.kernels]
+        return sum(part[0] for part in parts), sum(part[1] for part in parts)
     rows, columns = (dim_at(dim, n) for dim in kernel.space)
     if isinstance(kernel, Gemm):
         products = rows * dim_at(kernel.k, n)

@@ -111,6 +111,7 @@ class CompileOptions:
             made = self.program(name, graph, forms, self.batch)
             block = block_rows(made) if self.blocks and name == "infer" else self.batch
             return made if block == self.batch else self.program(name, graph, forms, block)
+        threads = backend(self.backend).threads(self.threads)
         return build_program(
             name,
             graph,
@@ -120,7 +121,8 @@ class CompileOptions:
             planner=self.planner,
             scheduler=self.schedule,
             contract=self.contract,
-            sparing=self.sparing or backend(self.backend).threads(self.threads) == 1,
+            sparing=self.sparing or threads == 1,
+            threads=threads,
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from re import fullmatch, search
 
+from graphc.backends.c.chains import write_chain
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import Code, Functions, dim_text
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES, KEYWORDS, unique, word
 from graphc.backends.layout import Layout, block_of, start_of, table_index
-from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
+from graphc.ir.tensor_type import TensorType
+from graphc.kernels.kernel import Chain, Gemm, Kernel, Permutation, Single, inputs
 from graphc.kernels.program import Buffer, Program
+from graphc.kernels.stack import links_of
 from graphc.kernels.text import kernel_text
 
 UNNAMED = "\0"
@@ -46,14 +49,30 @@ class KernelFile:
         kernel = instr.body
         assert kernel is not None, "the instruction is a kernel"
         single = program.capacity == 1
-        text, stack = kernel_source(kernel, program.buffers, self.functions, single)
-        self.stack = max(self.stack, stack)
         own = f"{program.name}_{number}_{word(instr.node)}"
-        name = self._kernels.setdefault(text, own)
+        name = self._function(kernel, program.buffers, single, own)
         pointers = []
         for used in buffers_of(kernel):
             pointers.append(pointer(program.buffers[used]))
         return f"{name}({', '.join(pointers if single else [*pointers, 'n'])});"
+
+    def _function(
+        self, kernel: Kernel, buffers: Mapping[str, Buffer], single: bool, own: str
+    ) -> str:
+        """Add a kernel under its own name unless an equal one is there, and return the name."""
+        calls: list[str] = []
+        if isinstance(kernel, Chain):
+            place, known = buffers[kernel.workspace], dict(buffers)
+            for p in kernel.private:
+                known[p.buffer] = place._replace(type=TensorType(p.matrix, p.dtype))
+            calls = [
+                self._function(link.kernel, known, single, f"{own}_{i}")
+                for i, link in enumerate(links_of(kernel))
+            ]
+        text, stack = kernel_source(kernel, buffers, self.functions, single, calls)
+        below = self.stack if calls else 0  # of the kernels that a chain calls, or more
+        self.stack = max(self.stack, stack + below)
+        return self._kernels.setdefault(text, own)
 
 
 def program_source(program: Program, parts: Layout) -> str:
@@ -80,12 +99,16 @@ def buffers_of(kernel: Kernel) -> tuple[str, ...]:
 
 
 def kernel_source(
-    kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions, single: bool
+    kernel: Kernel,
+    buffers: Mapping[str, Buffer],
+    functions: Functions,
+    single: bool,
+    called: Sequence[str] = (),
 ) -> tuple[str, int]:
     """Return the function of a kernel, UNNAMED for its name, and the bytes of stack that it needs.
 
     The kernel's text is a comment before it.  It has no argument `n` if that is always a
-    `single` row.
+    `single` row.  A chain calls the functions `called`, one for each of its kernels.
     """
     used = buffers_of(kernel)
     names = dict(zip(used, unique(map(_safe, used), _TAKEN), strict=True))
@@ -93,13 +116,14 @@ def kernel_source(
     types = {name: C_TYPES[buffers[name].type.dtype] for name in used}
     arguments = [f"{'' if b in written else 'const '}{types[b]} *{names[b]}" for b in used]
     code = Code(functions)
-    pitch = _pitches(kernel, buffers)
-    if isinstance(kernel, Gemm):
-        ProductWriter(kernel, names, types, pitch).write(code)
+    if isinstance(kernel, Chain):
+        write_chain(code, kernel, names, called, [] if single else ["n"])
+    elif isinstance(kernel, Gemm):
+        ProductWriter(kernel, names, types, _pitches(kernel, buffers)).write(code)
     elif isinstance(kernel, Permutation):
         write_permutation(code, kernel, names)
     else:
-        LoopWriter(kernel, names, pitch).write(code)
+        LoopWriter(kernel, names, _pitches(kernel, buffers)).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
     if any(search(r"\bn\b", line) for line in code.lines):
         code.lines[:0] = ["    const ptrdiff_t n = 1;"] * single
@@ -110,7 +134,7 @@ def kernel_source(
     return f"/* {comment} */\n{text}\n", stack
 
 
-def _pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, str]:
+def _pitches(kernel: Single, buffers: Mapping[str, Buffer]) -> dict[str, str]:
     """Return the elements from row to row of each buffer that has rows."""
     widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
     if isinstance(kernel, Gemm):

@@ -21,7 +21,6 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, count
-from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Buffer, Program
 
 WORDS = 4
@@ -40,10 +39,7 @@ class ObjectWriter:
         """Return the scratch bytes that each product needs."""
         bodies, target = (instr.body for instr in program.instrs), self.target
         n = program.capacity
-        return [
-            kernel_scratch(x, target.bits, n, target.words) if isinstance(x, Gemm) else 0
-            for x in bodies
-        ]
+        return [kernel_scratch(x, target.bits, n, target.words) for x in bodies]
 
     def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, None]:
         """Return the object or module of a model."""
