@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,15 +62,37 @@ class ScanKernel:
     at_once: bool = False
     """True if all steps run as one, with steps * rows rows: they hand on nothing."""
 
+    @cached_property
+    def phases(self) -> tuple[tuple[int, ...], ...]:
+        """The instructions of each epoch of a step, by their numbers; a loop is repeated."""
+        found: list[tuple[int, ...]] = []
+        for epoch in dict.fromkeys(self.program.epochs):
+            numbers = [i for i, own in enumerate(self.program.epochs) if own == epoch]
+            code = tuple(i for i in numbers if self.program.instrs[i].kind != "barrier")
+            inner = self.program.instrs[code[0]].scan if code else None
+            found += [code] * (1 if inner is None else inner.epochs)
+        return tuple(phase for phase in found if phase)
+
     @property
     def epochs(self) -> int:
-        """The number of epochs: those of the step's program if all steps run at once, or one."""
-        return len(set(self.program.epochs)) if self.at_once else 1
+        """The number of epochs.
+
+        It is one if each thread runs all steps alone, that of the phases of a step if all steps run
+        at once, else that of all steps, one before the first and one after the last.
+        """
+        if self.at_once:
+            return len(self.phases)
+        return 1 if self.shared else self.steps * len(self.phases) + 2
 
     @property
     def shared(self) -> bool:
         """True if each thread can run all steps on its own rows."""
-        return len(set(self.program.epochs)) == 1
+        return len(self.phases) == 1
+
+    @property
+    def in_turns(self) -> bool:
+        """True if threads wait for each other within a step."""
+        return not self.at_once and not self.shared
 
     @property
     def operands(self) -> tuple[str, ...]:

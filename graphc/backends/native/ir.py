@@ -252,6 +252,12 @@ class Function:
         else:
             body()
 
+    def when_goes(self, condition: Value, label: str) -> None:
+        """Append `if condition: goto label`."""
+        after = self._fresh("after")
+        self.do(f"br i1 {condition}, label %{label}, label %{after}")
+        self._begin(after)
+
     def when(self, condition: Value, body: Callable[[], object]) -> None:
         """Append `if condition: body()`; the condition is an i1."""
         inside, after = self._fresh("then"), self._fresh("after")
@@ -260,6 +266,31 @@ class Function:
         body()
         self.do(f"br label %{after}")
         self._begin(after)
+
+    def when_for(
+        self,
+        condition: Value | None,
+        body: Callable[[list[Value]], list[Value]],
+        carried: Sequence[tuple[str, Value]],
+    ) -> list[Value]:
+        """Append `if condition: carried = body(carried)`; without a condition, the body alone.
+
+        `carried` are (type, value) pairs; return their values after it.
+        """
+        values = [value for _, value in carried]
+        if condition is None:
+            return body(values)
+        before, inside, after = self._block, self._fresh("then"), self._fresh("after")
+        self.do(f"br i1 {condition}, label %{inside}, label %{after}")
+        self._begin(inside)
+        results = body(values)
+        end = self._block
+        self.do(f"br label %{after}")
+        self._begin(after)
+        return [
+            self.value(f"phi {type} [ {old}, %{before} ], [ {new}, %{end} ]")
+            for (type, old), new in zip(carried, results, strict=True)
+        ]
 
     def _fresh(self, stem: str) -> str:
         self._count += 1

@@ -50,11 +50,14 @@ class Kernels:
         scratch: Callable[[], Value],
         packed: Collection[str] = (),
         epoch: int = 0,
+        turn: Value = "-1",
     ) -> None:
         """Append the call of an instruction's kernel, with %n, %tid and %threads of the function.
 
         `pointer` returns the address of a buffer, `scratch` that of a product's scratch.  The
-        buffers `packed` are factors that are stored in panels.  Of a loop it is one `epoch`.
+        buffers `packed` are factors that are stored in panels.  Of a loop whose steps run at once
+        it is one `epoch`; of one whose steps have barriers it is the epoch in `turn`, or all if
+        that is negative.
         """
         instr = program.instrs[number]
         if instr.scan is not None:
@@ -67,7 +70,8 @@ class Kernels:
         pointers = [pointer(program.buffers[name]) for name in callee.buffers]
         if instr.scan is not None or isinstance(instr.body, Gemm):
             pointers.append(scratch())
-        function.call(callee.name, *pointers, "%n", "%tid", "%threads")
+        last = (turn,) if instr.scan is not None and instr.scan.in_turns else ()
+        function.call(callee.name, *pointers, "%n", "%tid", "%threads", *last)
 
     def _callee(self, program: Program, kernel: Kernel, packed: Collection[str]) -> Callee:
         # Programs with a cached object never import these.
@@ -123,21 +127,44 @@ class _Emission:
         function = Function(self.module, symbol, arguments, linkage="")
         pointer, scratch = partial(self._pointer, function), partial(self._scratch, function)
         later = range(1, len(segment.epochs))
-        cases = " ".join(f"i64 {i}, label %epoch{i}" for i in later)
+        loops = {epoch[0]: i for i, epoch in enumerate(segment.epochs) if self._in_turns(epoch)}
+        loops = {number: segment.epochs.index((number,)) for number in loops}
+        for number, first in loops.items():
+            turn = function.sub("%epoch", first)
+            inside = function.value(f"icmp ult i64 {turn}, {segment.epochs.count((number,))}")
+            function.when_goes(inside, f"epoch{first}")
+        cases = " ".join(
+            f"i64 {i}, label %epoch{i}" for i in later if segment.epochs[i][0] not in loops
+        )
         function.do(f"switch i64 %epoch, label %epoch0 [{cases}]")
         begun: Counter[int] = Counter()
         for i, epoch in enumerate(segment.epochs):
+            if epoch[0] in loops and i > loops[epoch[0]]:
+                continue
             function.do(f"\nepoch{i}:")
             for number in epoch:
-                of_call = number, pointer, scratch, self.packed, begun[number]
+                turn = self._turn(function, i) if number in loops else "-1"
+                of_call = number, pointer, scratch, self.packed, begun[number], turn
                 begun[number] += 1
                 self.kernels.call(function, self.program, *of_call)
-            if i + 1 in later:
+            following = i + segment.epochs.count(epoch) if epoch[0] in loops else i + 1
+            if following in later:
                 continues = function.value("icmp slt i64 %epoch, 0")
-                function.do(f"br i1 {continues}, label %epoch{i + 1}, label %end")
+                function.do(f"br i1 {continues}, label %epoch{following}, label %end")
         function.do("br label %end\nend:")
         function.ret()
         self.module.add(function)
+
+    def _in_turns(self, epoch: tuple[int, ...]) -> bool:
+        """Return whether an epoch is one of a loop whose steps have barriers."""
+        scan = self.program.instrs[epoch[0]].scan
+        return scan is not None and scan.in_turns
+
+    def _turn(self, function: Function, first: int) -> Value:
+        """Return the epoch within a loop that begins at epoch `first`; negative for all."""
+        together = function.value("icmp slt i64 %epoch, 0")
+        turn = function.sub("%epoch", first)
+        return function.value(f"select i1 {together}, i64 -1, i64 {turn}")
 
     def _pointer(self, function: Function, buffer: Buffer) -> Value:
         base = self._block(function, block_of(buffer))

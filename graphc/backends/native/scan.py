@@ -2,15 +2,16 @@
 
     void @scan(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)
 
-A thread runs all steps on its own rows, without waiting for others.  A loop whose steps need a
-barrier is run by the first thread alone.
+A thread runs all steps on its own rows, without waiting for others.  If steps have barriers, each
+of their phases is an epoch of the program, and the function takes its number: `i64 %turn`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 
@@ -26,8 +27,8 @@ from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.source import Constant
 
-Kernel = Callable[[Function, Program, int, Callable[[Buffer], Value], Callable[[], Value]], None]
-"""Appends the call of an instruction's kernel: function, program, number, pointers, scratch."""
+Kernel = Callable[..., None]
+"""`Kernels.call`, which appends the call of an instruction's kernel."""
 
 
 def emit_scan(
@@ -53,10 +54,16 @@ def emit_scan(
         rows = module.function("rows", arguments, emit_rows)
         write = partial(_at_once, scan, program, names, rows, epoch)
         return Callee(module.function("at_once", arguments, write), names)
-    inner = module.function("steps", arguments, emit)
     if scan.shared:
-        return Callee(inner, names)
-    return Callee(module.function("scan", arguments, partial(_alone, inner, names)), names)
+        return Callee(module.function("steps", arguments, emit), names)
+
+    def emit_step(function: Function) -> None:
+        outer = {name: f"%o{i}" for i, name in enumerate(names)}
+        _Emission(function, scan, outer, kernel).emit_step()
+
+    step = module.function("step", f"{arguments}, i64 %i, i64 %phase, i64 %steps", emit_step)
+    write = partial(_in_turns, scan, program, names, step)
+    return Callee(module.function("scan", f"{arguments}, i64 %turn", write), names)
 
 
 def _at_once(
@@ -77,11 +84,25 @@ def _at_once(
         made.zero_rest(count, f.mul(scan.steps, "%n"))
 
 
-def _alone(inner: str, names: tuple[str, ...], function: Function) -> None:
-    """Call a loop on the first thread."""
-    pointers = [f"%o{i}" for i in range(len(names))]
-    first = function.value("icmp eq i64 %tid, 0")
-    function.when(first, lambda: function.call(inner, *pointers, "%scratch", "%n", 0, 1))
+def _in_turns(
+    scan: ScanKernel, program: Program, names: tuple[str, ...], step: str, f: Function
+) -> None:
+    """Call the epoch `%turn` of a loop whose steps have barriers, or all if that is negative."""
+    pointers = {name: f"%o{i}" for i, name in enumerate(names)}
+    made = _Emission(f, scan, pointers, lambda *_: None)
+    lengths = program.buffers[scan.lengths].type if scan.lengths else None
+    steps, phases = made.longest(lengths), len(scan.phases)
+    given = (*pointers.values(), "%scratch", "%n", "%tid", "%threads")
+    every = f.value("icmp slt i64 %turn, 0")
+    before = f.value("icmp slt i64 %turn, 1")
+    f.when(before, made.begin)
+    f.when(every, lambda: made.each(0, steps, lambda i: f.call(step, *given, i, -1, steps)))
+    number = f.sub("%turn", 1)
+    i, phase = f.quotient(number, phases), f.remainder(number, phases)
+    runs = f.value(f"and i1 {f.less(0, '%turn')}, {f.less(i, steps)}")
+    f.when(runs, lambda: f.call(step, *given, i, phase, steps))
+    last = f.value(f"icmp eq i64 %turn, {scan.epochs - 1}")
+    f.when(f.value(f"or i1 {every}, {last}"), lambda: made.end(steps, lengths))
 
 
 @dataclass
@@ -103,10 +124,10 @@ class _Emission:
         self.constants = {b.name: self._constant(b) for b in self.program.constants.values()}
         given = {**self.scan.sequences, **self.scan.whole, **self.scan.stacked}
         pointer = partial(self._pointer, {name: self.outer[of] for name, of in given.items()})
-        epochs = sorted(set(self.program.epochs))
-        for number, instr in enumerate(self.program.instrs):
-            if instr.kind != "barrier" and epochs.index(self.program.epochs[number]) == epoch:
-                self.kernel(self.function, self.program, number, pointer, lambda: "%scratch")
+        for number in self.scan.phases[epoch]:
+            self.kernel(
+                self.function, self.program, number, pointer, lambda: "%scratch", (), 0, "-1"
+            )
 
     def zero_rest(self, count: Value, rows: Value) -> None:
         """Append zeros as the results of steps that no row has, on the first thread."""
@@ -126,14 +147,60 @@ class _Emission:
         self.number = f.stack("i32") if scan.number else ""
         self.constants = {b.name: self._constant(b) for b in self.program.constants.values()}
         steps = self.longest(lengths)
-        first = [self._initial(one) for one in scan.carried]
-        start = [("ptr", pointer) for pointer in first]
+        self.begin()
+        start = [("ptr", self._initial(one)) for one in scan.carried]
         last = f.loop(0, steps, 1, partial(self._step, steps), start)
-        for one, pointer in zip(scan.carried, last, strict=True):
+        self._finish(last, steps, lengths)
+
+    def emit_step(self) -> None:
+        """Append one step, or one phase of it: what is between two barriers."""
+        f, scan = self.function, self.scan
+        self.number = f.stack("i32") if scan.number else ""
+        self.constants = {b.name: self._constant(b) for b in self.program.constants.values()}
+        carried = [self._value_at(one, "%i", "%steps") for one in scan.carried]
+        self._step("%steps", "%i", carried)
+
+    def each(self, first: int, end: Value, body: Callable[[Value], None]) -> None:
+        """Append a loop that carries nothing."""
+        self.function.loop(first, end, 1, lambda i, _: body(i))
+
+    def begin(self) -> None:
+        """Append what happens before the first step: sums begin with zeros."""
+        for one in self.scan.carried:
+            if not one.initial:
+                self._fill(one.feed, self._slot(one.feed))
+
+    def end(self, steps: Value, lengths: TensorType | None) -> None:
+        """Append what follows the last step."""
+        carried = [self._value_at(one, steps, steps) for one in self.scan.carried]
+        self._finish(carried, steps, lengths)
+
+    def _finish(self, carried: list[Value], steps: Value, lengths: TensorType | None) -> None:
+        """Append the copies of the last values, and zeros for steps that no row has."""
+        for one, pointer in zip(self.scan.carried, carried, strict=True):
             if one.last:
                 self._copy(one.feed, pointer, self.outer[one.last])
         if lengths is not None:
-            f.loop(steps, scan.steps, 1, self._zeros)
+            self.function.loop(steps, self.scan.steps, 1, self._zeros)
+
+    def _value_at(self, one: CarriedBuffer, i: Value, steps: Value) -> Value:
+        """Return the address of a carried value before a step, or behind the last one."""
+        f = self.function
+        even = f.value(f"icmp eq i64 {f.value(f'and i64 {i}, 1')}, 0")
+        here, there = self._slot(one.feed), self._slot(one.result)
+        found = f.value(f"select i1 {even}, ptr {here}, ptr {there}")
+        if one.stacked:
+            found = self._slice(one.result, one.stacked, self._position(f.sub(i, 1), steps))
+        elif one.before:
+            kept = self._slice(one.feed, one.before, self._position(i, steps))
+            found = f.value(f"select i1 {f.less(i, steps)}, ptr {kept}, ptr {found}")
+        first = f.value(f"icmp eq i64 {i}, 0")
+        return f.value(f"select i1 {first}, ptr {self._initial(one)}, ptr {found}")
+
+    def _position(self, i: Value, steps: Value) -> Value:
+        """Return the position in the sequences of the step that runs as number i."""
+        f = self.function
+        return f.sub(f.sub(steps, 1), i) if self.scan.reverse else i
 
     def longest(self, lengths: TensorType | None) -> Value:
         """Return the number of steps: the largest length, if rows have their own."""
@@ -151,19 +218,15 @@ class _Emission:
         return f.smaller(most, self.scan.steps)
 
     def _initial(self, one: CarriedBuffer) -> Value:
-        """Return the address of a value before the first step, filled with zeros if need be."""
-        if one.initial:
-            return self.outer[one.initial]
-        slot = self._slot(one.feed)
-        self._fill(one.feed, slot)
-        return slot
+        """Return the address of a value before the first step."""
+        return self.outer[one.initial] if one.initial else self._slot(one.feed)
 
     # ------------------------------------------------------------------ one step
 
     def _step(self, steps: Value, i: Value, carried: list[Value]) -> list[Value]:
         """Append the kernels of a step; return the addresses of the values that it hands on."""
         f, scan = self.function, self.scan
-        t = f.sub(f.sub(steps, 1), i) if scan.reverse else i
+        t = self._position(i, steps)
         if scan.number:
             f.do(f"store i32 {f.value(f'trunc i64 {t} to i32')}, ptr {self.number}")
         places = {one.feed: at for one, at in zip(scan.carried, carried, strict=True)}
@@ -174,14 +237,42 @@ class _Emission:
         places |= {one.result: at for one, at in zip(scan.carried, nexts, strict=True)}
         if scan.number:
             places[scan.number] = self.number
-        for one in scan.carried:
-            if one.before:
-                self._keep_before(one, i, t, places[one.feed])
-        pointer = partial(self._pointer, places)
-        for number, instr in enumerate(self.program.instrs):
-            if instr.kind != "barrier":
-                self.kernel(f, self.program, number, pointer, lambda: "%scratch")
+        self._phases(t, places, partial(self._pointer, places))
         return nexts
+
+    def _phases(
+        self, t: Value, places: Mapping[str, Value], pointer: Callable[[Buffer], Value]
+    ) -> None:
+        """Append the kernels of a step; of one with barriers, those of the phase asked for."""
+        f, phases = self.function, self.scan.phases
+
+        def kept() -> None:
+            for one in self.scan.carried:
+                if one.before:
+                    self._keep_before(one, t, places[one.feed])
+
+        def kernels(numbers: tuple[int, ...], inner: int, turn: Value) -> None:
+            for number in numbers:
+                of_loop = (), inner, turn
+                self.kernel(f, self.program, number, pointer, lambda: "%scratch", *of_loop)
+
+        if self.scan.shared:
+            kept()
+            kernels(phases[0], 0, "-1")
+            return
+        every = f.value("icmp slt i64 %phase, 0")
+        f.when(f.value("icmp slt i64 %phase, 1"), kept)
+        for first, numbers, times in _runs(phases):
+            inner = self.program.instrs[numbers[0]].scan
+            if inner is not None and inner.in_turns:
+                turn = f.value(f"select i1 {every}, i64 -1, i64 {f.sub('%phase', first)}")
+                within = f.value(f"icmp ult i64 {f.sub('%phase', first)}, {times}")
+                f.when(f.value(f"or i1 {every}, {within}"), partial(kernels, numbers, 0, turn))
+                continue
+            for more in range(times):
+                here = f.value(f"icmp eq i64 %phase, {first + more}")
+                run = f.value(f"or i1 {every}, {here}")
+                f.when(run, partial(kernels, numbers, more, "-1"))
 
     def _next(self, one: CarriedBuffer, steps: Value, i: Value, t: Value) -> Value:
         """Return the address that a step writes a carried value to."""
@@ -199,7 +290,7 @@ class _Emission:
         kept = self._slice(one.result, one.before, following)
         return f.value(f"select i1 {more}, ptr {kept}, ptr {slot}")
 
-    def _keep_before(self, one: CarriedBuffer, i: Value, t: Value, value: Value) -> None:
+    def _keep_before(self, one: CarriedBuffer, t: Value, value: Value) -> None:
         """Append the copy of a carried value to the slice before the step, unless it lies there."""
         f, kept = self.function, self._slice(one.feed, one.before, t)
         apart = f.value(f"icmp ne ptr {value}, {kept}")
@@ -269,6 +360,15 @@ class _Emission:
         places = {"source": source, "out": out}
         pointers = [places[name] or "null" for name in callee.buffers]
         self.function.call(callee.name, *pointers, "%n", "%tid", "%threads")
+
+
+def _runs(phases: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, tuple[int, ...], int]]:
+    """Yield the first place, the phase and the number of equal phases in a row."""
+    start = 0
+    for phase, same in groupby(phases):
+        count = len(list(same))
+        yield start, phase, count
+        start += count
 
 
 def _scaled(dim: Dim, factor: int) -> Dim:
