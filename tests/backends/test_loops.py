@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.backends.c.trained import unlike
 from tests.backends.loop_nets import LOOPS, loop_feeds
 from tests.backends.native.nets import assert_close
+from tests.files.c_model import compiler
 
 BATCH, ROWS = 16, 11
 NAMED = pytest.mark.parametrize("name", LOOPS)
@@ -34,3 +36,11 @@ def test_native_code_trains_as_numpy_does(name: str) -> None:
     one, other = (trained(name, backend, dtype="float64") for backend in ("numpy", "native"))
     assert_close(dict(other.snapshot()), dict(one.snapshot()), 1e-12, "state")
     assert_close(inferred(other), inferred(one), 1e-12, "inference")
+
+
+@NAMED
+def test_c_trains_with_the_bits_of_native_code(name: str) -> None:
+    compiler()
+    one, other = (trained(name, backend) for backend in ("native", "c"))
+    assert not unlike(dict(one.snapshot()), dict(other.snapshot()))
+    assert not unlike(inferred(one), inferred(other))
