@@ -8,6 +8,7 @@ Values that steps hand on stay where a step writes them; only their addresses ch
 from __future__ import annotations
 
 from collections.abc import Iterator
+from re import search
 from typing import Protocol
 
 from graphc.backends.c.scalars import Code, Functions, array_text, dim_text, safe
@@ -80,6 +81,9 @@ class ScanWriter:
             self._one_by_one(calls)
         if self.scan.lengths:
             self._zeros()
+        text = "\n".join(self.code.lines)
+        idle = [x for x in self.arguments.values() if not search(rf"\b{x}\b", text)]
+        self.code.lines[:0] = [f"    (void){name};" for name in idle]
         return self.code
 
     # ------------------------------------------------------------------ parts
