@@ -137,7 +137,7 @@ class StepGraph:
 
 
 def step_of(op: Op) -> StepGraph | None:
-    """Return the step that an op runs, or None if it is no loop."""
+    """Return the step that an op runs, or None if it runs none."""
     found = getattr(op, "step", None) if op.is_joint else None
     return found if isinstance(found, StepGraph) else None
 
@@ -149,6 +149,17 @@ def nested(nodes: Iterable[Node]) -> Iterator[Node]:
         step = step_of(node.op)
         if step is not None:
             yield from nested(step.nodes)
+
+
+def flops(nodes: Iterable[Node], types: Mapping[str, TensorType], n: int) -> tuple[int, int]:
+    """Return the operations of nodes besides matrix products, and those of matrix products.
+
+    A loop counts once, however many results it has.
+    """
+    found = {(node.op.joint, node.inputs) if node.op.is_joint else node.name: node for node in nodes}
+    computed = [node for node in found.values() if not node.op.is_source]
+    pairs = [node.op.flops([types[x] for x in node.inputs], node.type, n) for node in computed]
+    return sum(own for own, _ in pairs), sum(products for _, products in pairs)
 
 
 def stacked(type: TensorType, steps: int) -> TensorType:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from re import search
 
+from graphc.backends.c.chains import write_chain
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import Code, Functions, dim_text, safe
@@ -12,8 +13,10 @@ from graphc.backends.c.scans import ScanWriter, scan_buffers
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES, KEYWORDS, unique
 from graphc.backends.layout import CODE, Layout, block_of, start_of, table_index
-from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
+from graphc.ir.tensor_type import TensorType
+from graphc.kernels.kernel import Chain, Gemm, Kernel, Permutation, Single, inputs
 from graphc.kernels.program import Buffer, Instr, Program
+from graphc.kernels.stack import links_of
 from graphc.kernels.text import kernel_text, scan_head
 
 UNNAMED = "\0"
@@ -46,35 +49,55 @@ class KernelFile:
 
     def _call(self, program: Program, number: int, pointer: Pointer, rows: str) -> str:
         instr = program.instrs[number]
-        given = [rows]
+        own, given = f"{program.name}_{number}_{instr.node}", [rows]
         if instr.scan is not None:
-            used, (text, stack) = scan_buffers(instr), self._scan(program, instr)
+            name, used = self._scan(program, instr, own), scan_buffers(instr)
         else:
             assert instr.body is not None, "the instruction is a kernel"
-            used, single = buffers_of(instr.body), program.capacity == 1
-            text, stack = kernel_source(instr.body, program.buffers, self.functions, single)
-            given = [] if single else given
-        self.stack = max(self.stack, stack)
-        if text not in self._kernels:
-            own = f"{program.name}_{number}_{instr.node}"
-            (self._kernels[text],) = unique([own], self._kernels.values())
+            single = program.capacity == 1
+            name = self._function(instr.body, program.buffers, single, own)
+            used, given = buffers_of(instr.body), [] if single else given
         pointers = [pointer(program.buffers[one]) for one in used]
-        return f"{self._kernels[text]}({', '.join([*pointers, *given])});"
+        return f"{name}({', '.join([*pointers, *given])});"
 
-    def _scan(self, program: Program, instr: Instr) -> tuple[str, int]:
-        """Add the kernels of a loop; return its function, and the stack that a call needs."""
+    def _scan(self, program: Program, instr: Instr, own: str) -> str:
+        """Add a loop and the kernels of its steps; return its name."""
         around, self.stack = self.stack, 0
         writer = ScanWriter(program, instr)
         code = writer.write(self.functions, self._step)
         _use_rows(code, False)
-        text, own = code.function(f"static void {UNNAMED}({writer.head()})")
-        stack, self.stack = own + self.stack, around
-        return f"/* {scan_head(writer.scan)} */\n{text}\n", stack
+        text, stack = code.function(f"static void {UNNAMED}({writer.head()})")
+        self.stack = max(around, stack + self.stack)
+        return self._named(f"/* {scan_head(writer.scan)} */\n{text}\n", own)
 
     def _step(self, program: Program, pointer: Pointer, rows: str) -> list[str]:
         """Add the kernels of a step, and return their calls."""
         numbers = [i for i, instr in enumerate(program.instrs) if instr.kind in CODE]
         return self.calls(program, numbers, pointer, rows)
+
+    def _function(
+        self, kernel: Kernel, buffers: Mapping[str, Buffer], single: bool, own: str
+    ) -> str:
+        """Add a kernel under its own name unless an equal one is there, and return the name."""
+        calls: list[str] = []
+        if isinstance(kernel, Chain):
+            place, known = buffers[kernel.workspace], dict(buffers)
+            for p in kernel.private:
+                known[p.buffer] = place._replace(type=TensorType(p.matrix, p.dtype))
+            calls = [
+                self._function(link.kernel, known, single, f"{own}_{i}")
+                for i, link in enumerate(links_of(kernel))
+            ]
+        text, stack = kernel_source(kernel, buffers, self.functions, single, calls)
+        below = self.stack if calls else 0  # of the kernels that a chain calls, or more
+        self.stack = max(self.stack, stack + below)
+        return self._named(text, own)
+
+    def _named(self, text: str, own: str) -> str:
+        """Return the name of a function: that of an equal one, or else its own or one like it."""
+        if text not in self._kernels:
+            (self._kernels[text],) = unique([own], self._kernels.values())
+        return self._kernels[text]
 
 
 def program_source(program: Program, parts: Layout) -> str:
@@ -101,12 +124,16 @@ def buffers_of(kernel: Kernel) -> tuple[str, ...]:
 
 
 def kernel_source(
-    kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions, single: bool
+    kernel: Kernel,
+    buffers: Mapping[str, Buffer],
+    functions: Functions,
+    single: bool,
+    called: Sequence[str] = (),
 ) -> tuple[str, int]:
     """Return the function of a kernel, UNNAMED for its name, and the bytes of stack that it needs.
 
     The kernel's text is a comment before it.  It has no argument `n` if that is always a
-    `single` row.
+    `single` row.  A chain calls the functions `called`, one for each of its kernels.
     """
     used = buffers_of(kernel)
     names = dict(zip(used, unique(map(safe, used), _TAKEN), strict=True))
@@ -114,13 +141,14 @@ def kernel_source(
     types = {name: C_TYPES[buffers[name].type.dtype] for name in used}
     arguments = [f"{'' if b in written else 'const '}{types[b]} *{names[b]}" for b in used]
     code = Code(functions)
-    pitch = _pitches(kernel, buffers)
-    if isinstance(kernel, Gemm):
-        ProductWriter(kernel, names, types, pitch).write(code)
+    if isinstance(kernel, Chain):
+        write_chain(code, kernel, names, called, [] if single else ["n"])
+    elif isinstance(kernel, Gemm):
+        ProductWriter(kernel, names, types, _pitches(kernel, buffers)).write(code)
     elif isinstance(kernel, Permutation):
         write_permutation(code, kernel, names)
     else:
-        LoopWriter(kernel, names, pitch).write(code)
+        LoopWriter(kernel, names, _pitches(kernel, buffers)).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
     _use_rows(code, single)
     arguments += ["ptrdiff_t n"] * (not single)
@@ -136,7 +164,7 @@ def _use_rows(code: Code, single: bool) -> None:
         code.lines.insert(0, "    (void)n;")
 
 
-def _pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, str]:
+def _pitches(kernel: Single, buffers: Mapping[str, Buffer]) -> dict[str, str]:
     """Return the elements from row to row of each buffer that has rows."""
     widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
     if isinstance(kernel, Gemm):

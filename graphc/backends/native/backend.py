@@ -228,9 +228,7 @@ class NativeBackend:
         def size(instr: Instr) -> int:
             if instr.scan is not None:
                 return max(self.scratch(instr.scan.program), default=0)
-            if not isinstance(instr.body, Gemm):
-                return 0
-            packs = instr.body.b not in packed
+            packs = not isinstance(instr.body, Gemm) or instr.body.b not in packed
             return kernel_scratch(instr.body, target.bits, n, target.words, packs=packs)
 
         return list(map(size, program.instrs))

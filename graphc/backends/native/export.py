@@ -21,7 +21,6 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, count
-from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Buffer, Instr, Program
 
 WORDS = 4
@@ -43,8 +42,6 @@ class ObjectWriter:
     def _scratch(self, instr: Instr, n: int) -> int:
         if instr.scan is not None:
             return max(self.scratch(instr.scan.program), default=0)
-        if not isinstance(instr.body, Gemm):
-            return 0
         return kernel_scratch(instr.body, self.target.bits, n, self.target.words)
 
     def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, None]:

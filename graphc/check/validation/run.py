@@ -15,7 +15,7 @@ from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, RuleError, rule_failure, shown
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.check.validation.compare import Mismatch, first_mismatch
-from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.index_bounds import index_bounds, most_steps
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
@@ -300,7 +300,7 @@ def draws_for(
 ) -> tuple[Draw, ...]:
     """Return a draw for each number of rows that suits the graph in training mode."""
     plain = expanded(graph)
-    limits = index_bounds(plain)
+    limits = {name: steps + 1 for name, steps in most_steps(plain).items()} | index_bounds(plain)
     wide = in_float64(plain)
     return tuple(
         _drawn(wide, Draw(rows, seed, bounds=limits, given=given or {})) for rows in batches
