@@ -156,9 +156,12 @@ def flops(nodes: Iterable[Node], types: Mapping[str, TensorType], n: int) -> tup
 
     A loop counts once, however many results it has.
     """
-    found = {(node.op.joint, node.inputs) if node.op.is_joint else node.name: node for node in nodes}
-    computed = [node for node in found.values() if not node.op.is_source]
-    pairs = [node.op.flops([types[x] for x in node.inputs], node.type, n) for node in computed]
+    found: dict[object, Node] = {}
+    for node in nodes:
+        if not node.op.is_source:
+            found[(node.op.joint, node.inputs) if node.op.is_joint else node.name] = node
+    operands = ([types[name] for name in node.inputs] for node in found.values())
+    pairs = [x.op.flops(ins, x.type, n) for x, ins in zip(found.values(), operands, strict=True)]
     return sum(own for own, _ in pairs), sum(products for _, products in pairs)
 
 
