@@ -151,6 +151,20 @@ def nested(nodes: Iterable[Node]) -> Iterator[Node]:
             yield from nested(step.nodes)
 
 
+def flops(nodes: Iterable[Node], types: Mapping[str, TensorType], n: int) -> tuple[int, int]:
+    """Return the operations of nodes besides matrix products, and those of matrix products.
+
+    A loop counts once, however many results it has.
+    """
+    found: dict[object, Node] = {}
+    for node in nodes:
+        if not node.op.is_source:
+            found[(node.op.joint, node.inputs) if node.op.is_joint else node.name] = node
+    operands = ([types[name] for name in node.inputs] for node in found.values())
+    pairs = [x.op.flops(ins, x.type, n) for x, ins in zip(found.values(), operands, strict=True)]
+    return sum(own for own, _ in pairs), sum(products for _, products in pairs)
+
+
 def stacked(type: TensorType, steps: int) -> TensorType:
     """Return the type of the values of all steps."""
     return type.with_shape((steps, *type.shape))
