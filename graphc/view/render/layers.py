@@ -16,14 +16,22 @@ class LayerIndex:
     """The layers of a picture, and the layer of every node that is drawn in them.
 
     Names decide: `bn1.mean` is a part of `bn1`, `d_bn1` and `d_bn1.x` are gradients at `bn1`.  A
-    source is drawn with the layer it is named after, or with the first that reads it.
+    source is drawn with the layer it is named after, or with the first that reads it.  A layer that
+    is `joined` to another is drawn there.
     """
 
-    def __init__(self, declared: Graph, compiled: Graph, forward: Container[str]) -> None:
+    def __init__(
+        self,
+        declared: Graph,
+        compiled: Graph,
+        forward: Container[str],
+        joined: Mapping[str, str] | None = None,
+    ) -> None:
         self.known: Mapping[str, Node] = _declared_nodes(declared, compiled, forward)
         self.declared = declared
-        self.merged: dict[str, str] = {}  # `_layers_with_nodes` reads it, before any merge
-        self.merged = _merged(declared, _layers_with_nodes(self, compiled, forward))
+        joined = {name: into for name, into in (joined or {}).items() if name in self.known}
+        self.merged: dict[str, str] = joined  # `_layers_with_nodes` reads it, before any merge
+        self.merged = joined | _merged(declared, _layers_with_nodes(self, compiled, forward))
 
     def origin(self, name: str) -> str:
         """Return the declared node that a compiled node is a part or a gradient of, else `name`."""
@@ -48,9 +56,9 @@ class LayerIndex:
         if self.known[name].op.name == "input":
             return name
         owner = known_prefix(name.rpartition(".")[0], self.known)
-        if owner:
-            return owner
         users = self.declared.users.get(name, ()) if name in self.declared else ()
+        if owner and (owner in users or not users):
+            return owner
         return users[0] if users else name
 
     def made_of(self, layer: str) -> list[str]:
