@@ -262,9 +262,12 @@ def _write_link(g: Any, id: str, link: Link, places: Mapping[str, int], fed: boo
     source, target = places[link.source], places[link.target]
     attributes = {**_LINES[link.kind], "class": link.kind, "id": id}
     if link.kind == "carried":
+        gradient = link.values[0].name.startswith("d_")
+        side, colour = ("e", LIGHT["backward"]) if gradient else ("w", LIGHT["forward"])
         name = short(", ".join(_local(node.name) for node in link.values))
-        ends = [f"r{source}:{link.source}:e", f"r{target}:{link.target}:e"]
-        g.edge(*ends, **attributes, constraint="false", label=name, fontcolor=LIGHT["forward"])
+        ends = [f"r{source}:{link.source}:{side}", f"r{target}:{link.target}:{side}"]
+        attributes |= {"color": colour, "fontcolor": colour, "constraint": "false"}
+        g.edge(*ends, label=name, **attributes)
         return
     if link.kind == "saved" and not fed:
         attributes["constraint"] = "false"

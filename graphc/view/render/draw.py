@@ -146,21 +146,22 @@ def picture(
     """
     known = opened(declared)
     drawn = known if compiled is None else opened(compiled, known)
-    return _Drawing(known.graph, drawn, fold, most_layers).picture()
+    return _Drawing(known, drawn, fold, most_layers).picture()
 
 
 class _Drawing:
     """The drawing of one graph."""
 
-    def __init__(self, declared: Graph, opened: Opened, fold: bool, most_layers: int) -> None:
-        self.opened = opened
-        self.graph = graph = opened.graph
+    def __init__(self, known: Opened, drawn: Opened, fold: bool, most_layers: int) -> None:
+        self.opened = drawn
+        declared, graph = known.graph, drawn.graph
+        self.graph = graph
         whole = not graph.gradients and (declared is graph or not graph.outputs)
         roots = [*graph.outputs.values(), *graph.gradients.values()]
-        reached = set(graph.nodes) if whole else opened.upstream(roots)
+        reached = set(graph.nodes) if whole else drawn.upstream(roots)
         self.unreached = sum(n.name not in reached and not n.op.is_source for n in graph)
-        self.forward = reached if whole else opened.forward()
-        self.index = LayerIndex(declared, graph, self.forward, opened.joined())
+        self.forward = reached if whole else drawn.forward()
+        self.index = LayerIndex(declared, graph, self.forward, known.joined())
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
         self.layers = {name: self.index.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from graphc.ir.graph import Graph
 from graphc.view.render.dot import ADVANCE, Owned, bytes_text, card_lines, dot_text
 from graphc.view.render.draw import ENDS, LAYER_LIMIT, Card, LayerBox, Link, Picture, picture
+from graphc.view.render.loops import opened
 from graphc.view.render.renderer import SVG, Element
 from graphc.view.render.style import END, printable, sentence
 
@@ -48,6 +49,13 @@ class LayerDrawing:
     def picture(self) -> Picture:
         """The cards and arrows of the drawing."""
         return picture(self.graph, self.backward, fold=self.fold, most_layers=self.most_layers)
+
+    @cached_property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The graphs whose nodes the drawing shows: the compiled one first, loops opened."""
+        declared = opened(self.graph)
+        compiled = () if self.backward is None else (opened(self.backward, declared).graph,)
+        return (*compiled, declared.graph)
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, attributes
@@ -62,8 +63,13 @@ class LayerIndex:
         return users[0] if users else name
 
     def made_of(self, layer: str) -> list[str]:
-        """Return the layers that a fused layer is made of, in declared order, itself last."""
-        return [*(name for name, into in self.merged.items() if into == layer), layer]
+        """Return the layers that a fused layer is made of, in declared order."""
+        parts = [*(name for name, into in self.merged.items() if into == layer), layer]
+        return sorted(parts, key=lambda name: self._places.get(name, 0)) if parts[1:] else parts
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {name: place for place, name in enumerate(self.known)}
 
 
 def known_prefix(name: str, known: Container[str]) -> str:
@@ -201,11 +207,13 @@ class _Layers:
     def _read(self, operand: str, here: int) -> Hashable:
         """Return how many layers before an operand is, and which node of its layer.
 
-        For an operand outside all layers, return its op if it is a constant, else its type.
+        For an input further above return its name.  For an operand outside all layers return its
+        op if it is a constant, else its type.
         """
         if operand in self.where:
             place, number = self.where[operand]
-            return here - place, number
+            far = self.graph[operand].op.is_input and here - place > 1
+            return operand if far else (here - place, number)
         node = self.graph[operand]
         return node.op if node.op.is_constant else node.type
 

@@ -176,7 +176,9 @@ class _Opening:
             group = groups.get(node.name)
             if group is None:
                 inputs = tuple(names[name] for name in node.inputs)
-                names[node.name] = self._put(node, self._named(path, node.name), node.op, inputs)
+                names[node.name] = self._put(
+                    node, self._placed(path, node, inputs), node.op, inputs
+                )
                 continue
             if self._named(path, node.name) not in self.results:
                 self._open(group, path, names)
@@ -205,6 +207,17 @@ class _Opening:
         if marks and bare.endswith(ARRIVING) and before in self.frames[path].nexts:
             bare = f"{self.frames[path].nexts[before]}{ARRIVING}"
         return f"{marks}{path}/{bare}"
+
+    def _placed(self, path: str, node: Node, inputs: Sequence[str]) -> str:
+        """Return the name of a step's node, after its operand if that alone tells its layer.
+
+        So it is for sums of gradients.
+        """
+        name = self._named(path, node.name)
+        known = not path or name.startswith(GRADIENT) or not self.declared.results
+        if known or not inputs or not inputs[0].startswith(GRADIENT):
+            return name
+        return name if known_prefix(name, self.declared.graph) else f"{inputs[0]}.{node.name}"
 
     def _add_result(self, node: Node, name: str) -> str:
         assert isinstance(node.op, Scan), "the results of a loop"
@@ -243,24 +256,28 @@ class _Opening:
             return self._put(node, name, Position(), ())
         if node.name not in step.sequences:
             return self._put(node, name, CarriedValue(), (operand,))
-        if self._is_of(frame, node.name, operand):
+        if self.results.get(operand, ("", ""))[0] == frame and _is_all(self.nodes[operand]):
             self.passed.add(operand)
             return self.results[operand][1]
         return self._put(node, name, SliceAtStep(), (operand,))
 
     def _is_of(self, frame: str, name: str, operand: str) -> bool:
         """Return whether an operand has the values of all steps of what a frame has by a name."""
-        known = operand in self.results and isinstance(self.nodes[operand].op, AllSteps)
+        known = operand in self.results and _is_all(self.nodes[operand])
         return known and self.results[operand] == (frame, self._named(frame, name))
 
     def _frame(self, group: Sequence[Node], path: str, given: Mapping[str, str]) -> str:
         """Return the path of a loop: that of the declared loop it was made of, or else its own.
 
-        It was made of the same loop as one that kept a value for it.
+        It was made of the same loop as one that kept a value for it, or else as one that gives it
+        a gradient.
         """
-        for name, operand in given.items():
-            frame, _ = self.results.get(operand, ("", ""))
-            if frame and self._is_of(frame, name, operand):
+        frames = {name: self.results.get(operand, ("", ""))[0] for name, operand in given.items()}
+        for name, frame in frames.items():
+            if frame and self._is_of(frame, name, given[name]):
+                return frame
+        for name, frame in frames.items():
+            if frame and name.startswith(GRADIENT):
                 return frame
         names = [self._named(path, node.name) for node in group]
         for name in names:
@@ -269,6 +286,10 @@ class _Opening:
                 return self.declared.results[origin]
         own = names[0].rpartition(".")[0] or names[0]
         return own if own not in self.frames else names[0]
+
+
+def _is_all(node: Node) -> bool:
+    return isinstance(node.op, AllSteps)
 
 
 def _frame_of(op: Scan, whole: Mapping[str, str]) -> Frame:
