@@ -14,7 +14,7 @@ from graphc.kernels.program import Buffer, Program
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, printable
 
-Role = Literal["forward", "kept", "backward", "wrt", "recomputed", "update", "sent"]
+Role = Literal["forward", "kept", "backward", "wrt", "recomputed", "update", "sent", "loop"]
 ROLES: Mapping[Role, str] = {
     "forward": "values",
     "kept": "values kept for backward",
@@ -23,6 +23,7 @@ ROLES: Mapping[Role, str] = {
     "recomputed": "recomputed values",
     "update": "updates of states",
     "sent": "copies of values that are sent",
+    "loop": "workspace of the steps of a loop",
 }
 """The purpose of a buffer, in words."""
 
@@ -150,6 +151,7 @@ def _backward_role(name: str, graph: Graph, forward: Container[str]) -> Role:
 def _slots(program: Program) -> Iterator[Slot]:
     """Return the slots in order of time: groups of buffers with equal bytes of one storage."""
     known = roles(program.graph)
+    known |= {i.scan.workspace: "loop" for i in program.instrs if i.scan is not None}
     found: dict[tuple[str, int, int], list[Buffer]] = {}
     wholes = {b.key: b for b in program.buffers.values() if b.space == "arena" and not b.pitch}
     for buffer in program.buffers.values():
