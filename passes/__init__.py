@@ -10,6 +10,9 @@ The order and its reasons:
 - `split_scans` before `backward`, so that gradients of what it takes out of loops are outside, too,
   and after it, for the gradients of weights.  Then `transpose_factors`, since gradients read
   weights transposed.
+- `segment_scans` then cuts sums over the steps of long loops into segments.  Before `split_scans`,
+  and only if a plan is over its budget, `recompute_scans` cuts the loops themselves: sums then have
+  the same bits.
 - `backward`, then `update`, which reads the gradients.
 - If a step is cut into shards, `shard` right after `specialize`, while the parts of layers
   have the names that it gave; and `data_parallel` between `backward` and `update`.
@@ -41,6 +44,7 @@ from passes.fuse_affine_relu import fuse_affine_relu
 from passes.join_transposes import join_transposes
 from passes.middle_axes import middle_axes
 from passes.pipeline import PassList, PassRecord, run_passes
+from passes.segment_scans import SegmentScans
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.split_scans import split_scans
 from passes.transpose_factors import transpose_factors
@@ -59,9 +63,11 @@ DEFAULT = PassList(
         channels_last,
         fold_constants,
         dead_code,
+        "recompute_scans",
         split_scans,
         "backward",
         split_scans,
+        SegmentScans(),
         transpose_factors,
         "data_parallel",
         "update",

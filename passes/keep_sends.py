@@ -17,9 +17,11 @@ from passes.contract import graph_pass
 
 @graph_pass(preserves="bitwise")
 def keep_sends(graph: Graph) -> Graph:
-    """Return the graph whose only results are its sends; it changes no state."""
+    """Return the graph whose only results are its sends, if it has some; it changes no state."""
     alive = graph.upstream(graph.roots)
     sends = [node for node in graph if isinstance(node.op, Send) and node.name in alive]
+    if not sends:
+        return graph
     needed = graph.upstream(operand for node in sends for operand in node.inputs)
     last = [node.name for node in sends if needed.isdisjoint(graph.users[node.name])]
     return Graph(graph.name, graph, outputs={name: name for name in last})

@@ -25,19 +25,21 @@ for, sums over all shards:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Role
+from graphc.ir.step_graph import StepGraph
 from graphc.ir.tensor_type import Batch
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import FIRST_ROW, SHARE, ShardInput, Total
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
-from graphc.ops.source import COUNTER, constant
+from graphc.ops.scan import Scan
+from graphc.ops.source import COUNTER, Input, constant
 
 STATISTICS = ("mean", "var")
 """The parts of batch normalisation that depend on all rows, as its layer names them."""
@@ -69,12 +71,25 @@ class Shard:
         if self.synchronise:
             _check_derivatives(graph)
         _check_pairs(graph)
+        b = self._with_inputs(graph)
+        b.take_roots(graph, {})
+        for loss, share in self.counted:
+            value = b.value(graph.outputs[loss])
+            with b.at(value.node.locs):
+                name = b.unique(f"{value.name}.part")
+                b.outputs[loss] = mul(value, share_of(b, share, value.dtype), name=name).name
+        return b.graph()
+
+    def _with_inputs(self, graph: Graph) -> Builder:
+        """Return the nodes, which read inputs that the executor feeds for each shard."""
         b = Builder.like(graph)
         norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
         statistics = {f"{norm}.{part}" for norm in norms for part in STATISTICS}
         for node in graph:
             if isinstance(node.op, DropoutMask):
                 b.insert(_keyed(b, node))
+            elif isinstance(node.op, Scan):
+                b.insert(_with_keyed_step(b, node, node.op))
             elif node.name in norms:
                 b.insert(_normalised(node))
             elif node.name in self.divisors:
@@ -84,13 +99,7 @@ class Shard:
                 _totalled(b, node)
             else:
                 b.insert(node)
-        b.take_roots(graph, {})
-        for loss, share in self.counted:
-            value = b.value(graph.outputs[loss])
-            with b.at(value.node.locs):
-                name = b.unique(f"{value.name}.part")
-                b.outputs[loss] = mul(value, share_of(b, share, value.dtype), name=name).name
-        return b.graph()
+        return b
 
 
 def _check_weights(graph: Graph, divisor: str) -> None:
@@ -135,6 +144,40 @@ def _keyed(b: Builder, node: Node) -> Node:
         return node
     first = _first_row(b, rows.factor)
     return Node(node.name, node.op, (*node.inputs, first), node.type, node.locs)
+
+
+def _with_keyed_step(b: Builder, node: Node, op: Scan) -> Node:
+    """Return a result of a loop whose masks are keyed by rows of the whole batch."""
+    step, factors = _keyed_step(op.step)
+    firsts = (_first_row(b, factor) for factor in factors)
+    return replace(node, op=replace(op, step=step), inputs=(*node.inputs, *firsts))
+
+
+def _keyed_step(step: StepGraph) -> tuple[StepGraph, tuple[int, ...]]:
+    """Return the step with a further input for each factor of the first row that masks need."""
+    names: dict[int, str] = {}
+
+    def first(factor: int) -> str:
+        name = f"{FIRST_ROW}.times_{factor}"
+        while name in step.types:
+            name += "_"
+        return names.setdefault(factor, name)
+
+    nodes: list[Node] = []
+    for node in step.nodes:
+        more: tuple[str, ...] = ()
+        if isinstance(node.op, Scan):
+            inner, factors = _keyed_step(node.op.step)
+            node = replace(node, op=replace(node.op, step=inner))
+            more = tuple(map(first, factors))
+        elif isinstance(node.op, DropoutMask) and isinstance(rows := node.type.shape[0], Batch):
+            more = (first(rows.factor),)
+        nodes.append(replace(node, inputs=(*node.inputs, *more)))
+    if not names:
+        return step, ()
+    made = [Node(name, Input(COUNTER.shape, COUNTER.dtype), (), COUNTER) for name in names.values()]
+    whole = (*step.whole, *names.values())
+    return replace(step, nodes=(*made, *nodes), whole=whole), tuple(names)
 
 
 def _first_row(b: Builder, factor: int) -> str:

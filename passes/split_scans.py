@@ -216,14 +216,19 @@ class _Split:
         """Return the step of the loop itself; what came before is a sequence."""
         made = {name: _input(self.graph[name]) for name in given}
         nodes = [*made.values(), *inside]
-        kept = {name for node in nodes for name in node.inputs}
         step = self.step
-        return replace(
+        kept = {name for node in nodes for name in node.inputs}
+        kept |= {*self._asked(), *step.nexts}
+        found = replace(
             step,
             nodes=tuple(nodes),
-            sequences=(*(n for n in step.sequences if n in kept or n in self._asked()), *given),
+            sequences=(*(n for n in step.sequences if n in kept), *given),
             whole=tuple(n for n in step.whole if n in kept or n == step.lengths),
+            number=step.number if step.number in kept else "",
         )
+        read = {*found.inputs, found.number}
+        left = tuple(n for n in nodes if n.name in read or not n.op.is_input)
+        return replace(found, nodes=left)
 
     def _asked(self) -> set[str]:
         return {op.result for op in self.ops}

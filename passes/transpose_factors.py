@@ -9,7 +9,7 @@ is read in place if it is transposed before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from graphc.ir.graph import Graph, Node
@@ -20,19 +20,23 @@ from graphc.ops.source import Input
 from passes.contract import graph_pass
 
 
-@graph_pass(preserves="bitwise")
+@graph_pass(preserves="reassociated")
 def transpose_factors(graph: Graph) -> Graph:
     """Return the graph whose loops read the factors of their products as they are stored."""
     made: dict[str, list[Node]] = {}
     for nodes in loops(graph).values():
-        made.update(_transposed(graph, nodes))
+        taken = {one.name for several in made.values() for one in several}
+        made.update(_transposed(graph, nodes, taken))
     if not made:
         return graph
     return graph.with_nodes(one for node in graph for one in made.get(node.name, [node]))
 
 
-def _transposed(graph: Graph, nodes: Sequence[Node]) -> dict[str, list[Node]]:
-    """Return the nodes of a loop; the first comes after the factors that are transposed for it."""
+def _transposed(graph: Graph, nodes: Sequence[Node], taken: set[str]) -> dict[str, list[Node]]:
+    """Return the nodes of a loop; the first comes after the factors that are transposed for it.
+
+    Names that are `taken` are not given to them.
+    """
     op = nodes[0].op
     assert isinstance(op, Scan), "the results of a loop"
     step = op.step
@@ -46,7 +50,8 @@ def _transposed(graph: Graph, nodes: Sequence[Node]) -> dict[str, list[Node]]:
         if _reads_transposed(node, step.whole, inner):
             name = node.inputs[1]
             if name not in factors:
-                factors[name] = _factor(graph, graph[operands[name]])
+                factors[name] = _factor(graph, graph[operands[name]], taken)
+                taken.add(factors[name].name)
                 inputs[name] = _input(step.nodes, name, factors[name])
             inner[node.name] = _product(node, inputs[name].name)
     if not factors:
@@ -77,10 +82,10 @@ def _product(node: Node, factor: str) -> Node:
     return replace(node, op=MatMul(node.op.trans_a), inputs=(node.inputs[0], factor))
 
 
-def _factor(graph: Graph, matrix: Node) -> Node:
+def _factor(graph: Graph, matrix: Node, taken: Collection[str]) -> Node:
     """Return the transpose of a matrix, under a free name."""
     name = f"{matrix.name}.transposed"
-    while name in graph:
+    while name in graph or name in taken:
         name += "_"
     op = Transpose((1, 0))
     return Node(name, op, (matrix.name,), op.infer([matrix.type]), matrix.locs)

@@ -14,6 +14,7 @@ import numpy as np
 from graphc.backends.interface import Interface
 from graphc.base.errors import GraphError, RuleError
 from graphc.base.loc import caller_loc
+from graphc.ir.graph import Node
 from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
@@ -103,6 +104,12 @@ class Runner(Protocol):
         Return None if all feeds are copied.
         """
 
+    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
+        """Run blocks of the first of `n` rows, each thread its own ones, and return their rows.
+
+        The outputs go to `results`.  Return 0 if threads cannot: then blocks run one by one.
+        """
+
 
 class PeakWork(NamedTuple):
     """Work of almost only multiply-adds, which measures the peak of a machine."""
@@ -188,6 +195,12 @@ def bind_reference(instr: Instr, n: int, view: View) -> Call:
     assert instr.op is not None, "the instruction is of an op"
     ins, (out,) = [view(name) for name in instr.ins], map(view, instr.outs)
     return partial(_referred, instr.op.at(n), ins, out, instr.node)
+
+
+def bind_result(node: Node, n: int, view: View) -> Call:
+    """Return the call that computes a node by its op's reference rule."""
+    ins = [view(name) for name in node.inputs]
+    return partial(_referred, node.op.at(n), ins, view(node.name), node.name)
 
 
 def _referred(op: Op, ins: Sequence[Array], out: Array, node: str) -> None:

@@ -58,8 +58,14 @@ def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
 def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
     """Yield the instructions that become code."""
     for i, instr in enumerate(program.instrs):
-        if instr.kind in CODE and i not in skip:
+        if has_code(instr) and i not in skip:
             yield instr
+
+
+def has_code(instr: Instr) -> bool:
+    """Return whether an instruction becomes code; a loop with a reference rule in it does not."""
+    inner = () if instr.scan is None else instr.scan.program.instrs
+    return instr.kind in CODE and all(i.kind == "barrier" or has_code(i) for i in inner)
 
 
 def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
@@ -69,10 +75,10 @@ def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bo
     """
     start = 0
     for i, instr in enumerate((*program.instrs, None)):
-        native = instr is not None and instr.kind in (*CODE, "barrier")
+        native = instr is not None and (instr.kind == "barrier" or has_code(instr))
         if native and i != program.boundary:
             continue
-        if any(program.instrs[j].kind in CODE and j not in skip for j in range(start, i)):
+        if any(has_code(program.instrs[j]) and j not in skip for j in range(start, i)):
             yield start, i, True
         start = i
         if instr is not None and not native:
@@ -91,7 +97,7 @@ def _epochs(
     found: dict[tuple[int, int], list[int]] = {}
     for i in range(start, end):
         instr = program.instrs[i]
-        if instr.kind in CODE and i not in skip:
+        if has_code(instr) and i not in skip:
             for more in range(1 if instr.scan is None else instr.scan.epochs):
                 found.setdefault((program.epochs[i], more), []).append(i)
     return tuple(map(tuple, found.values()))

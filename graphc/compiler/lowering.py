@@ -115,9 +115,15 @@ class Lowering:
             return
         self._scanned.add(nodes[0].name)
         assert self._build is not None, "loops are lowered by programs"
-        made = lower_scan(nodes, self._build, self.capacity, self._grouping.root)
+        firsts: dict[Op, Node] = {}
+        for node in nodes:
+            firsts.setdefault(node.op, node)
+        made = lower_scan([*firsts.values()], self._build, self.capacity, self._grouping.root)
         self.types[made.instr.outs[0]] = made.workspace
         self.instrs.append(made.instr)
+        for node in nodes:
+            if (first := firsts[node.op]) is not node:
+                self.copy(first.name, node.name, node.type, node.name)
 
     def _end_forward(self, schedule: Schedule) -> None:
         """Copy values that could not be written in place to their states; backward reads none."""

@@ -25,6 +25,8 @@ from graphc.compiler.remat.recomputation import Curve, curve
 from graphc.compiler.sharding import exchange_bytes, workspaces
 from graphc.compiler.sizes import (
     ScratchSize,
+    arena_bytes,
+    arena_count,
     block_bytes,
     constant_types,
     feed_types,
@@ -132,8 +134,17 @@ class MemoryReport:
 
     @property
     def arena(self) -> int:
-        """The bytes of the arena that an executor allocates: the largest of its programs."""
-        return block_bytes(max(self.arenas.values()))
+        """The bytes that an executor allocates for arenas: those of the largest program.
+
+        A program whose threads take blocks of rows has an arena for each thread.
+        """
+        return block_bytes(arena_bytes(self._programs, self.n, self._arena_threads))
+
+    @property
+    def _arena_threads(self) -> int | None:
+        """The most threads that have an arena each."""
+        options = self._plan.options
+        return 1 if options.sparing else options.threads
 
     @property
     def scratch(self) -> int:
@@ -334,11 +345,13 @@ class MemoryReport:
         return f"outputs of a batch, whose inference runs in blocks of {rows}"
 
     def _arenas_text(self) -> str:
-        return ", ".join(
-            f"{name} {size:,} (peak {self.peaks[name]:,})"
-            for name, size in self.arenas.items()
-            if size
-        )
+        texts = [self._arena_text(name) for name, size in self.arenas.items() if size]
+        return ", ".join(texts)
+
+    def _arena_text(self, name: str) -> str:
+        count = arena_count(self._programs[name], self.n, self._arena_threads)
+        each = f" for each of {count} threads" if count > 1 else ""
+        return f"{name} {self.arenas[name]:,} (peak {self.peaks[name]:,}){each}"
 
     def table(self) -> str:
         """Return a line for each arena buffer: offset, bytes, formula, epochs, name, user's line.

@@ -26,6 +26,7 @@ from passes.dead_code import dead_code
 from passes.keep_sends import keep_sends
 from passes.pipeline import Pass, PassList, PassRecord, run_passes
 from passes.repeat_elements import repeat_elements
+from passes.segment_scans import RecomputeScans, has_long_loops
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
@@ -66,6 +67,8 @@ class CompileOptions:
     """True if programs have more barriers, so that they keep less memory: see `remat/fit.py`."""
     blocks: bool = True
     """True if inference may run its rows in blocks, see `blocks.py`."""
+    recompute_loops: bool = False
+    """True if gradients recompute long loops, a segment at a time."""
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -96,6 +99,8 @@ class CompileOptions:
         plan = Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
         if self.budget is None or plan.memory.total <= self.budget:
             return plan
+        if not self.recompute_loops and has_long_loops(self.graph):
+            return replace(self, recompute_loops=True).plan(watch)
         return fitted(plan, self.budget) or sparing(plan)
 
     def program(
@@ -119,8 +124,12 @@ class CompileOptions:
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
-        passes = self._passes(specialize=Specialize(train=False))
+        passes = self._passes(specialize=Specialize(train=False), **self._of_loops())
         return run_passes(self.graph, passes, watch)[1]
+
+    def _of_loops(self) -> dict[str, Pass]:
+        """Return the pass that cuts long loops, if their gradients recompute them."""
+        return {RecomputeScans.name: RecomputeScans()} if self.recompute_loops else {}
 
     def _passes(self, **made: Pass) -> tuple[Pass, ...]:
         """Return the pass list with its slots filled; slots without a pass are left out."""
@@ -131,6 +140,7 @@ class CompileOptions:
         required = self.required if self.graph.losses else ()
         backward = Backward(self.graph.losses, self._differentiated(), required)
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
+        slots |= self._of_loops()
         head, tail = _split(self._passes(**slots), backward)
         declared = _keeping(self.graph, self.required)  # verified for inference
         common, first = run_passes(declared, head, watch, verified=True)

@@ -17,6 +17,7 @@ from graphc.kernels.program import Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.elementwise import Add
 from graphc.ops.scan import Scan
+from graphc.ops.shape import Reshape
 from graphc.ops.source import Input
 from passes.split_scans import runs_at_once
 
@@ -51,6 +52,7 @@ def lower_scan(
     ops = [node.op for node in nodes if isinstance(node.op, Scan)]
     at_once = runs_at_once(ops[0].step, ops)
     step, sums = (ops[0].step, {}) if at_once else _with_sums(ops)
+    step = _with_own_nexts(step)
     handed = {one.input for one in step.carried}
     results = {
         op.result: node.name
@@ -60,7 +62,7 @@ def lower_scan(
     operands = dict(zip(ops[0].step.inputs, map(root, nodes[0].inputs), strict=True))
     carried = [_carried(one, nodes, ops, operands, sums, results) for one in step.carried]
     rows = capacity * ops[0].steps if at_once else capacity
-    graph = step.graph(results).pruned()
+    graph = _needed(step, results)
     program = build(nodes[0].name, graph, rows, {x.result: x.feed for x in carried}, at_once)
     workspace, slots = _workspace(program, step.whole, at_once)
     nexts = {one.result for one in carried}
@@ -71,7 +73,7 @@ def lower_scan(
         ops[0].reverse,
         {k: operands[k] for k in step.sequences if k in program.feeds},
         {k: operands[k] for k in step.whole if k in program.feeds},
-        tuple(carried),
+        tuple(replace(one, result=program.outputs[one.result]) for one in carried),
         {program.outputs[k]: v for k, v in results.items() if k not in nexts},
         step.number if step.number in program.feeds else "",
         operands[step.lengths] if step.lengths else "",
@@ -83,6 +85,25 @@ def lower_scan(
     ins = tuple(dict.fromkeys(kernel.operands))
     instr = Instr("scan", "scan", ops[0], ins, outs, nodes[0].name, None, outs[1:], kernel)
     return LoweredScan(instr, TensorType((workspace,), "uint8"))
+
+
+def _with_own_nexts(step: StepGraph) -> StepGraph:
+    """Return the step whose carried values each have a next value of their own."""
+    nodes, carried = list(step.nodes), list[Carried]()
+    for one in step.carried:
+        if any(one.next == other.next for other in carried):
+            type, name = step.types[one.next], f"{one.input}.next"
+            nodes.append(Node(name, Reshape(type.shape), (one.next,), type))
+            one = replace(one, next=name)
+        carried.append(one)
+    return replace(step, nodes=tuple(nodes), carried=tuple(carried))
+
+
+def _needed(step: StepGraph, results: Iterable[str]) -> Graph:
+    """Return the graph of a step with what is needed, and all carried values."""
+    graph = step.graph(results)
+    needed = graph.upstream(graph.roots) | {one.input for one in step.carried}
+    return graph.with_nodes(node for node in graph if node.name in needed)
 
 
 def _with_sums(ops: Sequence[Scan]) -> tuple[StepGraph, dict[str, str]]:
@@ -133,7 +154,7 @@ def _workspace(program: Program, whole: Iterable[str], at_once: bool) -> tuple[i
     slots: dict[str, int] = {}
     if at_once:
         return offset, slots
-    shared = set(whole)
+    shared = {*whole, *program.aliases}
     for buffer in program.buffers.values():
         if buffer.space in ("feed", "result") and buffer.name not in shared:
             slots[buffer.name] = offset

@@ -71,6 +71,18 @@ def scratch_size(programs: Mapping[str, Program], threads: int | None) -> Scratc
     return ScratchSize(align(max(needs, default=0)), max(counts, default=1))
 
 
+def arena_bytes(programs: Mapping[str, Program], batch: int, threads: int | None) -> int:
+    """Return the bytes of the arenas of programs, which run one at a time."""
+    found = programs.values()
+    return max((p.arena.nbytes * arena_count(p, batch, threads) for p in found), default=0)
+
+
+def arena_count(program: Program, batch: int, threads: int | None) -> int:
+    """Return how many arenas a program has: one for each thread if each may take whole blocks."""
+    most = backend(program.backend).threads(threads)
+    return most if batch // program.capacity >= most else 1
+
+
 def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
     """Return the types of the inputs of all programs, without gradients given to the update."""
     found: dict[str, TensorType] = {}

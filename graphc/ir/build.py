@@ -109,6 +109,8 @@ class Builder:
         self.scope = ""
         """The start of names that the builder makes up, after the prefix."""
         self._taken: dict[str, int] = {}
+        self.reserved: set[str] = set()
+        """The names of loops under construction."""
         self.outer: Builder | None = None
         """The graph that has a loop of this one."""
         self.depth = 0
@@ -315,7 +317,7 @@ class Builder:
     def _auto_name(self, base: str) -> str:
         """Return `base_1`, or the next free number; one that is refused later stays free."""
         last = self._taken.get(base, 0)
-        while f"{base}_{last + 1}" in self.nodes:
+        while f"{base}_{last + 1}" in self.nodes or f"{base}_{last + 1}" in self.reserved:
             last += 1
         self._taken[base] = last
         return f"{base}_{last + 1}"

@@ -7,7 +7,7 @@ window over images, of which nothing is stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import NamedTuple, Protocol
@@ -36,7 +36,10 @@ class Window:
     """A matrix with a row for each image and place, a column for each filter offset and channel.
 
     The element is the pixel at (place * stride + offset * dilation - before) / divisor of an
-    image of `space` pixels, channels last; if that is not a pixel it is 0.
+    image of `space` pixels, channels last.  If that is not a pixel there is no element, and a
+    product leaves its term out: a factor that is infinite or NaN meets no zero there.  To multiply
+    a zero is the same for finite factors, but for the sign of a sum that underflows; the backend
+    `numpy` does so, as the reference rule of a pad and a convolution does.
 
     With `groups` there are as many such matrices: an image has the `channels` of each, side by
     side.
@@ -128,13 +131,6 @@ class Window:
         return any(len(self.met(axis, place)) < self.kernel[axis] for place in ends)
 
     @property
-    def copied(self) -> Window:
-        """The window over copies of images, which have the channels of one group and all zeros."""
-        rank = len(self.space)
-        none, one = (0,) * rank, (1,) * rank
-        return replace(self, space=self.extent, before=none, divisor=one, groups=1)
-
-    @property
     def steps(self) -> Sizes:
         """The elements from a place to the next, in each dimension."""
         return tuple(s * pitch for s, pitch in zip(self.stride, self.pitches, strict=True))
@@ -164,21 +160,6 @@ class Window:
             return self.count * prod(self.kernel)
         axes = range(len(self.space))
         return prod(sum(p.places * len(p.met) for p in self.phases(axis)) for axis in axes)
-
-    @property
-    def dense(self) -> Window:
-        """The window of images copied without the zeros between spread pixels."""
-        if not self.is_spread:
-            return self
-        before, held = [], []
-        for axis in range(len(self.space)):
-            met = [(at, p.places) for p in self.phases(axis) for _, at in p.met] or [(0, 1)]
-            low = min(at for at, _ in met)
-            before.append(-low)
-            held.append(max(at + count for at, count in met) - low)
-        one = (1,) * len(held)
-        sizes = one, tuple(held), one, one, tuple(before), one
-        return Window(self.space, self.channels, *sizes, self.groups)
 
     @property
     def run(self) -> int:

@@ -18,6 +18,13 @@ from graphc.kernels.group import Group, GroupRules, Joined, Unit
 from graphc.kernels.iteration_space import is_storable
 from graphc.kernels.traits import Placement, ReadKind, Traits, TraitsOf, feed_masks
 
+MOST = 60
+"""The most nodes that join or merge into one group.
+
+Code of a very long body takes compilers more than linear time.  A chain of equal layers is cut
+into equal groups, which share one function; many periods divide this number.
+"""
+
 
 class Grouping(GroupRules):
     """The units of a schedule's nodes, in order; the first `boundary` of the nodes are forward.
@@ -121,6 +128,8 @@ class Grouping(GroupRules):
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
+            if len(group.nodes) >= MOST:
+                continue
             if not self._shared_alike(group, node, traits):
                 continue
             found = self.placed(group, node, traits)
@@ -166,6 +175,8 @@ class Grouping(GroupRules):
     ) -> Broadcast | None:
         """Return how the group of an operand of a joining node runs in its group, or None."""
         if other.sealed or other.product or other.axis:
+            return None
+        if len(group.nodes) + len(other.nodes) >= MOST:  # the joining node comes, too
             return None
         if broadcast == "gathered":
             return None

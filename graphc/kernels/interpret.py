@@ -241,8 +241,12 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
         return _grouped(kernel, a, b, n)
     a, b = _factors(kernel, a, b, n)
     total = np.zeros((*a.shape[:-1], b.shape[-1]), kernel.dtype)
+    there = (
+        _pixels(kernel, n) if isinstance(kernel, Convolution) else np.broadcast_to(True, a.shape)
+    )
     for p in range(a.shape[-1]):
-        total += a[..., :, p : p + 1] * b[..., p : p + 1, :]
+        term = a[..., :, p : p + 1] * b[..., p : p + 1, :]
+        np.add(total, term, out=total, where=there[..., :, p : p + 1])
     return total.reshape(-1, total.shape[-1])
 
 
@@ -260,6 +264,13 @@ def _factors(kernel: Gemm, a: Array, b: Array, n: int) -> tuple[Array, Array]:
         a, b = a.reshape(shape_at(of_a, n)), b.reshape(shape_at(of_b, n))
     a = a.swapaxes(-1, -2) if kernel.trans_a else a
     return a, b.swapaxes(-1, -2) if kernel.trans_b else b
+
+
+def _pixels(kernel: Convolution, n: int) -> Array:
+    """Return which elements of the left factor are pixels, (m, k)."""
+    window = kernel.window
+    there = window_matrix(window, np.ones((dim_at(kernel.images, n), window.pixels), bool))
+    return there.T if kernel.trans_a else there
 
 
 def _grouped(kernel: Convolution, a: Array, b: Array, n: int) -> Array:

@@ -339,6 +339,11 @@ def batchnorm(
     eps = checked_number("batchnorm: eps", eps, above=0)
     running_decay = checked_number("batchnorm: running_decay", running_decay, least=0, most=1)
     layer = BatchNorm(eps, running_decay, bool(frozen))
+    b = as_value("batchnorm", x).builder
+    if b.outer is not None and not frozen:
+        what = "it has running statistics, which the step of a loop cannot update\n"
+        hint = "use gc.layernorm in the step, or normalise before the loop"
+        raise b.error(layer, f"{what}{hint}", (x,))
     return with_vectors(layer, "batchnorm", x, 1, "(N, features, ...)", name)
 
 

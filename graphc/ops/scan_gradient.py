@@ -4,7 +4,7 @@
     y = h                            d_h = d_a @ w.T,  d_x = d_a,  d_w += h_before.T @ d_a
 
 The values of a step that its gradient reads are kept as further results of the loop, but for
-those that only move numbers or compare them, which it recomputes.
+those that only move numbers or compare them, and for those of loops inside, which it recomputes.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _total(values: Sequence[Value]) -> Value:
 
 
 def _is_cheap(node: Node) -> bool:
-    """Return whether a value is recomputed: it only moves numbers, or it compares them."""
+    """Return whether a value is recomputed: moved numbers, a comparison, or a result of a loop."""
     if node.op.is_source:
         return node.op.is_constant
-    return node.op.only_moves or node.op.alias or node.type.dtype == "bool"
+    return node.op.is_joint or node.op.only_moves or node.op.alias or node.type.dtype == "bool"

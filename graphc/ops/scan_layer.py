@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,10 +95,20 @@ def scan(
         )
     b = _innermost(sources)
     loop = b.free_name("scan", name)
-    with b.all_or_nothing():
+    with b.all_or_nothing(), _reserved(b, b.prefix + loop):
         made = _Loop(b, loop, [b.captured(x) for x in given], [b.captured(x) for x in starts])
         made.trace(step, _steps(given, steps), None if lengths is None else b.captured(lengths))
         return made.results(reverse)
+
+
+@contextmanager
+def _reserved(b: Builder, name: str) -> Iterator[None]:
+    """Keep a name from loops that the step declares outside."""
+    b.reserved.add(name)
+    try:
+        yield
+    finally:
+        b.reserved.discard(name)
 
 
 def _listed(role: str, values: Several) -> list[Value]:

@@ -137,17 +137,23 @@ class Runs:
         return bound.outcome
 
     def _infer_in_blocks(self, program: Program, feeds: Feeds) -> Outcome:
-        """Run blocks of rows one after the other, and gather their outputs."""
+        """Run blocks of rows, and gather their outputs.
+
+        Threads share the blocks, and then each block that is left.
+        """
+        bound = self._binder.layout(program, program.capacity, feeds.missing)
+        if not bound.outputs:
+            raise errors.no_output(feeds.missing & program.feeds.keys())
         given = [name for name in program.feeds if name in feeds.arrays]
         arrays = {name: self._workspace.own(feeds.arrays[name]) for name in given}
-        results: dict[str, Array] = {}
-        for start in range(0, feeds.n, program.capacity):
+        results = {name: self._workspace.result(program, name, feeds.n) for name in bound.outputs}
+        self._outcome = NOTHING
+        first = bound.runner.side_by_side(arrays, results, feeds.n)
+        for start in range(first, feeds.n, program.capacity):
             stop = min(start + program.capacity, feeds.n)
             part = {name: array[start:stop] for name, array in arrays.items()}
             done = self._infer(part).outputs
             for name, rows in done.items():
-                if name not in results:
-                    results[name] = self._workspace.result(program, name, feeds.n)
                 np.copyto(results[name][start:stop], rows)
         return Outcome({name: fixed(array) for name, array in results.items()})
 

@@ -13,6 +13,7 @@ from graphc.backends.layout import columns_of
 from graphc.base.errors import OutOfMemoryError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import (
+    arena_bytes,
     block_bytes,
     constant_types,
     feed_types,
@@ -32,7 +33,7 @@ class Workspace:
     """The memory on which the programs of a plan run.
 
     `capacity` is the most rows of a run.  `threads` is the option of `compile`: the number of
-    threads, or None for all cores.
+    threads, or None for all cores.  With `sparing` there is one arena, which all threads share.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class Workspace:
         capacity: int,
         state: State,
         threads: int | None = None,
+        sparing: bool = False,
     ) -> None:
         self._capacity, self._state = capacity, state
         # Programs share the arena, since only one of them runs at a time.
-        self.arena = block(max((p.arena.nbytes for p in programs.values()), default=0))
+        self.arena = block(arena_bytes(programs, capacity, 1 if sparing else threads))
         self.scratch_size = scratch_size(programs, threads)
         self.scratch = block(self.scratch_size.nbytes)
         self.feeds = _Region(feed_types(programs), run_rows(programs), block)
@@ -160,7 +162,8 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
     try:
         if plan.memory.total > LARGEST:
             raise MemoryError
-        workspace = Workspace(plan.programs, plan.batch, own, plan.options.threads)
+        options = plan.options
+        workspace = Workspace(plan.programs, plan.batch, own, options.threads, options.sparing)
         own.extend(plan.state_nodes)
     except MemoryError:
         raise OutOfMemoryError(

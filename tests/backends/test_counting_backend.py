@@ -27,6 +27,7 @@ from graphc.backends.backend import (
     ZeroCopy,
 )
 from graphc.compiler.cost import kernel_flops, program_cost
+from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.interpret import FUNCTIONS
 from graphc.kernels.kernel import Gemm, Kernel
@@ -125,6 +126,10 @@ class CountingRunner:
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return None: feeds are always copied."""
         return None
+
+    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
+        """Return 0: there is one thread."""
+        return 0
 
 
 @pytest.fixture

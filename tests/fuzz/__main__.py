@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         proved=True,
         most=chosen.steps,
         without=steps_of(chosen.only) if chosen.only else (),
+        once=chosen.once,
     )
     made = _run(chosen, wishes)
     findings = made.findings
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the first case; others count on")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--only", nargs="+", metavar="STEP", help="grow nets by these steps alone")
+    parser.add_argument("--once", metavar="STEP", default="", help="a step that each net has: loop")
     parser.add_argument("--native", type=float, default=0.05, help="the share of native cases")
     parser.add_argument("--interpreted", type=float, default=0.1, help="and of those interpreted")
     parser.add_argument("--torch", type=float, default=_torch_share(), help="and with PyTorch")

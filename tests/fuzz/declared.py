@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ops.autodiff import Gradient
+from graphc.ops.scan import Scan
 from graphc.runtime.reference import evaluate
 from tests.fuzz.bound import Meant
 
@@ -19,7 +23,7 @@ def declared(meant: Meant) -> list[dict[str, Array]]:
     """
     meaning, case = meant.meaning, meant.meaning.case
     graph = meaning.declared
-    if any(isinstance(node.op, Gradient) for node in graph):
+    if derives(graph):
         return [{} for _ in case.events]
     found = []
     for number, event in enumerate(case.events):
@@ -36,3 +40,11 @@ def declared(meant: Meant) -> list[dict[str, Array]]:
             values = evaluate(graph, case.feeds(number), state, event.n, train)
         found.append({f"output {name}": values[value] for name, value in graph.outputs.items()})
     return found
+
+
+def derives(nodes: Iterable[Node]) -> bool:
+    """Whether there is a derivative among the nodes, or in their loops."""
+    return any(
+        isinstance(node.op, Gradient) or (isinstance(node.op, Scan) and derives(node.op.step.nodes))
+        for node in nodes
+    )

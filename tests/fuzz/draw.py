@@ -55,6 +55,8 @@ class Wishes:
     """Steps of a net."""
     without: tuple[str, ...] = ()
     """Steps that are not taken."""
+    once: str = ""
+    """A step that each net has."""
 
 
 def draw(seed: int, wishes: Wishes | None = None) -> Case:
@@ -63,7 +65,9 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
     r = random.Random(seed)
     widths = WIDER if r.random() < 0.1 else WIDTHS
     dtype = r.choice(("float32", "float64"))
-    net = random_net(r, dtype, widths=widths, most=wishes.most, without=wishes.without)
+    net = random_net(
+        r, dtype, widths=widths, most=wishes.most, without=wishes.without, once=wishes.once
+    )
     graph = net.graph()
     backend = _backend(r, wishes)
     optimizer = _grouped(r, random_optimizer(r), graph) if r.random() < 0.75 else None

@@ -13,10 +13,13 @@ from graphc.compiler.loss_share import divisors, loss_shares
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
+from graphc.ops.scan import Scan
 from graphc.ops.source import Parameter
 from graphc.runtime.reference import initial_state
 from passes.backward import Backward
+from passes.dead_code import dead_code
 from passes.specialize import Specialize
+from passes.steps import on_steps
 from passes.update import Update, apply_graph
 from tests.fuzz.case import Case
 from tests.fuzz.copies import of_shards
@@ -56,7 +59,7 @@ class Meaning:
         options = self.case.plan.options
         required = options.required if self.declared.losses else ()
         backward = Backward(self.declared.losses, options.wrt, required)
-        return backward(Specialize(True)(self._asking()))
+        return backward(specialized(self._asking()))
 
     @cached_property
     def losses(self) -> Graph:
@@ -67,7 +70,7 @@ class Meaning:
     def cotangents(self, output: str) -> Graph:
         """Forward in training, and the gradients of one output by fed cotangents."""
         wrt = self.case.plan.options.wrt
-        return Backward((output,), wrt, fed=True)(Specialize(True)(self._asking()))
+        return Backward((output,), wrt, fed=True)(specialized(self._asking()))
 
     def _asking(self) -> Graph:
         names = {name: name for name in self.case.plan.options.required}
@@ -84,7 +87,7 @@ class Meaning:
     def cut_step(self, n: int) -> Graph:
         """A step that cuts `n` rows into shards."""
         case, declared = self.case, self.declared
-        graph, divided = Specialize(True)(declared), {d.name for d in divisors(declared)}
+        graph, divided = specialized(declared), {d.name for d in divisors(declared)}
         counted = loss_shares(declared)
         cut = of_shards(graph, n, case.shards, case.synchronised, counted, divided)
         trained = [n for n in case.plan.options.wrt if isinstance(declared[n].op, Parameter)]
@@ -107,6 +110,27 @@ class Meaning:
         assert optimizer is not None
         found = [self.declared[name] for name in self.train.gradients]
         return apply_graph([node for node in found if isinstance(node.op, Parameter)], optimizer)
+
+
+def specialized(graph: Graph) -> Graph:
+    """The graph of training, whose loops have what their results need: the rest is not trained."""
+    return _needed(Specialize(True)(graph))
+
+
+def _needed(graph: Graph) -> Graph:
+    """Without what no root depends on, through loops within loops."""
+    while True:
+        found = dead_code(on_steps(_needed, graph))
+        if _size(found) == _size(graph):
+            return graph
+        graph = found
+
+
+def _size(graph: Graph) -> int:
+    """Nodes and operands of a graph and of its steps."""
+    return sum(len(graph[name].inputs) + 1 for name in graph.nodes) + sum(
+        _size(node.op.step.graph(())) for node in graph if isinstance(node.op, Scan)
+    )
 
 
 @dataclass

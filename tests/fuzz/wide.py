@@ -20,7 +20,7 @@ import numpy as np
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Layer, Op
-from graphc.ir.tensor_type import FLOATS
+from graphc.ir.tensor_type import FLOATS, shape_at
 from graphc.ops.arithmetic import Ceil, Floor, Round, WholeQuotient
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Binary, Neg, Unary
@@ -34,6 +34,7 @@ from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
 from graphc.ops.reduce import BroadcastTo, Max, Min
+from graphc.ops.scan import Scan
 from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
@@ -41,6 +42,7 @@ from graphc.ops.slicing import Concat, Slice, SliceGrad
 from graphc.ops.sorting import TopK
 from graphc.ops.source import Constant, Input, Parameter, State
 from tests.fuzz.kinks import has_kinks, kink_distance
+from tests.fuzz.looped import Steps
 
 WIDE = np.longdouble
 EXACT = (
@@ -119,6 +121,9 @@ class WideGraph:
     def __init__(self, graph: Graph, n: int) -> None:
         self.graph, self.n = graph, n
         self.steps = [self._step(node) for node in graph]
+        loops = {n.op.step: n.op for n in graph if isinstance(n.op, Scan)}
+        self.inside = {step: WideGraph(op.step.graph(()), n) for step, op in loops.items()}
+        """The graphs of loops by their steps."""
 
     def _step(self, node: Node) -> Step:
         op = node.op.at(self.n)
@@ -144,6 +149,7 @@ class WideGraph:
         """The values; those of `frozen` are not computed but given."""
         run = Run()
         values = run.values
+        loops: dict[tuple[Op, tuple[str, ...]], Steps] = {}
         with np.errstate(all="ignore"):
             for step in self.steps:
                 name = step.name
@@ -154,7 +160,10 @@ class WideGraph:
                     distance = kink_distance(step.op, ins) if step.kinks else None
                     if distance is not None:
                         run.kinks[name] = distance
-                    value = _computed(step, ins, noise)
+                    if isinstance(step.op, Scan):
+                        value = self._looped(step, step.op, ins, noise, loops, run)
+                    else:
+                        value = _computed(step, ins, noise)
                 elif step.source == "feed":
                     value = feeds[name]
                 elif step.source == "state":
@@ -164,6 +173,26 @@ class WideGraph:
                     value = step.op.array()
                 values[name] = _widened(value) if noise is None else np.asarray(value)
         return run
+
+    def _looped(
+        self,
+        step: Step,
+        op: Scan,
+        ins: Sequence[Array],
+        noise: Noise | None,
+        known: dict[tuple[Op, tuple[str, ...]], Steps],
+        run: Run,
+    ) -> Array:
+        """A result of a loop, whose steps run once for all results."""
+        key = op.joint, step.inputs
+        if key not in known:
+            inner = self.inside[op.step]
+            known[key] = Steps(op, ins, lambda given: inner.run(given, {}, noise), step.name)
+            run.kinks |= known[key].kinks
+        type = op.step.types[op.result]
+        wide = noise is None and type.is_float
+        empty = np.zeros(shape_at(type.shape, self.n), WIDE if wide else type.dtype)
+        return known[key].result(op, empty, noise, step.scales[-1])
 
 
 @cache

@@ -54,14 +54,16 @@ def random_net(
     widths: tuple[int, ...] = WIDTHS,
     most: int = MOST_STEPS,
     without: Collection[str] = (),
+    once: str = "",
 ) -> gc.Net:
     """A net of one to three inputs and up to `most` steps, each a layer or a few ops.
 
     It has an output `scores` (N, CLASSES), labels `y` and a loss of them, and perhaps more of
-    each.  `without` names steps that are left out (see tests/generate/steps.py).
+    each.  `without` names steps that are left out (see tests/generate/steps.py), `once` one that is
+    taken for certain.
     """
     g = Growth(r, dtype, widths)
-    grow(g, r.randint(1, most), without)
+    grow(g, r.randint(1, most), without, once)
     finish(g)
     return g.net
 

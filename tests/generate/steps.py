@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 import graphc as gc
-from tests.generate import functions, images, indices, layers, others, sequences, shapes
+from tests.generate import functions, images, indices, layers, loops, others, sequences, shapes
 from tests.generate.growth import Growth
 
 Step = Callable[[Growth, gc.Value], gc.Value]
@@ -21,16 +21,21 @@ STEPS: dict[Step, int] = {
     **others.STEPS,
     **sequences.STEPS,
     **indices.STEPS,
+    **loops.STEPS,
 }
 """With weights: a step of weight 2 is taken twice as often as one of weight 1."""
 
 
-def grow(g: Growth, steps: int, without: Collection[str] = ()) -> None:
-    """Take that many steps, but none of those named."""
+def grow(g: Growth, steps: int, without: Collection[str] = (), once: str = "") -> None:
+    """Take that many steps, but none of those named; and one of the name `once`, if there is."""
     chosen, sums = _table(frozenset(without))
-    for _ in range(steps):
+    place = g.r.randrange(steps) if once else -1
+    for number in range(steps):
         step = chosen[bisect(sums, g.r.randrange(sums[-1]))]
         g.add(step(g, g.recent()))
+        if number == place:
+            named = next(step for step in STEPS if step.__name__ == once)
+            g.add(named(g, g.recent()))
 
 
 @lru_cache

@@ -11,6 +11,7 @@ import graphc as gc
 from graphc.compiler.plan import Plan
 from graphc.kernels.aliases import joined_columns
 from graphc.kernels.group import Group
+from graphc.kernels.groups import MOST
 from graphc.kernels.kernel import Loop
 from graphc.kernels.program import Instr, Program
 from tests.generate import trainable_net
@@ -134,3 +135,18 @@ def test_what_is_not_summed_over_rows_keeps_out_of_the_sums() -> None:
     assert (sums.axis, rows.axis) == ("rows", "columns")
     assert "d_second.flat" in sums.body.loads
     assert "d_second.flat" in rows.body.loads
+
+
+def test_a_long_chain_is_cut_into_equal_kernels() -> None:
+    """Groups have a bounded number of nodes, and those of equal layers the same body."""
+    net = gc.Net("elements")
+    first = h = net.input("x", (gc.N, 8))
+    for _ in range(MOST):
+        h = gc.tanh(h * first)
+    net.output("out", h)
+    plan = gc.compile(net, batch=4, backend="native")
+    instrs = [instr for instr in plan.programs["infer"].instrs if instr.body is not None]
+    assert {len(instr.nodes) for instr in instrs} == {MOST}
+    steps = {instr.body.body.steps for instr in instrs[1:] if isinstance(instr.body, Loop)}
+    assert len({tuple(step.op for step in body) for body in steps}) == 1
+    assert computed_twice(plan) == []

@@ -9,9 +9,11 @@ import pytest
 
 import graphc as gc
 from graphc.base.errors import GraphError
+from graphc.ops.scan import Scan
 from tests.sequences.by_torch import TOLERANCE, TORCH, Array, wave
 
 BACKENDS = ("numpy", "native")
+SIDES = ("ih", "hh")
 X = wave(2, 3, 2, a=0.83)
 STATES = {"h0": wave(1, 2, 3, a=1.1)[0], "c0": wave(1, 2, 3, a=0.4)[0]}
 GATES = {"rnn": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
@@ -119,6 +121,134 @@ def test_a_sequence_in_reverse() -> None:
     np.testing.assert_allclose(found["last"], found["final"])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loop_over_values_of_another_shape(backend: str) -> None:
+    """A reshape is the memory of its operand, from which a loop reads steps and initial values."""
+    net = gc.Net("reshaped", dtype="float64")
+    flat, start = net.input("flat", (3 * gc.N, 2)), net.input("start", (gc.N, 1, 4))
+    x, h = gc.reshape(flat, (gc.N, 3, 2)), gc.reshape(start, (gc.N, 4))
+    plain, same = net.input("x", (gc.N, 3, 2)), net.input("h", (gc.N, 4))
+    for name, given in (("ours", (x, h)), ("same", (plain, same))):
+        y, last = gc.gru(given[0], 4, initial=given[1], name=f"{name}.gru", init=gc.Constant(0.3))
+        net.output(name, y)
+        net.output(f"{name}.last", last)
+    ex = gc.Executor(gc.compile(net, batch=2, backend=backend))
+    state = wave(2, 4, a=0.7)
+    found = ex.forward(flat=X.reshape(6, 2), start=state[:, None], x=X, h=state)
+    np.testing.assert_array_equal(found["ours"], found["same"])
+    np.testing.assert_array_equal(found["ours.last"], found["same.last"])
+
+
+LENGTHS = np.array([3, 1, 5, 4], np.int32)
+OPTIONS: list[dict[str, Any]] = [{}, {"reverse": True}, {"bidirectional": True}, {"layers": 2}]
+
+
+@pytest.mark.one_in(4)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda given: "".join(given) or "plain")
+@pytest.mark.parametrize("layer", [gc.rnn, gc.lstm, gc.gru])
+def test_a_row_among_longer_ones_is_the_row_alone(layer: Any, options: Any, backend: str) -> None:
+    x = wave(4, 5, 3, a=0.83)
+
+    def results(steps: int, rows: int, feeds: dict[str, Any]) -> Any:
+        net = gc.Net("lengths")
+        given = net.input("x", (gc.N, steps, 3))
+        more = dict(options)
+        if "lengths" in feeds:
+            more["lengths"] = net.input("lengths", (gc.N,), dtype="int32")
+        y, last = layer(given, 4, name="layer", **more)
+        net.output("y", y)
+        net.output("last", last[0] if isinstance(last, tuple) else last)
+        plan = gc.compile(net, batch=rows, backend=backend)
+        found = gc.Executor(plan, seed=2).forward(feeds)
+        return found["y"], found["last"]
+
+    states, last = results(5, 4, {"x": x, "lengths": LENGTHS})
+    for row, length in enumerate(LENGTHS):
+        alone, end = results(int(length), 1, {"x": x[row : row + 1, :length]})
+        np.testing.assert_allclose(states[row, :length], alone[0], atol=1e-6)
+        np.testing.assert_allclose(last[row], end[0], atol=1e-6)
+        assert not states[row, length:].any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rows", [gc.N, 1, 2])
+@pytest.mark.parametrize("sizes", [(1, 2, 3), (3, 1, 1), (1, 1, 1)])
+def test_a_layer_is_its_cells(sizes: tuple[int, int, int], rows: Any, backend: str) -> None:
+    """The difference of a layer and its cells, written one after the other, has no gradient."""
+    steps, features, width = sizes
+    net = gc.Net("cells", dtype="float64")
+    x, c = net.input("x", (rows, steps, features)), net.input("c", (rows, steps, width))
+    h0 = net.input("h0", (rows, width))
+    for kind in ("rnn", "lstm", "gru"):
+        start = (h0, h0) if kind == "lstm" else h0
+        y, _ = getattr(gc, kind)(x, width, initial=start, name=kind)
+        weights = [net[f"{kind}.{role}_{side}"] for role in ("weight", "bias") for side in SIDES]
+        states, found = (h0, h0) if kind == "lstm" else (h0,), []
+        for t in range(steps):
+            after = getattr(gc, f"{kind}_cell")(x[:, t], *states, *weights)
+            states = after if isinstance(after, tuple) else (after,)
+            found.append(states[0])
+        by_cells = gc.stack(found, 1)
+        net.output(f"{kind}.layer", y)
+        net.output(f"{kind}.cells", by_cells)
+        net.loss(f"{kind}.loss", gc.sum(c * y) - gc.sum(c * by_cells))
+    count = 2 if rows == gc.N else rows
+    shapes = {"x": (steps, features), "c": (steps, width), "h0": (width,)}
+    feeds = {name: wave(count, *shape, a=0.7) for name, shape in shapes.items()}
+    plan = gc.compile(net, batch=count, backend=backend, wrt=["x", "h0", "rnn*", "lstm*", "gru*"])
+    ex = gc.Executor(plan, seed=1)
+    values = ex.forward(feeds, train=True)
+    for kind in ("rnn", "lstm", "gru"):
+        np.testing.assert_allclose(values[f"{kind}.layer"], values[f"{kind}.cells"], **TOLERANCE)
+    for name, gradient in ex.backward().items():
+        np.testing.assert_allclose(gradient, 0, atol=1e-12, err_msg=name)
+
+
+def test_dropout_between_layers() -> None:
+    """What the second layer reads has the mask of a dropout; the last states have none."""
+    net = gc.Net("dropout", dtype="float64")
+    x = net.input("x", (gc.N, 3, 2))
+    y, last = gc.gru(x, 4, layers=2, drop_prob=0.5, name="layer")
+    net.output("y", y)
+    net.output("last", last)
+    net.output("dropped", net["layer.layer1.dropout"])
+    net.output("first", net["layer.layer1"])
+    ex = gc.Executor(gc.compile(net, batch=2, backend="numpy"))
+    plain, dropped = ex.forward(x=X), ex.forward(x=X, train=True)
+    np.testing.assert_array_equal(plain["dropped"], plain["first"])
+    share = dropped["dropped"] / dropped["first"]
+    assert set(np.unique(share.round(9))) == {0.0, 2.0}
+    np.testing.assert_array_equal(plain["last"][:, 0], dropped["last"][:, 0])
+    assert (plain["y"] != dropped["y"]).any()
+
+
+def test_the_graph_does_not_grow_with_the_steps() -> None:
+    def size(steps: int) -> int:
+        net = gc.Net("steps")
+        y, _ = gc.lstm(net.input("x", (gc.N, steps, 128)), 128)
+        net.loss("loss", gc.mean(y * y))
+        plan = gc.compile(net, batch=32, optimizer=gc.SGD(lr=0.1), backend="numpy")
+        graph = plan.programs["step"].graph
+        inside = {node.op.step: 0 for node in graph if isinstance(node.op, Scan)}
+        return len(graph) + sum(len(step.nodes) for step in inside)
+
+    assert size(4) == size(512) < 200
+
+
+def test_products_of_the_inputs_are_one() -> None:
+    """Only h is multiplied step by step; x, and what weights get, are products over all steps."""
+    net = gc.Net("products")
+    y, _ = gc.lstm(net.input("x", (gc.N, 6, 8)), 16)
+    net.loss("loss", gc.mean(y * y))
+    plan = gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy")
+    loops = [instr.scan for instr in plan.programs["step"].instrs if instr.scan is not None]
+    inside = {True: 0, False: 0}
+    for loop in loops:
+        inside[loop.at_once] += sum(i.kernel.startswith("gemm") for i in loop.program.instrs)
+    assert inside == {True: 3, False: 2}
+
+
 def test_gradients_of_steps_are_joined_and_not_filled_up() -> None:
     """What x adds in all steps is one value; its gradient is put together once."""
     net = gc.Net("joined")
@@ -140,6 +270,14 @@ def test_what_is_refused() -> None:
         gc.rnn(x, 3, initial=net.input("h", (gc.N, 4)))
     with pytest.raises(GraphError, match="takes neither initial nor reverse"):
         gc.rnn(x, 3, reverse=True, bidirectional=True)
+    with pytest.raises(GraphError, match=r"it must be \(N, 2, 3\)"):
+        gc.rnn(x, 3, layers=2, initial=net.input("h2", (gc.N, 3)))
+    with pytest.raises(GraphError, match="dropout is between layers, and there is one"):
+        gc.gru(x, 3, drop_prob=0.5)
+    with pytest.raises(GraphError, match="lstm: projection is 0"):
+        gc.lstm(x, 3, projection=0)
+    with pytest.raises(GraphError, match="lengths is"):
+        gc.lstm(x, 3, lengths=net.input("lengths", (gc.N,)))
     with pytest.raises(GraphError, match="activation 'gelu' is not one of tanh, relu"):
         gc.rnn(x, 3, activation="gelu")  # type: ignore[arg-type]
     with pytest.raises(GraphError, match="does not fit a weight"):

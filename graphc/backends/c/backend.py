@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from graphc.backends.addresses import address_table
 from graphc.backends.backend import (
     Call,
     Link,
@@ -26,7 +27,7 @@ from graphc.backends.backend import (
     bind_outside,
 )
 from graphc.backends.c.source import program_source
-from graphc.backends.layout import ARENA, SCRATCH, block_of, layout, table_index
+from graphc.backends.layout import layout
 from graphc.base.errors import GraphError
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
@@ -61,19 +62,7 @@ class CRunner:
     ) -> None:
         self.program, self.layout, self._link = program, layout(program, skip), link
         self.library = compiled(program_source(program, self.layout))
-        self.table = np.zeros(len(self.layout.blocks) + 1, np.uint64)
-        # The table has bare addresses: these keep the memory alive.
-        self._kept: list[Array] = [memory.arena, memory.scratch]
-        self.table[0] = memory.arena.ctypes.data
-        self.table[1] = memory.scratch.ctypes.data
-        names: dict[tuple[str, str], str] = {}
-        for buffer in program.buffers.values():
-            names.setdefault(block_of(buffer), buffer.name)
-        for slot, block in enumerate(self.layout.blocks):
-            if block not in (ARENA, SCRATCH):
-                array = memory.view(program, names[block], program.capacity)
-                self._kept.append(array)
-                self.table[table_index(slot)] = array.ctypes.data
+        self.table, self._kept = address_table(program, self.layout, memory)
 
     @property
     def uninterrupted(self) -> bool:
@@ -112,6 +101,10 @@ class CRunner:
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return None: feeds are always copied."""
         return None
+
+    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
+        """Return 0: there is one thread."""
+        return 0
 
 
 PEAK = """\

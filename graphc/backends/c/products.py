@@ -146,15 +146,28 @@ class ProductWriter:
             code.do(f"const ptrdiff_t depth = {k} - start < GC_DEPTH ? {k} - start : GC_DEPTH;")
             code.do(f"{self.factor} pixels[GC_ROWS * GC_DEPTH];")
             code.arrays += 2 * PLAIN_DEPTH * ITEMSIZE[kernel.factor_dtype]  # and those of taps
-            self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
             n, b = dim_text(kernel.n), writer.names[kernel.b]
-            right = f"{b} + start * {n} + first, {n}, 1"
+            right, pitch = f"{b} + start * {n} + first", n
             if kernel.trans_b:
                 code.do(f"{self.factor} taps[GC_DEPTH * {self.columns}];")
                 with code.loop("q", "depth"), code.loop("j", "width"):
                     code.do(f"taps[q * {self.columns} + j] = {self._tap(kernel.window, b)};")
-                right = f"taps, {self.columns}, 1"
-            self._call("depth", "pixels, GC_DEPTH, 1", right)
+                right, pitch = "taps", self.columns
+            skips = not kernel.window.is_direct and kernel.dtype != "int32"  # there zeros are exact
+            if skips:
+                code.do("gc_rows missing[GC_DEPTH] = {0};")
+                code.arrays += 4 * PLAIN_DEPTH
+            self._pixels(kernel, writer.names[kernel.a], skips)
+            if not skips:
+                self._call("depth", "pixels, GC_DEPTH, 1", f"{right}, {pitch}, 1")
+                return
+            code.do("ptrdiff_t run = 0; /* the first column that the same rows miss */")
+            with code.loop("q", "depth + 1", "1"):
+                code.do("if (q < depth && missing[q] == missing[run]) continue;")
+                name = code.functions.present(kernel.dtype)
+                factors = f"pixels + run, {right} + run * {pitch}, {pitch}"
+                code.do(f"{name}(rows, width, q - run, missing[run], {factors}, sums);")
+                code.do("run = q;")
 
     def _tap(self, window: Window, filters: str) -> str:
         """Return the weight that a pixel's gradient meets: taps in reverse order."""
@@ -166,32 +179,50 @@ class ProductWriter:
         place = f"({back} * {part} + {column}) * {window.pixel}"
         return f"{filters}[{place} + (start + q) % {channels}{extra}]"
 
-    def _pixels(self, window: Window, transposed: bool, images: str) -> None:
-        """Write the packing of the pixels that the rows of a block meet, 0 where there are none."""
-        code, kernel = self.code, self.kernel
-        zero = literal(0, kernel.factor_dtype)
-        group = f" + group * {window.channels}" if window.groups > 1 else ""
-        with code.loop("r", "rows"), code.loop("q", "depth"):
-            inner, outer = "start + q", "top + r"
-            place, offset = (inner, outer) if transposed else (outer, inner)
-            code.do(f"const ptrdiff_t place = {place}, offset = {offset};")
-            conditions, index = [], f"place / {window.count}"
-            where = _unraveled(f"place % {window.count}", window.places)
-            tap = _unraveled(f"offset / {window.channels}", window.kernel)
-            for axis, size in enumerate(window.space):
-                text = (
-                    f"{where[axis]} * {window.stride[axis]} + {tap[axis]} * {window.dilation[axis]}"
-                )
-                code.do(f"const ptrdiff_t at{axis} = {text} - {window.before[axis]};")
-                pixel = f"at{axis}"
-                if window.divisor[axis] > 1:
-                    conditions.append(f"at{axis} % {window.divisor[axis]} == 0")
-                    pixel = f"at{axis} / {window.divisor[axis]}"
-                conditions += [f"at{axis} >= 0", f"{pixel} < {size}"]
-                index = f"({index}) * {size} + {pixel}"
-            element = f"{images}[({index}) * {window.pixel} + offset % {window.channels}{group}]"
-            inside = " && ".join(conditions)
-            code.do(f"pixels[r * GC_DEPTH + q] = {inside} ? {element} : {zero};")
+    def _pixels(self, kernel: Convolution, images: str, skips: bool) -> None:
+        """Write the packing of the pixels that the rows of a block meet, 0 where there are none.
+
+        A pixel is copied with its channels.  If it `skips`, it notes the rows without pixels.
+        """
+        code, window = self.code, kernel.window
+        (i, places, top), (j, end, start) = ("r", "rows", "top"), ("q", "depth", "start")
+        if kernel.trans_a:
+            (i, places, top), (j, end, start) = (j, end, start), (i, places, top)
+        by_pixel = code.block(f"for (ptrdiff_t {j} = 0, stop; {j} < {end}; {j} = stop)")
+        with code.loop(i, places), by_pixel:
+            code.do(f"const ptrdiff_t place = {top} + {i}, offset = {start} + {j};")
+            code.do(f"const ptrdiff_t channel = offset % {window.channels};")
+            left = f"{window.channels} - channel"
+            code.do(f"stop = {left} < {end} - {j} ? {j} + {left} : {end};")
+            index, inside = self._position(window)
+            group = f" + group * {window.channels}" if window.groups > 1 else ""
+            code.do(f"const ptrdiff_t from = ({index}) * {window.pixel} + channel{group};")
+            if inside:
+                code.do(f"const bool inside = {inside};")
+            row, column = ("p", "q") if kernel.trans_a else ("r", "p")
+            with code.loop("p", "stop", j):
+                element = f"{images}[from + p - {j}]"
+                if inside:
+                    element = f"inside ? {element} : {literal(0, kernel.factor_dtype)}"
+                code.do(f"pixels[{row} * GC_DEPTH + {column}] = {element};")
+                if skips:
+                    code.do(f"missing[{column}] |= (gc_rows)!inside << {row};")
+
+    def _position(self, window: Window) -> tuple[str, str]:
+        """Write the position of a place and an offset; return its pixel, and if it is one."""
+        conditions, index = [], f"place / {window.count}"
+        where = _unraveled(f"place % {window.count}", window.places)
+        tap = _unraveled(f"offset / {window.channels}", window.kernel)
+        for axis, size in enumerate(window.space):
+            text = f"{where[axis]} * {window.stride[axis]} + {tap[axis]} * {window.dilation[axis]}"
+            self.code.do(f"const ptrdiff_t at{axis} = {text} - {window.before[axis]};")
+            pixel = f"at{axis}"
+            if window.divisor[axis] > 1:
+                conditions.append(f"at{axis} % {window.divisor[axis]} == 0")
+                pixel = f"at{axis} / {window.divisor[axis]}"
+            conditions += [f"at{axis} >= 0", f"{pixel} < {size}"]
+            index = f"({index}) * {size} + {pixel}"
+        return index, "" if window.is_direct else " && ".join(conditions)
 
 
 def _unraveled(whole: str, sizes: Sizes) -> list[str]:

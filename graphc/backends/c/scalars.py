@@ -14,7 +14,7 @@ from graphc.backends import maths
 from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
 from graphc.backends.c.inline import inlined
 from graphc.backends.c.target import own_instruction
-from graphc.backends.c.tile import block_head, product_function
+from graphc.backends.c.tile import block_head, present_function, product_function
 from graphc.backends.interface import C_TYPES
 from graphc.backends.softfloat import ARITY, computed
 from graphc.ir.expr import Step
@@ -321,6 +321,15 @@ class Functions:
         if name not in self.texts:
             self.texts[name], plain = product_function(dtype, self.fused)
             self._stacks[name] = frame(plain) + self.below(plain)
+
+    def present(self, dtype: str) -> str:
+        """Return the name of the function that adds products to the rows that are present."""
+        self.product(dtype)
+        name = f"gc_present_{dtype}"
+        if name not in self.texts:
+            text = self.texts[name] = present_function(dtype)
+            self._stacks[name] = frame(text) + ITEMSIZE[dtype] + self.below(text)
+        return name
 
     def block(self) -> str:
         """Return the name of the number of columns of a block, which is 1 without vectors."""

@@ -127,6 +127,6 @@ _TAKEN = KEYWORDS | {
     "n", "i", "j", "l", "p", "r", "o", "c", "x", "first", "end", "sums", "inside", "pixel",
     "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "top", "start",
     "pixels", "taps", "width", "rows", "part", "group", "depth", "place", "offset", "s", "q",
-    "half", "rest", "state", "work", "arena", "bytes",
+    "missing", "run", "from", "channel", "stop", "half", "rest", "state", "work", "arena", "bytes",
 }  # fmt: skip
 """The names of variables in the functions of kernels."""

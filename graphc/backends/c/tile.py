@@ -95,10 +95,12 @@ typedef int32x4_t gc_int32;
 #define GC_ROWS 64
 #define GC_DEPTH 64
 #define GC_BLOCK 64
+typedef uint64_t gc_rows; /* a bit for each row of a block */
 #else
 #define GC_ROWS 1
 #define GC_DEPTH {PLAIN_DEPTH}
 #define GC_BLOCK 1
+typedef unsigned gc_rows;
 #endif
 """
 VECTORS = 4
@@ -233,6 +235,28 @@ static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdif
 """
 
 
+_PRESENT = """\
+/* Adds such products with pixels to the sums of a block, but for its absent rows: these have no
+   pixels.  Sums between present ones are kept meanwhile. */
+static void gc_present_{dtype}(ptrdiff_t rows, ptrdiff_t width, ptrdiff_t k, gc_rows absent,
+    const {kind} *a, const {kind} *b, ptrdiff_t b_p, {kind} *sums)
+{{
+    {kind} kept[GC_ROWS * GC_COLUMNS_{dtype}];
+    ptrdiff_t top = 0;
+    while (top < rows && absent >> top & 1u) ++top;
+    while (top < rows && absent >> (rows - 1) & 1u) --rows;
+    if (top == rows) return;
+    for (ptrdiff_t i = top; i < rows; ++i)
+        for (ptrdiff_t j = 0; j < width && absent >> i & 1u; ++j)
+            kept[i * GC_COLUMNS_{dtype} + j] = sums[i * GC_COLUMNS_{dtype} + j];
+    gc_product_{dtype}(rows - top, width, k, a + top * GC_DEPTH, GC_DEPTH, 1, b, b_p, 1,
+        sums + top * GC_COLUMNS_{dtype});
+    for (ptrdiff_t i = top; i < rows; ++i)
+        for (ptrdiff_t j = 0; j < width && absent >> i & 1u; ++j)
+            sums[i * GC_COLUMNS_{dtype} + j] = kept[i * GC_COLUMNS_{dtype} + j];
+}}"""
+
+
 def block_head(fused: bool) -> str:
     """Return the vectors of each target, with fused multiply-adds or separate ones."""
     if fused:
@@ -271,6 +295,11 @@ def product_function(dtype: str, fused: bool) -> tuple[str, str]:
         ]
     )
     return text, plain
+
+
+def present_function(dtype: str) -> str:
+    """Return `gc_present_<dtype>`, which adds products to the rows of a block that have pixels."""
+    return _PRESENT.format(dtype=dtype, kind=_KINDS[dtype][0])
 
 
 def _tile(dtype: str, rows: int, vectors: int) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
+from graphc.backends.addresses import address_table
 from graphc.backends.backend import (
     Call,
     Link,
@@ -21,9 +22,11 @@ from graphc.backends.backend import (
     View,
     ZeroCopy,
     bind_outside,
+    bind_result,
 )
-from graphc.backends.layout import ARENA, SCRATCH, Block, Segment, block_of, layout, table_index
+from graphc.backends.layout import Segment, layout, table_index
 from graphc.backends.native import pool
+from graphc.backends.native.blocks import Blocks
 from graphc.backends.native.cache_keys import program_key
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
@@ -36,7 +39,7 @@ from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.duration import epoch_microseconds, is_shared
+from graphc.kernels.duration import epoch_microseconds, is_shared, microseconds
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
 
@@ -63,30 +66,15 @@ class NativeProgram:
         self.library = load_by_key(key, write, self.layout.symbols, target)
         sends = any(instr.kind == "send" for instr in program.instrs)
         self._link = link if sends else None
-        self.table = np.zeros(len(self.layout.blocks) + 1, np.uint64)
-        self.table[0] = memory.arena.ctypes.data
-        self.table[1] = memory.scratch.ctypes.data
+        self.table, self._kept = address_table(program, self.layout, memory)
         self.table[2] = scratch
-        # The table has bare addresses: these keep the memory alive.
-        self._kept: list[Array] = [memory.arena, memory.scratch]
-        self.feeds: dict[str, int] = {}
+        self._addresses, fixed = self.table.copy(), self._fixed_feeds()
+        self.feeds = {
+            key: table_index(slot)
+            for slot, (space, key) in enumerate(self.layout.blocks)
+            if space == "feed" and key not in fixed
+        }
         """The table entry that holds the address of each feed that only native code reads."""
-        self._fill()
-        self._addresses = self.table.copy()
-
-    def _fill(self) -> None:
-        names: dict[Block, str] = {}
-        for buffer in self.program.buffers.values():
-            names.setdefault(block_of(buffer), buffer.name)
-        fixed = self._fixed_feeds()
-        for slot, block in enumerate(self.layout.blocks):
-            if block in (ARENA, SCRATCH):
-                continue
-            array = self.memory.view(self.program, names[block], self.program.capacity)
-            self._kept.append(array)
-            self.table[table_index(slot)] = array.ctypes.data
-            if block[0] == "feed" and block[1] not in fixed:
-                self.feeds[block[1]] = table_index(slot)
 
     def _fixed_feeds(self) -> set[str]:
         """Return the feeds whose address is fixed: other calls read them, or they are results."""
@@ -120,6 +108,28 @@ class NativeProgram:
         read = [name for name in self.program.feeds if name in types]
         return check, tuple(name for name in read if name not in entries)
 
+    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
+        """Run blocks of the first rows, each thread its own ones, and return their rows.
+
+        Return 0 for a program whose outputs are not all in the arena, or without an arena for each
+        thread.
+        """
+        return 0 if self._blocks is None else self._blocks.run(feeds, results, n)
+
+    @cached_property
+    def _blocks(self) -> Blocks | None:
+        program, segments = self.program, self.layout.segments
+        buffers = [program.buffers[value] for value in program.outputs.values()]
+        if any(buffer.space != "arena" or buffer.pitch for buffer in buffers):
+            return None
+        if not self.uninterrupted or len(segments) != 1 or self._fixed_feeds():
+            return None
+        if len(self.memory.arena) < self.threads * program.arena.nbytes:
+            return None
+        time = microseconds(program.instrs, program.capacity)
+        address = self.library.address(self.layout.symbols[0])
+        return Blocks(program, address, self._addresses, self.feeds, self.threads, time)
+
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
         calls: list[Call] = []
@@ -148,7 +158,10 @@ class NativeProgram:
             address = self.library.address(segment.symbol)
             for epoch, numbers in enumerate(segment.epochs):
                 call = pool.pool().in_turns(address, self.table, n, threads, epoch)
-                found.append(Part((call,), numbers, numbers))
+                before, after = segment.epochs[:epoch], segment.epochs[epoch + 1 :]
+                starts = tuple(i for i in numbers if not any(i in others for others in before))
+                ends = tuple(i for i in numbers if not any(i in others for others in after))
+                found.append(Part((call,), starts, ends))
         return found
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
@@ -165,6 +178,8 @@ class NativeProgram:
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
+        if instr.scan is not None:
+            return [bind_result(self.program.graph[name], n, view) for name in instr.nodes]
         return bind_outside(self.program.name, instr, n, view, self._link)
 
 

@@ -29,13 +29,12 @@ from graphc.ir.forms import Phase, Window
 
 
 class _GroupProduct:
-    """The base of both products: scratch holds a line of zeros, and panels of factors or sums."""
+    """The base of both products: scratch holds panels of factors or sums."""
 
     def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
         self.frame, self.f, self.scratch, window = frame, frame.f, scratch, scratch.kernel.window
         self.window, self.across = window, window.places[-1]
-        self.zeros = frame.workspace
-        self._panels = frame.address(frame.workspace, scratch.image)
+        self._panels = frame.workspace
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
@@ -44,11 +43,6 @@ class _GroupProduct:
 
     def _emit(self, rows: Range, panels: Range) -> None:
         raise NotImplementedError
-
-    def clear(self) -> None:
-        """Emit the zeros that offsets outside an image read."""
-        v = Vectors(self.f, self.frame.tile.lanes)
-        clear(v, self.zeros, self.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel; the last one has vectors as wide as all others."""
@@ -88,7 +82,6 @@ class GroupWindows(_GroupProduct):
 
     def _emit(self, rows: Range, panels: Range) -> None:
         f, count = self.f, self.window.count
-        self.clear()
         self.each_panel(panels, self._pack)
         self.functions: dict[object, str] = {}
 
@@ -156,7 +149,7 @@ class GroupWindows(_GroupProduct):
                 key, column = (panel.vectors, panel.counted, phases), panel.column
                 if key not in self.functions:
                     self.functions[key] = self._emit_line(panel, phases)
-                line = image, self.zeros, *numbers, self.of_panel(column), *places
+                line = image, *numbers, self.of_panel(column), *places
                 buffers = self.frame.arguments.values()
                 self.f.call(self.functions[key], *buffers, *line, *panel.last_arguments)
 
@@ -185,7 +178,6 @@ class GroupWindowSums(_GroupProduct):
 
     def _emit(self, rows: Range, panels: Range) -> None:
         f, frame, window = self.f, self.frame, self.window
-        self.clear()
         self.each_panel(panels, self._clear_sums)
 
         def image(number: Value, _: list[Value]) -> None:
@@ -214,7 +206,7 @@ class GroupWindowSums(_GroupProduct):
         def body(panel: Panel) -> None:
             name, column = emit_sums(frame, self.window, panel.counted), panel.column
             operands = frame.address(start, column), self.of_panel(column), column
-            self.f.call(name, image, self.zeros, *numbers, *operands)
+            self.f.call(name, image, *numbers, *operands)
 
         self.each_panel(panels, body)
 

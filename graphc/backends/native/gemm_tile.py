@@ -194,8 +194,12 @@ class LongScratch(Scratch):
     @property
     def together(self) -> int:
         """The panels whose sums are added up together."""
-        panels = -(-self.columns // self.tile.width)
-        return max(1, min(panels, self.SUMS // self.panel_sums))
+        return max(1, min(self.panels, self.SUMS // self.panel_sums))
+
+    @property
+    def panels(self) -> int:
+        """The number of panels."""
+        return -(-self.columns // self.tile.width)
 
     def packed(self, n: int) -> int:
         """Return the elements of the blocks and the sums."""
@@ -207,12 +211,15 @@ def is_long(kernel: Gemm, tile: Tile, n: int) -> bool:
     counted = isinstance(kernel.m, int) and isinstance(kernel.n, int)
     plain = type(kernel) is Gemm and tile.lanes > 1 and tile.words is None
     of_batch = kernel.trans_a and not kernel.trans_b and isinstance(kernel.k, Batch)
-    return counted and plain and of_batch and dim_at(kernel.k, n) > 4 * K_BLOCK
+    if not (counted and plain and of_batch):
+        return False
+    blocks, scratch = dim_at(kernel.k, n) // K_BLOCK, LongScratch(kernel, tile)
+    return blocks > 4 or (blocks > 1 and scratch.together == scratch.panels)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowScratch(Scratch):
-    """The sizes for a convolution: products, an image or a line of zeros, and panels."""
+    """The sizes for a convolution: products, and panels."""
 
     kernel: Convolution
 
@@ -224,33 +231,14 @@ class WindowScratch(Scratch):
         return window.groups > 1 and few
 
     @property
-    def in_place(self) -> bool:
-        """True for a sum over places that reads images in place, although offsets leave them."""
-        window, half = self.kernel.window, LANES // 2
-        around = self.kernel.trans_a and not self.across_groups and not window.is_direct
-        return around and window.channels % half == 0 and max(window.divisor) == 1
-
-    @property
     def part(self) -> int:
         """The columns that are cut into panels: all, or those of a group."""
         return self.columns // (1 if self.across_groups else self.kernel.window.groups)
 
-    @property
-    def image(self) -> int:
-        """The elements of an image that is copied, or of a line of zeros, in full vectors."""
-        window, across = self.kernel.window, self.across_groups
-        if not (self.kernel.trans_a or across) and max(window.divisor) == 1:
-            return 0
-        seen = window if self.kernel.trans_a or across else window.dense
-        if seen.is_direct or self.in_place:
-            return 0
-        size = window.space[-1] * window.pixel if across else prod(seen.held) * window.channels
-        return -(-size // self.tile.lanes) * self.tile.lanes
-
     def packed(self, n: int) -> int:
-        """Return the elements of the image and of packed factors or sums."""
+        """Return the elements of packed factors or sums."""
         depth = self.kernel.window.depth
-        return self.image + (depth * self.row if self.across_groups else self.panel(depth))
+        return depth * self.row if self.across_groups else self.panel(depth)
 
 
 @dataclass(frozen=True, slots=True)

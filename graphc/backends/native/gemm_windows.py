@@ -1,8 +1,7 @@
 """Convolutions as matrix products: the matrix of the window over images is never stored.
 
 The rows of a register tile are neighbouring places (positions of the filter), so that their pixels
-are at fixed distances; the columns are runs of neighbours in memory.  Images are read in place, or
-as copies with zeros between pixels, or around those of a sum over places.
+are at fixed distances; the columns are runs of neighbours in memory.  Images are read in place.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from functools import partial
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
 from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, WindowScratch
 from graphc.backends.native.ir import Function, Module, Range, Value
-from graphc.backends.native.loop_structure import clear, copy
+from graphc.backends.native.loop_structure import copy
 from graphc.backends.native.spread_places import SpreadPlaces
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_places import PanelFunction, Places
@@ -64,25 +63,16 @@ def _met(window: Window, axis: int) -> tuple[int, int]:
 
 
 class WindowProduct:
-    """The base of both products: an image at a time is read, in place or as a copy in scratch."""
+    """The base of both products: an image at a time is read in place."""
 
-    def __init__(self, frame: Frame, scratch: WindowScratch, seen: Window) -> None:
-        """Prepare; `seen` is the window as it lies over the images that are read."""
-        self.frame, self.f, self.seen = frame, frame.f, seen
+    def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
+        self.frame, self.f, self.packed = frame, frame.f, frame.workspace
         self.scratch, self.window = scratch, scratch.kernel.window
-        self.copy = frame.workspace
-        self.packed = frame.address(frame.workspace, scratch.image)
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
-
-        def mine() -> None:
-            if self.scratch.image:  # the zeros of the copy are written only once
-                v = Vectors(self.f, self.frame.tile.lanes)
-                clear(v, self.copy, self.scratch.image, self.frame.tile.dtype)
-            self.frame.each_panel(panels, partial(self.panel, rows))
-
-        self.f.when(self.f.less(*rows), mine)
+        each = partial(self.frame.each_panel, panels, partial(self.panel, rows))
+        self.f.when(self.f.less(*rows), each)
 
     def panel(self, rows: Range, panel: Panel) -> None:
         """Emit a panel of the product."""
@@ -90,25 +80,16 @@ class WindowProduct:
 
     def first_channel(self, column: Value) -> Value:
         """Emit the first channel that a column of the result reads."""
-        if self.seen.groups == 1:
+        if self.window.groups == 1:
             return "0"
         group = self.f.quotient(column, self.scratch.part)
-        return self.f.mul(group, self.seen.channels)
+        return self.f.mul(group, self.window.channels)
 
     def image(self, number: Value, column: Value) -> Value:
-        """Emit the address of an image, copied if needed, for a panel that begins at a column."""
+        """Emit the address of an image, for a panel that begins at a column."""
         f, frame = self.f, self.frame
-        first = f.add(f.mul(number, self.seen.pixels), self.first_channel(column))
-        image = frame.address(frame.a, first)
-        if not self.scratch.image:
-            return image
-        f.call(self._emit_copy(), image, self.copy)
-        return self.copy
-
-    def _emit_copy(self) -> str:
-        """Emit the function that copies the pixels of an image to their positions."""
-        tile = self.frame.tile
-        return emit_image(self.frame.module, tile.lanes, tile.dtype, self.seen)
+        first = f.add(f.mul(number, self.window.pixels), self.first_channel(column))
+        return frame.address(frame.a, first)
 
 
 def emit_image(module: Module, lanes: int, dtype: str, window: Window) -> str:
@@ -125,9 +106,6 @@ def emit_image(module: Module, lanes: int, dtype: str, window: Window) -> str:
 
 class Windows(WindowProduct):
     """A convolution or its input gradient: loops over panels, images, and tiles of places."""
-
-    def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
-        super().__init__(frame, scratch, scratch.kernel.window.dense)
 
     def panel(self, rows: Range, panel: Panel) -> None:
         """Emit the packing of a panel of b, and the loop over images."""
@@ -196,7 +174,7 @@ def _emit_places(panel: Panel, window: Window) -> str:
         if window.is_spread:
             SpreadPlaces(function, window).emit()
         else:
-            Places(function, window.copied if max(window.divisor) > 1 else window).emit()
+            Places(function, window).emit()
 
     return panel.frame.module.function(
         "places",

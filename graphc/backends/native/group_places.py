@@ -1,40 +1,29 @@
 """A line of places in a grouped convolution: its pixels, its tiles, and the sums over it.
 
-An offset of the filter outside the image reads zeros: an address is selected, and nothing is
-copied.  Channels of a pixel are loaded so that each column of a panel has those of its group.
+An offset of the filter outside the image is left out, and nothing is copied.  Channels of a pixel
+are loaded so that each column of a panel has those of its group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
-from math import prod
-from typing import NamedTuple
+from functools import partial
 
 from graphc.backends.maths import apply
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
+from graphc.backends.native.window_lines import FilterLine, Span, filter_lines, inside, spans_of
 from graphc.backends.native.window_places import PanelFunction, cuts
-from graphc.ir.forms import Phase, Sizes, Window
+from graphc.ir.forms import Phase, Window
 
 STRAIGHT = 16
 """The most factors of a line of the filter for which its offsets are unrolled."""
 
 
-class FilterLine(NamedTuple):
-    """A line of the filter: its number, and the address of the line of pixels that it meets."""
-
-    number: int
-    pixels: Value
-
-
 def line_arguments(rank: int) -> str:
-    """Return the arguments: the image, a line of zeros, the index of the line per dimension.
-
-    The last dimension, which the line of places runs over, has none.
-    """
-    return ", ".join(["ptr %image", "ptr %zeros", *(f"i64 %at{axis}" for axis in range(rank - 1))])
+    """Return the arguments: the image, and the index of the line in all dimensions but the last."""
+    return ", ".join(["ptr %image", *(f"i64 %at{axis}" for axis in range(rank - 1))])
 
 
 class GroupLine:
@@ -46,41 +35,27 @@ class GroupLine:
         """Prepare; `outer` are the phases of the line, `last` that of the places in it."""
         self.f, self.element, self.window = f, element, window
         self.phase = last
-        self.filter_lines = [self._line(outer, met) for met in product(*(p.met for p in outer))]
+        numbers = [f"%at{axis}" for axis in range(len(outer))]
+        self.filter_lines = filter_lines(f, element, window, outer, numbers, "%image")
 
-    def _line(self, phases: Sequence[Phase], met: Sequence[tuple[int, int]]) -> FilterLine:
-        f, window = self.f, self.window
-        number, index, there = 0, "0", None
-        for axis, (offset, at) in enumerate(met):
-            number = number * window.kernel[axis] + offset
-            place = f.quotient(f"%at{axis}", window.divisor[axis])
-            pixel = f.add(f.mul(place, window.stride[axis]), at)
-            pitch = prod(window.space[axis + 1 :]) * window.pixel
-            index = f.add(index, f.mul(pixel, pitch))
-            if inside(window, axis, phases[axis]) != (0, phases[axis].places):
-                is_pixel = f.value(f"icmp ult i64 {pixel}, {window.space[axis]}")
-                there = is_pixel if there is None else f.value(f"and i1 {there}, {is_pixel}")
-        pixels = f.address("%image", index, self.element)
-        return FilterLine(number, pixels if there is None else self._or_zeros(there, pixels))
+    def number(self, place: Value, at: Value | int) -> Value:
+        """Emit the number of the pixel, in its line, that a place meets."""
+        return self.f.add(self.f.mul(place, self.window.stride[-1]), at)
 
-    def pixel(self, line: FilterLine, place: Value, at: Value | int, *, checked: bool) -> Value:
-        """Emit the address of the pixel that a place meets; if `checked`, zeros if it has none."""
-        f, window = self.f, self.window
-        number = f.add(f.mul(place, window.stride[-1]), at)
-        address = f.address(line.pixels, f.mul(number, window.pixel), self.element)
-        if not checked:
-            return address
-        there = f.value(f"icmp ult i64 {number}, {window.space[-1]}")
-        return self._or_zeros(there, address)
+    def pixel(self, line: FilterLine, place: Value, at: Value | int) -> Value:
+        """Emit the address of the pixel that a place meets."""
+        number = self.number(place, at)
+        return self.f.address(line.pixels, self.f.mul(number, self.window.pixel), self.element)
 
-    def _or_zeros(self, there: Value, address: Value) -> Value:
-        return self.f.value(f"select i1 {there}, ptr {address}, ptr %zeros")
+    def has_pixel(self, place: Value, at: Value | int) -> Value:
+        """Emit the condition that a place meets a pixel."""
+        return self.f.value(f"icmp ult i64 {self.number(place, at)}, {self.window.space[-1]}")
 
     def offsets(
         self,
         body: Callable[[Value, Value, list[Value]], list[Value]],
-        carried: list[Value],
         type: str,
+        carried: list[Value],
     ) -> list[Value]:
         """Emit `carried = body(offset, at, carried)` for each offset of a line of the filter.
 
@@ -107,16 +82,6 @@ class GroupLine:
         """The number of offsets of a line of the filter whose code is unrolled: all, or one."""
         many = len(self.phase.met) * self.window.channels > STRAIGHT
         return 1 if many else len(self.phase.met)
-
-
-def inside(window: Window, axis: int, phase: Phase) -> Sizes:
-    """Return the first and end place of a phase between which all offsets meet pixels."""
-    first, end, stride = 0, phase.places, window.stride[axis]
-    for _, at in phase.met:
-        first = max(first, -(at // stride))
-        end = min(end, (window.space[axis] - 1 - at) // stride + 1)
-    first = min(first, phase.places)
-    return first, max(first, end)
 
 
 class GroupChannels:
@@ -237,10 +202,13 @@ class GroupPlaces:
                 start: int = start,
             ) -> list[Value]:
                 """Emit the multiply-adds of an offset of the filter line."""
-                pixels = [line.pixel(filter_line, place, at, checked=checked) for place in places]
-                return self._offset(f.add(number, start), pixels, sums)
+                pixels = [line.pixel(filter_line, place, at) for place in places]
+                body = partial(self._offset, f.add(number, start), pixels)
+                there = line.has_pixel(first, at) if checked else None
+                return f.when_for(there, body, [(panel.type, x) for x in sums])
 
-            sums = line.offsets(offset, sums, panel.type)
+            body = partial(line.offsets, offset, panel.type)
+            sums = f.when_for(filter_line.there, body, [(panel.type, x) for x in sums])
         divisor = self.window.divisor[-1]
         row = f.add(f.mul(first, divisor), line.phase.first)
         panel.run_body(sums, f.add("%top", row), divisor)
@@ -270,9 +238,9 @@ def _width(places: int, most: int) -> int:
     return min(range(most, 0, -1), key=reads)
 
 
-FilterRow = tuple[FilterLine, int, int, int]
-"""A row of the sums: the line of the filter, the offset in it, the number of the pixel that it
-meets at the first place, and the channel."""
+FilterRow = tuple[int, int, int]
+"""A row of the sums of a line of the filter: the offset in it, the pixel that this meets at the
+first place, and the channel."""
 
 
 class GroupSums:
@@ -294,62 +262,49 @@ class GroupSums:
         self.line = GroupLine(f, self.element, window, [phases[0] for phases in outer], last[0])
 
     def emit(self) -> None:
-        """Emit all rows, as many at a time as there are registers for."""
-        rows = [
-            (line, offset, at, channel)
-            for line in self.line.filter_lines
-            for offset, at in self.line.phase.met
-            for channel in range(self.window.channels)
-        ]
+        """Emit the rows of each line of the filter, as many at a time as registers hold."""
+        for line in self.line.filter_lines:
+            if line.there is None:
+                self._filter_line(line)
+            else:
+                self.f.when(line.there, partial(self._filter_line, line))
+
+    def _filter_line(self, line: FilterLine) -> None:
+        met, channels = self.line.phase.met, range(self.window.channels)
+        rows = [(offset, at, channel) for offset, at in met for channel in channels]
         done = 0
         for count, height in cuts(len(rows), self.most):
             for _ in range(count):
-                self._rows(rows[done : done + height])
+                self._rows(line, rows[done : done + height])
                 done += height
 
-    def _rows(self, rows: Sequence[FilterRow]) -> None:
+    def _rows(self, line: FilterLine, rows: Sequence[FilterRow]) -> None:
         """Emit the sums of some rows, over all places in order."""
-        f, window = self.f, self.window
-        filter_line, offset, _, channel = rows[0]
-        number = filter_line.number * window.kernel[-1] + offset
-        width = self.vectors * self.v.lanes
+        f, window, vectors = self.f, self.window, self.vectors
+        offset, _, channel = rows[0]
+        number = line.number * window.kernel[-1] + offset
+        width = vectors * self.v.lanes
         start = f.address("%sums", (number * window.channels + channel) * width, self.element)
-        held = [
-            f.address(start, i * self.v.lanes, self.element)
-            for i in range(len(rows) * self.vectors)
-        ]
+        starts = range(0, len(rows) * width, self.v.lanes)
+        held = [f.address(start, i, self.element) for i in starts]
         sums = [self.v.load(place, self.dtype) for place in held]
-        first, last = inside(window, -1, self.line.phase)
-        sums = self._places(rows, (0, first), sums, checked=True)
-        sums = self._places(rows, (first, last), sums, checked=False)
-        sums = self._places(rows, (last, window.places[-1]), sums, checked=True)
+        met, spans = spans_of([window.places_met(-1, offset) for offset, *_ in rows])
+        whole = Span(0, str(len(met)), tuple(range(len(rows))))
+        for span in spans or (whole,):
+            numbers = [row * vectors + j for row in span.rows for j in range(vectors)]
+            body = partial(self._place, line, [rows[row] for row in span.rows])
+            first = met.start + span.first
+            carried = [(self.type, sums[n]) for n in numbers]
+            added = f.loop(first, first + int(span.places), 1, body, carried)
+            for n, x in zip(numbers, added, strict=True):
+                sums[n] = x
         for place, x in zip(held, sums, strict=True):
             self.v.store(x, place, self.dtype)
 
-    def _places(
-        self,
-        rows: Sequence[FilterRow],
-        places: tuple[int, int],
-        sums: list[Value],
-        *,
-        checked: bool,
-    ) -> list[Value]:
-        """Emit the sums with a range of places added; `checked` ones may miss pixels."""
-        if places[0] == places[1]:
-            return sums
-
-        def place(i: Value, sums: list[Value]) -> list[Value]:
-            return self._place(rows, i, sums, checked)
-
-        return self.f.loop(*places, 1, place, [(self.type, x) for x in sums])
-
     def _place(
-        self,
-        rows: Sequence[FilterRow],
-        place: Value,
-        sums: list[Value],
-        checked: bool,
+        self, line: FilterLine, rows: Sequence[FilterRow], place: Value, sums: list[Value]
     ) -> list[Value]:
+        """Emit the sums of rows with a place added, at which all of them meet pixels."""
         f = self.f
         start = f.address("%v", f.mul(place, self.pitch), self.element)
         factors = [
@@ -357,8 +312,8 @@ class GroupSums:
             for j, mask in enumerate(self.masks)
         ]
         found, before = [], iter(sums)
-        for filter_line, _, at, channel in rows:
-            pixel = self.line.pixel(filter_line, place, at, checked=checked)
+        for _, at, channel in rows:
+            pixel = self.line.pixel(line, place, at)
             for x, factor in zip(self.channels.load(pixel, channel), factors, strict=True):
                 found.append(self.v.fma(x, factor, next(before), self.dtype))
         return found

@@ -267,6 +267,31 @@ class Function:
         self.do(f"br label %{after}")
         self._begin(after)
 
+    def when_for(
+        self,
+        condition: Value | None,
+        body: Callable[[list[Value]], list[Value]],
+        carried: Sequence[tuple[str, Value]],
+    ) -> list[Value]:
+        """Append `if condition: carried = body(carried)`; without a condition, the body alone.
+
+        `carried` are (type, value) pairs; return their values after it.
+        """
+        values = [value for _, value in carried]
+        if condition is None:
+            return body(values)
+        before, inside, after = self._block, self._fresh("then"), self._fresh("after")
+        self.do(f"br i1 {condition}, label %{inside}, label %{after}")
+        self._begin(inside)
+        results = body(values)
+        end = self._block
+        self.do(f"br label %{after}")
+        self._begin(after)
+        return [
+            self.value(f"phi {type} [ {old}, %{before} ], [ {new}, %{end} ]")
+            for (type, old), new in zip(carried, results, strict=True)
+        ]
+
     def _fresh(self, stem: str) -> str:
         self._count += 1
         return f"{stem}{self._count}"

@@ -1,4 +1,4 @@
-"""The tiles of a window whose pixels are spread: zeros between them are not multiplied."""
+"""The tiles of a window whose pixels are spread: only pixels are multiplied, and read in place."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import product
 
 from graphc.backends.native.gemm_tile import UNROLL
 from graphc.backends.native.ir import Value
+from graphc.backends.native.window_lines import FilterLine, filter_lines, inside
 from graphc.backends.native.window_places import PanelFunction, cuts, in_blocks, when_in_phases
 from graphc.ir.forms import Phase, Window
 
@@ -18,7 +19,6 @@ class SpreadPlaces:
     def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
         self.across = window.places[-1]
-        self.pitches, self.before = window.dense.pitches, window.dense.before
         *outer, self.last = [window.phases(axis) for axis in range(len(window.places))]
         self.outer = list(product(*outer))
 
@@ -60,29 +60,45 @@ class SpreadPlaces:
     def _tile(self, line: Value, phases: Sequence[Phase], column: Value | int, width: int) -> None:
         """Emit `width` places of a line, from number `column` within the phase on."""
         f, panel, window = self.f, self.panel, self.window
-        channels, divisor, step = window.channels, window.divisor[-1], self.pitches[-1]
         numbers = self._numbers(line)[:-1]
-        around = [f.quotient(n, a) for n, a in zip(numbers, window.divisor[:-1], strict=True)]
-        start: Value = f.mul(column, step)
-        for number, pitch in zip(around, self.pitches[:-1], strict=True):
-            start = f.add(start, f.mul(number, pitch))
-        s = panel.at("%s", start)
-        steps = panel.steps([j * step for j in range(width)])
+        lines = filter_lines(f, panel.element, window, phases[:-1], numbers, "%s")
         sums: list[Value] = ["zeroinitializer"] * (width * panel.vectors)
-        for offset, pixel in self._met(phases):
-            places = panel.at(s, pixel), panel.at("%v", offset * channels * panel.pitch)
-            unroll = UNROLL if width > 1 else 1
-            sums = steps.run(places, str(panel.pitch), str(channels), unroll, start=sums)
-        first = f.add(f.mul(column, divisor), phases[-1].first)
-        panel.run_body(sums, f.add("%top", f.add(line, first)), divisor)
+        for one in lines:
+            body = partial(self._of_line, one, phases[-1], column, width)
+            sums = f.when_for(one.there, body, [(panel.type, x) for x in sums])
+        first = f.add(f.mul(column, window.divisor[-1]), phases[-1].first)
+        panel.run_body(sums, f.add("%top", f.add(line, first)), window.divisor[-1])
 
-    def _met(self, phases: Sequence[Phase]) -> list[tuple[int, int]]:
-        """Return the number and the pixel's position for each offset that meets a pixel."""
-        found = []
-        for met in product(*(phase.met for phase in phases)):
-            number = pixel = 0
-            for axis, (offset, at) in enumerate(met):
-                number = number * self.window.kernel[axis] + offset
-                pixel += (at + self.before[axis]) * self.pitches[axis]
-            found.append((number, pixel))
-        return found
+    def _of_line(
+        self, line: FilterLine, phase: Phase, column: Value | int, width: int, sums: list[Value]
+    ) -> list[Value]:
+        """Emit the sums of places of a phase with the offsets of a line of the filter added."""
+        f, panel, window = self.f, self.panel, self.window
+        sums, size = [*sums], window.space[-1]
+        for offset, at in phase.met:
+            there, places = None, range(width)
+            if isinstance(column, int):
+                places = range(max(-at - column, 0), min(size - at - column, width))
+            elif inside(window, -1, phase) != (0, phase.places):
+                there = f.value(f"icmp ult i64 {f.add(column, at)}, {size}")
+            if places:
+                start = line.number * window.kernel[-1] + offset, f.add(column, at)
+                body = partial(self._offset, line, start, places)
+                some = slice(places.start * panel.vectors, places.stop * panel.vectors)
+                sums[some] = f.when_for(there, body, [(panel.type, x) for x in sums[some]])
+        return sums
+
+    def _offset(
+        self, line: FilterLine, start: tuple[int, Value], places: range, sums: list[Value]
+    ) -> list[Value]:
+        """Emit the sums of some places with an offset of the filter added.
+
+        `start` are the number of the offset, and that of the pixel at the first place of the tile.
+        """
+        f, panel, window = self.f, self.panel, self.window
+        number, pixel = start
+        s = panel.at(line.pixels, f.mul(f.add(pixel, places.start), window.pixel))
+        v = panel.at("%v", number * window.channels * panel.pitch)
+        steps = panel.steps([j * window.pixel for j in range(len(places))])
+        unroll = UNROLL if len(places) > 1 else 1
+        return steps.run((s, v), str(panel.pitch), str(window.channels), unroll, start=sums)

@@ -1,8 +1,8 @@
 """Weight gradients of convolutions: sums over all places of all images.
 
-The rows are the offsets of the filter and their channels; a tile has neighbouring rows.  If each
-offset has many channels, a tile has those of one offset: it visits only places whose pixels exist,
-and no image is copied with zeros around it.
+The rows are the offsets of the filter and their channels; a tile has neighbouring rows.  Images are
+read in place.  If offsets leave them, a tile has rows of one line of the filter, and each row sums
+over the places whose pixels exist.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from functools import partial
 from math import prod
 from typing import NamedTuple
 
-from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import UNROLL, Steps, WindowScratch
+from graphc.backends.native.gemm_frame import Panel
+from graphc.backends.native.gemm_tile import UNROLL, Steps
 from graphc.backends.native.gemm_windows import WindowProduct
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear
 from graphc.backends.native.vectors import Vectors, element_type
+from graphc.backends.native.window_lines import Span, spans_of
+from graphc.backends.native.window_places import cuts
 from graphc.kernels.kernel import CHUNK
 
 
@@ -32,13 +34,12 @@ class _Tile(NamedTuple):
     """The number of the first place."""
     counts: tuple[int, ...]
     """The places in each dimension."""
+    spans: tuple[Span, ...]
+    """The places of the last dimension that sum the same rows, or none if all sum all of them."""
 
 
 class WindowSums(WindowProduct):
     """A convolution's weight gradient: loops over panels, images, and tiles of rows."""
-
-    def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
-        super().__init__(frame, scratch, scratch.kernel.window)
 
     def panel(self, rows: Range, panel: Panel) -> None:
         """Emit the sums of a panel over all images, and the body on them."""
@@ -71,56 +72,57 @@ class WindowSums(WindowProduct):
         for first, end in self._cuts(start, height):
             tile = self._tile(first, end)
             if prod(tile.counts):
-                name = self._emit_tile(panel, tile.offsets)
+                name = self._emit_tile(panel, tile)
                 sums = frame.address(self.packed, first * width)
                 places = frame.address(v, tile.place * frame.pitch_b)
                 pixels = frame.address(s, tile.pixel)
                 self.f.call(name, pixels, places, sums, panel.columns, *tile.counts)
 
     def _cuts(self, start: int, height: int) -> Iterator[tuple[int, int]]:
-        """Yield the first and end row of each tile of a chunk: of one offset, if read in place."""
-        channels = self.window.channels if self.scratch.in_place else self.window.depth
-        end = min(start + CHUNK, self.window.depth)
+        """Yield the first and end row of each tile of a chunk."""
+        window = self.window
+        line = window.depth if window.is_direct else window.kernel[-1] * window.channels
+        end = min(start + CHUNK, window.depth)
         while start < end:
-            first, start = start, min(start + height, end, (start // channels + 1) * channels)
-            yield first, start
+            for count, rows in cuts(min(end, (start // line + 1) * line) - start, height):
+                for _ in range(count):
+                    yield start, start + rows
+                    start += rows
 
     def _tile(self, first: int, end: int) -> _Tile:
         """Return the tile of some rows."""
         window = self.window
-        if not self.scratch.in_place:
+        if window.is_direct:
             offsets = tuple(column - window.columns[first] for column in window.columns[first:end])
-            return _Tile(offsets, window.columns[first], 0, window.places)
+            return _Tile(offsets, window.columns[first], 0, window.places, ())
         offset, channel = divmod(first, window.channels)
+        *outer, at = _index(offset, window.kernel)
+        met = [window.places_met(axis, i) for axis, i in enumerate(outer)]
+        rows = [divmod(row, window.channels) for row in range(channel, channel + end - first)]
+        last, spans = spans_of([window.places_met(-1, at + i) for i, _ in rows])
         pixel = place = 0
-        counts = []
-        for axis, at in enumerate(_index(offset, window.kernel)):
-            met = window.places_met(axis, at)
-            position = met.start * window.stride[axis] + at * window.dilation[axis]
+        for axis, (i, places) in enumerate(zip((*outer, at), (*met, last), strict=True)):
+            position = places.start * window.stride[axis] + i * window.dilation[axis]
             pixel = pixel * window.space[axis] + position - window.before[axis]
-            place = place * window.places[axis] + met.start
-            counts.append(len(met))
-        start = pixel * window.pixel + channel
-        return _Tile(tuple(range(end - first)), start, place, tuple(counts))
+            place = place * window.places[axis] + places.start
+        step = window.dilation[-1] * window.pixel
+        offsets = tuple(i * step + c - channel for i, c in rows)
+        counts = tuple(len(places) for places in (*met, last))
+        return _Tile(offsets, pixel * window.pixel + channel, place, counts, spans)
 
-    def _steps(self) -> tuple[int, ...]:
-        """Return the elements from the pixel of a place to that of the next, by dimension."""
-        window = self.window
-        if not self.scratch.in_place:
-            return window.steps
-        return tuple(s * p for s, p in zip(window.stride, window.pixel_pitches, strict=True))
-
-    def _emit_tile(self, panel: Panel, offsets: tuple[int, ...]) -> str:
+    def _emit_tile(self, panel: Panel, some: _Tile) -> str:
         """Emit the function that adds the products of an image's pixels to sums."""
         tile, masked, pitch = panel.frame.tile, panel.masked, panel.frame.pitch_b
-        steps = self._steps()
+        window, offsets, spans = self.window, some.offsets, some.spans
+        pitches = window.pixel_pitches
+        steps = tuple(s * step for s, step in zip(window.stride, pitches, strict=True))
         lines = tuple(pitch * prod(self.window.places[i + 1 :]) for i in range(len(steps)))
 
         def emit(f: Function) -> None:
             v = Vectors(f, tile.lanes)
-            _Sums(v, tile.dtype, steps, lines).emit(panel.vectors, masked, offsets)
+            _Sums(v, tile.dtype, steps, lines, spans).emit(panel.vectors, masked, offsets)
 
-        key = ("sums", tile.dtype, tile.lanes, panel.vectors, masked, offsets, steps, lines)
+        key = ("sums", tile.dtype, tile.lanes, panel.vectors, masked, offsets, steps, lines, spans)
         counts = "".join(f", i64 %count{axis}" for axis in range(len(steps)))
         arguments = f"ptr %s, ptr %v, ptr %sums, i64 %columns{counts}"
         return panel.frame.module.function("sums", arguments, emit, key)
@@ -141,17 +143,24 @@ class _Sums:
     `steps` lead from the pixel of a place to that of the next, `lines` from its cotangent.
     """
 
-    def __init__(self, v: Vectors, dtype: str, steps: Sequence[int], lines: Sequence[int]) -> None:
+    def __init__(
+        self,
+        v: Vectors,
+        dtype: str,
+        steps: Sequence[int],
+        lines: Sequence[int],
+        spans: Sequence[Span],
+    ) -> None:
         self.v, self.f, self.dtype = v, v.function, dtype
-        self.pixels, self.lines = steps, lines
+        self.pixels, self.lines, self.spans = steps, lines, spans
         self.element = element_type(dtype)
 
     def emit(self, vectors: int, masked: bool, offsets: Sequence[int]) -> None:
         """Emit the loads of the sums, the loops that add all places, and the stores."""
         v, count = self.v, len(offsets) * vectors
         rest = self.f.sub("%columns", (vectors - 1) * v.lanes)
-        last = v.mask_below(rest) if masked else None
-        self.steps = Steps(v, self.dtype, vectors, offsets, str(self.pixels[-1]), last)
+        self.last = v.mask_below(rest) if masked else None
+        self.vectors, self.offsets = vectors, offsets
         places = [self._at("%sums", i * v.lanes) for i in range(count)]
         start = [v.load(place, self.dtype) for place in places]
         for place, total in zip(places, self._axis(0, "%s", "%v", start), strict=True):
@@ -161,13 +170,30 @@ class _Sums:
         """Emit the sums with the places of one dimension, and of all after it, added."""
         f, type, count = self.f, self.v.type(self.dtype), f"%count{axis}"
         if axis == len(self.lines) - 1:
-            return self.steps.run((s, v), str(self.lines[-1]), count, UNROLL, start=sums)
+            return self._line(s, v, sums)
 
         def line(i: Value, carried: list[Value]) -> list[Value]:
             pixel = self._at(s, f.mul(i, self.pixels[axis]))
             return self._axis(axis + 1, pixel, self._at(v, f.mul(i, self.lines[axis])), carried)
 
         return f.loop(0, count, 1, line, [(type, x) for x in sums])
+
+    def _line(self, s: Value, v: Value, sums: list[Value]) -> list[Value]:
+        """Emit the sums with the places of the last dimension added, one span after the other."""
+        rows = tuple(range(len(self.offsets)))
+        sums = [*sums]
+        for span in self.spans or (Span(0, f"%count{len(self.lines) - 1}", rows),):
+            numbers = [r * self.vectors + j for r in span.rows for j in range(self.vectors)]
+            offsets = [self.offsets[row] for row in span.rows]
+            steps = Steps(
+                self.v, self.dtype, self.vectors, offsets, str(self.pixels[-1]), self.last
+            )
+            at = self._at(s, span.first * self.pixels[-1]), self._at(v, span.first * self.lines[-1])
+            start = [sums[n] for n in numbers]
+            added = steps.run(at, str(self.lines[-1]), span.places, UNROLL, start=start)
+            for n, x in zip(numbers, added, strict=True):
+                sums[n] = x
+        return sums
 
     def _at(self, base: Value, index: Value | int) -> Value:
         return self.f.address(base, index, self.element)

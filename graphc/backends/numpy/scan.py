@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from math import prod
 
@@ -85,61 +85,58 @@ class _AtOnce(_Steps):
 
 
 class _Loop(_Steps):
-    """A loop on its memory."""
+    """A loop on its memory: the calls of a step, and the slots and sequences that it copies."""
 
     def __init__(self, scan: ScanKernel, n: int, view: View, bind: Bind) -> None:
         super().__init__(scan, n, view, bind)
-        self.slice = partial(self.view, n=n)
-        self.calls = bind(scan.program, n, self.slice)
-        self.before = list(self._copies_in())
-        self.after = list(self._copies_out())
-        kept = (one for one in scan.carried if one.before)
-        self.kept = [(view(one.before), self.slice(one.feed)) for one in kept]
+        slot = partial(self.view, n=n)
+        self.calls = bind(scan.program, n, slot)
+        carried = scan.carried
+        self.before = [(slot(name), self._all(name, of)) for name, of in scan.sequences.items()]
+        self.kept = [(slot(x.feed), self._all(x.feed, x.before)) for x in carried if x.before]
+        stacked = {**scan.stacked, **{x.result: x.stacked for x in carried if x.stacked}}
+        self.after = [(slot(name), self._all(name, of)) for name, of in stacked.items()]
+        self.initial = [(slot(x.feed), self._outer(x.feed, x.initial)) for x in carried]
+        self.handed = [(slot(x.feed), slot(x.result)) for x in carried]
+        lasts = ((slot(x.feed), self._outer(x.feed, x.last)) for x in carried)
+        self.last = [(array, last) for array, last in lasts if last is not None]
+        self.number = slot(scan.number) if scan.number else None
 
     def _own(self, root: str, n: int) -> Array:
         if root not in self.scan.slots:
             return super()._own(root, n)
         return self.typed(self.scan.slots[root], self.scan.program.buffers[root].type, n)
 
-    def _copies_in(self) -> Iterator[tuple[Array, Array]]:
-        """Yield the slot of each sequence, and the sequence."""
-        for name, outer in self.scan.sequences.items():
-            yield self.slice(name), self.outside(outer)
+    def _outer(self, name: str, outer: str) -> Array | None:
+        """Return an operand or result of the loop in the shape of a buffer of the step."""
+        return self.outside(outer).reshape(self.view(name, self.n).shape) if outer else None
 
-    def _copies_out(self) -> Iterator[tuple[Array, Array]]:
-        """Yield the stacked results, and the slots of their slices."""
-        stacked = dict(self.scan.stacked)
-        stacked.update({one.result: one.stacked for one in self.scan.carried if one.stacked})
-        for name, outer in stacked.items():
-            yield self.outside(outer), self.slice(name)
+    def _all(self, name: str, outer: str) -> Array:
+        """Return the sequence that a buffer of the step is a slice of."""
+        return self.outside(outer).reshape(self.scan.steps, *self.view(name, self.n).shape)
 
     def run(self) -> None:
-        """Run all steps."""
+        """Run all steps, and set to 0 what no step writes."""
         count = self.scan.count(self.outside)
-        self._start(count)
+        for slot, initial in self.initial:
+            slot[...] = 0 if initial is None else initial
+        for _, sequence in (*self.after, *self.kept):
+            sequence[count:] = 0
         for t in reversed(range(count)) if self.scan.reverse else range(count):
             self._step(t)
-        for one in self.scan.carried:
-            if one.last:
-                np.copyto(self.outside(one.last), self.slice(one.feed))
+        for slot, last in self.last:
+            np.copyto(last, slot)
 
     def _step(self, t: int) -> None:
-        if self.scan.number:
-            self.slice(self.scan.number)[...] = t
+        if self.number is not None:
+            self.number[...] = t
         for slot, sequence in self.before:
             np.copyto(slot, sequence[t])
-        for sequence, slot in self.kept:
+        for slot, sequence in self.kept:
             sequence[t] = slot
         for call in self.calls:
             call()
-        for sequence, slot in self.after:
+        for slot, sequence in self.after:
             sequence[t] = slot
-        for one in self.scan.carried:
-            np.copyto(self.slice(one.feed), self.slice(one.result))
-
-    def _start(self, count: int) -> None:
-        """Fill the carried slots, and set to 0 what no step will write."""
-        for one in self.scan.carried:
-            self.slice(one.feed)[...] = self.outside(one.initial) if one.initial else 0
-        for outer in self.scan.sequences_written():
-            self.outside(outer)[count:] = 0
+        for feed, result in self.handed:
+            np.copyto(feed, result)

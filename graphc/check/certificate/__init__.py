@@ -35,13 +35,16 @@ class Word(IntEnum):
 class Space(Word):
     """The kind of memory that a block is."""
 
-    ARENA, STATE, FEED, CONSTANT, GRADIENT = range(5)
+    ARENA, STATE, FEED, CONSTANT, GRADIENT, RESULT = range(6)
 
 
 class Kind(Word):
-    """The kind of a step of a program: a call, an exchange, a kernel, or a barrier."""
+    """The kind of a step of a program: a call, an exchange, a kernel, a barrier, or a scan.
 
-    CALL, SEND, RECEIVE, LOOP, GEMM, BARRIER = range(6)
+    A scan runs a program at each step of a sequence.
+    """
+
+    CALL, SEND, RECEIVE, LOOP, GEMM, BARRIER, SCAN = range(7)
 
 
 class Axis(Word):
@@ -197,6 +200,41 @@ class ProgramTables:
     outputs: Results
     gradients: Results
     updates: Updates
+    loops: tuple[LoopTables, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTables:
+    """A scan: the program of one step, and where its inputs and results lie.
+
+    Buffers of the step's program come first in a row, then those of the program around it.
+    """
+
+    step: int
+    """The instruction of the program around it."""
+    program: ProgramTables
+    steps: int
+    at_once: int
+    """1 if all steps run as one, with the rows of all of them."""
+    sequences: Ints
+    """(sequences, 2): the inputs that are slices, and the buffers they are slices of."""
+    whole: Ints
+    """(wholes, 2): the inputs that are buffers, and these."""
+    stacked: Ints
+    """(results, 2): the results that are slices, and the buffers they are slices of."""
+    carried: Ints
+    """(carried values, 6): input and result of a step; and the buffers with the value before the
+    first step, after the last one, before each one, and after each one; -1 for none."""
+    number: int
+    """The input that is the position of the step; -1 for none."""
+    lengths: int
+    """The buffer with the steps of each row; -1 for none."""
+    workspace: int
+    """The buffer that holds the arena of the step's program, and then the slots."""
+    slot: Ints
+    """The inputs and results of a step that have a slot."""
+    offset: Ints
+    """The place of each slot in the workspace, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from graphc.check.certificate import (
     Axis,
     Certificate,
     Kind,
+    LoopTables,
     Pattern,
     ProgramTables,
     Space,
@@ -38,6 +39,12 @@ LIMIT = 1 << 40
 POWERS = ("", "N", "N*N")
 MOST = 1 << 56
 """The bound that every size in bytes or elements is below."""
+
+PAIRS = ("sequences", "whole", "stacked")
+PLACES = ("initial", "last", "before", "stacked")
+"""The buffers of a carried value."""
+DEEPEST = 16
+"""The most loops within each other."""
 
 _TERM = re.compile(r"(?:(\d{1,13})\*)?(N(?:\*N)?)|(\d{1,13})")
 
@@ -260,7 +267,73 @@ def _steps(t: ProgramTables) -> list[dict[str, Any]]:
     for i, item in enumerate(_entries(a, ACCESS)):
         uses = found[a.step[i]].setdefault(USES[a.use[i]], [])
         uses.append({"buffer": t.buffers.names[a.buffer[i]], **item})
+    for loop in t.loops:
+        found[loop.step]["loop"] = _loop_data(t, loop)
     return found
+
+
+def _loop_data(t: ProgramTables, loop: LoopTables) -> dict[str, Any]:
+    """Return one loop as dictionaries and lists; names of its step's buffers come first."""
+    inner, outer = loop.program.buffers.names, t.buffers.names
+
+    def pairs(table: Any) -> dict[str, str]:
+        return {inner[i]: outer[j] for i, j in table.tolist()}
+
+    carried = [
+        {"feed": inner[feed], "result": inner[result]}
+        | {name: outer[i] for name, i in zip(PLACES, places, strict=True) if i >= 0}
+        for feed, result, *places in loop.carried.tolist()
+    ]
+    single = {"number": (loop.number, inner), "lengths": (loop.lengths, outer)}
+    return {
+        "steps": loop.steps,
+        **({"at_once": 1} if loop.at_once else {}),
+        **{name: pairs(getattr(loop, name)) for name in PAIRS},
+        "carried": carried,
+        **{name: names[i] for name, (i, names) in single.items() if i >= 0},
+        "workspace": outer[loop.workspace],
+        "slots": {
+            inner[i]: at for i, at in zip(loop.slot.tolist(), loop.offset.tolist(), strict=True)
+        },
+        "program": program_data(loop.program),
+    }
+
+
+def _loop_of(data: Any, step: int, outer: Mapping[str, int], depth: int) -> LoopTables:
+    """Return the tables of a loop."""
+    if depth > DEEPEST:
+        raise _wrong(f"more than {DEEPEST} loops are within each other")
+    program = program_of(data["program"], depth)
+    inner = {name: i for i, name in enumerate(program.buffers.names)}
+
+    def pairs(named: Any) -> Any:
+        found = [(_known(inner, k), _known(outer, v)) for k, v in _holder(named, dict).items()]
+        return _column(found).reshape(-1, 2)
+
+    carried = [
+        (
+            *(_known(inner, one[name]) for name in ("feed", "result")),
+            *(_known(outer, one[name]) if name in one else -1 for name in PLACES),
+        )
+        for one in _holder(data["carried"], list)
+    ]
+    slots = _holder(data["slots"], dict)
+    sequences, whole, stacked = (pairs(data[name]) for name in PAIRS)
+    return LoopTables(
+        step,
+        program,
+        _whole(data["steps"], 1),
+        _whole(data.get("at_once", 0)),
+        sequences,
+        whole,
+        stacked,
+        _column(carried).reshape(-1, 2 + len(PLACES)),
+        _known(inner, data["number"]) if "number" in data else -1,
+        _known(outer, data["lengths"]) if "lengths" in data else -1,
+        _known(outer, data["workspace"]),
+        _column([_known(inner, name) for name in slots]),
+        _column([_whole(at) for at in slots.values()]),
+    )
 
 
 def _named(t: ProgramTables, results: Any) -> dict[str, str]:
@@ -320,8 +393,8 @@ def certificate_of(data: Mapping[str, Any]) -> Certificate:
         raise _wrong(f"something is missing or of the wrong kind: {error!r}") from None
 
 
-def program_of(data: Mapping[str, Any]) -> ProgramTables:
-    """Return the tables of one program."""
+def program_of(data: Mapping[str, Any], depth: int = 0) -> ProgramTables:
+    """Return the tables of one program, in that many loops."""
     blocks, slots = _holder(data["blocks"], list), _holder(data["slots"], list)
     lines, steps = _holder(data["buffers"], list), _holder(data["steps"], list)
     places = {(block["space"], block["name"]): i for i, block in enumerate(blocks)}
@@ -343,6 +416,11 @@ def program_of(data: Mapping[str, Any]) -> ProgramTables:
             updates.names,
             _column([places.get(("state", name), -1) for name in updates.names]),
             updates.buffer,
+        ),
+        loops=tuple(
+            _loop_of(step["loop"], i, number, depth + 1)
+            for i, step in enumerate(steps)
+            if "loop" in step
         ),
     )
     _check_sizes(made, capacity)

@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 
 from graphc.check.certificate import Certificate, Kind, ProgramTables, Use
-from graphc.check.verify import claims, invariants, sharing
+from graphc.check.verify import claims, invariants, loops, sharing
 from graphc.check.verify.facts import Counterexample, Facts
 
 
@@ -134,8 +134,24 @@ def verify_program(tables: ProgramTables) -> ProgramProof:
     if found is None:
         near = sharing.Neighbours(f)
         found = next(chain(*(rule(near) for rule in TOGETHER), *(rule(f) for rule in CLAIMS)), None)
+        found = found or next(_in_loops(f), None)
         counts = _counts(near) if found is None else {}
     return ProgramProof(tables.name, tables.backend, tables.capacity, counts, found)
+
+
+def _in_loops(f: Facts) -> Iterator[Counterexample]:
+    """Yield the faults of the programs of steps, and those between steps."""
+    for loop in f.tables.loops:
+        found = verify_program(loop.program).counterexample
+        if found is not None:
+            where = f"in the program of a step of {f.step_text(loop.step)}"
+            yield Counterexample(found.rule, found.sentence, (*found.details, where))
+        else:
+            yield from loops.between_steps(f, loop)
+    known = {loop.step for loop in f.tables.loops}
+    for step in np.flatnonzero(f.steps.kind == Kind.SCAN).tolist():
+        if step not in known:
+            yield Counterexample(loops.OPERANDS, f"{f.step_text(step)} has no program")
 
 
 def _counts(near: sharing.Neighbours) -> dict[str, int]:
@@ -143,7 +159,7 @@ def _counts(near: sharing.Neighbours) -> dict[str, int]:
     f = near.f
     reads = int(np.count_nonzero(f.accesses.use == Use.READ))
     before, after = near.pairs
-    return {
+    found = {
         "steps": f.end,
         "reads": reads,
         "writes": len(f.accesses.use) - reads,
@@ -151,3 +167,4 @@ def _counts(near: sharing.Neighbours) -> dict[str, int]:
         "in place": int(np.count_nonzero(near.end[before] // 2 == near.start[after] // 2)),
         "barriers": int(np.count_nonzero(f.steps.kind == Kind.BARRIER)),
     }
+    return found | ({"loops": len(f.tables.loops)} if f.tables.loops else {})

@@ -104,7 +104,7 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         "feeds": _region(c, "feed"),
         "results": _results(c),
         "constants": _region(c, "constant"),
-        "arena": max((p.arena for p in c.programs), default=0),
+        "arena": _arenas(c),
         "scratch": m.scratch_thread * m.threads,
         "exchange": (m.workspaces - 1) * (m.arena + m.scratch + m.feeds + m.results + m.constants)
         + max((_exchange(p, m.lanes, m.ranks) for p in c.programs), default=0),
@@ -155,6 +155,18 @@ def _region(c: Certificate, space: str) -> int:
             if not (space == "feed" and name.startswith("gradient:")):
                 found[name] = aligned(int(sizes[i]))
     return sum(found.values())
+
+
+def _arenas(c: Certificate) -> int:
+    """Return the bytes of one arena, or if so many are claimed, of one for each thread.
+
+    There may be that many if there are enough blocks of rows for each thread to take some.
+    """
+    threads = c.memory.threads
+    one = max((p.arena for p in c.programs), default=0)
+    shared = (p.arena * threads for p in c.programs if c.batch // p.capacity >= threads)
+    several = max(one, *shared, 0)
+    return several if c.memory.arena > several else one
 
 
 def _results(c: Certificate) -> int:

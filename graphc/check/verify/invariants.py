@@ -89,7 +89,8 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     """
     a, s = f.accesses, f.steps
     stacked = (s.partition[a.step] == Axis.MATRICES) & (a.use == Use.READ)
-    misplaced = (s.kind[a.step] < Kind.LOOP) != (a.pattern == Pattern.WHOLE)
+    alone = (s.kind < Kind.LOOP) | (s.kind == Kind.SCAN)
+    misplaced = alone[a.step] != (a.pattern == Pattern.WHOLE)
     misplaced = (s.kind[a.step] == Kind.BARRIER) | (
         misplaced & ~(stacked & (a.pattern == Pattern.WHOLE))
     )

@@ -53,6 +53,8 @@ def _shared() -> Ints:
 
 
 SHARED = _shared()
+START = 3
+"""The position of the address of the first unit among the numbers of `Threads.key`."""
 
 
 class Threads:
@@ -69,6 +71,18 @@ class Threads:
             same[shared] &= x == y
         return np.asarray(same)
 
+    def agree_elsewhere(self, i: Ints, j: Ints) -> Bools:
+        """Return the same for accesses of buffers in two places, by place within the buffer."""
+        same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
+        shared = np.flatnonzero(same & (self.way[i] != FIRST))
+        low, value = self.f.low, self.f.value
+        i, j = i[shared], j[shared]
+        for number, (x, y) in enumerate(zip(self.key(i), self.key(j), strict=True)):
+            start = number == START
+            x, y = (x - low[value[i]], y - low[value[j]]) if start else (x, y)
+            same[shared] &= x == y
+        return np.asarray(same)
+
     @cached_property
     def way(self) -> Ints:
         """The thread partition of each access: ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS.
@@ -77,7 +91,8 @@ class Threads:
         """
         a, s = self.f.accesses, self.f.steps
         kernel = np.where(s.kind == Kind.GEMM, 1 + (s.transposed & 1), 0)
-        way = np.where(s.kind < Kind.LOOP, Axis.NONE, s.partition)
+        alone = (s.kind < Kind.LOOP) | (s.kind == Kind.SCAN)
+        way = np.where(alone, Axis.NONE, s.partition)
         found = np.asarray(SHARED[kernel[a.step], way[a.step], a.pattern])
         across = self._across()
         if len(across):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.native.gemm import emit_gemm
-from graphc.backends.native.gemm_tile import kernel_scratch
+from graphc.backends.native.gemm_tile import choose_tile, is_long, scratch_of
 from graphc.backends.native.ir import Callee, Function, Module
 from graphc.ir.expr import BodyBuilder, Expr
 from graphc.ir.tensor_type import Dim, dim_at
@@ -79,13 +79,22 @@ class Product:
     """A compiled product."""
 
     def __init__(
-        self, spec: Spec, bits: int = 512, rows: int = 1, times: int = 1, packed: bool = False
+        self,
+        spec: Spec,
+        bits: int = 512,
+        rows: int = 1,
+        times: int = 1,
+        packed: bool = False,
+        capacity: int = 1,
     ) -> None:
         """`rows` is the batch for which pitches are meant where they depend on it; a call runs
-        the product so many `times`.  If `packed`, b is stored in panels."""
+        the product so many `times`.  If `packed`, b is stored in panels.  The code is made for up
+        to `capacity` rows."""
+        self.capacity = capacity
         self.spec, self.kernel, self.bits, self.packed = spec, spec.kernel(), bits, packed
         module = Module()
-        self.code = emit_gemm(module, self.kernel, spec.pitch(rows), bits, packed=packed)
+        of_batch = spec.pitch(rows)
+        self.code = emit_gemm(module, self.kernel, of_batch, bits, packed=packed, rows=capacity)
         self._compiled = Compiled(self.exported(module, self.code, times), "entry")
 
     @staticmethod
@@ -107,7 +116,9 @@ class Product:
 
     def scratch(self, n: int) -> int:
         """The bytes of scratch that a thread needs."""
-        return kernel_scratch(self.kernel, self.bits, n, packs=not self.packed)
+        tile = choose_tile(self.kernel.dtype, self.bits)
+        long = is_long(self.kernel, tile, self.capacity)
+        return scratch_of(self.kernel, tile, packs=not self.packed, long=long).size(n)
 
     def __call__(self, arrays: Mapping[str, Array], n: int, threads: int = 1) -> None:
         """Run the threads one after the other; their scratch starts as NaN."""

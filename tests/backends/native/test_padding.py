@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from graphc.ir.forms import Window
 from graphc.kernels.kernel import Convolution
-from tests.backends.native.gemm_function import run
-from tests.backends.native.window_checks import WIDTHS, as_interpreted, check_bits
+from tests.backends.native.gemm_function import Array, run
+from tests.backends.native.window_checks import KINDS, WIDTHS, as_interpreted, check_bits
 from tests.backends.native.window_function import Spec, WindowProduct, specs
 
 BORDERS = {
@@ -73,6 +73,50 @@ def test_any_padding(data: st.DataObject) -> None:
     shape = (*space, groups * c), (*kernel, c, groups * o), sizes(1, 2), dilation
     drawn = shifted(specs(*shape, groups=groups)[data.draw(st.integers(0, 1))], sizes(-3, 5))
     check_meaning(drawn, data.draw(st.sampled_from(WIDTHS)), data.draw(st.integers(1, 4)))
+
+
+NARROW = {
+    "depthwise": ((9, 20, 40), (3, 3, 1, 40), (1, 1), (1, 1), 40, (1, 1)),
+    "depthwise, stride 2": ((12, 13, 24), (3, 5, 1, 24), (2, 2), (1, 1), 24, (1, 3)),
+    "depthwise, apart": ((12, 13, 20), (3, 3, 1, 20), (1, 1), (2, 3), 20, (2, 5)),
+    "pairs": ((7, 9, 16), (3, 2, 2, 24), (1, 2), (1, 1), 8, (2, 1)),
+    "a line of groups": ((30, 16), (5, 1, 32), (3,), (2,), 16, (4,)),
+    "space in groups": ((4, 5, 6, 16), (2, 3, 3, 1, 16), (1, 2, 1), (1, 1, 1), 16, (1, 1, 2)),
+}
+DEEP = {
+    "offsets of 8": ((9, 10, 8), (3, 3, 8, 20), (1, 1), (1, 1), 1, (1, 1)),
+    "offsets of 24": ((9, 10, 24), (3, 3, 24, 20), (2, 1), (1, 1), 1, (1, 2)),
+    "one channel": ((9, 14, 1), (5, 5, 1, 20), (1, 1), (1, 1), 1, (2, 4)),
+    "stride 3 in space": ((5, 7, 8, 2), (2, 3, 4, 2, 5), (3, 2, 1), (1, 1, 2), 1, (1, 2, 3)),
+}
+
+
+def exact(spec: Spec, seed: int) -> dict[str, Array]:
+    """Operands whose sums are exact, with zeros among them, and some that are not finite."""
+    rng = np.random.default_rng(seed)
+    found = spec.operands(2)
+    for name in "ab":
+        size = found[name].shape
+        found[name][...] = rng.integers(-3, 4, size)
+        found[name][rng.random(size) < 0.03] = rng.choice([np.inf, -np.inf, np.nan])
+    return found
+
+
+def with_one_nan(array: Array) -> bytes:
+    """The bytes of an array whose NaNs all have the same sign and payload."""
+    return np.where(np.isnan(array), np.float32(np.nan), array).astype("float32").tobytes()
+
+
+@pytest.mark.parametrize("kind", range(3), ids=KINDS)
+@pytest.mark.parametrize("name", {**BORDERS, **NARROW, **DEEP})
+def test_what_is_not_finite_meets_no_padding(name: str, kind: int) -> None:
+    """It is not multiplied by a zero that is no pixel, for vectors of any width."""
+    *shape, groups, before = {**BORDERS, **NARROW, **DEEP}[name]
+    one = shifted(specs(*shape, groups=groups)[kind], before)  # type: ignore[misc, arg-type]
+    for seed, bits in enumerate(WIDTHS):
+        operands = exact(one, seed)
+        wanted = with_one_nan(as_interpreted(one, operands, 2)["c"])
+        assert with_one_nan(run(WindowProduct(one, bits), operands, 2, 2)["c"]) == wanted
 
 
 def test_places_say_which_offsets_meet_pixels() -> None:

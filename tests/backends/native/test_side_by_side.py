@@ -1,0 +1,131 @@
+"""Blocks of rows side by side: each thread in its own arena, with the bits of each row alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backends.native import pool, target
+from graphc.backends.native.backend import NativeProgram
+from graphc.check.certificate.export import certify
+from graphc.check.verify import verify
+from graphc.ir.op import Array
+from graphc.runtime.bound import Binder
+from graphc.runtime.state import State
+from graphc.runtime.workspace import Workspace
+from tests.backends.native.shared_runs import shared_runs
+from tests.runtime.test_blocks import batch_of, bits, classifier, rows_at_once
+
+pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
+THREADS, BATCH = 2, 13
+OPTIONS: dict[str, Any] = {"batch": BATCH, "backend": "native", "threads": THREADS, "wrt": []}
+
+
+@pytest.fixture(scope="module")
+def ex() -> Iterator[gc.Executor]:
+    """An executor whose every run is shared by two threads."""
+    with shared_runs(4):
+        plan = gc.compile(classifier(), **OPTIONS)
+        yield gc.Executor(plan, seed=1)
+
+
+def runner_of(ex: gc.Executor, sparing: bool = False) -> NativeProgram:
+    """Return the program of a plan in a memory of its own."""
+    plan = ex.plan
+    workspace = Workspace(plan.programs, BATCH, State(plan.state_nodes), THREADS, sparing)
+    runner = Binder(workspace).bound(plan.programs["infer"], 1).runner
+    assert isinstance(runner, NativeProgram)
+    return runner
+
+
+def results_of(n: int) -> dict[str, Array]:
+    return {name: np.zeros((n, 5), np.float32) for name in ("scores", "best", "sum")}
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 7, 12, 13])
+def test_rows_have_the_bits_of_each_alone(ex: gc.Executor, n: int) -> None:
+    feeds = batch_of(n)
+    for _ in range(3):
+        found = ex.forward(feeds)
+        for i in range(n):
+            alone = ex.forward({name: array[i : i + 1] for name, array in feeds.items()})
+            assert bits(alone) == bits({name: array[i : i + 1] for name, array in found.items()})
+
+
+def test_blocks_that_make_equal_shares_run_side_by_side(ex: gc.Executor) -> None:
+    runner, share = runner_of(ex), THREADS * rows_at_once(ex.plan)
+    for n in range(1, BATCH + 1):
+        assert runner.side_by_side(batch_of(n), results_of(n), n) == n // share * share
+    assert share < BATCH
+
+
+def test_each_thread_can_take_all_blocks(ex: gc.Executor) -> None:
+    """In turns the last part comes first and takes all: in its own arena, with the same bits."""
+    runner, n = runner_of(ex), 2 * THREADS * rows_at_once(ex.plan)
+    feeds, expected, found = batch_of(n), results_of(n), results_of(n)
+    assert runner.side_by_side(feeds, expected, n) == n
+    blocks = runner._blocks
+    assert blocks is not None
+    address, job = blocks.library.address("blocks"), blocks.prepared(feeds, found, 2 * THREADS)
+    arena, before = runner.memory.arena, (THREADS - 1) * runner.program.arena.nbytes
+    arena[:] = 0xFF
+    pool.pool().in_turns(address, job, n, THREADS, 0)()
+    assert bits(found) == bits(expected)
+    assert (arena[:before] == 0xFF).all()
+    assert not (arena[before:] == 0xFF).all()
+
+
+@pytest.mark.parametrize("fed", ["x", "z"])
+def test_feeds_that_are_not_contiguous_run_one_by_one(ex: gc.Executor, fed: str) -> None:
+    feeds = batch_of(BATCH)
+    expected = ex.forward(feeds)
+    strided = np.repeat(feeds[fed], 2, axis=0)[::2]
+    assert runner_of(ex).side_by_side({**feeds, fed: strided}, results_of(BATCH), BATCH) == 0
+    assert bits(ex.forward({**feeds, fed: strided})) == bits(expected)
+
+
+def test_an_output_whose_feed_is_missing_is_left_out(ex: gc.Executor) -> None:
+    feeds = batch_of(BATCH)
+    expected = ex.forward(feeds)
+    del expected["sum"]
+    assert bits(ex.forward(x=feeds["x"])) == bits(expected)
+    with pytest.raises(gc.FeedError):
+        ex.forward(z=feeds["z"])
+
+
+def test_an_output_that_is_a_feed_runs_one_by_one(ex: gc.Executor) -> None:
+    net = classifier()
+    net.output("same", net["z"])
+    feeds = batch_of(BATCH)
+    plan = gc.compile(net, **OPTIONS)
+    found = gc.Executor(plan, state=ex.state).forward(feeds)
+    assert bits(found) == bits({**ex.forward(feeds), "same": feeds["z"]})
+
+
+def test_the_report_counts_an_arena_for_each_thread(ex: gc.Executor) -> None:
+    memory = ex.plan.memory
+    assert memory.arena == THREADS * memory.arenas["infer"] + 64
+    assert ex.nbytes == memory.total
+    assert f"for each of {THREADS} threads" in str(memory)
+    few = memory.at(rows_at_once(ex.plan))
+    assert few.arena == few.arenas["infer"] + 64, "there is no block for the other"
+    certificate = certify(ex.plan)
+    assert verify(certificate).ok
+    less = replace(certificate.memory, arena=memory.arena - memory.arenas["infer"])
+    assert not verify(replace(certificate, memory=less)).ok
+
+
+def test_threads_share_one_arena_where_the_budget_has_room_for_one(ex: gc.Executor) -> None:
+    total = ex.plan.memory.total
+    plan = gc.compile(classifier(), budget=total - 1, **OPTIONS)
+    assert plan.memory.arena == plan.memory.arenas["infer"] + 64
+    assert plan.verify().ok
+    small, feeds = gc.Executor(plan, state=ex.state), batch_of(BATCH)
+    assert small.nbytes == plan.memory.total
+    assert runner_of(small, sparing=True).side_by_side(feeds, results_of(BATCH), BATCH) == 0
+    assert bits(small.forward(feeds)) == bits(ex.forward(feeds))

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gc
+import passes
+from graphc.ops.scan import Scan, loops
+from passes.segment_scans import RecomputeScans, SegmentScans, has_long_loops, segment
+from passes.split_scans import split_scans
+from tests.passes.loop_nets import recurrent
+from tests.passes.same import assert_preserved, differentiated, specialized
+
+
+@pytest.mark.parametrize(
+    ("steps", "size"),
+    [(1, None), (16, None), (31, None), (32, 16), (48, 24), (64, 32), (100, 25), (512, 32),
+     (500, 25), (127, None), (2 * 127, None)],
+)  # fmt: skip
+def test_a_segment_is_the_divisor_nearest_to_32(steps: int, size: int | None) -> None:
+    assert segment(steps) == size
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_values_stay_if_loops_are_cut(lengths: bool, reverse: bool) -> None:
+    net = recurrent(64, lengths=lengths, reverse=reverse, dropout=True)
+    graph = specialized(net)
+    assert has_long_loops(graph)
+    after = assert_preserved(RecomputeScans(), graph, 2)
+    outer = [node.op for node in after if isinstance(node.op, Scan)]
+    assert {op.steps for op in outer} == {2}
+    inner = [node.op for node in outer[0].step.nodes if isinstance(node.op, Scan)]
+    assert {op.steps for op in inner} == {32}
+    assert RecomputeScans()(after) is after
+
+
+def test_sums_of_gradients_are_cut_and_other_loops_are_not() -> None:
+    graph = split_scans(differentiated(recurrent(64)))
+    after = assert_preserved(SegmentScans(), graph, 2)
+    for nodes in loops(after).values():
+        op = nodes[0].op
+        assert isinstance(op, Scan)
+        assert op.steps == (2 if {node.op.kind for node in nodes} == {"sum"} else 64)  # type: ignore[attr-defined]
+    assert not has_long_loops(specialized(recurrent(31)))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("lengths", [False, True])
+def test_a_budget_recomputes_loops_with_the_same_bits(backend: str, lengths: bool) -> None:
+    net = recurrent(64, lengths=lengths, dropout=True)
+    options = {"batch": 4, "optimizer": gc.SGD(lr=0.1), "backend": backend}
+    free = gc.compile(net, **options)  # type: ignore[arg-type]
+    tight = gc.compile(net, **options, budget=free.memory.total - 1)  # type: ignore[arg-type]
+    assert tight.memory.total < free.memory.total
+    rng = np.random.default_rng(0)
+    feeds = {"x": rng.normal(size=(4, 64, 3)), "h0": rng.normal(size=(4, 4))}
+    if lengths:
+        feeds["lengths"] = np.array([64, 1, 40, 33], np.int32)
+    found = []
+    for plan in (free, tight):
+        ex = gc.Executor(plan, seed=0)
+        losses = [ex.step(feeds) for _ in range(3)]
+        found.append((losses, ex.parameters.flat().tobytes()))
+    assert found[0] == found[1]
+
+
+def test_without_the_pass_sums_are_whole() -> None:
+    plan = gc.compile(
+        recurrent(64), batch=2, optimizer=gc.SGD(lr=0.1), passes=passes.without("segment_scans")
+    )
+    scans = [i.scan for i in plan.programs["step"].instrs if i.scan is not None]
+    assert all(scan.steps == 64 for scan in scans)
