@@ -17,6 +17,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.step_graph import Kind, StepGraph
 from graphc.ops.scan import Scan, loops
+from graphc.ops.shape import Reshape
 from graphc.view.render.layers import known_prefix
 from passes.split_scans import runs_at_once
 
@@ -137,8 +138,7 @@ class Opened:
 
 def opened(graph: Graph, declared: Opened | None = None) -> Opened:
     """Return a graph with its loops opened; `declared` is the net of which it was compiled."""
-    found = _Opening(graph, declared or Opened(graph)).opened() if loops(graph) else Opened(graph)
-    return found
+    return _Opening(graph, declared or Opened(graph)).opened() if loops(graph) else Opened(graph)
 
 
 class _Opening:
@@ -154,41 +154,58 @@ class _Opening:
         self.at_once: set[str] = set()
         self.passed: set[str] = set()
         """The results that another loop of the same frame reads directly."""
+        self.shaped: dict[str, str] = {}
+        """Sequences cut into blocks of steps, and the sequences."""
+        self.slices: dict[tuple[str, str], str] = {}
+        """The slice of a sequence in a frame."""
 
     def opened(self) -> Opened:
         """Return the graph, without the results that only loops of their own frame read."""
         self._add_all(self.graph, "", {})
-        read = {name for node in self.nodes.values() for name in node.inputs}
-        hidden = self.passed - read - self.graph.roots
+        hidden = self._hidden()
         results = {name: path for name, (path, _) in self.results.items() if name not in hidden}
         nodes = (node for node in self.nodes.values() if node.name not in hidden)
         graph = self.graph.with_nodes(nodes)
         once = frozenset(self.at_once)
         return Opened(graph, self.frames, results, tuple(self.carried), once)
 
+    def _hidden(self) -> set[str]:
+        """Return the nodes that only loops of their own frame read, which pass them by."""
+        read, hidden = set(self.graph.roots), set()
+        for name, node in reversed(self.nodes.items()):
+            if name in self.passed and name not in read:
+                hidden.add(name)
+            else:
+                read.update(node.inputs)
+        return hidden
+
     def _add_all(self, nodes: Iterable[Node], path: str, names: dict[str, str]) -> None:
         """Add the nodes of a graph or a step; `names` has the new names of those known."""
         some = list(nodes)
         groups = {node.name: group for group in loops(some).values() for node in group}
+        values: dict[str, tuple[str, dict[str, str]]] = {}
         for node in some:
             if node.name in names:
                 continue
             group = groups.get(node.name)
             if group is None:
                 inputs = tuple(names[name] for name in node.inputs)
-                names[node.name] = self._put(
-                    node, self._placed(path, node, inputs), node.op, inputs
-                )
+                name = self._put(node, self._placed(path, node, inputs), node.op, inputs)
+                if isinstance(node.op, Reshape):
+                    self.shaped[name] = self.shaped.get(inputs[0], inputs[0])
+                names[node.name] = name
                 continue
-            if self._named(path, node.name) not in self.results:
-                self._open(group, path, names)
-            names[node.name] = self._add_result(node, self._named(path, node.name))
+            first = group[0].name
+            if first not in values:
+                values[first] = self._open(group, path, names)
+            names[node.name] = self._add_result(node, path, *values[first])
 
     def _put(self, node: Node, name: str, op: Op, inputs: tuple[str, ...]) -> str:
         """Add a node under a name, unless it is there: parts of a loop may have equal constants."""
-        known = self.nodes.get(name)
+        base, number, known = name, 1, self.nodes.get(name)
         while known is not None and (known.op, known.inputs) != (op, inputs):
-            name += "_"
+            number += 1
+            name = f"{base}.{number}"
             known = self.nodes.get(name)
         self.nodes.setdefault(name, Node(name, op, inputs, node.type, node.locs, node.recomputes))
         return name
@@ -219,14 +236,21 @@ class _Opening:
             return name
         return name if known_prefix(name, self.declared.graph) else f"{inputs[0]}.{node.name}"
 
-    def _add_result(self, node: Node, name: str) -> str:
-        assert isinstance(node.op, Scan), "the results of a loop"
-        return self._put(
-            node, name, _RESULTS[node.op.kind](node.op.steps), (self.results[name][1],)
-        )
+    def _add_result(self, node: Node, path: str, frame: str, found: Mapping[str, str]) -> str:
+        """Add a result of a loop; `found` has the new names of the nodes of its step."""
+        op = node.op
+        assert isinstance(op, Scan), "the results of a loop"
+        nexts = {one.input: one.next for one in op.step.carried}
+        value = found[nexts[op.result] if op.kind == "last" else op.result]
+        name = self._placed(path, node, (value,))
+        name = self._put(node, name, _RESULTS[op.kind](op.steps), (value,))
+        self.results[name] = frame, value
+        return name
 
-    def _open(self, group: Sequence[Node], path: str, names: Mapping[str, str]) -> None:
-        """Add the nodes of a step, and note the nodes whose values its results collect."""
+    def _open(
+        self, group: Sequence[Node], path: str, names: Mapping[str, str]
+    ) -> tuple[str, dict[str, str]]:
+        """Add the nodes of a step; return the frame, and the new names of the nodes."""
         ops = [node.op for node in group if isinstance(node.op, Scan)]
         step = ops[0].step
         given = dict(zip(step.inputs, (names[name] for name in group[0].inputs), strict=True))
@@ -235,7 +259,8 @@ class _Opening:
         known = self.frames.get(frame) or self.declared.frames.get(frame)
         self.frames[frame] = known or _frame_of(ops[0], found)
         graph = step.graph(op.result for op in ops)
-        nodes = [graph[name] for name in graph.nodes if name in graph.upstream(graph.outputs)]
+        needed = graph.upstream(graph.outputs)
+        nodes = [node for node in graph if node.name in needed]
         before = len(self.nodes)
         for node in nodes:
             if node.op.is_input and node.name not in found:
@@ -244,10 +269,7 @@ class _Opening:
         self.carried += [(found[x.next], found[x.input]) for x in step.carried if x.input in found]
         if runs_at_once(step, ops):
             self.at_once.update(list(self.nodes)[before:])
-        nexts = {one.input: one.next for one in step.carried}
-        for node, op in zip(group, ops, strict=True):
-            value = nexts[op.result] if op.kind == "last" else op.result
-            self.results[self._named(path, node.name)] = frame, found[value]
+        return frame, found
 
     def _add_input(self, node: Node, frame: str, step: StepGraph, operand: str) -> str:
         """Add an input of a step, unless it is what a loop of the same frame computes there."""
@@ -256,15 +278,22 @@ class _Opening:
             return self._put(node, name, Position(), ())
         if node.name not in step.sequences:
             return self._put(node, name, CarriedValue(), (operand,))
-        if self.results.get(operand, ("", ""))[0] == frame and _is_all(self.nodes[operand]):
-            self.passed.add(operand)
-            return self.results[operand][1]
-        return self._put(node, name, SliceAtStep(), (operand,))
+        source = self.shaped.get(operand, operand)
+        path, inner = self.results.get(source, ("", ""))
+        if path != frame or not isinstance(self.nodes[source].op, AllSteps):
+            inner = self.slices.get((frame, source), "")
+        if inner and operand != source and self.nodes[inner].type != node.type:
+            return operand  # a block of steps, of which a loop inside this one reads slices
+        if inner and self.nodes[inner].type == node.type:
+            self.passed.update((operand, source))
+            return inner
+        self.slices[frame, source] = self._put(node, name, SliceAtStep(), (operand,))
+        return self.slices[frame, source]
 
     def _is_of(self, frame: str, name: str, operand: str) -> bool:
         """Return whether an operand has the values of all steps of what a frame has by a name."""
-        known = operand in self.results and _is_all(self.nodes[operand])
-        return known and self.results[operand] == (frame, self._named(frame, name))
+        source = self.shaped.get(operand, operand)
+        return self.results.get(source) == (frame, self._named(frame, name))
 
     def _frame(self, group: Sequence[Node], path: str, given: Mapping[str, str]) -> str:
         """Return the path of a loop: that of the declared loop it was made of, or else its own.
@@ -272,7 +301,8 @@ class _Opening:
         It was made of the same loop as one that kept a value for it, or else as one that gives it
         a gradient.
         """
-        frames = {name: self.results.get(operand, ("", ""))[0] for name, operand in given.items()}
+        sources = {name: self.shaped.get(operand, operand) for name, operand in given.items()}
+        frames = {name: self.results.get(x, ("", ""))[0] for name, x in sources.items()}
         for name, frame in frames.items():
             if frame and self._is_of(frame, name, given[name]):
                 return frame
@@ -286,10 +316,6 @@ class _Opening:
                 return self.declared.results[origin]
         own = names[0].rpartition(".")[0] or names[0]
         return own if own not in self.frames else names[0]
-
-
-def _is_all(node: Node) -> bool:
-    return isinstance(node.op, AllSteps)
 
 
 def _frame_of(op: Scan, whole: Mapping[str, str]) -> Frame:
