@@ -13,6 +13,7 @@ from graphc.ir.op import Array
 KINDS = {
     "float32": TensorProto.FLOAT,
     "float64": TensorProto.DOUBLE,
+    "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,
 }

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 ROWS, STEPS, FEATURES, WIDTH = 4, 6, 3, 5
 LENGTHS = np.array([6, 1, 4, 3], np.int32)
-KINDS = {
+KINDS: dict[str, tuple[Any, str, dict[str, Any], dict[str, Any]]] = {
     "rnn": (gc.rnn, "RNN", {}, {}),
     "relu": (gc.rnn, "RNN", {"activation": "relu"}, {"nonlinearity": "relu"}),
     "lstm": (gc.lstm, "LSTM", {}, {}),
@@ -127,7 +127,7 @@ def test_initial_states_of_several_layers(kind: str) -> None:
         net.output(f"last{i}", value)
     ex = gc.Executor(gc.compile(net, batch=ROWS, backend="numpy"))
     states = {f"{k}0": rng.normal(size=(ROWS, 2, WIDTH)) for k in ("hc" if kind == "lstm" else "h")}
-    found = ex.forward(x=x, **states)
+    found = ex.forward({"x": x, **states})
     module: Any = getattr(torch.nn, theirs)(FEATURES, WIDTH, 2, batch_first=True).double()
     for name, same in names_of(2, False, False).items():
         getattr(module, same).data.copy_(torch.tensor(np.transpose(ex.parameters[name])))

@@ -1,6 +1,6 @@
-"""Converters of branches, loops and recurrent layers, which are unrolled, and of sequences.
+"""Converters of branches and loops, which are unrolled, of recurrent layers, and of sequences.
 
-Conditions, trip counts and the lengths of sequences are known at import.
+Conditions, trip counts and the lengths of sequences of tensors are known at import.
 """
 
 from __future__ import annotations
@@ -194,21 +194,26 @@ def _check(call: Call, usual: tuple[str, ...]) -> None:
     call.unless(input_forget=0)
     if call.attribute("clip"):
         raise NotSupported("clip")
-    if call.has(4):
-        steps = call.type(0).shape[1 if call.attribute("layout", 0) else 0]
-        if not (np.asarray(call.array(4)) == steps).all():
-            raise NotSupported("sequences of different lengths")
+
+
+def _lengths(call: Call, batch: Dim, steps: int) -> Value | None:
+    """Return the number of steps of each row, if rows have their own."""
+    if not call.has(4) or (call.known(4) and (call.array(4) == steps).all()):
+        return None
+    if call.type(4).shape != (batch,):
+        raise NotSupported("sequences whose lengths are not one a row")
+    return call.value(4)
 
 
 def _layer(usual: tuple[str, ...], states: int, step: Step) -> Converter:
     def convert(call: Call) -> Result:
         _check(call, usual)
-        return _unrolled(call, step, states)
+        return _looped(call, step, states)
 
     return convert
 
 
-def _unrolled(call: Call, step: Step, states: int) -> Result:
+def _looped(call: Call, step: Step, states: int) -> Result:
     x, batch_first = call.value(0), bool(call.attribute("layout", 0))
     if not batch_first:
         x = gc.transpose(x, (1, 0, 2))
@@ -220,16 +225,13 @@ def _unrolled(call: Call, step: Step, states: int) -> Result:
     ways = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}.get(way)
     if ways is None:
         raise NotSupported(f"direction={way!r}")
+    lengths = _lengths(call, batch, steps)
     sequences, finals = [], []
     for direction, back in enumerate(ways):
         cell = _cell(call, direction, units)
         state = _start(call, direction, states, (batch, units), batch_first)
-        fed = _fed(cell, x, batch, steps)
-        found: list[Value] = []
-        for time in reversed(range(steps)) if back else range(steps):
-            state = step(cell, fed[time], state)
-            found.append(state[0])
-        sequences.append(gc.stack(found[::-1] if back else found, 1))
+        found, state = _direction(cell, x, state, step, back, lengths)
+        sequences.append(found)
         finals.append(state)
     last = [_stack([final[i] for final in finals], 0) for i in range(states)]
     if batch_first:
@@ -238,13 +240,25 @@ def _unrolled(call: Call, step: Step, states: int) -> Result:
     return [_steps_first(sequences), *last]
 
 
-def _fed(cell: Cell, x: Value, batch: Dim, steps: int) -> list[Value]:
-    """Return x W + b of each step, from one product for all of them."""
-    rows = gc.reshape(x, (batch * steps, x.shape[2]))
-    fed = _affine(rows, cell.input, cell.input_bias)
-    size = fed.shape[1]
-    assert isinstance(size, int), "a weight has columns"
-    return _gates(gc.reshape(fed, (batch, steps * size)), size)
+def _direction(
+    cell: Cell, x: Value, start: State, step: Step, back: bool, lengths: Value | None
+) -> tuple[Value, State]:
+    """Return the states h of all steps, (N, T, units), and the last states.
+
+    The products of x of all steps are one: passes take them out of the loop if rows are a batch.
+    """
+    inside = x.type.batched
+    if not inside:
+        rows, steps, features = x.shape
+        fed = _affine(gc.reshape(x, (rows * steps, features)), cell.input, cell.input_bias)
+        x = gc.reshape(fed, (rows, steps, fed.shape[1]))
+
+    def body(part: Value, *state: Value) -> tuple[Value, State]:
+        fed = _affine(part, cell.input, cell.input_bias) if inside else part
+        after = step(cell, fed, state)
+        return after[0], after
+
+    return gc.scan(body, x, start, lengths=lengths, reverse=back)
 
 
 def _steps_first(sequences: Sequence[Value]) -> Value:
