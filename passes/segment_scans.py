@@ -39,7 +39,7 @@ class SegmentScans:
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with loops over segments in the place of long loops."""
-        found = {n[0].name: n for n in loops(graph).values() if _is_long(n) and self._cuts(n)}
+        found = {n[0].name: n for n in loops(graph).values() if is_long(n) and self._cuts(n)}
         if not found:
             return graph
         b = Builder.like(graph)
@@ -60,24 +60,8 @@ class SegmentScans:
         return not ops[0].step.carried and any(op.kind == "sum" for op in ops)
 
 
-@dataclass(frozen=True)
-class RecomputeScans(SegmentScans):
-    """The pass that cuts long loops themselves, whose gradients then recompute each segment."""
-
-    name: ClassVar[str] = "recompute_scans"
-
-    def _cuts(self, nodes: Sequence[Node]) -> bool:
-        op = nodes[0].op
-        return isinstance(op, Scan) and bool(op.step.carried)
-
-
-def has_long_loops(graph: Graph) -> bool:
-    """Return whether a graph has loops that can be cut."""
-    cut = RecomputeScans()
-    return any(_is_long(nodes) and cut._cuts(nodes) for nodes in loops(graph).values())
-
-
-def _is_long(nodes: Sequence[Node]) -> bool:
+def is_long(nodes: Sequence[Node]) -> bool:
+    """Return whether the results of a loop have a number of steps that is cut."""
     op = nodes[0].op
     return isinstance(op, Scan) and segment(op.steps) is not None
 

@@ -25,8 +25,8 @@ from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
 from passes.keep_sends import keep_sends
 from passes.pipeline import Pass, PassList, PassRecord, run_passes
+from passes.recompute_scans import RecomputeScans, has_long_loops
 from passes.repeat_elements import repeat_elements
-from passes.segment_scans import RecomputeScans, has_long_loops
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph

@@ -257,15 +257,24 @@ def counts_text(difference: Difference) -> str:
 
 def change_lines(difference: Difference) -> Iterator[str]:
     """Yield the lines of the changes alone, nodes first."""
-    shown: set[Steps] = set()
+    shown = _shown_steps(difference)
     for pair in difference.changes:
         yield from pair_text(pair)
-        steps = steps_of(pair)
-        if steps not in shown:  # the results of a loop have the same step
-            yield from step_lines(*steps)
-        shown.add(steps)
+        yield from step_lines(*shown.pop(pair.node.name, (None, None)))
     for root in difference.roots:
         yield from _root_lines(root)
+
+
+def _shown_steps(difference: Difference) -> dict[str, Steps]:
+    """Return the steps to show below the changes, by name: those of a loop only once."""
+    found: dict[str, Steps] = {}
+    seen: set[Steps] = set()
+    for pair in sorted(difference.changes, key=lambda pair: None in (pair.before, pair.after)):
+        before, after = steps_of(pair)
+        if {(before, after), (before, None), (None, after)}.isdisjoint(seen - {(None, None)}):
+            found[pair.node.name] = before, after
+        seen.update({(before, after), (before, None), (None, after)})
+    return found
 
 
 def pair_text(pair: Pair) -> Iterator[str]:

@@ -6,7 +6,8 @@ import pytest
 import graphc as gc
 import passes
 from graphc.ops.scan import Scan, loops
-from passes.segment_scans import RecomputeScans, SegmentScans, has_long_loops, segment
+from passes.recompute_scans import RecomputeScans, has_long_loops
+from passes.segment_scans import SegmentScans, segment
 from passes.split_scans import split_scans
 from tests.passes.loop_nets import recurrent
 from tests.passes.same import assert_preserved, differentiated, specialized

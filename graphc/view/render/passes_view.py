@@ -183,7 +183,7 @@ def _box(id: str, node: Node, group: str, backward: bool) -> Box:
 
 def _loop(id: str, nodes: Sequence[Node], group: str, backward: bool) -> Box:
     """Return the box of a loop: its results."""
-    lines = [
+    lines: list[Line] = [
         (Run(short(node.name), bold=True), muted(f" {node.type}")) for node in nodes[:MOST_OPS]
     ]
     if len(nodes) > MOST_OPS:
