@@ -11,6 +11,7 @@ from graphc.base.loc import Loc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.program import Buffer, Program
+from graphc.ops.scan import loops
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, printable
 
@@ -120,8 +121,13 @@ class ArenaMap:
 
 
 def roles(graph: Graph) -> dict[str, Role]:
-    """Return the role of each node of a compiled graph."""
+    """Return the role of each node of a compiled graph.
+
+    What a forward loop keeps for its gradient is a value like its other results.
+    """
     forward = graph.forward()
+    groups = (dict.fromkeys(n.name for n in nodes) for nodes in loops(graph).values())
+    forward |= {name for some in groups if not forward.isdisjoint(some) for name in some}
     found: dict[str, Role] = {}
     for node in graph:
         known = node.name in forward

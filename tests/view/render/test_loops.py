@@ -11,7 +11,8 @@ import graphc as gc
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import step_of
 from graphc.ops.scan import loops
-from graphc.view.render import plan_graph
+from graphc.view.render import page_of, plan_graph
+from graphc.view.render.arena import ArenaMap
 from graphc.view.render.draw import Picture, picture
 from graphc.view.render.layer_drawing import LayerDrawing
 from graphc.view.render.loops import opened
@@ -189,3 +190,18 @@ def test_a_loop_is_one_box_among_the_kernels() -> None:
     found = [instr for instr in program.instrs if instr.scan is not None]
     boxes = [box for box in kernels_sheet(program).boxes if f"loop of {T} steps" in box.group]
     assert len(boxes) == len(found) and any(len(instr.nodes) > 1 for instr in found)
+
+
+def test_what_a_loop_keeps_is_kept_in_the_arena_and_its_workspace_is_named() -> None:
+    plan = gc.compile(rnn(), batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy")
+    role = {part.name: part.role for part in ArenaMap(plan.programs["step"]).parts}
+    assert role["layer0.steps"] == "kept" and role["layer0.steps.h0"] == "kept"
+    assert role["layer0.steps.workspace"] == "loop"
+
+
+def test_the_table_of_layers_and_the_facts_have_the_nodes_of_steps() -> None:
+    plan = gc.compile(rnn(), batch=4, backend="numpy")
+    page = page_of(LayerDrawing(*planned(rnn())), plan=plan)
+    assert '<tr class="op" data-node="layer0/tanh_1">' in page
+    assert '["layer0/tanh_1","tanh"' in page and '["d_layer0/tanh_1.next","carried"' in page
+    assert "StepGraph" not in page
