@@ -3,7 +3,7 @@
     y = scan of 512 steps      ->      z = scan of 16 steps: scan of 32 steps
                                        y = reshape(z)
 
-The gradient of the outer loop keeps the carried values between segments, and recomputes each segment.
+The gradient of the outer loop keeps the carried values between segments, and recomputes each one.
 Sums over steps have the order that `segment_scans` gives them, so that they have the same bits.
 """
 

@@ -1,11 +1,12 @@
 """Cut sums over the steps of long loops into segments.
 
-    d_w = scan of 512 steps: sum of x.T @ d_y      ->      d_w = scan of 16 steps: sum of d
-                                                               d = scan of 32 steps: sum of x.T @ d_y
+    d_w = scan of 512 steps:          d_w = scan of 16 steps: sum of
+            sum of x.T @ d_y     ->           d = scan of 32 steps: sum of x.T @ d_y
 
 What goes before and after a loop, such as the products of all steps, is then made for a segment at
-a time.  Here it is done for sums over steps, such as the gradients of weights: what they read stays
-in caches, and they are the sums of those of segments, also if `recompute_scans` cuts the loop itself.
+a time.  Here it is done for sums over steps, such as the gradients of weights: what they read
+stays in caches, and they are the sums of those of segments, also if `recompute_scans` cuts the loop
+itself.
 Only loops whose number of steps has a divisor near `LENGTH` are cut.
 """
 

@@ -297,12 +297,16 @@ def _instr_lines(instr: Instr) -> list[str]:
     return text.splitlines()
 
 
-def _scan_lines(scan: ScanKernel) -> Iterator[str]:
-    """Yield what a loop reads and writes, and the instructions of its step."""
+def scan_head(scan: ScanKernel) -> str:
+    """Return how many steps a loop has, and their order."""
     order = ", the last one first" if scan.reverse and not scan.at_once else ""
     longest = f", at most max({name_text(scan.lengths)})" if scan.lengths else ""
-    how = "all at once" if scan.at_once else "by each thread" if scan.shared else "by one thread"
-    yield f"scan of {scan.steps} steps{longest}{order}, {how}"
+    return f"scan of {scan.steps} steps{longest}{order}"
+
+
+def _scan_lines(scan: ScanKernel) -> Iterator[str]:
+    """Yield what a loop reads and writes, and the instructions of its step."""
+    yield f"{scan_head(scan)}, {scan.way}"
     for name, outer in scan.sequences.items():
         yield f"  {name_text(name)} = {name_text(outer)}[t]"
     for one in scan.carried:

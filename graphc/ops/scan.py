@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphc.base.errors import counted
 from graphc.ir.build import Builder, Value
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Cotangents, Op
-from graphc.ir.step_graph import Kind, StepGraph, stacked
+from graphc.ir.step_graph import Kind, StepGraph, flops, stacked
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.scan_gradient import gradient
 
@@ -104,6 +104,11 @@ class Scan(Op):
             made[t] = array
         return made
 
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return the operations of all steps, which all results of the loop have in common."""
+        own, products = flops(self.step.nodes, self.step.types, n)
+        return self.steps * own, self.steps * products
+
     def order(self, ins: Sequence[Array]) -> Iterator[int]:
         """Return the positions of the steps that run, in order: those of the longest row."""
         count = self.steps
@@ -127,8 +132,8 @@ class Scan(Op):
         return gradient(b, self, nodes, douts)
 
 
-def loops(graph: Graph) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
-    """Return the nodes of each loop of a graph, by what its results have in common."""
+def loops(graph: Iterable[Node]) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
+    """Return the nodes of each loop of a graph or a step, by what its results have in common."""
     found: dict[tuple[Scan, tuple[str, ...]], list[Node]] = {}
     for node in graph:
         if isinstance(node.op, Scan):

@@ -189,7 +189,7 @@ class _Sums:
         return f.loop(0, count, 1, line, [(type, x) for x in sums])
 
     def _line(self, s: Value, v: Value, sums: list[Value]) -> list[Value]:
-        """Emit the sums with the places of the last dimension added, one stretch after the other."""
+        """Emit the sums with the places of the last dimension added, stretch by stretch."""
         rows = tuple(range(len(self.offsets)))
         sums = [*sums]
         for stretch in self.stretches or (Stretch(0, f"%count{len(self.lines) - 1}", rows),):

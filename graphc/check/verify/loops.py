@@ -72,7 +72,7 @@ class _Loop:
             yield Counterexample(GIVEN, f"{self.text} writes {self.f.buffer_text(i)} twice a step")
 
     def operands(self) -> Iterator[Counterexample]:
-        """Yield buffers that a loop touches, but neither as operands nor as results of its step."""
+        """Yield buffers that a loop touches, and that its step neither reads nor makes."""
         a, loop = self.f.accesses, self.loop
         touched = {
             use: set(a.buffer[(a.step == loop.step) & (a.use == use)].tolist()) for use in Use
