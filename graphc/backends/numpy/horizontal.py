@@ -99,7 +99,7 @@ class Horizontal:
         bodies = [instr.body for instr in program.instrs]
         self.kernels = [None if body is None else _planned(program, body) for body in bodies]
         """The kernel of each instruction."""
-        own = [0 if kernel is None else kernel.nbytes for kernel in self.kernels]
+        own = list(map(_need, program.instrs, self.kernels))
         found = _groups(program, self.kernels)
         self.groups = [group for group in found if len(group.updates) > 1]
         self.of = {i: group for group in self.groups for i in group.updates}
@@ -178,6 +178,13 @@ def _planned(program: Program, kernel: Kernel) -> Planned | PlannedChain:
     if isinstance(kernel, Chain):
         return PlannedChain.of(program, kernel)
     return Planned.of(program, kernel)
+
+
+def _need(instr: Instr, kernel: Planned | PlannedChain | None) -> int:
+    """Return the bytes of the temporaries of an instruction, in the steps of a loop too."""
+    if instr.scan is not None:
+        return max(horizontal(instr.scan.program).scratch, default=0)
+    return 0 if kernel is None else kernel.nbytes
 
 
 def _groups(program: Program, kernels: Sequence[Planned | PlannedChain | None]) -> list[Group]:
