@@ -156,22 +156,23 @@ def parse_certificate(text: str) -> Certificate:
 def certificate_of(data: Mapping[str, Any]) -> Certificate:
     """Return the certificate of dictionaries and lists; raise CertificateError if they misfit."""
     try:
-        states = checked_holder(data["state"], dict)
+        states = checked_holder(data["state"], dict).items()
         return Certificate(
             checked_text(data["net"]),
             checked_whole(data["batch"], 1),
             checked_text(data["backend"]),
             tables.MemoryClaims(*(checked_whole(data["memory"][name]) for name in MEMORY)),
-            {
-                checked_text(name): (checked_whole(place[0]), checked_whole(place[1]))
-                for name, place in states
-            },
+            {checked_text(name): _ends(place) for name, place in states},
             tuple(program_of(program) for program in checked_holder(data["programs"], list)),
         )
     except CertificateError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise misfit(f"something is missing or of the wrong kind: {error!r}") from None
+
+
+def _ends(place: Sequence[Any]) -> tuple[int, int]:
+    return checked_whole(place[0]), checked_whole(place[1])
 
 
 def program_of(data: Mapping[str, Any], depth: int = 0) -> ProgramTables:
