@@ -44,3 +44,21 @@ def test_c_trains_with_the_bits_of_native_code(name: str) -> None:
     one, other = (trained(name, backend) for backend in ("native", "c"))
     assert not unlike(dict(one.snapshot()), dict(other.snapshot()))
     assert not unlike(inferred(one), inferred(other))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+@NAMED
+def test_native_programs_are_right_by_the_interpreter(name: str, order: tuple[int, ...]) -> None:
+    ex = trained(name, "numpy", dtype="float64")
+    plan = gc.compile(
+        ex.plan.declared, batch=BATCH, optimizer=gc.SGD(lr=0.1), backend="native", threads=2
+    )
+    assert_close(
+        interpreted(plan.programs["infer"], ex, order), inferred(ex), 1e-12, "inference"
+    )
+
+
+def interpreted(program: Program, ex: gc.Executor, order: tuple[int, ...]) -> Any:
+    """The outputs of a program for the feeds of `inferred`."""
+    state = {key: np.array(array) for key, array in ex.snapshot().items()}
+    return Interpreted(program, ROWS, state, order).run(loop_feeds(ex.plan.declared, ROWS, 3))
