@@ -41,7 +41,7 @@ def _limits(graph: Graph, node: Node) -> Iterator[tuple[int, Dim, Node]]:
         yield from ((position, limit, node) for position, limit in limits.items())
 
 
-def most_steps(graph: Graph) -> dict[str, int]:
+def steps_of_loops(graph: Graph) -> dict[str, int]:
     """Return the steps of the loops that feeds of lengths belong to."""
     found: dict[str, int] = {}
     for node in graph:

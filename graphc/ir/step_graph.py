@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from graphc.base.errors import counted
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
@@ -38,7 +39,7 @@ class Carried:
     next: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepGraph:
     """The nodes of one step, and the names of its inputs.
 
@@ -63,7 +64,7 @@ class StepGraph:
     @cached_property
     def _key(self) -> tuple[object, ...]:
         """All that equal steps have in common: not the lines that declared them."""
-        nodes = tuple((node.name, node.op, node.inputs, node.type) for node in self.nodes)
+        nodes = tuple((n.name, n.op, _number(n), n.inputs, n.type) for n in self.nodes)
         return nodes, self.sequences, self.carried, self.whole, self.number, self.lengths
 
     @cached_property
@@ -75,6 +76,9 @@ class StepGraph:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __repr__(self) -> str:
+        return f"StepGraph({counted(len(self.nodes), 'node')})"
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -134,6 +138,11 @@ class StepGraph:
             whole=tuple(name for name in self.whole if name in needed),
             number=self.number if self.number in needed else "",
         )
+
+
+def _number(node: Node) -> str:
+    """Return what tells attributes apart that are equal: 0.0 and -0.0."""
+    return "" if node.op.is_constant or node.op.is_input else repr(node.op)
 
 
 def step_of(op: Op) -> StepGraph | None:

@@ -306,8 +306,7 @@ def scan_head(scan: ScanKernel) -> str:
 
 def _scan_lines(scan: ScanKernel) -> Iterator[str]:
     """Yield what a loop reads and writes, and the instructions of its step."""
-    how = "all at once" if scan.at_once else "by each thread" if scan.shared else "by one thread"
-    yield f"{scan_head(scan)}, {how}"
+    yield f"{scan_head(scan)}, {scan.way}"
     for name, outer in scan.sequences.items():
         yield f"  {name_text(name)} = {name_text(outer)}[t]"
     for one in scan.carried:

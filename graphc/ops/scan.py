@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphc.base.errors import counted
 from graphc.ir.build import Builder, Value
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.step_graph import Kind, StepGraph, flops, stacked
@@ -132,8 +132,8 @@ class Scan(Op):
         return gradient(b, self, nodes, douts)
 
 
-def loops(graph: Graph) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
-    """Return the nodes of each loop of a graph, by what its results have in common."""
+def loops(graph: Iterable[Node]) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
+    """Return the nodes of each loop of a graph or a step, by what its results have in common."""
     found: dict[tuple[Scan, tuple[str, ...]], list[Node]] = {}
     for node in graph:
         if isinstance(node.op, Scan):
