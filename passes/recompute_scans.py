@@ -1,30 +1,27 @@
-"""Cut long loops themselves into segments, so that gradients recompute a segment at a time.
+"""Cut long loops into segments, so that gradients keep less: a loop over segments of loops.
 
     y = scan of 512 steps      ->      z = scan of 16 steps: scan of 32 steps
                                        y = reshape(z)
 
-The gradient keeps only the carried values between segments.
+The gradient of the outer loop keeps the carried values between segments, and recomputes each one.
+Sums over steps have the order that `segment_scans` gives them, so that they have the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 from graphc.ir.graph import Graph, Node
 from graphc.ops.scan import Scan, loops
-from passes.segment_scans import SegmentScans, is_long
+from passes.contract import graph_pass
+from passes.segment_scans import in_segments, is_long
 
 
-@dataclass(frozen=True)
-class RecomputeScans(SegmentScans):
-    """The pass that cuts long loops themselves, whose gradients then recompute each segment."""
-
-    name: ClassVar[str] = "recompute_scans"
-
-    def _cuts(self, nodes: Sequence[Node]) -> bool:
-        return _carries(nodes)
+@graph_pass(preserves="reassociated")
+def recompute_scans(graph: Graph) -> Graph:
+    """Return the graph with loops over segments in the place of long loops."""
+    found = {n[0].name: n for n in loops(graph).values() if is_long(n) and _carries(n)}
+    return in_segments(graph, found) if found else graph
 
 
 def has_long_loops(graph: Graph) -> bool:

@@ -146,7 +146,7 @@ def _number(node: Node) -> str:
 
 
 def step_of(op: Op) -> StepGraph | None:
-    """Return the step that an op runs, or None if it is no loop."""
+    """Return the step that an op runs, or None if it runs none."""
     found = getattr(op, "step", None) if op.is_joint else None
     return found if isinstance(found, StepGraph) else None
 
@@ -158,6 +158,20 @@ def nested(nodes: Iterable[Node]) -> Iterator[Node]:
         step = step_of(node.op)
         if step is not None:
             yield from nested(step.nodes)
+
+
+def flops(nodes: Iterable[Node], types: Mapping[str, TensorType], n: int) -> tuple[int, int]:
+    """Return the operations of nodes besides matrix products, and those of matrix products.
+
+    A loop counts once, however many results it has.
+    """
+    found: dict[object, Node] = {}
+    for node in nodes:
+        if not node.op.is_source:
+            found[(node.op.joint, node.inputs) if node.op.is_joint else node.name] = node
+    operands = ([types[name] for name in node.inputs] for node in found.values())
+    pairs = [x.op.flops(ins, x.type, n) for x, ins in zip(found.values(), operands, strict=True)]
+    return sum(own for own, _ in pairs), sum(products for _, products in pairs)
 
 
 def stacked(type: TensorType, steps: int) -> TensorType:

@@ -16,7 +16,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Cotangents, Op
-from graphc.ir.step_graph import Kind, StepGraph, stacked
+from graphc.ir.step_graph import Kind, StepGraph, flops, stacked
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.scan_gradient import gradient
 
@@ -103,6 +103,11 @@ class Scan(Op):
         for t, array in found.items():
             made[t] = array
         return made
+
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return the operations of all steps, which all results of the loop have in common."""
+        own, products = flops(self.step.nodes, self.step.types, n)
+        return self.steps * own, self.steps * products
 
     def order(self, ins: Sequence[Array]) -> Iterator[int]:
         """Return the positions of the steps that run, in order: those of the longest row."""

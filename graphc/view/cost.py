@@ -10,6 +10,7 @@ from graphc.compiler.cost import program_cost
 from graphc.ir.byte_count import Bytes, bytes_of
 from graphc.ir.difference import Difference
 from graphc.ir.graph import Graph, Node
+from graphc.ir.step_graph import flops, nested
 from graphc.kernels.program import Program
 
 
@@ -60,7 +61,8 @@ def totals(
 
 def totals_after(before: Totals, made: Difference) -> Totals:
     """Return the totals after a change from those before it, counting only what changed."""
-    if before.flops is None:
+    changed = [node for pair in made.changes for node in (pair.before, pair.after) if node]
+    if before.flops is None or any(node.op.is_joint for node in changed):
         return totals(made.after, before.batch)
     old = totals(made.before, before.batch, only=_names(pair.before for pair in made.changes))
     new = totals(made.after, before.batch, only=_names(pair.after for pair in made.changes))
@@ -79,11 +81,9 @@ def _names(nodes: Iterable[Node | None]) -> list[str]:
 
 
 def _all_flops(graph: Graph, ops: Sequence[Node], batch: int) -> int | None:
-    if any(node.op.is_layer for node in ops):
+    if any(node.op.is_layer for node in nested(ops)):
         return None
-    ins = ([graph[name].type for name in node.inputs] for node in ops)
-    pairs = zip(ops, ins, strict=True)
-    return sum(sum(node.op.flops(types, node.type, batch)) for node, types in pairs)
+    return sum(flops(ops, {node.name: node.type for node in graph}, batch))
 
 
 def changed_totals(before: Totals, after: Totals) -> Iterator[str]:

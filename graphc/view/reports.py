@@ -108,14 +108,17 @@ def _shards(plan: Plan) -> Iterator[str]:
 
 def _instructions(program: Program) -> str:
     found = Counter(instr.kind for instr in program.instrs)
+    inside = sum(instr.kind == "kernel" for step in program.steps() for instr in step.instrs)
     numbers = (
-        ("kernel", found["kernel"]),
+        ("kernel", found["kernel"] + inside),
         ("loop", found["scan"]),
         ("barrier", found["barrier"]),
         ("exchange", found["send"] + found["receive"]),
         ("call", found["call"]),
     )
     texts = {word: _several(number, word) for word, number in numbers if number}
+    if inside:
+        texts["kernel"] += f", of which {inside} in loops"
     if "barrier" in texts:
         texts["barrier"] += f" ({_shared(program)})"
     return ", ".join(texts.values())

@@ -12,7 +12,7 @@ from graphc.compiler.compile import collector_paused
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import difference
 from graphc.ir.graph import Graph, Node
-from graphc.kernels.kernel import Gemm
+from graphc.kernels.kernel import Chain, Gemm
 from graphc.kernels.program import Instr, Program
 from graphc.view.cost import changed_totals, totals, totals_after
 from graphc.view.render.difference import (
@@ -164,7 +164,7 @@ def _head(instr: Instr) -> str:
         )
     if instr.body is None:
         return f"{instr.kind} {instr.kernel}".strip()
-    kind = "gemm" if isinstance(instr.body, Gemm) else "loop"
+    kind = instr.kernel if isinstance(instr.body, (Gemm, Chain)) else "loop"
     rows, columns = instr.body.space
     by = instr.body.partition
     threads = "one thread" if by == "none" else f"partitioned by {by}"
