@@ -36,7 +36,7 @@ class SliceAtStep(Op):
 
 @dataclass(frozen=True)
 class CarriedValue(Op):
-    """What the step before computed; at the first step its operand."""
+    """The value that the step before computed; at the first step its operand."""
 
     name = "carried"
     roles = ("initial",)
