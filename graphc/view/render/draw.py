@@ -92,7 +92,7 @@ class Link:
     kept: tuple[Node, ...] = ()
     """The values saved for the backward pass that no earlier link mentions."""
     steps: int = 1
-    """The number of times that they are computed, in loops."""
+    """The number of steps for which they are kept, in loops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +300,8 @@ class _Drawing:
             yield f"not drawn: {counted(self.unreached, 'node')} that only update states"
         if self.omitted:
             yield f"nothing left to do: {listed([short(name, 24) for name in self.omitted], 3)}"
+        if any(frame.segments > 1 for frame in self.opened.frames.values()):
+            yield "loops in segments recompute one segment at a time for the backward part"
         yield from self._hidden()
         if self.summed:
             yield f"{counted(self.summed, 'node')} summed up, one card a layer and direction"

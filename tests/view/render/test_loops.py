@@ -21,10 +21,10 @@ from graphc.view.render.passes_view import kernels_sheet
 T = 9
 
 
-def rnn(layers: int = 1, reverse: bool = False, lengths: bool = False) -> gc.Net:
+def rnn(layers: int = 1, reverse: bool = False, lengths: bool = False, steps: int = T) -> gc.Net:
     """Layers of h = tanh(x @ w + h @ u)."""
     net = gc.Net("rnn")
-    x, h0 = net.input("x", (gc.N, T, 5)), net.input("h0", (gc.N, 5))
+    x, h0 = net.input("x", (gc.N, steps, 5)), net.input("h0", (gc.N, 5))
     rows = net.input("rows", (gc.N,), dtype="int32") if lengths else None
     for number in range(layers):
         w, u = net.parameter(f"w{number}", (5, 5)), net.parameter(f"u{number}", (5, 5))
@@ -205,3 +205,16 @@ def test_the_table_of_layers_and_the_facts_have_the_nodes_of_steps() -> None:
     assert '<tr class="op" data-node="layer0/tanh_1">' in page
     assert '["layer0/tanh_1","tanh"' in page and '["d_layer0/tanh_1.next","carried"' in page
     assert "StepGraph" not in page
+
+
+def test_a_loop_in_segments_is_still_one_frame() -> None:
+    net, sgd = rnn(steps=96), gc.SGD(lr=0.1)
+    total = gc.compile(net, batch=64, optimizer=sgd, backend="numpy").memory.total
+    plan = gc.compile(net, batch=64, optimizer=sgd, backend="numpy", budget=total * 9 // 10)
+    shown = picture(plan.declared, plan_graph(plan))
+    assert shown.loops == {"layer0": "96 steps in 3 segments"}
+    assert any("recompute one segment" in line for line in shown.caption)
+    kept = {node.name: link.steps for link in shown.links for node in link.kept}
+    assert kept["layer0/tanh_1"] == 32
+    inside = {name for name in names(picture(net.graph())) if name.startswith("layer0/")}
+    assert inside <= set(names(shown))
