@@ -139,13 +139,17 @@ def picture(
     *,
     fold: bool = True,
     most_layers: int = LAYER_LIMIT,
+    steps: bool = True,
 ) -> Picture:
     """Return the picture of a declared graph, or of its compiled form: forward beside backward.
 
-    With `fold` a repeated block of layers is drawn once.
+    With `fold` a repeated block of layers is drawn once; without `steps` loops are drawn as their
+    results alone.
     """
-    known = opened(declared)
-    drawn = known if compiled is None else opened(compiled, known)
+    known = opened(declared) if steps else Opened(declared)
+    drawn = known
+    if compiled is not None:
+        drawn = opened(compiled, known) if steps else Opened(compiled)
     return _Drawing(known, drawn, fold, most_layers).picture()
 
 

@@ -114,7 +114,7 @@ def test_carried_values_go_from_their_next_value_back_to_the_input() -> None:
     assert ends == [(cards["layer0/tanh_1"], cards["layer0/h0"])]
     dot = LayerDrawing(rnn().graph()).dot()
     line = next(line for line in dot.splitlines() if "class=carried" in line)
-    assert "label=h0" in line and "style=dashed" in line and "constraint=false" in line
+    assert "xlabel=h0" in line and "style=dashed" in line and "constraint=false" in line
 
 
 def test_weights_enter_the_step_from_outside() -> None:
@@ -218,3 +218,12 @@ def test_a_loop_in_segments_is_still_one_frame() -> None:
     assert kept["layer0/tanh_1"] == 25
     inside = {name for name in names(picture(net.graph())) if name.startswith("layer0/")}
     assert inside <= set(names(shown))
+
+
+def test_a_drawing_too_tangled_leaves_the_steps_out() -> None:
+    drawing = LayerDrawing(*planned(rnn()))
+    assert drawing.simpler is not None
+    simpler = drawing.simpler()
+    assert not simpler.picture.loops and simpler.simpler is None
+    drawn = set(names(simpler.picture))
+    assert "layer0.steps" in drawn and not any(name.startswith("layer0/") for name in drawn)
