@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
+from graphc.ir.tensor_type import shape_at
 
 Step = Callable[[list[Any], list[Any]], tuple[list[Any], list[Any]]]
 """From slices and carried values to outputs and next values."""
@@ -153,7 +154,7 @@ def feeds_of(net: gc.Net, n: int, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for node in net.graph():
         if node.op.is_input:
-            shape = (n, *node.type.shape[1:])
+            shape = shape_at(node.type.shape, n)
             whole = node.type.dtype == "int64"
             made = rng.integers(0, 7, shape) if whole else rng.normal(size=shape)
             found[node.name] = made.astype(node.type.dtype)

@@ -65,7 +65,7 @@ def test_gradients(seed: int) -> None:
     """Those of some numbers of each weight and input are central differences of the loss."""
     net = declared(seed)
     feeds, weights = feeds_of(net, ROWS, seed), dict[str, Any]()
-    assert_near({"loss": loss_of(row_by_row(seed, feeds, weights))}, {}, 0)
+    row_by_row(seed, feeds, weights)  # makes the weights
     sources = {**weights, **{name: x for name, x in feeds.items() if x.dtype.kind == "f"}}
     slopes = {name: _slopes(seed, feeds, weights, name) for name in sources}
     reached = [name for name, found in slopes.items() if any(found.values())]
@@ -81,11 +81,12 @@ def test_gradients(seed: int) -> None:
 def _slopes(
     seed: int, feeds: Arrays, weights: dict[str, Any], name: str
 ) -> dict[tuple[int, ...], float]:
-    array = weights.get(name, feeds.get(name))
+    array = (weights if name in weights else feeds)[name]
     rng = np.random.default_rng(seed)
     picked = rng.choice(array.size, min(3, array.size), replace=False)
     found = {}
-    for index in (tuple(map(int, np.unravel_index(i, array.shape))) for i in picked):
+    for at in picked:
+        index = tuple(int(i) for i in np.unravel_index(at, array.shape))
         ends = []
         for move in (STEP, -STEP):
             moved = array.copy()
