@@ -136,3 +136,23 @@ def _alone(ex: gc.Executor, feeds: Arrays, i: int) -> dict[str, Any]:
 
 def _bits(found: Arrays) -> bytes:
     return b"".join(np.ascontiguousarray(found[name]).tobytes() for name in sorted(found))
+
+
+@pytest.mark.parametrize("off", [(), ("split_scans",)], ids=["split", "whole"])
+def test_what_no_loss_depends_on_has_no_gradient(off: tuple[str, ...]) -> None:
+    """Whatever else the loop computes, and whichever passes run: so nothing else decays."""
+    net = gc.Net("two", dtype="float64")
+    x, h0 = net.input("x", (gc.N, 4, 3)), net.input("h0", (gc.N, 3))
+
+    def step(x: gc.Value, g: gc.Value, h: gc.Value) -> tuple[gc.Value, tuple[gc.Value, gc.Value]]:
+        g = gc.tanh(gc.affine(g, 3, name="other") + h)
+        h = gc.tanh(gc.affine(x, 3, name="own") + h)
+        return h, (g, h)
+
+    ys, (last, _) = gc.scan(step, x, (h0, h0), name="loop")
+    net.output("last", last)
+    net.loss("loss", gc.mean(ys**2))
+    plan = gc.compile(net, batch=2, backend="numpy", passes=gc.passes.without(*off))
+    ex = gc.Executor(plan)
+    ex.forward({"x": np.ones((2, 4, 3)), "h0": np.ones((2, 3))}, train=True)
+    assert set(ex.backward()) == {"loop.own.weight", "loop.own.bias"}
