@@ -249,18 +249,26 @@ class Steps(Interpreted):
 
 
 def run_scan(outer: Interpreted, scan: ScanKernel) -> None:
-    """Run a loop; of threads that share no rows each runs all steps before the next one starts."""
+    """Run a loop: one step after the other, or all at once."""
     count = scan.count(outer.view)
     outer.bytes_of(scan.workspace)[...] = NAN
     steps = Steps(outer, scan, count * outer.n if scan.at_once else outer.n)
+    if not scan.at_once:
+        _run_in_turn(outer, scan, steps, count)
+        return
+    for name in scan.sequences_written():  # a sum of no step is 0, too
+        outer.view(name)[...] = 0
+    if count:
+        steps.run_epochs(outer.order)
+
+
+def _run_in_turn(outer: Interpreted, scan: ScanKernel, steps: Steps, count: int) -> None:
+    """Run the steps; of threads that share no rows each runs all before the next one starts."""
     for one in scan.carried:
         if not one.initial:
             steps.places[one.feed][...] = 0
-    if scan.at_once and count:
-        steps.run_epochs(outer.order)
-    elif not scan.at_once:
-        for order in [(thread,) for thread in outer.order] if scan.shared else [outer.order]:
-            steps.run_steps(count, order)
+    for order in [(thread,) for thread in outer.order] if scan.shared else [outer.order]:
+        steps.run_steps(count, order)
     for one in scan.carried:
         if one.last:
             np.copyto(outer.bytes_of(one.last), steps.places[one.feed])
