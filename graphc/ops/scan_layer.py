@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from typing import Any
 
 from graphc.base.arguments import checked_whole, takes
@@ -20,6 +21,7 @@ from graphc.ops.step_builder import StepBuilder
 __all__ = ["scan"]
 
 Several = Value | Sequence[Value]
+POSITIONAL = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
 
 
 @takes(
@@ -153,8 +155,9 @@ class _Loop:
         """Declare the step, and check what it returns."""
         self.steps, self.lengths = steps, lengths
         inner = self.inner = StepBuilder(self.b, self.name)
-        slices = [inner.input(x.name, _slice(x.type)) for x in self.inputs]
-        before = [inner.input(x.name, x.type) for x in self.initial]
+        names = _names(step, [*self.inputs, *self.initial])
+        slices = [inner.input(names.pop(0), _slice(x.type)) for x in self.inputs]
+        before = [inner.input(names.pop(0), x.type) for x in self.initial]
         self.number = inner.input("step", TensorType((), "int32"))
         inner.number = self.number.name
         found = step(*slices, *before)
@@ -172,6 +175,7 @@ class _Loop:
         if active is not None:
             after = [_chosen(active, new, old) for new, old in zip(after, before, strict=True)]
             self.outputs = [_chosen(active, y, 0) for y in self.outputs]
+        inner.ended = True
         self.step = StepGraph(
             tuple(inner.nodes.values()),
             tuple(x.name for x in slices),
@@ -234,6 +238,15 @@ class _Loop:
             for i, one in enumerate(self.step.carried)
         ]
         return _as_given(outputs, self.single[0]), _as_given(lasts, self.single[1])
+
+
+def _names(step: Callable[..., Any], given: Sequence[Value]) -> list[str]:
+    """Return the names of the step's parameters, or those of the values if it has no such."""
+    try:
+        names = [p.name for p in signature(step).parameters.values() if p.kind in POSITIONAL]
+    except (TypeError, ValueError):  # a builtin may have none
+        names = []
+    return names if len(names) == len(given) else [value.name for value in given]
 
 
 def _slice(type: TensorType) -> TensorType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
 from graphc.ir.op import Op
@@ -19,6 +20,8 @@ class StepBuilder(Builder):
     def __init__(self, outer: Builder, loop: str) -> None:
         super().__init__(f"the step of {loop}", outer.dtype)
         self.outer, self.depth, self.loop, self.locs = outer, outer.depth + 1, loop, outer.locs
+        self.ended = False
+        """True once the step is declared."""
         self.known: dict[str, str] = {}
         """The input for each value of the outer graph that the step reads."""
 
@@ -38,6 +41,12 @@ class StepBuilder(Builder):
 
     def apply(self, op: Op, *operands: Value, name: str | None = None) -> Value:
         """Make a node of the step and return its value; a source becomes one of the outer graph."""
+        if self.ended:
+            raise GraphError(
+                f"{op.name}: a value of {self.name} is only there in the step",
+                operands=[one.node.described("operand") for one in operands if one.builder is self],
+                hint="return it from the step: the loop gives it for all steps",
+            )
         if self.outer is not None and op.is_source and not _is_number(op):
             named = None if name is None else f"{self.loop}.{self.prefix}{name}"
             return self.captured(self.outer.apply(op, name=named))
