@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphc.base.errors import counted
 from graphc.ir.build import Builder, Value
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.step_graph import Kind, StepGraph, stacked
@@ -127,10 +127,10 @@ class Scan(Op):
         return gradient(b, self, nodes, douts)
 
 
-def loops(graph: Graph) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
-    """Return the nodes of each loop of a graph, by what its results have in common."""
+def loops(nodes: Iterable[Node]) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
+    """Return the nodes of each loop, by what its results have in common."""
     found: dict[tuple[Scan, tuple[str, ...]], list[Node]] = {}
-    for node in graph:
+    for node in nodes:
         if isinstance(node.op, Scan):
             found.setdefault((node.op.joint, node.inputs), []).append(node)
     return found
