@@ -32,6 +32,7 @@ from graphc.ops.scan import loops
 from graphc.ops.source import Constant
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import expanded, initial_state, operand_names
+from passes.dead_code import dead_code
 
 SAVE = "the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')"
 
@@ -128,12 +129,13 @@ def to_proto(
 def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     """Return a model of what the outputs need; raise GraphError for ops ONNX cannot express."""
     functions = Functions()
-    kept = graph.forward()
+    written = dead_code(graph)
+    kept = written.forward()
     fed = [node for node in graph if node.op.is_input]
     fed.sort(key=lambda node: node.name not in kept)  # count rows by an exported input first
     types = {node.name: node.type for node in graph}
     w = Writer(types, [node.name for node in fed], train, graph.outputs)
-    functions.write_nodes(w, [node for node in graph if node.name in kept])
+    functions.write_nodes(w, [node for node in written if node.name in kept])
     read = {*names_read(w.nodes), *graph.outputs.values()}
     initializers = [
         tensor(node.name, state[node.name])

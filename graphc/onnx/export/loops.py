@@ -20,8 +20,7 @@ NUMBER = TensorType((), "int32")
 
 def write_loop(w: Writer, nodes: Sequence[Node], write: WriteNodes) -> None:
     """Write the loop whose results are `nodes`; `write` writes the nodes of its body."""
-    loop = _Loop(w, nodes[0])
-    lasts = {("last", one.input): "" for one in loop.step.carried}
+    lasts = {("last", one.input): "" for one in _scan(nodes[0]).step.carried}
     stacked = {("stacked", op.result): "" for op in map(_scan, nodes) if op.kind != "last"}
     found = lasts | stacked
     for node in nodes:
@@ -29,6 +28,8 @@ def write_loop(w: Writer, nodes: Sequence[Node], write: WriteNodes) -> None:
         if found.get(key) == "":
             found[key] = node.name
     names = {key: name or w.fresh_name("result") for key, name in found.items()}
+    w.prefix = next(iter(names.values()))
+    loop = _Loop(w, nodes[0])
     loop.write(write, [result for _, result in stacked], list(names.values()))
     for node in nodes:
         kind, result = _scan(node).kind, _scan(node).result
@@ -75,7 +76,7 @@ class _Loop:
             body=helper.make_graph(self.inner.nodes, names[0], given, made),
             num_scan_inputs=len(sequences),
             scan_input_directions=[back] * len(sequences),
-            scan_output_directions=[back] * len(stacked),
+            scan_output_directions=[back] * len(stacked) or None,
         )
 
     def _numbers(self, stacked: Sequence[str]) -> dict[str, str]:
