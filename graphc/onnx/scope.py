@@ -129,7 +129,8 @@ class Scope:
         """Return the value of a name; raise ModelFileError if no node before makes it."""
         if name not in self.values:
             raise ModelFileError(f"{described(node)} reads {name!r}, which no earlier node makes")
-        return self.values[name]
+        found = self.values[name]
+        return self._inside(found) if isinstance(found, Value) else found
 
     def named(self, name: str) -> str:
         """Return the name of the node for a name in the model."""
@@ -182,8 +183,18 @@ class Scope:
             raise NotSupported("a sequence is not a value of the net")
         if isinstance(operand, RowIndices):
             raise NotSupported("the numbers of rows are not a value of the net")
-        if isinstance(operand, Value):
-            return operand
+        return operand if isinstance(operand, Value) else self._inside(self._known(operand))
+
+    def _inside(self, value: Value) -> Value:
+        """Return a value as the current step reads it, if graphc wrote the model.
+
+        Then all nodes belong to the step; in other models, those that do not depend on the step
+        are left to the graph around it.
+        """
+        return self.reading.builder.captured(value) if self.reading.by_graphc else value
+
+    def _known(self, operand: Array | Weight) -> Value:
+        """Return a known operand as a value of the net, or a number as one of the step."""
         made, b = self.reading.made, self.reading.builder
         if b.outer is not None and isinstance(operand, np.ndarray) and operand.ndim == 0:
             return self._made(operand, b)

@@ -152,6 +152,7 @@ class _Loop:
     def trace(self, step: Callable[..., Any], steps: int, lengths: Value | None) -> None:
         """Declare the step, and check what it returns."""
         self.steps, self.lengths = steps, lengths
+        self.first = [_steps_first(x) for x in self.inputs]
         inner = self.inner = StepBuilder(self.b, self.name)
         slices = [inner.input(x.name, _slice(x.type)) for x in self.inputs]
         before = [inner.input(x.name, x.type) for x in self.initial]
@@ -216,22 +217,25 @@ class _Loop:
     def results(self, reverse: bool) -> tuple[Any, Any]:
         """Add the nodes of the loop; return its outputs, and the last carried values."""
         outside = {inside: name for name, inside in self.inner.known.items()}
-        first = [_steps_first(x) for x in self.inputs]
         whole = [Value(self.b, outside[name]) for name in self.step.whole]
-        operands = [*first, *self.initial, *whole]
+        operands = [*self.first, *self.initial, *whole]
 
         def result(kind: Kind, of: str, name: str) -> Value:
             return self.b.apply(
                 Scan(self.step, self.steps, kind, of, reverse), *operands, name=name
             )
 
-        outputs = []
-        for i, y in enumerate(self.outputs):
-            found = result("stacked", y.name, f"{self.name}.steps{i or ''}")
-            outputs.append(_rows_first(found, self.name if i == 0 else f"{self.name}.{i}"))
         lasts = [
             result("last", one.input, f"{self.name}.last{i or ''}")
             for i, one in enumerate(self.step.carried)
+        ]
+        steps = [
+            result("stacked", y.name, f"{self.name}.steps{i or ''}")
+            for i, y in enumerate(self.outputs)
+        ]
+        outputs = [
+            _rows_first(found, self.name if i == 0 else f"{self.name}.{i}")
+            for i, found in enumerate(steps)
         ]
         return _as_given(outputs, self.single[0]), _as_given(lasts, self.single[1])
 

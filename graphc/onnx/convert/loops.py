@@ -24,6 +24,8 @@ from graphc.ops.scan import Scan
 from graphc.ops.shape import as_dtype
 from graphc.ops.step_builder import StepBuilder
 
+LENGTHS = "graphc.lengths"
+"""The metadata key of the name of the value that has the number of steps of each row."""
 Operands = Sequence[Operand]
 Step = Callable[[Operand, Operands, Operands], tuple[Operands, Operands]]
 """From the number of a step, states and slices to the next states and the results of the step."""
@@ -221,6 +223,7 @@ def _declared(
         tuple(Carried(x.name, y.name) for x, y in zip(before, after, strict=True)),
         tuple(inner.known.values()),
         number.name,
+        _lengths(call, body, inner),
     )
     whole = [Value(outer, name) for name in inner.known]
     operands = [*(x for x in given if x is not None), *initial, *whole]
@@ -240,6 +243,16 @@ def _left_out(call: Call) -> str:
     """Return the start of all names in a body that graphc wrote: the name of the loop."""
     scope = call.scope
     return f"{scope.left_out}{call.name.removeprefix(scope.prefix)}."
+
+
+def _lengths(call: Call, body: GraphProto, inner: StepBuilder) -> str:
+    """Return the whole input with the steps of each row, if graphc wrote that there is one."""
+    named = {entry.key: entry.value for entry in body.metadata_props}
+    found = call.scope.values.get(named.get(LENGTHS, ""))
+    if not call.scope.reading.by_graphc or not isinstance(found, Value):
+        return ""
+    fits = found.type.rank == 1 and found.dtype in ("int32", "int64")
+    return inner.known.get(call.scope.value(found).name, "") if fits else ""
 
 
 def _is_numbers(scanned: Scanned, count: int) -> bool:

@@ -10,6 +10,7 @@ from onnx import helper
 
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import TensorType
+from graphc.onnx.convert.loops import LENGTHS
 from graphc.onnx.export import Writer, value_info
 from graphc.ops.scan import Scan
 
@@ -69,11 +70,14 @@ class _Loop:
         given = [self._given(name) for name in (*(x.input for x in step.carried), *step.sequences)]
         given += [value_info(name, NUMBER) for name in numbers.values()]
         sequences = [*self.sequences, *numbers]
+        body = helper.make_graph(self.inner.nodes, names[0], given, made)
+        if step.lengths:
+            body.metadata_props.add(key=LENGTHS, value=self.names[step.lengths])
         self.w.emit(
             "Scan",
             [*self.initial, *sequences],
             names,
-            body=helper.make_graph(self.inner.nodes, names[0], given, made),
+            body=body,
             num_scan_inputs=len(sequences),
             scan_input_directions=[back] * len(sequences),
             scan_output_directions=[back] * len(stacked) or None,
