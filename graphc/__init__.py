@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from graphc.ops.gather import *
     from graphc.ops.index import *
     from graphc.ops.index_tuples import *
+    from graphc.ops.lengths import *
     from graphc.ops.linalg import *
     from graphc.ops.logic import *
     from graphc.ops.losses.classes import *

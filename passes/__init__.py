@@ -25,7 +25,8 @@ The order and its reasons:
 - `middle_axes` after all that match reductions, and after `backward`, so that gradients have
   their usual form before it, and after `fold_constants`, which would fold its broadcasts.
 - `dead_code` then: the plan has an instruction for every node that is left.
-- `rematerialize` then, and only if a plan is over its budget: it has to know what is
+- `recompute_attention` then, which looks for softmax between products.
+- `rematerialize` after it, and only if a plan is over its budget: it has to know what is
   fused, and nothing may merge its clones.
 
 - `repeat_elements` at the very end, and only if `rematerialize` does not run: it makes clones of
@@ -44,7 +45,8 @@ from passes.fuse_affine_relu import fuse_affine_relu
 from passes.join_transposes import join_transposes
 from passes.middle_axes import middle_axes
 from passes.pipeline import PassList, PassRecord, run_passes
-from passes.segment_scans import SegmentScans
+from passes.recompute_attention import recompute_attention
+from passes.segment_scans import segment_scans
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.split_scans import split_scans
 from passes.transpose_factors import transpose_factors
@@ -67,7 +69,7 @@ DEFAULT = PassList(
         split_scans,
         "backward",
         split_scans,
-        SegmentScans(),
+        segment_scans,
         transpose_factors,
         "data_parallel",
         "update",
@@ -81,6 +83,7 @@ DEFAULT = PassList(
         middle_axes,
         fuse_affine_relu,
         dead_code,
+        recompute_attention,
         "rematerialize",
         "repeat_elements",
     ),

@@ -1,19 +1,20 @@
-"""Cut long loops into segments: a loop over segments, whose step is a loop over the steps of one.
+"""Cut sums over the steps of long loops into segments.
 
-    y = scan of 512 steps      ->      z = scan of 16 steps: scan of 32 steps
-                                       y = reshape(z)
+    d_w = scan of 512 steps:          d_w = scan of 16 steps: sum of
+            sum of x.T @ d_y     ->           d = scan of 32 steps: sum of x.T @ d_y
 
 What goes before and after a loop, such as the products of all steps, is then made for a segment at
-a time: it stays in caches, and the gradients of weights are the sums of those of segments.  The
-gradient keeps only the carried values between segments, and recomputes each one.  Only loops
-whose number of steps has a divisor near `LENGTH` are cut.
+a time.  Here it is done for sums over steps, such as the gradients of weights: what they read
+stays in caches, and they are the sums of those of segments, also if `recompute_scans` cuts the loop
+itself.
+Only loops whose number of steps has a divisor near `LENGTH` are cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
@@ -24,60 +25,42 @@ from graphc.ops.elementwise import Add, Mul, Sub
 from graphc.ops.scan import Scan, loops
 from graphc.ops.shape import Cast, Reshape
 from graphc.ops.source import Input, constant
+from passes.contract import graph_pass
 
 LENGTH = 32
 """The length of a segment that is aimed at, in steps."""
 
 
-@dataclass(frozen=True)
-class SegmentScans:
-    """The pass that cuts sums over the steps of long loops, which carry nothing."""
-
-    name: ClassVar[str] = "segment_scans"
-    preserves: ClassVar[Literal["reassociated"]] = "reassociated"
-    of_step: ClassVar[None] = None
-
-    def __call__(self, graph: Graph) -> Graph:
-        """Return the graph with loops over segments in the place of long loops."""
-        found = {n[0].name: n for n in loops(graph).values() if _is_long(n) and self._cuts(n)}
-        if not found:
-            return graph
-        b = Builder.like(graph)
-        placed: set[str] = set()
-        for node in graph:
-            if node.name in placed:
-                continue
-            if node.name in found:
-                _Segments(b, found[node.name]).add()
-                placed.update(n.name for n in found[node.name])
-            else:
-                b.insert(node)
-        b.take_roots(graph, {})
-        return b.graph()
-
-    def _cuts(self, nodes: Sequence[Node]) -> bool:
-        ops = [node.op for node in nodes if isinstance(node.op, Scan)]
-        return not ops[0].step.carried and any(op.kind == "sum" for op in ops)
+@graph_pass(preserves="reassociated")
+def segment_scans(graph: Graph) -> Graph:
+    """Return the graph with loops over segments in the place of long sums."""
+    found = {n[0].name: n for n in loops(graph).values() if is_long(n) and _is_sum(n)}
+    return in_segments(graph, found) if found else graph
 
 
-@dataclass(frozen=True)
-class RecomputeScans(SegmentScans):
-    """The pass that cuts long loops themselves, whose gradients then recompute each segment."""
-
-    name: ClassVar[str] = "recompute_scans"
-
-    def _cuts(self, nodes: Sequence[Node]) -> bool:
-        op = nodes[0].op
-        return isinstance(op, Scan) and bool(op.step.carried)
+def _is_sum(nodes: Sequence[Node]) -> bool:
+    ops = [node.op for node in nodes if isinstance(node.op, Scan)]
+    return not ops[0].step.carried and any(op.kind == "sum" for op in ops)
 
 
-def has_long_loops(graph: Graph) -> bool:
-    """Return whether a graph has loops that can be cut."""
-    cut = RecomputeScans()
-    return any(_is_long(nodes) and cut._cuts(nodes) for nodes in loops(graph).values())
+def in_segments(graph: Graph, found: Mapping[str, Sequence[Node]]) -> Graph:
+    """Return the graph with loops over segments; `found` has their nodes, by the first of them."""
+    b = Builder.like(graph)
+    placed: set[str] = set()
+    for node in graph:
+        if node.name in placed:
+            continue
+        if node.name in found:
+            _Segments(b, found[node.name]).add()
+            placed.update(n.name for n in found[node.name])
+        else:
+            b.insert(node)
+    b.take_roots(graph, {})
+    return b.graph()
 
 
-def _is_long(nodes: Sequence[Node]) -> bool:
+def is_long(nodes: Sequence[Node]) -> bool:
+    """Return whether a loop has so many steps that it can be cut."""
     op = nodes[0].op
     return isinstance(op, Scan) and segment(op.steps) is not None
 

@@ -86,10 +86,8 @@ class Shard:
         norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
         statistics = {f"{norm}.{part}" for norm in norms for part in STATISTICS}
         for node in graph:
-            if isinstance(node.op, DropoutMask):
+            if isinstance(node.op, (DropoutMask, Scan)):
                 b.insert(_keyed(b, node))
-            elif isinstance(node.op, Scan):
-                b.insert(_with_keyed_step(b, node, node.op))
             elif node.name in norms:
                 b.insert(_normalised(node))
             elif node.name in self.divisors:
@@ -138,7 +136,12 @@ def _check_derivatives(graph: Graph) -> None:
 
 
 def _keyed(b: Builder, node: Node) -> Node:
-    """Return the mask keyed by rows of the whole batch; a mask without rows is the same for all."""
+    """Return a mask, or a loop with masks, keyed by rows of the whole batch.
+
+    A mask without rows is the same for all shards.
+    """
+    if isinstance(node.op, Scan):
+        return _with_keyed_step(b, node, node.op)
     rows = node.type.shape[0]
     if not isinstance(rows, Batch):
         return node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import runpy
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"
 NAMES = ("course", "digits", "edge", "lenet", "mnist", "my_pass", "resnet", "rl", "tabular")
-ZOO = ("autoencoder", "cartpole", "gpt", "mixer", "two_towers")
+ZOO = ("autoencoder", "cartpole", "gpt", "letters", "mixer", "series", "two_towers")
 """Nets that reach something; docs/zoo.md says what."""
 
 
@@ -121,6 +122,19 @@ def test_two_towers_tell_digits_apart() -> None:
 def test_the_gpt_learns_more_than_letter_pairs() -> None:
     net, pairs = example("gpt")["main"](steps=350, layers=1)
     assert 1.0 < net < pairs
+
+
+@pytest.mark.slow
+def test_letters_learn_more_than_letter_pairs() -> None:
+    net, pairs = example("letters")["main"](epochs=4, share=0.3)
+    assert 1.0 < net < pairs
+
+
+@pytest.mark.slow
+def test_series_of_unequal_length_are_classified() -> None:
+    if importlib.util.find_spec("aeon") is None:
+        pytest.skip("the series are those of the package aeon")
+    assert example("series")["main"](epochs=20) > 0.95
 
 
 @pytest.mark.slow

@@ -182,11 +182,13 @@ def bind_exchange(program: str, instr: Instr, view: View, link: Link | None) -> 
 
 
 def bind_outside(
-    program: str, instr: Instr, n: int, view: View, link: Link | None
+    program: Program, instr: Instr, n: int, view: View, link: Link | None
 ) -> Sequence[Call]:
     """Return the calls of an instruction that is not a kernel: an exchange, or a reference rule."""
     if instr.kind in ("send", "receive"):
-        return bind_exchange(program, instr, view, link)
+        return bind_exchange(program.name, instr, view, link)
+    if instr.scan is not None:
+        return [bind_result(program.graph[name], n, view) for name in instr.nodes]
     return (bind_reference(instr, n, view),)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from graphc.backends.layout import start_of
+from graphc.backends.layout import CODE, start_of
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, Dim, TensorType, align
 from graphc.kernels.program import Buffer, Program
@@ -62,8 +62,8 @@ class Entry:
 
     @cached_property
     def numbers(self) -> list[int]:
-        """The numbers of the instructions that are kernels."""
-        return [i for i, instr in enumerate(self.program.instrs) if instr.body is not None]
+        """The numbers of the instructions that are kernels or loops."""
+        return [i for i, instr in enumerate(self.program.instrs) if instr.kind in CODE]
 
 
 class Interface:

@@ -27,6 +27,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.runtime.feeds import Feed, FeedCheck
 from graphc.runtime.reference import evaluate, initial_state
+from graphc.runtime.sequences import Sequences
 from passes.backward import Backward
 from passes.specialize import Specialize
 
@@ -279,6 +280,6 @@ def _arrays(
         arrays[name] = np.array(state[name], graph[name].type.dtype)
     bounds = index_bounds(graph)
     inputs = {node.name: Feed(node, bounds.get(node.name)) for node in graph if node.op.is_input}
-    fed, rows = FeedCheck(inputs, 1).arrays(feeds, limit=False)
+    fed, rows = FeedCheck(inputs, 1).arrays(Sequences(graph).whole(feeds), limit=False)
     arrays.update({name: np.array(array) for name, array in fed.items()})
     return arrays, rows

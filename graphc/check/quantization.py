@@ -185,7 +185,7 @@ def _errors(before: Executor, after: Executor, data: Any) -> tuple[int, tuple[La
 def _accuracy(ex: Executor, quantized: Executor, data: Any) -> tuple[float, float] | None:
     """Return the parts of the rows that both give the right class; None without labels."""
     classes = classes_of(ex.plan.declared)
-    feeds = by_position(ex.plan.input_names, (data,), {})
+    feeds = by_position(ex.plan.data_names, (data,), {})
     if classes is None or classes.labels not in feeds:
         return None
     labels = np.asarray(feeds[classes.labels])

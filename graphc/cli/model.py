@@ -198,7 +198,8 @@ def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
     bounds = index_bounds(plan)
     types = {name: plan.declared[name].type for name in plan.input_names}
-    return {name: _random(rng, type, bounds.get(name, 2), rows) for name, type in types.items()}
+    found = {name: _random(rng, type, bounds.get(name, 2), rows) for name, type in types.items()}
+    return {name: array for name, array in found.items() if name in plan.data_names}
 
 
 def compiled(args: argparse.Namespace, graph: Graph, **options: Any) -> Plan:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.kernel import Convolution, Gemm, Kernel, ScatterAdd
+from graphc.kernels.kernel import Chain, Convolution, Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
+from graphc.kernels.scan import ScanKernel
 
 NO_ARITHMETIC = (
     "load",
@@ -50,6 +51,8 @@ def program_cost(program: Program, n: int) -> Cost:
 def cost(program: Program, instr: Instr, n: int) -> Cost:
     """Return the cost of an instruction for a batch of `n` rows."""
     operations = products = 0
+    if instr.scan is not None:
+        return _scan_cost(program, instr.scan, n)
     if instr.body is not None:
         operations, products = kernel_flops(instr.body, n)
     elif instr.op is not None:
@@ -58,8 +61,25 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
     return Cost(operations + products, _bytes(program, instr, n), products)
 
 
+def _scan_cost(program: Program, scan: ScanKernel, n: int) -> Cost:
+    """Return the cost of all steps of a loop.
+
+    One after the other they find in a cache what they hand on and what they all read: its bytes
+    count once.
+    """
+    if scan.at_once:
+        return program_cost(scan.program, scan.steps * n)
+    step = program_cost(scan.program, n)
+    names = dict.fromkeys((*scan.operands, *scan.written()))
+    size = sum(program.buffers[x].type.nbytes(n) for x in names if x != scan.workspace)
+    return Cost(scan.steps * step.flops, size, scan.steps * step.products)
+
+
 def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
-    """Return the operations of a fused kernel's body, and those of its matrix product."""
+    """Return the operations of a fused kernel's body, and those of its matrix products."""
+    if isinstance(kernel, Chain):
+        parts = [kernel_flops(one, n) for one in kernel.kernels]
+        return sum(part[0] for part in parts), sum(part[1] for part in parts)
     rows, columns = (dim_at(dim, n) for dim in kernel.space)
     if isinstance(kernel, Gemm):
         products = rows * dim_at(kernel.k, n)

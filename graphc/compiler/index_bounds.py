@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Dim
 from graphc.ops.losses.labels import LabelHit
-from graphc.ops.shape import Cast
+from graphc.ops.scan import Scan
+from graphc.ops.shape import Cast, Transpose
 
 
 def index_bounds(graph: Graph) -> dict[str, Dim]:
@@ -18,15 +21,34 @@ def indexed(graph: Graph) -> dict[str, tuple[Dim, Node]]:
     """Return the bound of each feed of indices, with the node that sets it."""
     bounds: dict[str, tuple[Dim, Node]] = {}
     for node in graph:
-        if type(node.op).index_bounds is Op.index_bounds:
-            continue  # most ops index nothing
-        limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
-        for position, limit in limits.items():
-            name = _through_aliases(graph, node.inputs[position])
+        for position, limit, reader in _limits(graph, node):
+            name = _through_moves(graph, node.inputs[position])
             known = bounds.get(name)
             if graph[name].op.is_input and (known is None or _is_below(limit, known[0])):
-                bounds[name] = limit, node
+                bounds[name] = limit, reader
     return bounds
+
+
+def _limits(graph: Graph, node: Node) -> Iterator[tuple[int, Dim, Node]]:
+    """Yield the operands of a node that are indices, with their bounds and the node that reads."""
+    if isinstance(node.op, Scan):
+        step = node.op.step
+        for name, (limit, reader) in indexed(step.graph(())).items():
+            if name in step.inputs:
+                yield step.inputs.index(name), limit, reader
+    elif type(node.op).index_bounds is not Op.index_bounds:  # most ops index nothing
+        limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
+        yield from ((position, limit, node) for position, limit in limits.items())
+
+
+def steps_of_loops(graph: Graph) -> dict[str, int]:
+    """Return the steps of the loops that feeds of lengths belong to."""
+    found: dict[str, int] = {}
+    for node in graph:
+        if isinstance(node.op, Scan) and (name := node.op.step.lengths):
+            operand = node.inputs[node.op.step.inputs.index(name)]
+            found[_through_moves(graph, operand)] = node.op.steps
+    return {name: steps for name, steps in found.items() if graph[name].op.is_input}
 
 
 def _is_below(limit: Dim, other: Dim) -> bool:
@@ -41,14 +63,15 @@ def ignored_labels(graph: Graph) -> dict[str, int]:
     found: dict[str, set[int | None]] = {}
     for node in graph:
         for position in node.op.index_bounds([graph[operand].type for operand in node.inputs]):
-            name = _through_aliases(graph, node.inputs[position])
+            name = _through_moves(graph, node.inputs[position])
             ignored = node.op.ignore if isinstance(node.op, LabelHit) else None
             found.setdefault(name, set()).add(ignored)
     single = {name: one for name, (one, *others) in found.items() if not others}
     return {name: one for name, one in single.items() if one is not None}
 
 
-def _through_aliases(graph: Graph, name: str) -> str:
-    while graph[name].op.alias or isinstance(graph[name].op, Cast):
+def _through_moves(graph: Graph, name: str) -> str:
+    """Return the node whose numbers a value has, perhaps in another order."""
+    while graph[name].op.alias or isinstance(graph[name].op, (Cast, Transpose)):
         name = graph[name].inputs[0]
     return name

@@ -13,16 +13,17 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType, count
 from graphc.kernels.aliases import View
+from graphc.kernels.chains import Stacks, chained
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
 from graphc.kernels.iteration_space import Space, by_last, flat, matrix
 from graphc.kernels.kernel import (
     Gemm,
-    Kernel,
     Loop,
     Permutation,
     ScatterAdd,
+    Single,
     inputs,
     loop_partition,
 )
@@ -48,6 +49,7 @@ class Lowering:
         keeps: bool = False,
         build: Build | None = None,
         by_rows: bool | None = None,
+        threads: int = 1,
     ) -> None:
         self.graph = graph
         self._build, self._by_rows = build, bool(by_rows)
@@ -79,6 +81,17 @@ class Lowering:
         self.views: dict[str, View] = dict(self._grouping.views)
         """For each alias that is some columns of its root, those columns."""
         self._lower_all(schedule)
+        if not keeps:
+            self._chain(threads)
+
+    def _chain(self, threads: int) -> None:
+        """Join kernels of stacks to chains, which up to so many threads share."""
+        aside = {*self.roots, *self.roots.values(), *self.graph.roots, *self.given}
+        parts = {*self.views, *self.given}
+        places = aside.__contains__, parts.__contains__
+        stacks = Stacks(self.type, *places, self.capacity, threads)
+        self.instrs, workspaces, self.boundary = chained(self.instrs, self.boundary, stacks)
+        self.types.update(workspaces)
 
     def _lower_all(self, schedule: Schedule) -> None:
         """Add the instructions of all units, in order."""
@@ -200,7 +213,7 @@ class Lowering:
             self._copy_matrix(part.operand, view, type.dtype, (rows, columns), (name,))
 
     def _writes_columns(self, name: str, joined: Node) -> bool:
-        """Return whether the kernel of a value may store it as columns of what it is joined to.
+        """Return whether the kernel of a value may store it as columns of a concatenation.
 
         It is so in the step of a loop, for values that nothing else reads.
         """
@@ -281,7 +294,7 @@ class Lowering:
         return copy
 
 
-def kernel_instr(kernel: Kernel, nodes: tuple[str, ...]) -> Instr:
+def kernel_instr(kernel: Single, nodes: tuple[str, ...]) -> Instr:
     """Return the instruction that runs a fused kernel."""
     kind = "gemm" if isinstance(kernel, Gemm) else kernel.axis
     buffers = inputs(kernel), kernel.body.written

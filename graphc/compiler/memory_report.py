@@ -14,6 +14,7 @@ from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
 from graphc.base.errors import BudgetError, Operand, counted
 from graphc.base.loc import Loc, caller_loc
+from graphc.compiler.loop_memory import LoopLine, loop_lines, loops_text
 from graphc.compiler.remat.fit import (
     at_batch,
     largest_batch,
@@ -233,6 +234,17 @@ class MemoryReport:
                     node.loc if node is not None else None,
                 )
 
+    def loops(self) -> Iterator[LoopLine]:
+        """Yield every loop of every program, with what its steps keep.
+
+        Yields
+        ------
+        LoopLine
+            Within a program in order; a loop inside another follows that one.
+        """
+        for name, program in self._programs.items():
+            yield from loop_lines(program, name)
+
     def check_budget(self, budget: int) -> None:
         """Raise an error if the plan needs more than a budget.
 
@@ -320,7 +332,13 @@ class MemoryReport:
             rows[-1] = ("total", self.total, "without native code, made at the first run")
         lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
         lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._loops_text()])
+
+    def _loops_text(self) -> Iterator[str]:
+        """Yield the loops of the program with the largest arena, which the arena is made for."""
+        name = max(self.arenas, key=lambda name: self.arenas[name])
+        found = [line for line in self.loops() if line.program == name]
+        return loops_text(found) if found else iter(())
 
     def _blocks_text(self) -> str:
         rows = counted(self._programs["infer"].capacity, "row")

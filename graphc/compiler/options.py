@@ -25,8 +25,8 @@ from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
 from passes.keep_sends import keep_sends
 from passes.pipeline import Pass, PassList, PassRecord, run_passes
+from passes.recompute_scans import has_long_loops, recompute_scans
 from passes.repeat_elements import repeat_elements
-from passes.segment_scans import RecomputeScans, has_long_loops
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
@@ -111,6 +111,7 @@ class CompileOptions:
             made = self.program(name, graph, forms, self.batch)
             block = block_rows(made) if self.blocks and name == "infer" else self.batch
             return made if block == self.batch else self.program(name, graph, forms, block)
+        threads = backend(self.backend).threads(self.threads)
         return build_program(
             name,
             graph,
@@ -120,7 +121,8 @@ class CompileOptions:
             planner=self.planner,
             scheduler=self.schedule,
             contract=self.contract,
-            sparing=self.sparing or backend(self.backend).threads(self.threads) == 1,
+            sparing=self.sparing or threads == 1,
+            threads=threads,
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
@@ -129,7 +131,7 @@ class CompileOptions:
 
     def _of_loops(self) -> dict[str, Pass]:
         """Return the pass that cuts long loops, if their gradients recompute them."""
-        return {RecomputeScans.name: RecomputeScans()} if self.recompute_loops else {}
+        return {recompute_scans.name: recompute_scans} if self.recompute_loops else {}
 
     def _passes(self, **made: Pass) -> tuple[Pass, ...]:
         """Return the pass list with its slots filled; slots without a pass are left out."""

@@ -67,6 +67,12 @@ class Plan:
         return tuple(node.name for node in self.declared if isinstance(node.op, Input))
 
     @cached_property
+    def data_names(self) -> tuple[str, ...]:
+        """The declared inputs in order, without lengths, which are fed by what they are of."""
+        named = ((name, self.declared[name].op.role.kind) for name in self.input_names)
+        return tuple(name for name, kind in named if kind != "lengths")
+
+    @cached_property
     def parameter_names(self) -> tuple[str, ...]:
         """The declared parameters in order."""
         return tuple(node.name for node in self.declared if isinstance(node.op, Parameter))

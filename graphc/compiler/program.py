@@ -30,18 +30,21 @@ def build_program(
     scheduler: Scheduler | None = None,
     contract: Contract = "fused",
     sparing: bool = False,
+    threads: int = 1,
 ) -> Program:
     """Return the program of a graph in which every node is needed, for up to `capacity` rows.
 
     `forms` caches what the programs of a plan have in common.  With `keeps` every value has a
     buffer of its own to the end of the run.  `planner` and `scheduler` are the user's own.  With
-    `sparing` there are more barriers, so that less memory is kept.
+    `sparing` there are more barriers, so that less memory is kept.  At most `threads` threads
+    share a chain.
     """
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
 
-    low = Lowering(graph, order, capacity, forms, keeps, _steps(backend, contract))
+    build = _steps(backend, contract)
+    low = Lowering(graph, order, capacity, forms, keeps, build, threads=threads)
     program = Assignment(name, low, order, backend, scheduler, sparing).program(planner)
     return replace(program, contract=contract)
 

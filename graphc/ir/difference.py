@@ -11,6 +11,8 @@ new form below it, and = for one that only has another name:
     - affine_1: float32[N, 3] = affine(x, w, b)
     ~ relu_1: float32[N, 3] = relu(affine_1)
       relu_1: float32[N, 3] = affine_relu(x, w, b)
+
+Below a loop whose step differs are the differences in the step, further to the right.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from functools import cached_property
 from typing import Literal
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.text.graph import name_text, node_text
+from graphc.ir.step_graph import StepGraph, step_of
+from graphc.ir.text.graph import head_text, name_text, node_text
 
 Kind = Literal["equal", "removed", "added", "changed", "renamed"]
 KINDS: tuple[Kind, ...] = ("removed", "added", "changed", "renamed")
@@ -30,6 +33,7 @@ KINDS: tuple[Kind, ...] = ("removed", "added", "changed", "renamed")
 RootKind = Literal["output", "gradient", "update"]
 _ROOTS: tuple[RootKind, ...] = ("output", "gradient", "update")
 Key = tuple[object, ...]
+Steps = tuple[StepGraph | None, StepGraph | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +257,24 @@ def counts_text(difference: Difference) -> str:
 
 def change_lines(difference: Difference) -> Iterator[str]:
     """Yield the lines of the changes alone, nodes first."""
+    shown = _shown_steps(difference)
     for pair in difference.changes:
         yield from pair_text(pair)
+        yield from step_lines(*shown.pop(pair.node.name, (None, None)))
     for root in difference.roots:
         yield from _root_lines(root)
+
+
+def _shown_steps(difference: Difference) -> dict[str, Steps]:
+    """Return the steps to show below the changes, by name: those of a loop only once."""
+    found: dict[str, Steps] = {}
+    seen: set[Steps] = set()
+    for pair in sorted(difference.changes, key=lambda pair: None in (pair.before, pair.after)):
+        before, after = steps_of(pair)
+        if {(before, after), (before, None), (None, after)}.isdisjoint(seen - {(None, None)}):
+            found[pair.node.name] = before, after
+        seen.update({(before, after), (before, None), (None, after)})
+    return found
 
 
 def pair_text(pair: Pair) -> Iterator[str]:
@@ -267,8 +285,35 @@ def pair_text(pair: Pair) -> Iterator[str]:
     elif pair.kind == "renamed":
         yield f"= {name_text(before.name)} -> {name_text(after.name)}"
     else:
-        yield f"~ {_line(before)}"
-        yield f"  {_line(after)}"
+        old, new = _line(before), _line(after)
+        yield f"~ {old}"
+        if new != old:
+            yield f"  {new}"
+
+
+def steps_of(pair: Pair) -> Steps:
+    """Return the steps of a loop before and after, None on a side that is no loop."""
+    before = None if pair.before is None else step_of(pair.before.op)
+    return before, None if pair.after is None else step_of(pair.after.op)
+
+
+def step_difference(before: StepGraph | None, after: StepGraph | None) -> Difference:
+    """Return the difference of the nodes of two steps."""
+    old, new = (Graph("step", () if step is None else step.nodes) for step in (before, after))
+    return difference(old, new)
+
+
+def step_lines(before: StepGraph | None, after: StepGraph | None) -> Iterator[str]:
+    """Yield what differs between two steps, indented; nothing if they are equal."""
+    if before == after:
+        return
+    made = step_difference(before, after)
+    yield f"    in the step: {counts_text(made)}"
+    heads = ("" if step is None else head_text(step) for step in (before, after))
+    old, new = heads
+    if old != new:
+        yield from (f"    {sign} {head}" for sign, head in (("-", old), ("+", new)) if head)
+    yield from (f"    {line}" for line in change_lines(made))
 
 
 def _line(node: Node) -> str:

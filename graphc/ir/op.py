@@ -35,10 +35,19 @@ class Role(NamedTuple):
     """
 
     kind: Literal[
-        "", "seed", "hyper", "slot", "gradient", "cotangent", "first_row", "share", "divisor"
+        "",
+        "seed",
+        "hyper",
+        "slot",
+        "gradient",
+        "cotangent",
+        "first_row",
+        "share",
+        "divisor",
+        "lengths",
     ] = ""
     of: str = ""
-    """The parameter or output that it belongs to."""
+    """The parameter, output or inputs that it belongs to; several have commas between them."""
     part: str = ""
     """The name of the slot or of the hyper-parameter, or the kind of the share."""
     optimizer: str = ""

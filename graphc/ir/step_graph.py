@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from graphc.base.errors import counted
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
@@ -38,7 +39,7 @@ class Carried:
     next: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepGraph:
     """The nodes of one step, and the names of its inputs.
 
@@ -63,7 +64,7 @@ class StepGraph:
     @cached_property
     def _key(self) -> tuple[object, ...]:
         """All that equal steps have in common: not the lines that declared them."""
-        nodes = tuple((node.name, node.op, node.inputs, node.type) for node in self.nodes)
+        nodes = tuple((n.name, n.op, _number(n), n.inputs, n.type) for n in self.nodes)
         return nodes, self.sequences, self.carried, self.whole, self.number, self.lengths
 
     @cached_property
@@ -75,6 +76,9 @@ class StepGraph:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __repr__(self) -> str:
+        return f"StepGraph({counted(len(self.nodes), 'node')})"
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -136,8 +140,13 @@ class StepGraph:
         )
 
 
+def _number(node: Node) -> str:
+    """Return what tells attributes apart that are equal: 0.0 and -0.0."""
+    return "" if node.op.is_constant or node.op.is_input else repr(node.op)
+
+
 def step_of(op: Op) -> StepGraph | None:
-    """Return the step that an op runs, or None if it is no loop."""
+    """Return the step that an op runs, or None if it runs none."""
     found = getattr(op, "step", None) if op.is_joint else None
     return found if isinstance(found, StepGraph) else None
 
@@ -149,6 +158,20 @@ def nested(nodes: Iterable[Node]) -> Iterator[Node]:
         step = step_of(node.op)
         if step is not None:
             yield from nested(step.nodes)
+
+
+def flops(nodes: Iterable[Node], types: Mapping[str, TensorType], n: int) -> tuple[int, int]:
+    """Return the operations of nodes besides matrix products, and those of matrix products.
+
+    A loop counts once, however many results it has.
+    """
+    found: dict[object, Node] = {}
+    for node in nodes:
+        if not node.op.is_source:
+            found[(node.op.joint, node.inputs) if node.op.is_joint else node.name] = node
+    operands = ([types[name] for name in node.inputs] for node in found.values())
+    pairs = [x.op.flops(ins, x.type, n) for x, ins in zip(found.values(), operands, strict=True)]
+    return sum(own for own, _ in pairs), sum(products for _, products in pairs)
 
 
 def stacked(type: TensorType, steps: int) -> TensorType:

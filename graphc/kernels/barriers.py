@@ -14,7 +14,7 @@ from typing import NamedTuple
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.duration import microseconds
-from graphc.kernels.kernel import Gemm, Kernel
+from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.program import Instr
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")
@@ -83,6 +83,7 @@ def region(kernel: Kernel, broadcast: Broadcast) -> Region:
         return ALL
     if isinstance(kernel, Gemm):
         return Region("panels", kernel.n, id(kernel))
+    assert isinstance(kernel, Loop), "threads share the matrices of a chain"
     return Region(f"columns along {kernel.axis}", kernel.columns)
 
 

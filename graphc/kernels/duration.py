@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import prod
 
 from graphc.ir.tensor_type import ITEMSIZE, dim_at
-from graphc.kernels.kernel import Convolution, Gemm, Kernel, ScatterAdd
+from graphc.kernels.kernel import Chain, Convolution, Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr
 
 OPERATIONS_A_MICROSECOND = 150_000
@@ -46,6 +46,8 @@ def is_shared(time: float) -> bool:
 
 def kernel_microseconds(kernel: Kernel, n: int) -> float:
     """Estimate the time of a kernel on one core, for a batch of `n` rows."""
+    if isinstance(kernel, Chain):
+        return sum(kernel_microseconds(one, n) for one in kernel.kernels)
     rows, columns = (dim_at(dim, n) for dim in kernel.space)
     operations = rows * columns * len(kernel.body.steps)
     if isinstance(kernel, Gemm):

@@ -24,8 +24,8 @@ from graphc.kernels.kernel import (
     BatchedGemm,
     Convolution,
     Gemm,
-    Kernel,
     Loop,
+    Single,
     gemm_partition,
     loop_partition,
 )
@@ -75,7 +75,7 @@ class Fuser:
         self._grouping, self._capacity, self._by_rows = grouping, capacity, by_rows
         self._bodies = bodies
 
-    def kernel(self, group: Group, stored: tuple[bool, ...]) -> Kernel:
+    def kernel(self, group: Group, stored: tuple[bool, ...]) -> Single:
         """Return the kernel of a group; `stored` says of each node whether others read it."""
         body = self._body(group, stored)
         if group.product is None:

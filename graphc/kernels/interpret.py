@@ -22,12 +22,14 @@ from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
 from graphc.kernels.kernel import (
     LANES,
     BatchedGemm,
+    Chain,
     Convolution,
     Gemm,
     Kernel,
     Loop,
     Permutation,
     ScatterAdd,
+    Single,
 )
 from graphc.kernels.philox import keep_words
 
@@ -77,6 +79,12 @@ def run(kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:
     `arrays` holds every buffer by name, in the shape that users see.  Raise ValueError if a buffer
     has another number of elements than its broadcast needs.  Multiply and add round separately.
     """
+    if isinstance(kernel, Chain):
+        sizes = shape_at(kernel.sizes, n)
+        made = {p.buffer: np.empty((*sizes, *p.matrix), p.dtype) for p in kernel.private}
+        for one in kernel.kernels:
+            run(one, {**arrays, **made}, n)
+        return
     with np.errstate(all="ignore"):
         _Run(kernel, arrays, n).stores()
 
@@ -84,7 +92,7 @@ def run(kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:
 class _Run:
     """The values of all steps: arrays of shape (rows or 1, columns or 1)."""
 
-    def __init__(self, kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:
+    def __init__(self, kernel: Single, arrays: Mapping[str, Array], n: int) -> None:
         self.kernel, self.arrays, self.n = kernel, arrays, n
         self.rows, self.columns = (dim_at(dim, n) for dim in kernel.space)
         self.values: list[Array] = []
@@ -195,6 +203,8 @@ class _Run:
 
 def work(kernel: Kernel, n: int) -> int:
     """Return the multiply-adds of a kernel, and its other scalar steps."""
+    if isinstance(kernel, Chain):
+        return sum(work(one, n) for one in kernel.kernels)
     rows, columns = (dim_at(dim, n) for dim in kernel.space)
     inner = dim_at(kernel.k, n) if isinstance(kernel, Gemm) else 0
     return rows * columns * (inner + len(kernel.body.steps))

@@ -6,6 +6,7 @@
     Gemm          a matrix product, with a body as epilogue
     BatchedGemm   products of many matrices
     Convolution   a product whose left matrix is a window over images
+    Chain         kernels that run one after the other for each matrix of a stack
 
 Fusion, barriers, memory, the certificate and all backends know only this form, and ask the kind.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal, NamedTuple, Self
 
-from graphc.ir.expr import Axis, Body
+from graphc.ir.expr import Axis, Body, Step, Store
 from graphc.ir.forms import Product, Sizes, Window, WindowProduct
 from graphc.ir.tensor_type import Batch, Dim, Shape, count, dim_at, divided
 from graphc.kernels.iteration_space import Space
@@ -240,7 +241,70 @@ class Convolution(Gemm):
         return {} if self.trans_b else {self.b: self.n}
 
 
-Kernel = Loop | Gemm
+class Private(NamedTuple):
+    """A value of which a thread holds one matrix, `start` bytes into its share of a workspace."""
+
+    buffer: str
+    start: int
+    matrix: tuple[int, int]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Kernels that one thread runs one after the other for a matrix, for each of a stack.
+
+    `sizes` are the leading dimensions of the stack.  The `kernels` are those of the whole stack,
+    and so is what they mean; `graphc/kernels/stack.py` has those of one matrix.  Values that only
+    they read are `private`: each of `threads` threads has `share` bytes of the workspace, which
+    hold one matrix of each.  More threads have no part.
+    """
+
+    sizes: Shape
+    kernels: tuple[Loop | BatchedGemm, ...]
+    private: tuple[Private, ...]
+    workspace: str
+    share: int
+    threads: int
+    partition: Partition = "matrices"
+
+    @property
+    def space(self) -> Space:
+        """The matrices, as rows of one column."""
+        return count(self.sizes), 1
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The buffers that the kernels read, of which a thread may read any part."""
+        written = {p.buffer for p in self.private}.union(self.results)
+        read = dict.fromkeys(name for kernel in self.kernels for name in inputs(kernel))
+        return tuple(Operand(name, "whole") for name in read if name not in written)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The buffers that are written for others to read."""
+        private = {p.buffer for p in self.private}
+        written = (name for kernel in self.kernels for name in kernel.body.written)
+        return tuple(name for name in written if name not in private)
+
+    @property
+    def body(self) -> Body:
+        """A body that only stores the results, and the workspace."""
+        stores = (Store(name, 0, "each") for name in (*self.results, self.workspace))
+        return Body((Step("chain", (), "each", "int8"),), tuple(stores))
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """Return the kernel with other names of its buffers, but for private ones."""
+        known = {p.buffer: p.buffer for p in self.private} | dict(names)
+        kernels = tuple(kernel.renamed(known) for kernel in self.kernels)
+        private = tuple(p._replace(buffer=known[p.buffer]) for p in self.private)
+        workspace = names[self.workspace]
+        return replace(self, kernels=kernels, private=private, workspace=workspace)
+
+
+Single = Loop | Gemm
+"""A kernel with one body."""
+Kernel = Single | Chain
 
 
 def inputs(kernel: Kernel) -> tuple[str, ...]:

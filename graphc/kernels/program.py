@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -193,6 +193,13 @@ class Program:
             found.append(epoch)
             epoch += alone or instr.kind == "barrier"
         return tuple(found)
+
+    def steps(self) -> Iterator[Program]:
+        """Yield the programs of the steps of loops, and of those within them."""
+        for instr in self.instrs:
+            if instr.scan is not None:
+                yield instr.scan.program
+                yield from instr.scan.program.steps()
 
     def verify(self) -> Proof:
         """Prove that no step reads or overwrites what it must not; see `graphc.check.verify`."""

@@ -95,6 +95,13 @@ class ScanKernel:
         return not self.at_once and not self.shared
 
     @property
+    def way(self) -> str:
+        """The way in which the steps run, in words."""
+        if self.at_once:
+            return "all at once"
+        return "by each thread" if self.shared else "by threads in turns"
+
+    @property
     def operands(self) -> tuple[str, ...]:
         """The buffers that are read."""
         initial = (one.initial for one in self.carried if one.initial)

@@ -22,7 +22,16 @@ from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, count
 from graphc.ir.text.graph import name_text, op_text
-from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Kernel, Permutation, ScatterAdd
+from graphc.kernels.kernel import (
+    BatchedGemm,
+    Chain,
+    Convolution,
+    Gemm,
+    Kernel,
+    Permutation,
+    ScatterAdd,
+    Single,
+)
 from graphc.kernels.scan import ScanKernel
 
 if TYPE_CHECKING:
@@ -57,10 +66,12 @@ INDEX: dict[Broadcast, str] = {"each": "", "row": "[i]", "column": "[j]", "one":
 
 def kernel_text(kernel: Kernel) -> str:
     """Return a line for the kernel's head and one for each value that is stored or read twice."""
+    if isinstance(kernel, Chain):
+        return _chain_text(kernel)
     return "\n".join([_head(kernel), *(f"  {line}" for line in _Writer(kernel).lines())]) + "\n"
 
 
-def _head(kernel: Kernel) -> str:
+def _head(kernel: Single) -> str:
     numbers = dict.fromkeys(
         s.buffer for s in kernel.body.steps if s.op == "load" and s.broadcast == "one"
     )
@@ -77,6 +88,15 @@ def _head(kernel: Kernel) -> str:
         rows, indices = map(name_text, (kernel.source, kernel.indices))
         source = f"  scatter_add = {kernel.count} rows of {rows} by {indices}"
     return f"{place}{reduction} partition={kernel.partition}{source}{given}"
+
+
+def _chain_text(kernel: Chain) -> str:
+    """Return the head of a chain, and the texts of its kernels."""
+    private = ", ".join(name_text(p.buffer) for p in kernel.private)
+    sizes = " x ".join(map(str, kernel.sizes))
+    head = f"chain {sizes}  partition={kernel.partition}  private {private}"
+    lines = (line for one in kernel.kernels for line in kernel_text(one).splitlines())
+    return "\n".join([head, *(f"  {line}" for line in lines)]) + "\n"
 
 
 def _gemm_head(kernel: Gemm) -> str:
@@ -141,7 +161,7 @@ def _dtypes(body: Body) -> str:
 class _Writer:
     """The text of each step, and the precedence of its outermost operator."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Single) -> None:
         self.sizes = kernel.space
         self.body = kernel.body
         self.texts: list[tuple[str, int]] = []
@@ -277,12 +297,16 @@ def _instr_lines(instr: Instr) -> list[str]:
     return text.splitlines()
 
 
-def _scan_lines(scan: ScanKernel) -> Iterator[str]:
-    """Yield what a loop reads and writes, and the instructions of its step."""
+def scan_head(scan: ScanKernel) -> str:
+    """Return how many steps a loop has, and their order."""
     order = ", the last one first" if scan.reverse and not scan.at_once else ""
     longest = f", at most max({name_text(scan.lengths)})" if scan.lengths else ""
-    how = "all at once" if scan.at_once else "by each thread" if scan.shared else "by one thread"
-    yield f"scan of {scan.steps} steps{longest}{order}, {how}"
+    return f"scan of {scan.steps} steps{longest}{order}"
+
+
+def _scan_lines(scan: ScanKernel) -> Iterator[str]:
+    """Yield what a loop reads and writes, and the instructions of its step."""
+    yield f"{scan_head(scan)}, {scan.way}"
     for name, outer in scan.sequences.items():
         yield f"  {name_text(name)} = {name_text(outer)}[t]"
     for one in scan.carried:

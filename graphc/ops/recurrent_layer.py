@@ -1,4 +1,4 @@
-"""How recurrent layers are declared: their parameters, and a loop for each direction."""
+"""Declare recurrent layers: their parameters, and a loop for each direction."""
 
 from __future__ import annotations
 

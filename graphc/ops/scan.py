@@ -16,7 +16,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Cotangents, Op
-from graphc.ir.step_graph import Kind, StepGraph, stacked
+from graphc.ir.step_graph import Kind, StepGraph, flops, stacked
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.scan_gradient import gradient
 
@@ -104,6 +104,11 @@ class Scan(Op):
             made[t] = array
         return made
 
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return the operations of all steps, which all results of the loop have in common."""
+        own, products = flops(self.step.nodes, self.step.types, n)
+        return self.steps * own, self.steps * products
+
     def order(self, ins: Sequence[Array]) -> Iterator[int]:
         """Return the positions of the steps that run, in order: those of the longest row."""
         count = self.steps
@@ -127,10 +132,10 @@ class Scan(Op):
         return gradient(b, self, nodes, douts)
 
 
-def loops(nodes: Iterable[Node]) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
-    """Return the nodes of each loop, by what its results have in common."""
+def loops(graph: Iterable[Node]) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
+    """Return the nodes of each loop of a graph or a step, by what its results have in common."""
     found: dict[tuple[Scan, tuple[str, ...]], list[Node]] = {}
-    for node in nodes:
+    for node in graph:
         if isinstance(node.op, Scan):
             found.setdefault((node.op.joint, node.inputs), []).append(node)
     return found

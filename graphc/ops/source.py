@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from graphc.ir.tensor_type import Shape, TensorType
 
 ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, initial.Uniform
 """The initializers that do not depend on the axis of a weight's outputs."""
+
+
+ROLES: tuple[Literal["gradient", "cotangent", "lengths"], ...]
+ROLES = "gradient", "cotangent", "lengths"
+"""The roles of inputs that their names say, as in "lengths:x"."""
 
 
 class TypedSource(Source, base=True):
@@ -42,9 +47,10 @@ class Input(TypedSource):
     def named(self, name: str) -> Input:
         """Return the input with the role that its name says."""
         kind, _, of = name.partition(":")
-        if of and kind == "gradient":
-            return replace(self, role=Role("gradient", of))
-        return replace(self, role=Role("cotangent", of)) if of and kind == "cotangent" else self
+        for role in ROLES:
+            if of and kind == role:
+                return replace(self, role=Role(role, of))
+        return self
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.base.arguments import checked_whole
-from graphc.base.errors import FeedError, Operand, StateError
+from graphc.base.errors import FeedError, Operand, StateError, counted
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType, shape_text
 
@@ -151,17 +151,56 @@ class FeedErrors:
         return FeedError(
             f"{self._word} {name!r} is not an array: its parts have different lengths",
             operands=self._operands(name),
-            hint="all rows of a batch must have the same shape",
+            hint=_lengths_hint(name)
+            if self._inputs[name].looped
+            else "all rows of a batch must have the same shape",
         )
 
     def wrong_shape(self, name: str, value: Array) -> FeedError:
         """Return the error for an array of a wrong shape."""
         feed = self._inputs[name]
-        wanted = shape_text(feed.type.shape)
+        wanted, shape, type = shape_text(feed.type.shape), value.shape, feed.type
+        short = len(shape) == type.rank and shape[2:] == type.shape[2:]
         return FeedError(
             f"{self._word} {name!r} takes {wanted}, the array has shape {value.shape}",
             operands=self._operands(name),
-            hint=_shape_hint(name, feed.type, feed.is_label, value.shape),
+            hint=_lengths_hint(name)
+            if feed.looped and short
+            else _shape_hint(name, type, feed.is_label, shape),
+        )
+
+    def wrong_row(self, name: str, row: int, shape: tuple[int, ...]) -> FeedError:
+        """Return the error for a row of a wrong shape in a list of rows."""
+        declared = self._inputs[name].type.shape[1:]
+        inner = "".join(f", {dim}" for dim in declared[1:])
+        return FeedError(
+            f"row {row} of {self._word} {name!r} has shape {shape}, it must be (t{inner}) with "
+            f"1 to {declared[0]} steps t",
+            operands=self._operands(name),
+        )
+
+    def wrong_steps(self, name: str, steps: int) -> FeedError:
+        """Return the error for an array with no steps, or more than declared."""
+        return FeedError(
+            f"{self._word} {name!r} takes 1 to {self._inputs[name].type.shape[1]} steps, the "
+            f"array has {steps}",
+            operands=self._operands(name),
+        )
+
+    def wrong_length(self, name: str, length: int, row: int, steps: int) -> FeedError:
+        """Return the error for a length that no row may have."""
+        return FeedError(
+            f"{self._word} {name!r} holds the length {length} at row {row}, it must be 1 to "
+            f"{steps}",
+            operands=self._operands(name),
+        )
+
+    def other_length(self, by: str, wanted: int, name: str, length: int, row: int) -> FeedError:
+        """Return the error for a row that has another length in another input."""
+        return FeedError(
+            f"row {row} has {counted(int(wanted), 'step')} by {by!r} and {length} by {name!r}",
+            operands=self._operands(by, name),
+            hint="inputs that one gc.lengths names have rows of the same lengths",
         )
 
     def wrong_dtype(self, name: str, array: Array) -> FeedError:
@@ -194,6 +233,13 @@ class FeedErrors:
             hint=f"{'indices' if by else 'labels'} go from 0 to {bound - 1}"
             + ("" if ignored is None else f", and {ignored} is ignored"),
         )
+
+
+def _lengths_hint(name: str) -> str:
+    return (
+        f"rows may have fewer steps if the loop knows their lengths: gc.scan(step, {name}, h0, "
+        f"lengths=gc.lengths({name}))"
+    )
 
 
 _FREE = "the batch dimension N is free, all others are as declared"

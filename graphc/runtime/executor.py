@@ -108,7 +108,7 @@ class Executor(Runs, Missing):
     @property
     def nbytes(self) -> int:
         """The bytes that this executor holds, its state included."""
-        parts = self._workspace, self._cotangents, self._state, self.sharded
+        parts = self._workspace, self._cotangents, self._state, self.sharded, self._sequences
         return sum(part.nbytes for part in parts if part is not None)
 
     def snapshot(self) -> dict[str, Array]:
@@ -249,7 +249,7 @@ class Executor(Runs, Missing):
 
     # ------------------------------------------------------------------ many rows
 
-    def rows(self, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
+    def rows(self, data: Any, *, train: bool) -> tuple[dict[str, Any], int]:
         """Check and convert data of any number of rows.
 
         Parameters
@@ -262,7 +262,8 @@ class Executor(Runs, Missing):
         Returns
         -------
         tuple
-            The converted arrays by input, and their number of rows.
+            The converted arrays by input, and their number of rows.  Where rows have fewer steps
+            than declared, they are as given.
 
         Raises
         ------
@@ -270,8 +271,52 @@ class Executor(Runs, Missing):
             If an array does not fit its input.
         """
         check = self._check(self._program(self._step_name if train else "infer"))
-        feeds = by_position(self.plan.input_names, (data,), {})
-        return check.arrays(feeds, optional=not train, limit=False)
+        shown, kept = self.ragged(by_position(self.plan.data_names, (data,), {}))
+        arrays, rows = check.arrays(shown, optional=not train, limit=False)
+        return {**arrays, **kept}, rows
+
+    def ragged(self, feeds: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """Return feeds of any number of rows with all steps, and the rows that have fewer.
+
+        Parameters
+        ----------
+        feeds
+            Arrays by the names of inputs, or lists of the arrays of rows.
+
+        Returns
+        -------
+        tuple
+            The feeds, in which zeros that take no memory stand for such rows, and these by input.
+
+        Raises
+        ------
+        FeedError
+            If rows do not fit their input, or if inputs with the same lengths have different ones.
+        """
+        return (feeds, {}) if self._sequences is None else self._sequences.checked(feeds)
+
+    def padded(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add the lengths of rows to feeds, and zeros behind the ends of rows.
+
+        Every run does so by itself.
+
+        Parameters
+        ----------
+        feeds
+            Arrays by the names of inputs, with 1 to `batch` rows, or lists of the arrays of rows.
+
+        Returns
+        -------
+        Mapping
+            The same feeds in a net without `gc.lengths`.  Others with all steps that are declared,
+            in memory that the next run overwrites.
+
+        Raises
+        ------
+        FeedError
+            If rows do not fit their input, or if inputs with the same lengths have different ones.
+        """
+        return feeds if self._sequences is None else self._sequences.whole(feeds)
 
     def predict(self, *arrays: Any, **by_name: Any) -> Any:
         """Compute the outputs for any number of rows, in pieces of at most `batch` rows.

@@ -5,7 +5,7 @@ Arrays that native code can read where they lie skip it: see `ZeroCopyPrograms`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,13 +15,14 @@ import numpy as np
 from graphc.base.errors import FeedError
 from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.compiler.plan import Plan
-from graphc.ir.graph import Node
+from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, Dim, TensorType, batch_axes, shape_at
 from graphc.kernels.program import Program
 from graphc.kernels.traits import counts_rows
 from graphc.ops.gather import AxisIndexed
 from graphc.ops.index_tuples import FlatIndex
+from graphc.ops.scan import Scan
 from graphc.runtime.errors import FeedErrors, accumulates
 
 
@@ -34,6 +35,8 @@ class Feed:
     indexed: tuple[Node, ...] = ()
     ignored: int | None = None
     """The one label that is ignored and need not be a class."""
+    looped: bool = False
+    """True if a loop runs over its steps."""
 
     @property
     def type(self) -> TensorType:
@@ -236,17 +239,7 @@ class FeedCheck:
 
     def _convert(self, name: str, value: Any) -> Array:
         feed, array = self._feeds[name], self._array(name, value)
-        dtype = feed.dtype
-        if array.dtype.kind in "fiub" and feed.type.is_float:
-            return array.astype(dtype)
-        if array.dtype.kind in "iu" and dtype.kind in "iu":
-            info = np.iinfo(dtype)
-            if array.size and (array.min() < info.min or array.max() > info.max):
-                raise self._errors.too_large(name, dtype)
-            return array.astype(dtype)
-        if array.dtype == dtype:
-            return array.astype(dtype)
-        raise self._errors.wrong_dtype(name, array)
+        return check_kind(self._errors, name, feed.type, array).astype(feed.dtype)
 
     def _check_numbers(self, found: Mapping[str, Array], n: int, first: int) -> None:
         for name in self._numbers_rows.keys() & found.keys():
@@ -268,6 +261,19 @@ class FeedCheck:
         raise self._errors.out_of_range(name, value[tuple(bad)], row, bound)
 
 
+def check_kind(errors: FeedErrors, name: str, type: TensorType, array: Array) -> Array:
+    """Return an array as it is; raise FeedError if its numbers do not fit an input's dtype."""
+    dtype = np.dtype(type.dtype)
+    if array.dtype == dtype or (array.dtype.kind in "fiub" and type.is_float):
+        return array
+    if array.dtype.kind in "iu" and dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        if array.size and (array.min() < info.min or array.max() > info.max):
+            raise errors.too_large(name, dtype)
+        return array
+    raise errors.wrong_dtype(name, array)
+
+
 def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[str, Any]:
     """Return feeds from a mapping and by name as one dict; raise FeedError for anything else."""
     # The test of the type alone, which suffices for most, is 0.15 us faster than isinstance.
@@ -284,18 +290,28 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
     graph = program.graph
     limits, ignored = indexed(graph), ignored_labels(graph)
     users = [graph[name] for name in program.feeds if not graph[name].op.is_of_shard]
-    feeds = {n.name: _feed(n, limits.get(n.name), ignored.get(n.name)) for n in users}
+    looped = plan.declared.upstream(_sequences(plan.declared))
+    feeds = {
+        n.name: _feed(n, limits.get(n.name), ignored.get(n.name), n.name in looped) for n in users
+    }
     others = (name for name in plan.input_names if name not in feeds)
     unread = {name: Feed(plan.declared[name], None) for name in others}
     by_shape = [node.name for node in graph if counts_rows(graph, node)]
     return FeedCheck(feeds, plan.batch, unread=unread, by_shape=by_shape)
 
 
-def _feed(node: Node, limit: tuple[Dim, Node] | None, ignored: int | None) -> Feed:
+def _sequences(graph: Graph) -> Iterator[str]:
+    """Yield the values over whose steps loops run."""
+    for node in graph:
+        if isinstance(node.op, Scan):
+            yield from node.inputs[: len(node.op.step.sequences)]
+
+
+def _feed(node: Node, limit: tuple[Dim, Node] | None, ignored: int | None, looped: bool) -> Feed:
     """Return the feed that an input accepts; losses and the like have labels, not indices."""
     bound, by = limit or (None, None)
     indexed = (by,) if by and isinstance(by.op, (AxisIndexed, FlatIndex)) else ()
-    return Feed(node, bound, indexed, ignored)
+    return Feed(node, bound, indexed, ignored, looped)
 
 
 def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) -> dict[str, Array]:

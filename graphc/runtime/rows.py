@@ -6,9 +6,11 @@ import math
 import mmap
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphc.base.door import higher
 from graphc.base.errors import FeedError
@@ -26,7 +28,7 @@ from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType, batch_axes, shape_at
 from graphc.ops.losses.base import RowLoss
-from graphc.runtime.feeds import program_check
+from graphc.runtime.feeds import FeedCheck, program_check
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
@@ -73,13 +75,29 @@ class RowAxis:
         return (*array.shape[: self.axis], n, self.factor, *array.shape[self.axis + 1 :])
 
 
-def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
-    """Return some rows of an array as a view; all of it if its type has no batch, or two.
+def rows_of(array: Any, type: TensorType, chosen: slice | NDArray[np.intp]) -> Any:
+    """Return some rows of an array, a view if they follow one another, or of a list of rows.
 
-    Pairs of rows are never cut.
+    All of an array is returned if its type has no batch, or two: pairs of rows are never cut.
     """
+    if isinstance(array, list):
+        return array[chosen] if isinstance(chosen, slice) else [array[i] for i in chosen]
     axis = RowAxis.of(type)
-    return array if axis is None else axis.rows(array, start, stop)
+    if axis is None:
+        return array
+    if isinstance(chosen, slice):
+        return axis.rows(array, chosen.start, chosen.stop)
+    return axis.join(np.take(axis.split(array), chosen, axis.axis))
+
+
+def put_rows(array: Array, type: TensorType, chosen: slice | NDArray[np.intp], rows: Array) -> None:
+    """Write some rows of an array, which is one block of memory."""
+    axis = RowAxis.of(type)
+    if axis is None or isinstance(chosen, slice):
+        rows_of(array, type, chosen)[...] = rows
+    else:
+        place: tuple[Any, ...] = (*[slice(None)] * axis.axis, chosen)
+        axis.split(array)[place] = axis.split(rows)
 
 
 def first_rows(array: Array, type: TensorType, n: int) -> Array:
@@ -146,15 +164,15 @@ def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> 
     Only the outputs are held as a whole: the feeds are read and converted piece by piece.
     """
     program = ex.plan.programs["infer"]
-    rows, pieces = predictions(ex, arrays, named)
+    given = _in_pieces(ex, arrays, named, by_length=True)
     found: dict[str, Array] = {}
     start = 0
-    for n, out in pieces:
+    for n, out in _outputs(ex, given):
         for name, array in out.items():
             type = program.buffers[program.outputs[name]].type
             if name not in found:
-                found[name] = np.empty(shape_at(type.shape, rows), array.dtype)
-            rows_of(found[name], type, start, start + n)[...] = array
+                found[name] = np.empty(shape_at(type.shape, given.rows), array.dtype)
+            put_rows(found[name], type, given.chosen(start, start + n), array)
         start += n
     return next(iter(found.values())) if len(found) == 1 else found
 
@@ -166,21 +184,22 @@ def predictions(
 
     The arrays are views that the next piece overwrites; there is at least one piece.
     """
-    rows, given, results = _in_pieces(ex, arrays, named)
-    check_one_batch(ex, "predict", rows, given, (name for name, _ in _with_rows(ex.plan)))
+    given = _in_pieces(ex, arrays, named)
+    return given.rows, _outputs(ex, given)
 
-    def pieces() -> Iterator[tuple[int, dict[str, Array]]]:
-        """Yield the rows and outputs of each piece; raise FeedError if it has none."""
-        for n, _, out in results:
-            types = {name: type for name, type in _with_rows(ex.plan) if name in out}
-            if not types:
-                raise FeedError(
-                    "predict: what was fed determines no output with rows",
-                    hint="ex.evaluate gives losses, ex.forward everything for one batch",
-                )
-            yield n, {name: first_rows(out[name], type, n) for name, type in types.items()}
 
-    return rows, pieces()
+def _outputs(ex: Executor, given: Pieces) -> Iterator[tuple[int, dict[str, Array]]]:
+    """Yield the rows of each piece, and their outputs by name."""
+    names = (name for name, _ in _with_rows(ex.plan))
+    check_one_batch(ex, "predict", given.rows, given.arrays, names)
+    for n, _, out in given.results(ex):
+        types = {name: type for name, type in _with_rows(ex.plan) if name in out}
+        if not types:
+            raise FeedError(
+                "predict: what was fed determines no output with rows",
+                hint="ex.evaluate gives losses, ex.forward everything for one batch",
+            )
+        yield n, {name: first_rows(out[name], type, n) for name, type in types.items()}
 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
@@ -188,8 +207,9 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
     if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
         pieces = higher("Executor.evaluate")(ex, os.fspath(arrays[0]))
     else:
-        rows, given, pieces = _in_pieces(ex, arrays, named)
-        check_one_batch(ex, "evaluate", rows, given, scalars(ex.plan))
+        given = _in_pieces(ex, arrays, named, by_length=True)
+        check_one_batch(ex, "evaluate", given.rows, given.arrays, scalars(ex.plan))
+        pieces = given.results(ex)
     means = Means(ex.plan, ex.state.arrays)
     for piece in pieces:
         means.add(*piece)
@@ -205,32 +225,64 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
 
 
 def _in_pieces(
-    ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
-) -> tuple[int, Collection[str], Iterator[Piece]]:
-    """Return the number of rows, the inputs, and inference on pieces of at most the planned batch.
+    ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any], by_length: bool = False
+) -> Pieces:
+    """Return rows to infer; `by_length` allows another order if they have different lengths."""
+    check = program_check(ex.plan.programs["infer"], ex.plan)
+    shown, kept = ex.ragged(by_position(ex.plan.data_names, arrays, named))
+    given, rows = check.counted(shown)
+    given |= {name: rows for name, rows in kept.items() if name in given}
+    lengths = lengths_of(ex.plan, given) if by_length and rows > ex.plan.batch else None
+    return Pieces(check, given, rows, None if lengths is None else by_lengths(lengths))
 
-    Zero rows are inferred as one row of zeros, so that outputs have shapes.
+
+def lengths_of(plan: Plan, arrays: Mapping[str, Any]) -> Array | None:
+    """Return the number of steps of each row, or None if rows have no lengths or all the same.
+
+    If there are several, the larger one counts.
     """
-    program = ex.plan.programs["infer"]
-    check = program_check(program, ex.plan)
-    given, rows = check.counted(by_position(ex.plan.input_names, arrays, named))
-    types = {name: ex.plan.declared[name].type for name in given}
+    own = (name for name in arrays if plan.declared[name].op.role.kind == "lengths")
+    found = reduce(np.maximum, (arrays[name] for name in own), np.zeros((), np.int32))
+    return found if found.size and found.ndim and found.min() < found.max() else None
 
-    def results() -> Iterator[Piece]:
-        """Yield each piece; without rows, one of zeros."""
-        pages = Pages(given.values())
-        for start in range(0, rows, ex.plan.batch):
-            stop = min(start + ex.plan.batch, rows)
-            part = {k: rows_of(v, types[k], start, stop) for k, v in given.items()}
-            checked, n = check.arrays(part, optional=True, first=start)
+
+def by_lengths(lengths: Array) -> NDArray[np.intp]:
+    """Return the order of rows by their lengths."""
+    return np.argsort(lengths, kind="stable")
+
+
+class Pieces(NamedTuple):
+    """Rows that are inferred in pieces of at most the planned batch."""
+
+    check: FeedCheck
+    arrays: Mapping[str, Any]
+    """Arrays by input, or the lists of their rows."""
+    rows: int
+    order: NDArray[np.intp] | None
+    """The order in which rows are inferred, if it is not their own."""
+
+    def chosen(self, start: int, stop: int) -> slice | NDArray[np.intp]:
+        """Return which rows are inferred from number `start` on."""
+        return slice(start, stop) if self.order is None else self.order[start:stop]
+
+    def results(self, ex: Executor) -> Iterator[Piece]:
+        """Yield the results of each piece.
+
+        Zero rows are inferred as one row of zeros, so that outputs have shapes.
+        """
+        types = {name: ex.plan.declared[name].type for name in self.arrays}
+        pages = Pages(self.arrays.values())
+        for start in range(0, self.rows, ex.plan.batch):
+            chosen = self.chosen(start, min(start + ex.plan.batch, self.rows))
+            part = {k: rows_of(v, types[k], chosen) for k, v in self.arrays.items()}
+            checked, n = self.check.arrays(ex.padded(part), optional=True, first=start)
             yield n, checked, ex.forward(checked, copy=False)
-            pages.read(part.values())
+            pages.read(array for array in part.values() if isinstance(array, np.ndarray))
         pages.give_back()
-        if not rows:
-            row = {k: np.zeros(shape_at(types[k].shape, 1), types[k].dtype) for k in given}
+        if not self.rows:
+            names = [k for k in self.arrays if k in ex.plan.data_names]
+            row = {k: np.zeros(shape_at(types[k].shape, 1), types[k].dtype) for k in names}
             yield 0, row, ex.forward(row, copy=False)
-
-    return rows, given, results()
 
 
 def by_position(

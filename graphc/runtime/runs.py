@@ -20,6 +20,7 @@ from graphc.runtime.cotangents import CotangentRuns
 from graphc.runtime.distributed.step import sharded_step
 from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.feeds import FeedCheck, Feeds, program_check
+from graphc.runtime.sequences import Sequences
 from graphc.runtime.state import State
 from graphc.runtime.workspace import memory_of
 
@@ -100,6 +101,7 @@ class Runs:
         self._binder = Binder(self._workspace, link)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents = CotangentRuns(plan, self._state)
+        self._sequences = Sequences.of(plan.declared, plan.rows)
         self._quiet = quiet_context()
         self._outcome = NOTHING
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
@@ -109,6 +111,8 @@ class Runs:
 
     def _forward(self, feeds: Mapping[str, Any], train: bool, copy: bool) -> dict[str, Array]:
         self._lock.begin(writes=train)
+        if self._sequences is not None:
+            feeds = self._sequences.whole(feeds)
         if not train:
             self._outcome = self._infer(feeds)
         else:
@@ -193,6 +197,8 @@ class Runs:
         lock = self._lock
         if lock.broken or not lock.writing:
             lock.begin(writes=True)
+        if self._sequences is not None:
+            feeds = self._sequences.whole(feeds)
         if self.sharded is not None:
             self._program(self._step_name)  # refuses a plan without an optimizer
             self._outcome = NOTHING

@@ -27,6 +27,7 @@ from graphc.train.user_data import streamed, training_source, validation_source
     validation_split="gc.fit(ex, train, validation=held): graphc.data.stratified_split cuts data",
     validation_data="it is validation",
     verbose="it is progress",
+    group_by_length="it is by_length",
     initial_epoch='gc.fit(ex, data, checkpoint="run", resume=True) continues a run',
 )
 def fit(
@@ -37,6 +38,7 @@ def fit(
     epochs: int = 1,
     batch: int | None = None,
     shuffle: bool = True,
+    by_length: bool = False,
     seed: int = 0,
     sample_weight: Any = None,
     class_weight: Any = None,
@@ -60,7 +62,8 @@ def fit(
         The data to train on, and to evaluate on after each epoch:
 
         - arrays: a tuple in the order of the inputs, a mapping by name, or one alone; those from
-          `np.load(path, mmap_mode="r")` are read as they are needed;
+          `np.load(path, mmap_mode="r")` are read as they are needed; of an input with
+          `gc.lengths` also a list of the arrays of its rows;
         - the path of a folder of `.npz` part files, of which one at a time is in memory;
         - a function from an epoch's number to its batches, as tuples or mappings of at most the
           plan's rows; or, for one epoch, a generator, of which the last 256 batches are kept.
@@ -71,6 +74,9 @@ def fit(
     shuffle, seed
         Whether rows, except those of functions, are shuffled, by the seed and the number of the
         epoch.
+    by_length
+        Whether a batch has rows of like length, so that loops run fewer steps.  The batches are
+        in a random order if rows are shuffled, and begin with the shortest rows if not.
     sample_weight, class_weight
         A number for each row (N,), and a mapping from class to number.  Their product, 1 by
         default, is fed to the input that a loss takes as `weight=`.
@@ -120,11 +126,13 @@ def fit(
     """
     epochs, seed = plain(epochs), plain(seed)
     rows = _check(ex, data, epochs, batch, seed)
-    source = training_source(ex, data, rows, seed if shuffle else None, sample_weight, class_weight)
+    order = seed if shuffle else None
+    source = training_source(ex, data, rows, order, sample_weight, class_weight, by_length)
     held_out = None if validation is None else validation_source(ex, validation)
     kept, called = _checkpoints(checkpoint, resume), _callbacks(callbacks)
     _check_watched(ex, held_out is not None, [kept, *called])
     choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
+    choices["by_length"] = by_length
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, validation=held_out, record=recorder)
     try:

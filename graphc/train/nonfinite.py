@@ -115,7 +115,7 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
     It interprets the graph of the step from before fusion: the nodes that the user declared, their
     gradients, and the updates.
     """
-    arrays, n = ex.rows(feeds, train=True)
+    arrays, n = ex.rows(ex.padded(feeds), train=True)
     graph, values = step_by_reference(ex.plan, arrays, state, n)
     runs = [(graph, values)]
     with np.errstate(all="ignore"):

@@ -195,7 +195,8 @@ class Run:
     def _steps(self, shown: Progress, interrupts: StepBoundary) -> None:
         ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
-        for rows, feeds in self.source.batches(at.epoch, at.step):
+        for rows, given in self.source.batches(at.epoch, at.step):
+            feeds = ex.padded(given)
             self._consistent = False
             loss = ex.step(feeds)
             if not isfinite(loss):
@@ -264,10 +265,11 @@ def validated(
     FeedError if the batches determine no loss.
     """
     totals, mine = Means(ex.plan, ex.state.arrays), list[Numbers]()
-    for number, (rows, feeds) in enumerate(validation.batches(0)):
+    for number, (rows, given) in enumerate(validation.batches(0)):
         if not number:
-            check_losses_fed(ex, frozenset(feeds))
+            check_losses_fed(ex, frozenset(ex.padded(given)))
         if number % ranks.size == ranks.rank:
+            feeds = ex.padded(given)
             mine.append(totals.numbers(rows, feeds, ex.forward(feeds, copy=False)))
         interrupts.check()
     for turn in zip_longest(*ranks.gather(mine)):

@@ -14,7 +14,7 @@ from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.runtime.executor import Executor
-from graphc.runtime.rows import Pages, RowAxis, by_position, first_rows, weight_input
+from graphc.runtime.rows import Pages, RowAxis, by_lengths, by_position, first_rows, weight_input
 
 Batch = tuple[int, dict[str, Any]]
 """The number of rows, and the feeds by name of input; the next batch may overwrite them."""
@@ -96,7 +96,7 @@ class IteratorSource(Source):
             if new is None:
                 return False
             rows, feeds = new
-            self._kept.append((rows, {name: np.array(array) for name, array in feeds.items()}))
+            self._kept.append((rows, {name: _copied(array) for name, array in feeds.items()}))
         return True
 
     def release(self, epoch: int, start: int) -> None:
@@ -106,9 +106,14 @@ class IteratorSource(Source):
         self._first += drop
 
 
+def _copied(array: Any) -> Any:
+    """Return a copy of an array, or of each array in a list of rows."""
+    return [np.array(row) for row in array] if isinstance(array, list) else np.array(array)
+
+
 def _as_batch(ex: Executor, item: Any, train: bool) -> Batch:
     """Return the rows and feeds of a yielded item: a tuple by position, a mapping, or one array."""
-    given = filled(ex, by_position(ex.plan.input_names, (item,), {}))
+    given = filled(ex, by_position(ex.plan.data_names, (item,), {}))
     feeds, rows = ex.rows(given, train=train)
     most = ex.plan.rows if train else ex.plan.batch
     if rows > most:
@@ -126,19 +131,25 @@ def filled(ex: Executor, feeds: dict[str, Any]) -> dict[str, Any]:
         return feeds
     for name, array in feeds.items():
         axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.input_names else None
-        if axis is not None and np.ndim(array) > axis.axis:
+        if isinstance(array, (list, tuple)) and axis is not None and not axis.axis:
+            rows = len(array) // axis.factor
+        elif axis is not None and np.ndim(array) > axis.axis:
             rows = np.shape(array)[axis.axis] // axis.factor
+        else:
+            rows = None
+        if rows is not None:
             one = np.ones((), ex.plan.declared[takes.name].type.dtype)
             return {**feeds, takes.name: np.broadcast_to(one, (rows,))}
     return feeds
 
 
-def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
+def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, Any], int]:
     """Return arrays by input and their number of rows; arrays mapped from files are not read.
 
-    Their numbers are checked a batch at a time.  Raise FeedError if an array does not fit.
+    Rows that have fewer steps than declared are as they are given, in arrays or lists.  Numbers of
+    mapped arrays are checked a batch at a time.  Raise FeedError if an array does not fit.
     """
-    given = filled(ex, by_position(ex.plan.input_names, (data,), {}))
+    given = filled(ex, by_position(ex.plan.data_names, (data,), {}))
     if train and not isinstance(data, Mapping):
         _check_positions(ex, given)
     mapped = [name for name, array in given.items() if isinstance(array, np.memmap)]
@@ -157,7 +168,7 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
 
 def check_layout(
     ex: Executor, given: Mapping[str, Any], unread: Collection[str], train: bool
-) -> tuple[dict[str, Array], int]:
+) -> tuple[dict[str, Any], int]:
     """Return the feeds and their rows, with zeros for `unread`, of which only a row is read.
 
     Raise FeedError if an array does not fit.
@@ -165,7 +176,8 @@ def check_layout(
     shapes = {name: _blank(ex, name, given[name]) for name in unread}
     found = ex.rows({**given, **shapes}, train=train)
     types = {name: ex.plan.declared[name].type for name in given}
-    row = {name: first_rows(np.asarray(array), types[name], 1) for name, array in given.items()}
+    whole = {name: array for name, array in given.items() if not isinstance(found[0][name], list)}
+    row = {name: first_rows(np.asarray(array), types[name], 1) for name, array in whole.items()}
     ex.rows(row, train=train)  # its dtypes
     return found
 
@@ -173,14 +185,14 @@ def check_layout(
 def _check_positions(ex: Executor, given: Mapping[str, Any]) -> None:
     """Raise FeedError if arrays by position leave out an input that training needs."""
     program = ex.plan.programs.get("step") or ex.plan.programs.get("grad")
-    needed = [name for name in ex.plan.input_names if program and name in program.feeds]
+    needed = [name for name in ex.plan.data_names if program and name in program.feeds]
     missing = [name for name in needed if name not in given]
     if missing and given:
         shown = ", ".join(f"{name!r}: ..." for name in needed)
         raise FeedError(
             f"fit: arrays were given for {', '.join(map(repr, given))}, in the order of the "
             f"inputs, and none for {', '.join(map(repr, missing))}",
-            hint=f"gc.fit(ex, ({', '.join(ex.plan.input_names)})), or gc.fit(ex, {{{shown}}})",
+            hint=f"gc.fit(ex, ({', '.join(ex.plan.data_names)})), or gc.fit(ex, {{{shown}}})",
         )
 
 
@@ -194,19 +206,24 @@ class ArraySource(Source):
     """Batches of rows of arrays, shuffled by the seed and the epoch unless `seed` is None.
 
     All memory is allocated here, none by an epoch.  `arrays` have `rows` rows on the batch axis of
-    their `types`; arrays without a batch axis are fed as they are.  Arrays of another dtype are
-    converted a batch at a time if that is safe, and are otherwise left to the check of each step.
+    their `types`; arrays without a batch axis are fed as they are, and of a list of rows, lists.
+    Arrays of another dtype are converted a batch at a time if that is safe, and are otherwise left
+    to the check of each step.
     """
 
     def __init__(
         self,
-        arrays: Mapping[str, Array],
+        named: Mapping[str, Any],
         types: Mapping[str, TensorType],
         rows: int,
         batch: int,
         seed: int | None = None,
     ) -> None:
-        self.names, self.rows, self.arrays = frozenset(arrays), rows, arrays
+        self.names, self.rows, self.named = frozenset(named), rows, named
+        self._lists = {name: one for name, one in named.items() if isinstance(one, list)}
+        arrays = {name: one for name, one in named.items() if name not in self._lists}
+        self.lengths: Array | None = None
+        """The lengths by which rows are sorted into batches of like length."""
         self.rank_range: Callable[[int], tuple[int, int]] | None = None
         """A function from a batch's number of rows to the range of rows needed here; the other rows
         may hold those of earlier batches.  None for all rows."""
@@ -235,10 +252,32 @@ class ArraySource(Source):
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """Shuffle the rows, from any order, and return the batches, all in the same memory."""
-        if self._seed is not None:
+        if self._seed is not None or self.lengths is not None:
             self._order.sort()
-            generator(self._seed, f"epoch {epoch}").shuffle(self._order)
+        if self._seed is not None:
+            numbers = generator(self._seed, f"epoch {epoch}")
+            numbers.shuffle(self._order)
+            if self.lengths is not None:
+                self._sort_batches(self.lengths, numbers)
+        elif self.lengths is not None:
+            self._order = by_lengths(self.lengths)
         return self._since(start * self._batch)
+
+    def _sort_batches(self, lengths: Array, numbers: np.random.Generator) -> None:
+        """Let each batch have rows of like length, in a random order of batches.
+
+        Rows of the same length stay in their random order.  Which rows the last batch has, if it is
+        smaller than the others, is random, too.
+        """
+        whole = self._order[: len(self._order) // self._batch * self._batch]
+        whole[...] = whole[by_lengths(lengths[whole])]
+        numbers.shuffle(whole.reshape(-1, self._batch))
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        """The data: arrays, and the steps of the rows of each list one after the other."""
+        steps = {name: np.concatenate(rows) for name, rows in self._lists.items()}
+        return {**self.named, **steps}
 
     def _since(self, begin: int) -> Iterator[Batch]:
         """Yield the batches from the row at position `begin` on."""
@@ -259,6 +298,8 @@ class ArraySource(Source):
                 self._ahead.take(name, offset, offset + len(chosen), buffers.read[name])
             for name, cast in buffers.cast.items():
                 np.copyto(cast, buffers.read[name], casting="unsafe")
+            for name, rows_of in self._lists.items():
+                buffers.feeds[name] = [rows_of[i] for i in chosen]
             yield len(chosen), buffers.feeds
 
     def _reads_rank_range(self, name: str) -> bool:

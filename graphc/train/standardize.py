@@ -112,6 +112,12 @@ def _set(
     values: dict[str, Array] = {}
     for node in layers:
         x, mean, scale = node.inputs
+        if isinstance(arrays[x], list):
+            raise FeedError(
+                f"rows of {x!r} have lengths of their own, so its steps have no common statistics",
+                operands=[node.described("standardised")],
+                hint="scale the arrays of rows before they are fed",
+            )
         fitted = statistics(arrays[x], weight)
         values.update(zip((mean, scale), (v.astype(node.type.dtype) for v in fitted), strict=True))
     if values:

@@ -25,6 +25,7 @@ from graphc.runtime.rows import (
     WeightInput,
     by_position,
     check_one_batch,
+    lengths_of,
     scalars,
     weight_input,
 )
@@ -200,14 +201,33 @@ def training_source(
     seed: int | None,
     sample_weight: Any = None,
     class_weight: Any = None,
+    by_length: bool = False,
 ) -> Source:
     """Return a source of batches to train on; raise FeedError for data that do not fit.
 
-    With `seed` None rows stay in their order.
+    With `seed` None rows stay in their order, or are sorted `by_length`.
     """
     if sample_weight is not None:
         data = _with_weights(ex, data, sample_weight)
-    return _weighted(ex, _source(ex, data, batch, seed, train=True), class_weight)
+    source = _source(ex, data, batch, seed, train=True)
+    if by_length:
+        _sort(ex, source)
+    return _weighted(ex, source, class_weight)
+
+
+def _sort(ex: Executor, source: Source) -> None:
+    """Let batches have rows of like length; raise GraphError if rows do not have lengths."""
+    if not isinstance(source, ArraySource):
+        raise GraphError(
+            "fit: by_length is given, but the data come in batches already, or in part files",
+            hint="give arrays, or lists of the arrays of rows",
+        )
+    if not any(ex.plan.declared[name].op.role.kind == "lengths" for name in ex.plan.input_names):
+        raise GraphError(
+            "fit: by_length is given, but no input of the net has lengths",
+            hint="n = gc.lengths(x), then gc.scan(step, x, h0, lengths=n)",
+        )
+    source.lengths = lengths_of(ex.plan, source.named)
 
 
 def validation_source(ex: Executor, data: Any) -> Source:
@@ -223,7 +243,10 @@ def validation_source(ex: Executor, data: Any) -> Source:
             hint="graphc.data.stratified_split(labels, 0.2, seed=0) cuts rows in two; then "
             "validation=(x[held], y[held])",
         )
-    source = _weighted(ex, _source(ex, data, ex.plan.batch, None, train=False))
+    unsorted = _source(ex, data, ex.plan.batch, None, train=False)
+    if isinstance(unsorted, ArraySource):
+        unsorted.lengths = lengths_of(ex.plan, unsorted.named)
+    source = _weighted(ex, unsorted)
     check_losses_fed(ex, source.names)
     return source
 
@@ -247,7 +270,8 @@ def part_file_batches(ex: Executor, folder: str | Path) -> Iterator[Piece]:
     files = PartFileSource(ex, _folder(folder), ex.plan.batch, None, False)
     check_one_batch(ex, "evaluate", files.rows, files.stored, scalars(ex.plan))
     source = _weighted(ex, files)
-    return ((n, feeds, ex.forward(feeds, copy=False)) for n, feeds in source.batches(0))
+    batches = ((n, dict(ex.padded(feeds))) for n, feeds in source.batches(0))
+    return ((n, feeds, ex.forward(feeds, copy=False)) for n, feeds in batches)
 
 
 def streamed(data: Any) -> bool:
@@ -312,7 +336,7 @@ def _with_weights(ex: Executor, data: Any, weights: Any) -> dict[str, Any]:
             "fit: sample_weight is for arrays only",
             hint=f"part files and generators give the weights themselves, as {name!r}",
         )
-    feeds = by_position(ex.plan.input_names, (data,), {})
+    feeds = by_position(ex.plan.data_names, (data,), {})
     if name in feeds:
         raise GraphError(
             f"fit: sample_weight is given, and so is {name!r}, which takes it",

@@ -7,48 +7,16 @@ from dataclasses import dataclass
 
 from graphc.base.errors import counted
 from graphc.compiler.cost import program_cost
+from graphc.ir.byte_count import Bytes, bytes_of
 from graphc.ir.difference import Difference
 from graphc.ir.graph import Graph, Node
-from graphc.ir.tensor_type import ITEMSIZE, Batch, count
+from graphc.ir.step_graph import flops, nested
 from graphc.kernels.program import Program
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """`pairs * N * N + rows * N + fixed` bytes, where N is the number of rows of a run."""
-
-    rows: int = 0
-    fixed: int = 0
-    pairs: int = 0
-
-    def __add__(self, other: Bytes) -> Bytes:
-        return Bytes(self.rows + other.rows, self.fixed + other.fixed, self.pairs + other.pairs)
-
-    def __sub__(self, other: Bytes) -> Bytes:
-        return Bytes(self.rows - other.rows, self.fixed - other.fixed, self.pairs - other.pairs)
-
-    def __str__(self) -> str:
-        return " + ".join(self.terms(",")) or "0"
-
-    def terms(self, format: str) -> list[str]:
-        """Return the terms that are not 0, with their numbers in a format."""
-        terms = ((self.pairs, "*N*N"), (self.rows, "*N"), (self.fixed, ""))
-        return [f"{number:{format}}{rows}" for number, rows in terms if number]
 
 
 def value_bytes(nodes: Iterable[Node]) -> Bytes:
     """Return the sum of the bytes of the values of nodes, without sharing memory."""
-    found = Bytes()
-    for node in nodes:
-        size = count(node.type.shape)
-        item = ITEMSIZE[node.type.dtype]
-        if not isinstance(size, Batch):
-            found += Bytes(fixed=size * item)
-        elif size.power == 1:
-            found += Bytes(size.factor * item)
-        else:
-            found += Bytes(pairs=size.factor * item)
-    return found
+    return bytes_of(node.type for node in nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +61,8 @@ def totals(
 
 def totals_after(before: Totals, made: Difference) -> Totals:
     """Return the totals after a change from those before it, counting only what changed."""
-    if before.flops is None:
+    changed = [node for pair in made.changes for node in (pair.before, pair.after) if node]
+    if before.flops is None or any(node.op.is_joint for node in changed):
         return totals(made.after, before.batch)
     old = totals(made.before, before.batch, only=_names(pair.before for pair in made.changes))
     new = totals(made.after, before.batch, only=_names(pair.after for pair in made.changes))
@@ -112,11 +81,9 @@ def _names(nodes: Iterable[Node | None]) -> list[str]:
 
 
 def _all_flops(graph: Graph, ops: Sequence[Node], batch: int) -> int | None:
-    if any(node.op.is_layer for node in ops):
+    if any(node.op.is_layer for node in nested(ops)):
         return None
-    ins = ([graph[name].type for name in node.inputs] for node in ops)
-    pairs = zip(ops, ins, strict=True)
-    return sum(sum(node.op.flops(types, node.type, batch)) for node, types in pairs)
+    return sum(flops(ops, {node.name: node.type for node in graph}, batch))
 
 
 def changed_totals(before: Totals, after: Totals) -> Iterator[str]:

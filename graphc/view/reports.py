@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
+from graphc.ir.step_graph import Kind
 from graphc.ir.tensor_type import shape_text
 from graphc.kernels.duration import is_shared, microseconds
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.traits import reason_for_call
+from graphc.ops.scan import Scan
 
+_RESULTS: Mapping[Kind, str] = {"stacked": "all", "last": "the last", "sum": "the sum"}
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 
 
@@ -40,11 +43,19 @@ def _rows(graph: Graph) -> Iterator[tuple[str, str, str, str]]:
         counted.update(own)
         reads = [n for n in node.inputs if not graph[n].op.persistent]
         yield (
-            f"{node.name} ({node.op.name})",
+            f"{node.name} ({_kind(node)})",
             shape_text(node.type.shape),
             f"{sum(graph[n].type.size(1) for n in dict.fromkeys(own)):,}",
             ", ".join(reads),
         )
+
+
+def _kind(node: Node) -> str:
+    """Return the op, and for a loop what the result is of its steps."""
+    if not isinstance(node.op, Scan):
+        return node.op.name
+    steps = f"{node.op.steps:,} steps{', last first' * node.op.reverse}"
+    return f"{node.op.name}, {_RESULTS[node.op.kind]} of {steps}"
 
 
 def _totals(graph: Graph) -> Iterator[str]:
@@ -97,13 +108,17 @@ def _shards(plan: Plan) -> Iterator[str]:
 
 def _instructions(program: Program) -> str:
     found = Counter(instr.kind for instr in program.instrs)
+    inside = sum(instr.kind == "kernel" for step in program.steps() for instr in step.instrs)
     numbers = (
-        ("kernel", found["kernel"]),
+        ("kernel", found["kernel"] + inside),
+        ("loop", found["scan"]),
         ("barrier", found["barrier"]),
         ("exchange", found["send"] + found["receive"]),
         ("call", found["call"]),
     )
     texts = {word: _several(number, word) for word, number in numbers if number}
+    if inside:
+        texts["kernel"] += f", of which {inside} in loops"
     if "barrier" in texts:
         texts["barrier"] += f" ({_shared(program)})"
     return ", ".join(texts.values())

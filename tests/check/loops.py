@@ -20,9 +20,9 @@ def several(dtype: str = "float64") -> gc.Net:
         h = gc.tanh(c) * gate
         return h, (h, c)
 
-    steps, (last, cell) = gc.scan(step, x, (h0, gc.tanh(h0)), lengths=lengths, name="loop")
-    net.output("steps", steps)
-    net.loss("loss", gc.mean(steps * steps) + gc.mean(last * cell))
+    states, (last, cell) = gc.scan(step, x, (h0, gc.tanh(h0)), lengths=lengths, name="loop")
+    net.output("steps", states)
+    net.loss("loss", gc.mean(states * states) + gc.mean(last * cell))
     return net
 
 

@@ -14,6 +14,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Layer
 from graphc.ops.dropout import Dropout
 from graphc.ops.norm import BatchNorm
+from graphc.ops.scan import Scan
 from graphc.ops.source import Parameter
 from tests.fuzz.case import Case, Event
 from tests.generate import WIDTHS, random_net
@@ -106,6 +107,8 @@ def _cut_share(case: Case, wishes: Wishes) -> float:
     """More of the nets with batch normalisation, which shards may have together."""
     if case.optimizer is None or case.batch == 1 or case.backend == "interpreted":
         return 0.0
+    if any(isinstance(node.op, Scan) for node in case.graph):
+        return 0.0  # tests.fuzz.copies does not cut the steps of loops
     if any(_learned(case.graph, divisor.operands) for divisor in divisors(case.graph)):
         return 0.0  # refused: a shard cannot know what the whole batch's weights are
     return wishes.cut * (4 if _has(case.graph, BatchNorm) else 1)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.ir.difference import Difference, difference
 from graphc.ir.graph import Graph, Node
+from graphc.ir.step_graph import StepGraph
+from graphc.ops.source import State
 from graphc.view.cost import Bytes, changed_totals, totals, totals_after
 from tests.generate import nets
 from tests.view.render.graphs import compiled, digits
@@ -185,3 +187,52 @@ def test_backward_adds_only(normed: bool) -> None:
     gradients = {root.name for root in made.roots if root.what == "gradient"}
     parameters = {n.name for n in compiled(digits(normed))[0] if n.op.name == "parameter"}
     assert gradients == parameters
+
+
+def looped(scale: float, reverse: bool = False) -> Graph:
+    made = gc.Net("looped")
+    x, h0 = made.input("x", (gc.N, 6, 4)), made.input("h0", (gc.N, 4))
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        h = gc.tanh(x + scale * h, name="new")
+        return h, h
+
+    states, last = gc.scan(step, x, h0, reverse=reverse, name="rnn")
+    made.output("states", states)
+    made.output("last", last)
+    return made.graph()
+
+
+def test_a_changed_step_is_a_difference_in_the_step() -> None:
+    """Both results have the step; it is shown once."""
+    lines = str(difference(looped(0.5), looped(0.25))).splitlines()
+    assert lines[0] == "2 changed"
+    results = [line for line in lines[1:] if not line.startswith("    ")]
+    assert [line[:11] for line in results] == ["~ rnn.steps", "~ rnn.last:"]
+    assert [line for line in lines if line.startswith("    ")] == [
+        "    in the step: 1 changed",
+        "    ~ constant_1: float32[] = constant()  data=[0.5]",
+        "      constant_1: float32[] = constant()  data=[0.25]",
+    ]
+
+
+def test_another_order_of_steps_is_no_difference_in_the_step() -> None:
+    text = str(difference(looped(0.5), looped(0.5, reverse=True)))
+    assert "reverse=True" in text and "in the step" not in text
+
+
+def test_zeros_of_either_sign_make_steps_differ() -> None:
+    """0.0 equals -0.0, but the text of the step differs."""
+    steps = []
+    for start in (0.0, -0.0):
+        node = Node("h", State((), "float32", start=start), (), gc.TensorType((), "float32"))
+        steps.append(StepGraph((node,)))
+    assert steps[0] != steps[1] and steps[0] == StepGraph(steps[0].nodes)
+    assert repr(steps[0]) == "StepGraph(1 node)"
+
+
+def test_an_added_loop_shows_its_step() -> None:
+    made = gc.Net("looped")
+    made.input("x", (gc.N, 6, 4)), made.input("h0", (gc.N, 4))
+    text = str(difference(made.graph(), looped(0.5)))
+    assert text.count("in the step") == 1 and "    + new: float32[N, 4] = tanh(" in text

@@ -15,7 +15,7 @@ KEEPING = [e for e in EXAMPLES if keeps_rows(e.op, e.types, e.op.infer(e.types))
 
 
 def row(arrays: list[Array], types: tuple[TensorType, ...], i: int) -> list[Array]:
-    return [rows_of(x, type, i, i + 1) for x, type in zip(arrays, types, strict=True)]
+    return [rows_of(x, type, slice(i, i + 1)) for x, type in zip(arrays, types, strict=True)]
 
 
 @pytest.mark.parametrize("examples", by_op(KEEPING).values(), ids=by_op(KEEPING))
@@ -27,7 +27,7 @@ def test_a_row_does_not_depend_on_the_others(examples: list[Example]) -> None:
         whole = example.concrete(ROWS).reference(ins)
         for i in range(ROWS):
             alone = example.concrete(1).reference(row(ins, example.types, i))
-            assert close(alone, rows_of(whole, result, i, i + 1)), f"{example} at row {i}"
+            assert close(alone, rows_of(whole, result, slice(i, i + 1))), f"{example} at row {i}"
 
 
 def test_ops_of_images_say_that_they_keep_rows() -> None:

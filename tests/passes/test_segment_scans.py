@@ -6,7 +6,8 @@ import pytest
 import graphc as gc
 import passes
 from graphc.ops.scan import Scan, loops
-from passes.segment_scans import RecomputeScans, SegmentScans, has_long_loops, segment
+from passes.recompute_scans import has_long_loops, recompute_scans
+from passes.segment_scans import segment, segment_scans
 from passes.split_scans import split_scans
 from tests.passes.loop_nets import recurrent
 from tests.passes.same import assert_preserved, differentiated, specialized
@@ -27,17 +28,17 @@ def test_values_stay_if_loops_are_cut(lengths: bool, reverse: bool) -> None:
     net = recurrent(64, lengths=lengths, reverse=reverse, dropout=True)
     graph = specialized(net)
     assert has_long_loops(graph)
-    after = assert_preserved(RecomputeScans(), graph, 2)
+    after = assert_preserved(recompute_scans, graph, 2)
     outer = [node.op for node in after if isinstance(node.op, Scan)]
     assert {op.steps for op in outer} == {2}
     inner = [node.op for node in outer[0].step.nodes if isinstance(node.op, Scan)]
     assert {op.steps for op in inner} == {32}
-    assert RecomputeScans()(after) is after
+    assert recompute_scans(after) is after
 
 
 def test_sums_of_gradients_are_cut_and_other_loops_are_not() -> None:
     graph = split_scans(differentiated(recurrent(64)))
-    after = assert_preserved(SegmentScans(), graph, 2)
+    after = assert_preserved(segment_scans, graph, 2)
     for nodes in loops(after).values():
         op = nodes[0].op
         assert isinstance(op, Scan)

@@ -48,3 +48,20 @@ def test_a_shared_weight_counts_once() -> None:
     counts = {line.split()[0]: line.split(")")[-1].split()[0] for line in lines[5:8]}
     assert counts == {"a": "64", "b": "8", "add_1": "0"}
     assert lines[-3] == "Total params: 72 (288 bytes)"
+
+
+def test_a_loop_says_its_steps_and_which_result_it_is() -> None:
+    net = gc.Net("loop")
+    x, h0 = net.input("x", (gc.N, 1200, 3)), net.input("h0", (gc.N, 3))
+    u = net.parameter("u", (3, 3))
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        h = gc.tanh(x + h @ u)
+        return h, h
+
+    states, last = gc.scan(step, x, h0, reverse=True, name="rnn")
+    net.output("states", states)
+    net.output("last", last)
+    rows = [line.split("  ")[0] for line in summary(net.graph()).splitlines()]
+    assert "rnn.steps (scan, all of 1,200 steps, last first)" in rows
+    assert "rnn.last (scan, the last of 1,200 steps, last first)" in rows

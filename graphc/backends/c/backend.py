@@ -83,7 +83,7 @@ class CRunner:
             if segment.symbol is None:
                 numbers: tuple[int, ...] = (segment.start,)
                 instr = self.program.instrs[segment.start]
-                calls = bind_outside(self.program.name, instr, n, view, self._link)
+                calls = bind_outside(self.program, instr, n, view, self._link)
             else:
                 numbers = tuple(i for epoch in segment.epochs for i in epoch)
                 function = getattr(self.library, segment.symbol)

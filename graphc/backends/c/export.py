@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from graphc.backends.c.backend import BACKEND
 from graphc.backends.c.inline import wrapped
-from graphc.backends.c.scalars import dim_text, frame, literal
+from graphc.backends.c.scalars import array_text, dim_text, frame, literal
 from graphc.backends.c.source import KernelFile
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import (
@@ -21,7 +19,6 @@ from graphc.backends.interface import (
     type_text,
     unique,
 )
-from graphc.ir.op import Array
 from graphc.ir.tensor_type import count
 from graphc.kernels.program import Buffer, Program
 
@@ -30,7 +27,7 @@ def c_file(model: Interface, header: str, separate: bool, test: str) -> tuple[st
     """Return the text of the C file, and the bytes of stack that a call needs at most."""
     file = KernelFile(all(e.program.contract == "fused" for e in model.entries))
     functions = [_function(model, entry, file) for entry in model.entries]
-    constants = [_array(name, array) for name, array in model.constants.items()]
+    constants = [array_text(name, array) for name, array in model.constants.items()]
     if model.state and not separate:
         initial, function = _init(model)
         constants += initial
@@ -48,7 +45,7 @@ def _init(model: Interface) -> tuple[list[str], str]:
         kind, at = C_TYPES[array.dtype.name], model.offsets[declared]
         value = literal(0, array.dtype.name)
         if declared in model.first_values:
-            arrays.append(_array(name, array))
+            arrays.append(array_text(name, array))
             value = f"{name}[i]"
         place = f"{kind} *const to = ({kind} *)((unsigned char *)state + {at});"
         loop = f"for (ptrdiff_t i = 0; i < {array.size}; ++i) to[i] = {value};"
@@ -103,17 +100,6 @@ class _Places:
         line = f"{kind}const {name} = ({kind})(({memory}){base} + {offset});"
         self.lines.append(f"    {line} /* {type_text(buffer.type)} */")
         return name
-
-
-def _array(name: str, array: Array) -> str:
-    dtype = array.dtype.name
-    rows = "\n".join(f"    {line}" for line in _lines(np.asarray(array).reshape(-1), dtype))
-    return f"static const {C_TYPES[dtype]} {name}[{max(array.size, 1)}] = {{\n{rows}\n}};\n"
-
-
-def _lines(flat: Array, dtype: str) -> Iterator[str]:
-    for start in range(0, len(flat), 8):
-        yield ", ".join(literal(x, dtype) for x in flat[start : start + 8].tolist()) + ","
 
 
 class CWriter:

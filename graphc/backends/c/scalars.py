@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import inf, isnan
-from re import search
+from re import fullmatch, search
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from graphc.backends.c.tile import block_head, present_function, product_functio
 from graphc.backends.interface import C_TYPES
 from graphc.backends.softfloat import ARITY, computed
 from graphc.ir.expr import Step
+from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
@@ -63,6 +64,23 @@ def _whole(value: int, dtype: str) -> Value:
     if value == np.iinfo(dtype).min and value < 0:
         return f"{dtype.upper()}_MIN"
     return f"{dtype.upper()}_C({value})" if ITEMSIZE[dtype] > 2 else str(value)
+
+
+def safe(name: str) -> str:
+    """Return a name that none of the names of a function's variables equals."""
+    return f"b_{name}" if fullmatch(r"[a-z]+\d+", name) else name
+
+
+def array_text(name: str, array: Array) -> str:
+    """Return the definition of a constant array."""
+    dtype = array.dtype.name
+    rows = "\n".join(f"    {line}" for line in _lines(np.asarray(array).reshape(-1), dtype))
+    return f"static const {C_TYPES[dtype]} {name}[{max(array.size, 1)}] = {{\n{rows}\n}};\n"
+
+
+def _lines(flat: Array, dtype: str) -> Iterator[str]:
+    for start in range(0, len(flat), 8):
+        yield ", ".join(literal(x, dtype) for x in flat[start : start + 8].tolist()) + ","
 
 
 FRAME = 128

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from re import fullmatch, search
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from re import search
 
+from graphc.backends.c.chains import write_chain
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
-from graphc.backends.c.scalars import Code, Functions, dim_text
+from graphc.backends.c.scalars import Code, Functions, dim_text, safe
+from graphc.backends.c.scans import ScanWriter, scan_buffers
 from graphc.backends.c.target import PROLOGUE
-from graphc.backends.interface import C_TYPES, KEYWORDS, unique, word
-from graphc.backends.layout import Layout, block_of, start_of, table_index
-from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
-from graphc.kernels.program import Buffer, Program
-from graphc.kernels.text import kernel_text
+from graphc.backends.interface import C_TYPES, KEYWORDS, unique
+from graphc.backends.layout import CODE, Layout, block_of, start_of, table_index
+from graphc.ir.tensor_type import TensorType
+from graphc.kernels.kernel import Chain, Gemm, Kernel, Permutation, Single, inputs
+from graphc.kernels.program import Buffer, Instr, Program
+from graphc.kernels.stack import links_of
+from graphc.kernels.text import kernel_text, scan_head
 
 UNNAMED = "\0"
 """The name of a kernel's function until all programs have been written: equal ones are one."""
@@ -32,28 +36,68 @@ class KernelFile:
         self.stack = 0
         """The bytes of stack that a call of a kernel needs at most."""
 
-    def calls(self, program: Program, numbers: Iterable[int], pointer: Pointer) -> list[str]:
-        """Add the kernels of instructions, and return their calls."""
-        return [self._call(program, number, pointer) for number in numbers]
+    def calls(
+        self, program: Program, numbers: Iterable[int], pointer: Pointer, rows: str = "n"
+    ) -> list[str]:
+        """Add the kernels of instructions, and return their calls for a number of rows."""
+        return [self._call(program, number, pointer, rows) for number in numbers]
 
     def text(self) -> str:
         """Return the functions, those that kernels call first."""
         kernels = (rest.replace(UNNAMED, name, 1) for rest, name in self._kernels.items())
         return "\n\n".join([*self.functions.texts.values(), *kernels])
 
-    def _call(self, program: Program, number: int, pointer: Pointer) -> str:
+    def _call(self, program: Program, number: int, pointer: Pointer, rows: str) -> str:
         instr = program.instrs[number]
-        kernel = instr.body
-        assert kernel is not None, "the instruction is a kernel"
-        single = program.capacity == 1
-        text, stack = kernel_source(kernel, program.buffers, self.functions, single)
-        self.stack = max(self.stack, stack)
-        own = f"{program.name}_{number}_{word(instr.node)}"
-        name = self._kernels.setdefault(text, own)
-        pointers = []
-        for used in buffers_of(kernel):
-            pointers.append(pointer(program.buffers[used]))
-        return f"{name}({', '.join(pointers if single else [*pointers, 'n'])});"
+        own, given = f"{program.name}_{number}_{instr.node}", [rows]
+        if instr.scan is not None:
+            name, used = self._scan(program, instr, own), scan_buffers(instr)
+        else:
+            assert instr.body is not None, "the instruction is a kernel"
+            single = program.capacity == 1
+            name = self._function(instr.body, program.buffers, single, own)
+            used, given = buffers_of(instr.body), [] if single else given
+        pointers = [pointer(program.buffers[one]) for one in used]
+        return f"{name}({', '.join([*pointers, *given])});"
+
+    def _scan(self, program: Program, instr: Instr, own: str) -> str:
+        """Add a loop and the kernels of its steps; return its name."""
+        around, self.stack = self.stack, 0
+        writer = ScanWriter(program, instr)
+        code = writer.write(self.functions, self._step)
+        _use_rows(code, False)
+        text, stack = code.function(f"static void {UNNAMED}({writer.head()})")
+        self.stack = max(around, stack + self.stack)
+        return self._named(f"/* {scan_head(writer.scan)} */\n{text}\n", own)
+
+    def _step(self, program: Program, pointer: Pointer, rows: str) -> list[str]:
+        """Add the kernels of a step, and return their calls."""
+        numbers = [i for i, instr in enumerate(program.instrs) if instr.kind in CODE]
+        return self.calls(program, numbers, pointer, rows)
+
+    def _function(
+        self, kernel: Kernel, buffers: Mapping[str, Buffer], single: bool, own: str
+    ) -> str:
+        """Add a kernel under its own name unless an equal one is there, and return the name."""
+        calls: list[str] = []
+        if isinstance(kernel, Chain):
+            place, known = buffers[kernel.workspace], dict(buffers)
+            for p in kernel.private:
+                known[p.buffer] = place._replace(type=TensorType(p.matrix, p.dtype))
+            calls = [
+                self._function(link.kernel, known, single, f"{own}_{i}")
+                for i, link in enumerate(links_of(kernel))
+            ]
+        text, stack = kernel_source(kernel, buffers, self.functions, single, calls)
+        below = self.stack if calls else 0  # of the kernels that a chain calls, or more
+        self.stack = max(self.stack, stack + below)
+        return self._named(text, own)
+
+    def _named(self, text: str, own: str) -> str:
+        """Return the name of a function: that of an equal one, or else its own or one like it."""
+        if text not in self._kernels:
+            (self._kernels[text],) = unique([own], self._kernels.values())
+        return self._kernels[text]
 
 
 def program_source(program: Program, parts: Layout) -> str:
@@ -67,7 +111,7 @@ def program_source(program: Program, parts: Layout) -> str:
 
     for segment in parts.segments:
         if segment.symbol is not None:
-            numbers = [number for epoch in segment.epochs for number in epoch]
+            numbers = dict.fromkeys(number for epoch in segment.epochs for number in epoch)
             calls = [f"    {call}" for call in file.calls(program, numbers, pointer)]
             head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
             segments.append("\n".join([head, "{", *calls, "}", ""]))
@@ -80,47 +124,52 @@ def buffers_of(kernel: Kernel) -> tuple[str, ...]:
 
 
 def kernel_source(
-    kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions, single: bool
+    kernel: Kernel,
+    buffers: Mapping[str, Buffer],
+    functions: Functions,
+    single: bool,
+    called: Sequence[str] = (),
 ) -> tuple[str, int]:
     """Return the function of a kernel, UNNAMED for its name, and the bytes of stack that it needs.
 
     The kernel's text is a comment before it.  It has no argument `n` if that is always a
-    `single` row.
+    `single` row.  A chain calls the functions `called`, one for each of its kernels.
     """
     used = buffers_of(kernel)
-    names = dict(zip(used, unique(map(_safe, used), _TAKEN), strict=True))
+    names = dict(zip(used, unique(map(safe, used), _TAKEN), strict=True))
     written = kernel.body.written
     types = {name: C_TYPES[buffers[name].type.dtype] for name in used}
     arguments = [f"{'' if b in written else 'const '}{types[b]} *{names[b]}" for b in used]
     code = Code(functions)
-    pitch = _pitches(kernel, buffers)
-    if isinstance(kernel, Gemm):
-        ProductWriter(kernel, names, types, pitch).write(code)
+    if isinstance(kernel, Chain):
+        write_chain(code, kernel, names, called, [] if single else ["n"])
+    elif isinstance(kernel, Gemm):
+        ProductWriter(kernel, names, types, _pitches(kernel, buffers)).write(code)
     elif isinstance(kernel, Permutation):
         write_permutation(code, kernel, names)
     else:
-        LoopWriter(kernel, names, pitch).write(code)
+        LoopWriter(kernel, names, _pitches(kernel, buffers)).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
-    if any(search(r"\bn\b", line) for line in code.lines):
-        code.lines[:0] = ["    const ptrdiff_t n = 1;"] * single
-    elif not single:
-        code.lines.insert(0, "    (void)n;")
+    _use_rows(code, single)
     arguments += ["ptrdiff_t n"] * (not single)
     text, stack = code.function(f"static void {UNNAMED}({', '.join(arguments)})")
     return f"/* {comment} */\n{text}\n", stack
 
 
-def _pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, str]:
+def _use_rows(code: Code, single: bool) -> None:
+    """Write that a function does not use its number of rows, or that there is always one."""
+    if any(search(r"\bn\b", line) for line in code.lines):
+        code.lines[:0] = ["    const ptrdiff_t n = 1;"] * single
+    elif not single:
+        code.lines.insert(0, "    (void)n;")
+
+
+def _pitches(kernel: Single, buffers: Mapping[str, Buffer]) -> dict[str, str]:
     """Return the elements from row to row of each buffer that has rows."""
     widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
     if isinstance(kernel, Gemm):
         widths |= kernel.factor_columns
     return {name: dim_text(buffers[name].pitch or width) for name, width in widths.items()}
-
-
-def _safe(name: str) -> str:
-    """Return a name that none of the names of a kernel's variables equals."""
-    return f"b_{name}" if fullmatch(r"[a-z]+\d+", name) else name
 
 
 _TAKEN = KEYWORDS | {

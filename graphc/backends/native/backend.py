@@ -22,7 +22,6 @@ from graphc.backends.backend import (
     View,
     ZeroCopy,
     bind_outside,
-    bind_result,
 )
 from graphc.backends.layout import Segment, layout, table_index
 from graphc.backends.native import pool
@@ -178,9 +177,7 @@ class NativeProgram:
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
-        if instr.scan is not None:
-            return [bind_result(self.program.graph[name], n, view) for name in instr.nodes]
-        return bind_outside(self.program.name, instr, n, view, self._link)
+        return bind_outside(self.program, instr, n, view, self._link)
 
 
 CHAINS = 12
@@ -231,9 +228,7 @@ class NativeBackend:
         def size(instr: Instr) -> int:
             if instr.scan is not None:
                 return max(self.scratch(instr.scan.program), default=0)
-            if not isinstance(instr.body, Gemm):
-                return 0
-            packs = instr.body.b not in packed
+            packs = not isinstance(instr.body, Gemm) or instr.body.b not in packed
             return kernel_scratch(instr.body, target.bits, n, target.words, packs=packs)
 
         return list(map(size, program.instrs))

@@ -21,8 +21,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, count
-from graphc.kernels.kernel import Gemm
-from graphc.kernels.program import Buffer, Program
+from graphc.kernels.program import Buffer, Instr, Program
 
 WORDS = 4
 """The elements that a copy moves at a time."""
@@ -37,13 +36,13 @@ class ObjectWriter:
         self.target = target
 
     def scratch(self, program: Program) -> Sequence[int]:
-        """Return the scratch bytes that each product needs."""
-        bodies, target = (instr.body for instr in program.instrs), self.target
-        n = program.capacity
-        return [
-            kernel_scratch(x, target.bits, n, target.words) if isinstance(x, Gemm) else 0
-            for x in bodies
-        ]
+        """Return the scratch bytes that each instruction needs."""
+        return [self._scratch(instr, program.capacity) for instr in program.instrs]
+
+    def _scratch(self, instr: Instr, n: int) -> int:
+        if instr.scan is not None:
+            return max(self.scratch(instr.scan.program), default=0)
+        return kernel_scratch(instr.body, self.target.bits, n, self.target.words)
 
     def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, None]:
         """Return the object or module of a model."""
@@ -126,7 +125,9 @@ class _Export:
             return f.address("%work", self.model.scratch_at, "i8")
 
         for number in entry.numbers:
-            self.kernels.call(f, entry.program, number, pointer, scratch)
+            scan = entry.program.instrs[number].scan
+            for epoch in range(scan.epochs if scan is not None and scan.at_once else 1):
+                self.kernels.call(f, entry.program, number, pointer, scratch, epoch=epoch)
         for argument, buffer in entry.results:
             size = f.size(count(buffer.type.shape))
             f.call(self._copy(buffer.type.dtype), _name(argument), pointer(buffer), size)

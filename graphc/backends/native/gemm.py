@@ -8,7 +8,7 @@ from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_int8 import Int8
 from graphc.backends.native.gemm_long import LongSums
-from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
+from graphc.backends.native.gemm_sums import Blocks, Registers, Squares, Sweeps, is_near
 from graphc.backends.native.gemm_tile import (
     FEW,
     LongScratch,
@@ -95,7 +95,8 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     """Emit the product of two stored matrices, by a method for few rows or for many."""
     f, kernel = frame.f, frame.kernel
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
-    few = Squares(frame) if kernel.trans_b else Sweeps(frame)
+    in_rows = Registers(frame) if is_near(frame) else Sweeps(frame)
+    few = Squares(frame) if kernel.trans_b else in_rows
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
     # One method is less code, and few rows read b where it was declared.
     only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import FEW, LINE, UNROLL, Steps, Tile
+from graphc.backends.native.gemm_tile import FEW, LINE, UNROLL, Steps, Tile, emit_tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear, each_vector
 from graphc.backends.native.vectors import Vectors, element_type
@@ -86,6 +86,61 @@ class Sweeps:
         kernel = self.frame.kernel
         size = dim_at(kernel.k, 1) * self.frame.scratch.columns * ITEMSIZE[kernel.dtype]
         return size >= FAR
+
+
+NEAR = 1 << 20
+"""If b has at most this many bytes, the second-level cache may hold it."""
+TOGETHER = 4
+"""The panels of columns whose sums registers hold for one row."""
+
+
+def is_near(frame: Frame) -> bool:
+    """Return whether the second-level cache may hold b."""
+    kernel = frame.kernel
+    if not isinstance(kernel.k, int) or not isinstance(kernel.n, int):
+        return False
+    return kernel.k * kernel.n * ITEMSIZE[kernel.dtype] <= NEAR
+
+
+class Registers:
+    """The product of few rows with a b that is near: sums stay in registers, row by row."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame, self.f = frame, frame.f
+
+    def emit(self, rows: Range, panels: Range) -> None:
+        """Emit the product: some columns use all of k before the next ones do."""
+        frame, f = self.frame, self.f
+        self.sums = Sums(frame, rows[0])
+        full = frame.scratch.columns // frame.tile.width
+        count = f.larger(f.sub(f.smaller(panels[1], full), panels[0]), 0)
+        wide = f.add(panels[0], f.round_down(count, TOGETHER))
+
+        def row(i: Value, _: list[Value]) -> None:
+            vectors, width = frame.tile.vectors * TOGETHER, frame.tile.width
+
+            def group(panel: Value, _: list[Value]) -> None:
+                self._columns(frame, i, f.mul(panel, width), vectors, None)
+
+            def one(panel: Panel) -> None:
+                columns = panel.counted if panel.masked else None
+                self._columns(panel.frame, i, panel.column, panel.vectors, columns)
+
+            f.loop(panels[0], wide, TOGETHER, group)
+            frame.each_panel((wide, panels[1]), one)
+
+        f.loop(*rows, 1, row)
+        self.sums.run_body(rows, panels)
+
+    def _columns(
+        self, frame: Frame, i: Value, column: Value, vectors: int, columns: int | None
+    ) -> None:
+        """Emit the sums of row i in some vectors of columns."""
+        name = emit_tile(frame.module, frame.tile, 1, vectors, columns)
+        s = frame.address(frame.a, self.f.mul(i, self.f.size(frame.rows_a)))
+        b = frame.address(frame.b, column)
+        place = self.sums.place(i, column)
+        self.f.call(name, s, 0, 1, 1, b, frame.pitch_b, place, frame.k)
 
 
 def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:

@@ -13,7 +13,7 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.target import PAIRS, Words
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, align, dim_at
-from graphc.kernels.kernel import CHUNK, LANES, Convolution, Gemm
+from graphc.kernels.kernel import CHUNK, LANES, Chain, Convolution, Gemm, Kernel
 
 LINE = 64
 """The bytes of a cache line."""
@@ -316,9 +316,13 @@ def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = Fal
 
 
 def kernel_scratch(
-    kernel: Gemm, bits: int, n: int, words: Words = PAIRS, *, packs: bool = True
+    kernel: Kernel | None, bits: int, n: int, words: Words = PAIRS, *, packs: bool = True
 ) -> int:
-    """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
+    """Return the scratch bytes that a thread needs for products, in batches of up to `n` rows."""
+    if isinstance(kernel, Chain):
+        return max(kernel_scratch(one, bits, n, words) for one in kernel.kernels)
+    if not isinstance(kernel, Gemm):
+        return 0
     tile = choose_tile(kernel.dtype, bits, words)
     return scratch_of(kernel, tile, packs=packs, long=is_long(kernel, tile, n)).size(n)
 

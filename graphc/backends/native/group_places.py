@@ -13,7 +13,13 @@ from graphc.backends.maths import apply
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.backends.native.window_lines import FilterLine, Span, filter_lines, inside, spans_of
+from graphc.backends.native.window_lines import (
+    FilterLine,
+    Stretch,
+    filter_lines,
+    inside,
+    stretches_of,
+)
 from graphc.backends.native.window_places import PanelFunction, cuts
 from graphc.ir.forms import Phase, Window
 
@@ -288,14 +294,14 @@ class GroupSums:
         starts = range(0, len(rows) * width, self.v.lanes)
         held = [f.address(start, i, self.element) for i in starts]
         sums = [self.v.load(place, self.dtype) for place in held]
-        met, spans = spans_of([window.places_met(-1, offset) for offset, *_ in rows])
-        whole = Span(0, str(len(met)), tuple(range(len(rows))))
-        for span in spans or (whole,):
-            numbers = [row * vectors + j for row in span.rows for j in range(vectors)]
-            body = partial(self._place, line, [rows[row] for row in span.rows])
-            first = met.start + span.first
+        met, stretches = stretches_of([window.places_met(-1, offset) for offset, *_ in rows])
+        whole = Stretch(0, str(len(met)), tuple(range(len(rows))))
+        for stretch in stretches or (whole,):
+            numbers = [row * vectors + j for row in stretch.rows for j in range(vectors)]
+            body = partial(self._place, line, [rows[row] for row in stretch.rows])
+            first = met.start + stretch.first
             carried = [(self.type, sums[n]) for n in numbers]
-            added = f.loop(first, first + int(span.places), 1, body, carried)
+            added = f.loop(first, first + int(stretch.places), 1, body, carried)
             for n, x in zip(numbers, added, strict=True):
                 sums[n] = x
         for place, x in zip(held, sums, strict=True):

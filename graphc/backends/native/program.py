@@ -18,7 +18,7 @@ from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.panels import packed_buffers
 from graphc.backends.native.target import Target
 from graphc.ir.tensor_type import Dim
-from graphc.kernels.kernel import BatchedGemm, Gemm, Kernel, Loop, Permutation, ScatterAdd
+from graphc.kernels.kernel import BatchedGemm, Chain, Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.program import Buffer, Program
 
 PART = 1 << 16
@@ -68,15 +68,19 @@ class Kernels:
             assert instr.body is not None, "the instruction is a kernel"
             callee = self._callee(program, instr.body, packed)
         pointers = [pointer(program.buffers[name]) for name in callee.buffers]
-        if instr.scan is not None or isinstance(instr.body, Gemm):
+        if instr.scan is not None or isinstance(instr.body, (Gemm, Chain)):
             pointers.append(scratch())
         last = (turn,) if instr.scan is not None and instr.scan.in_turns else ()
         function.call(callee.name, *pointers, "%n", "%tid", "%threads", *last)
 
     def _callee(self, program: Program, kernel: Kernel, packed: Collection[str]) -> Callee:
         # Programs with a cached object never import these.
-        from graphc.backends.native import gemm, loops, transpose_scatter
+        from graphc.backends.native import chain, gemm, loops, transpose_scatter
 
+        if isinstance(kernel, Chain):
+            dtypes = {name: b.type.dtype for name, b in program.buffers.items()}
+            emit = partial(self._callee, program, packed=())
+            return chain.emit_chain(self.module, kernel, dtypes, emit)
         if isinstance(kernel, Permutation):
             return transpose_scatter.emit_permuted(self.module, kernel)
         if isinstance(kernel, ScatterAdd):
@@ -102,7 +106,8 @@ def _rows(program: Program, kernel: Kernel) -> dict[str, Dim]:
     widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
     if isinstance(kernel, Gemm):
         widths |= kernel.factor_columns
-    return {name: program.buffers[name].pitch or widths[name] for name in widths}
+    pitch = {name: program.buffers[name].pitch for name in widths if name in program.buffers}
+    return {name: pitch.get(name) or widths[name] for name in widths}
 
 
 class _Emission:

@@ -1,6 +1,6 @@
 """A line of places and the lines of the filter over it: where they meet pixels of an image.
 
-What is outside the image is left out: a branch skips a line of the filter, and a span of places
+What is outside the image is left out: a branch skips a line of the filter, and a stretch of places
 has only the rows that meet pixels there.
 """
 
@@ -15,7 +15,7 @@ from graphc.backends.native.ir import Function, Value
 from graphc.ir.forms import Phase, Sizes, Window
 
 
-class Span(NamedTuple):
+class Stretch(NamedTuple):
     """Neighbouring places that meet the pixels of the same rows: the first, and their number."""
 
     first: int
@@ -23,10 +23,10 @@ class Span(NamedTuple):
     rows: tuple[int, ...]
 
 
-def spans_of(met: Sequence[range]) -> tuple[range, tuple[Span, ...]]:
-    """Return the places that any row meets, and their spans, of the places that each row meets.
+def stretches_of(met: Sequence[range]) -> tuple[range, tuple[Stretch, ...]]:
+    """Return the places that any row meets, and their stretches, of the places that each row meets.
 
-    There are no spans if all rows meet the same places.
+    If all rows meet the same places, there is none.
     """
     if len({*met}) == 1:
         return met[0], ()
@@ -35,7 +35,7 @@ def spans_of(met: Sequence[range]) -> tuple[range, tuple[Span, ...]]:
     for first, end in pairwise(edges):
         rows = tuple(row for row, places in enumerate(met) if first in places)
         if rows:
-            found.append(Span(first - edges[0], str(end - first), rows))
+            found.append(Stretch(first - edges[0], str(end - first), rows))
     return range(edges[0], edges[-1]), tuple(found)
 
 
@@ -55,7 +55,7 @@ class FilterLine(NamedTuple):
     number: int
     pixels: Value
     there: Value | None
-    """Whether there are such pixels, or None if there always are."""
+    """True if there are such pixels; None if there always are."""
 
 
 def filter_lines(

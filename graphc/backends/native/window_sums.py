@@ -18,7 +18,7 @@ from graphc.backends.native.gemm_windows import WindowProduct
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.backends.native.window_lines import Span, spans_of
+from graphc.backends.native.window_lines import Stretch, stretches_of
 from graphc.backends.native.window_places import cuts
 from graphc.kernels.kernel import CHUNK
 
@@ -34,7 +34,7 @@ class _Tile(NamedTuple):
     """The number of the first place."""
     counts: tuple[int, ...]
     """The places in each dimension."""
-    spans: tuple[Span, ...]
+    stretches: tuple[Stretch, ...]
     """The places of the last dimension that sum the same rows, or none if all sum all of them."""
 
 
@@ -99,7 +99,7 @@ class WindowSums(WindowProduct):
         *outer, at = _index(offset, window.kernel)
         met = [window.places_met(axis, i) for axis, i in enumerate(outer)]
         rows = [divmod(row, window.channels) for row in range(channel, channel + end - first)]
-        last, spans = spans_of([window.places_met(-1, at + i) for i, _ in rows])
+        last, stretches = stretches_of([window.places_met(-1, at + i) for i, _ in rows])
         pixel = place = 0
         for axis, (i, places) in enumerate(zip((*outer, at), (*met, last), strict=True)):
             position = places.start * window.stride[axis] + i * window.dilation[axis]
@@ -108,21 +108,31 @@ class WindowSums(WindowProduct):
         step = window.dilation[-1] * window.pixel
         offsets = tuple(i * step + c - channel for i, c in rows)
         counts = tuple(len(places) for places in (*met, last))
-        return _Tile(offsets, pixel * window.pixel + channel, place, counts, spans)
+        return _Tile(offsets, pixel * window.pixel + channel, place, counts, stretches)
 
     def _emit_tile(self, panel: Panel, some: _Tile) -> str:
         """Emit the function that adds the products of an image's pixels to sums."""
         tile, masked, pitch = panel.frame.tile, panel.masked, panel.frame.pitch_b
-        window, offsets, spans = self.window, some.offsets, some.spans
+        window, offsets, stretches = self.window, some.offsets, some.stretches
         pitches = window.pixel_pitches
         steps = tuple(s * step for s, step in zip(window.stride, pitches, strict=True))
         lines = tuple(pitch * prod(self.window.places[i + 1 :]) for i in range(len(steps)))
 
         def emit(f: Function) -> None:
             v = Vectors(f, tile.lanes)
-            _Sums(v, tile.dtype, steps, lines, spans).emit(panel.vectors, masked, offsets)
+            _Sums(v, tile.dtype, steps, lines, stretches).emit(panel.vectors, masked, offsets)
 
-        key = ("sums", tile.dtype, tile.lanes, panel.vectors, masked, offsets, steps, lines, spans)
+        key = (
+            "sums",
+            tile.dtype,
+            tile.lanes,
+            panel.vectors,
+            masked,
+            offsets,
+            steps,
+            lines,
+            stretches,
+        )
         counts = "".join(f", i64 %count{axis}" for axis in range(len(steps)))
         arguments = f"ptr %s, ptr %v, ptr %sums, i64 %columns{counts}"
         return panel.frame.module.function("sums", arguments, emit, key)
@@ -149,10 +159,10 @@ class _Sums:
         dtype: str,
         steps: Sequence[int],
         lines: Sequence[int],
-        spans: Sequence[Span],
+        stretches: Sequence[Stretch],
     ) -> None:
         self.v, self.f, self.dtype = v, v.function, dtype
-        self.pixels, self.lines, self.spans = steps, lines, spans
+        self.pixels, self.lines, self.stretches = steps, lines, stretches
         self.element = element_type(dtype)
 
     def emit(self, vectors: int, masked: bool, offsets: Sequence[int]) -> None:
@@ -179,18 +189,21 @@ class _Sums:
         return f.loop(0, count, 1, line, [(type, x) for x in sums])
 
     def _line(self, s: Value, v: Value, sums: list[Value]) -> list[Value]:
-        """Emit the sums with the places of the last dimension added, one span after the other."""
+        """Emit the sums with the places of the last dimension added, stretch by stretch."""
         rows = tuple(range(len(self.offsets)))
         sums = [*sums]
-        for span in self.spans or (Span(0, f"%count{len(self.lines) - 1}", rows),):
-            numbers = [r * self.vectors + j for r in span.rows for j in range(self.vectors)]
-            offsets = [self.offsets[row] for row in span.rows]
+        for stretch in self.stretches or (Stretch(0, f"%count{len(self.lines) - 1}", rows),):
+            numbers = [r * self.vectors + j for r in stretch.rows for j in range(self.vectors)]
+            offsets = [self.offsets[row] for row in stretch.rows]
             steps = Steps(
                 self.v, self.dtype, self.vectors, offsets, str(self.pixels[-1]), self.last
             )
-            at = self._at(s, span.first * self.pixels[-1]), self._at(v, span.first * self.lines[-1])
+            at = (
+                self._at(s, stretch.first * self.pixels[-1]),
+                self._at(v, stretch.first * self.lines[-1]),
+            )
             start = [sums[n] for n in numbers]
-            added = steps.run(at, str(self.lines[-1]), span.places, UNROLL, start=start)
+            added = steps.run(at, str(self.lines[-1]), stretch.places, UNROLL, start=start)
             for n, x in zip(numbers, added, strict=True):
                 sums[n] = x
         return sums

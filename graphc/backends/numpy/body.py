@@ -17,7 +17,7 @@ from graphc.backends.numpy.actions import Action, action_of, copied, form_of
 from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.expr import Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, Batch, align
-from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Kernel, Loop
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Loop, Single
 
 PART = 1 << 15
 """The elements of a part of a loop: a few values of that size fit into a core's own cache."""
@@ -38,7 +38,7 @@ class BodyPlan:
     The first `whole` temporaries hold whole values, the others parts.
     """
 
-    kernel: Kernel
+    kernel: Single
     shared: Shared
     once: tuple[Action, ...]
     parts: tuple[Action, ...]
@@ -67,7 +67,7 @@ class BodyPlan:
         return offsets, offset + max(work, default=0)
 
 
-def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) -> Iterator[Part]:
+def _cuts(kernel: Single, actions: Sequence[Action], sizes: Sizes, most: Sizes) -> Iterator[Part]:
     """Yield the parts of an iteration space, cut on an axis that is not reduced.
 
     The cut depends on the most rows alone, so that fewer rows never need more memory.
@@ -92,7 +92,7 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
         yield whole
 
 
-def _may_cut(kernel: Kernel) -> bool:
+def _may_cut(kernel: Single) -> bool:
     if isinstance(kernel, Convolution):
         return not kernel.trans_a
     if isinstance(kernel, Gemm):
@@ -101,7 +101,7 @@ def _may_cut(kernel: Kernel) -> bool:
     return not (drawn and kernel.rows == 1)
 
 
-def plan_body(kernel: Kernel, shared: Shared) -> BodyPlan:
+def plan_body(kernel: Single, shared: Shared) -> BodyPlan:
     """Return the plan of a kernel; `shared` lists its buffers that share bytes."""
     return _Planning(kernel, shared).plan()
 
@@ -122,7 +122,7 @@ class Read(NamedTuple):
 class _Planning:
     """The plan of a body under construction."""
 
-    def __init__(self, kernel: Kernel, shared: Shared) -> None:
+    def __init__(self, kernel: Single, shared: Shared) -> None:
         self.kernel, self.shared = kernel, shared
         self.overlaps: dict[str, dict[str, str]] = {}
         """For each written buffer, those that share bytes with it: "same" or "part"."""

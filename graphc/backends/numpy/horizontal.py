@@ -16,6 +16,7 @@ from weakref import finalize
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, View
+from graphc.backends.numpy.chains import PlannedChain
 from graphc.backends.numpy.kernels import (
     Planned,
     bind_plan,
@@ -25,6 +26,7 @@ from graphc.backends.numpy.kernels import (
 from graphc.backends.numpy.updates import HEAD, Tail, Update, update_of
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import align
+from graphc.kernels.kernel import Chain, Kernel
 from graphc.kernels.program import Buffer, Instr, Program
 
 MOST = 1 << 18
@@ -95,7 +97,7 @@ class Horizontal:
 
     def __init__(self, program: Program) -> None:
         bodies = [instr.body for instr in program.instrs]
-        self.kernels = [None if body is None else Planned.of(program, body) for body in bodies]
+        self.kernels = [None if body is None else _planned(program, body) for body in bodies]
         """The kernel of each instruction."""
         own = [0 if kernel is None else kernel.nbytes for kernel in self.kernels]
         found = _groups(program, self.kernels)
@@ -172,7 +174,13 @@ class _Run:
         return bind_plan(plan, kernel.capacity, self.n, arrays.__getitem__, self.scratch)
 
 
-def _groups(program: Program, kernels: Sequence[Planned | None]) -> list[Group]:
+def _planned(program: Program, kernel: Kernel) -> Planned | PlannedChain:
+    if isinstance(kernel, Chain):
+        return PlannedChain.of(program, kernel)
+    return Planned.of(program, kernel)
+
+
+def _groups(program: Program, kernels: Sequence[Planned | PlannedChain | None]) -> list[Group]:
     """Return the groups of updates whose tails may run together after the last of them."""
     made: list[Group] = []
     waiting: dict[object, Group] = {}
@@ -180,7 +188,7 @@ def _groups(program: Program, kernels: Sequence[Planned | None]) -> list[Group]:
         if i == program.boundary:
             waiting = {}
         waiting = {kind: one for kind, one in waiting.items() if one.may_run_before(program, instr)}
-        update = None if kernel is None else update_of(program, kernel)
+        update = update_of(program, kernel) if isinstance(kernel, Planned) else None
         if update is None or update.room > MOST:
             continue
         group = waiting.get(update.kind)

@@ -19,7 +19,7 @@ from graphc.ir.access import AccessMap
 from graphc.ir.expr import Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, align, shape_at
-from graphc.kernels.kernel import BatchedGemm, Kernel, Permutation, inputs
+from graphc.kernels.kernel import BatchedGemm, Permutation, Single, inputs
 from graphc.kernels.program import Buffer, Program
 
 
@@ -42,23 +42,29 @@ class Planned(NamedTuple):
     `names` maps its buffers to those of the kernel.  A permutation needs no plan.
     """
 
-    kernel: Kernel
+    kernel: Single
     plan: BodyPlan | None
     names: Mapping[str, str]
     capacity: int
 
     @classmethod
-    def of(cls, program: Program, kernel: Kernel) -> Planned:
+    def of(cls, program: Program, kernel: Single) -> Planned:
         """Return the kernel with its plan."""
         if isinstance(kernel, Permutation):
             return cls(kernel, None, {}, program.capacity)
         names = dict.fromkeys((*inputs(kernel), *kernel.body.written))
-        places = {name: f"buffer{i}" for i, name in enumerate(names)}
         met = overlaps(program, names, kernel.body.written)
+        return cls.meeting(kernel, met, program.capacity)
+
+    @classmethod
+    def meeting(cls, kernel: Single, met: Iterable[tuple[str, str, str]], capacity: int) -> Planned:
+        """Return the kernel with its plan; `met` are the pairs of buffers that share bytes."""
+        names = dict.fromkeys((*inputs(kernel), *kernel.body.written))
+        places = {name: f"buffer{i}" for i, name in enumerate(names)}
         shared = tuple((places[a], places[b], how) for a, b, how in met)
         plan = known_plan(kernel.renamed(places), shared)
         back = {place: name for name, place in places.items()}
-        return cls(kernel, plan, back, program.capacity)
+        return cls(kernel, plan, back, capacity)
 
     @property
     def nbytes(self) -> int:
@@ -75,7 +81,7 @@ class Planned(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def known_plan(kernel: Kernel, shared: Shared) -> BodyPlan:
+def known_plan(kernel: Single, shared: Shared) -> BodyPlan:
     """Return the plan of a kernel, computed once for kernels that are equal."""
     return plan_body(kernel, shared)
 

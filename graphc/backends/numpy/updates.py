@@ -15,7 +15,7 @@ from graphc.backends.numpy.kernels import Planned, known_plan
 from graphc.ir.expr import Body, Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.interpret import FUNCTIONS
-from graphc.kernels.kernel import BatchedGemm, Kernel, Loop, ScatterAdd
+from graphc.kernels.kernel import BatchedGemm, Loop, ScatterAdd, Single
 from graphc.kernels.program import Buffer, Program
 
 HEAD = "%head"
@@ -125,7 +125,7 @@ class _Cut:
     `at` is None if all buffers that the kernel reads have neighbours.
     """
 
-    def __init__(self, kernel: Kernel, packed: frozenset[str]) -> None:
+    def __init__(self, kernel: Single, packed: frozenset[str]) -> None:
         self.kernel, self.packed = kernel, packed
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
         self.rows, self.columns = kernel.space

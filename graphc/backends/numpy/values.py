@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, dim_at, shape_at
-from graphc.kernels.kernel import Kernel
+from graphc.kernels.kernel import Single
 
 
 class Value(NamedTuple):
@@ -60,7 +60,7 @@ class Sizes:
     columns: int
 
     @classmethod
-    def of(cls, kernel: Kernel, n: int) -> Sizes:
+    def of(cls, kernel: Single, n: int) -> Sizes:
         """Return the iteration space of a kernel in a run of `n` rows."""
         rows, columns = (dim_at(dim, n) for dim in kernel.space)
         places = shape_at(kernel.places, n)

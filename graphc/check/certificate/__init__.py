@@ -62,10 +62,11 @@ class Use(Word):
 class Pattern(Word):
     """The part of a buffer that a step touches.
 
-    WHOLE is all of it in any order: so are the factors of a stack of products, and what is copied
-    in another order.  EACH, ROW, COLUMN and ONE are, element by element, what belongs to (i, j), to
-    i, to j, or to neither.  LEFT and RIGHT are the factors of a matrix product.  WINDOW is elements
-    that belong to other rows and columns, which any thread may read.
+    WHOLE is all of it in any order: so are the factors of a stack of products, what a chain reads
+    and writes, and what is copied in another order.  EACH, ROW, COLUMN and ONE are, element by
+    element, what belongs to (i, j), to i, to j, or to neither.  LEFT and RIGHT are the factors of a
+    matrix product.  WINDOW is elements that belong to other rows and columns, which any thread may
+    read.
     """
 
     WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(8)

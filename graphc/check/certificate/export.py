@@ -19,7 +19,7 @@ from graphc.compiler.sizes import layout
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body
 from graphc.ir.tensor_type import ALIGNMENT, ITEMSIZE, Batch, Dim, TensorType, align, count
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation
+from graphc.kernels.kernel import Chain, Gemm, Kernel, Loop, Permutation
 from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.scan import ScanKernel
 
@@ -294,6 +294,8 @@ def _step(instr: Instr) -> tuple[int, ...]:
         transposed = kernel.trans_a + 2 * kernel.trans_b
         return Kind.GEMM, split, *dims, transposed, Axis.NONE, 0, item, 0
     dims = (*rows, *columns, *ONE)
+    if isinstance(kernel, Chain):
+        return Kind.LOOP, split, *dims, 0, Axis.NONE, 0, 0, 0
     reduced, by_columns, copies = _traits(kernel)
     return Kind.LOOP, split, *dims, 0, reduced, by_columns, 0, copies
 
@@ -358,6 +360,9 @@ def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
     for buffer, part, elements in kernel.operands:
         yield buffer, (Use.READ, Pattern.of(part), 0, *size(elements))
     body = kernel.body
+    if isinstance(kernel, Chain):
+        yield from ((name, (Use.WRITE, Pattern.WHOLE, 0, *NOTHING)) for name in body.written)
+        return
     permuted = isinstance(kernel, Permutation)
     for name, pattern in dict.fromkeys(
         (s.buffer, s.broadcast) for s in body.steps if s.op == "load"

@@ -44,6 +44,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
 from graphc.runtime.executor import Executor
+from graphc.runtime.sequences import Sequences
 from passes import DEFAULT
 
 Arrays = dict[str, Array]
@@ -96,7 +97,9 @@ class Ways:
         counter = self.plan.step_counter
         if counter in self.arrays:
             self.arrays[counter] = np.zeros_like(self.arrays[counter])
-        self.feeds = {name: self.arrays[name] for name in self.plan.input_names}
+        inputs = {name: self.arrays[name] for name in self.plan.input_names}
+        self.feeds = Sequences(self.plan.declared).whole(inputs)
+        self.arrays |= self.feeds
 
     @cached_property
     def ex(self) -> Executor:
@@ -230,7 +233,8 @@ class Ways:
 
     def _with_label(self, name: str, label: int) -> Arrays:
         array = self.feeds[name].copy()
-        array.reshape(-1)[-1] = label
+        # The first step of the last row: a row may have no others.
+        array.reshape(len(array) if array.ndim else 1, -1)[-1, 0] = label
         return {**self.feeds, name: array}
 
     def _accepts(self, feeds: Arrays) -> bool:

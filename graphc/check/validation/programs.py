@@ -29,6 +29,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels import interpret as interpreter
+from graphc.kernels.kernel import Chain
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.text import kernel_text
 from graphc.runtime.state import State, block
@@ -250,6 +251,8 @@ class Run:
             for name in instr.outs
         }
         interpreter.run(kernel, arrays | results, self.n)
+        if isinstance(kernel, Chain):
+            del results[kernel.workspace]  # nothing reads it afterwards
         return results
 
     def _compared(

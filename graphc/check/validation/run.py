@@ -15,12 +15,13 @@ from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, RuleError, rule_failure, shown
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.check.validation.compare import Mismatch, first_mismatch
-from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.index_bounds import index_bounds, steps_of_loops
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, dim_at, shape_at
+from graphc.ops.lengths import most_steps
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.state import initial_value
@@ -228,7 +229,9 @@ class Draw:
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Return random numbers for an input in the style of the draw."""
         if not node.type.is_float:
-            return rng.integers(0, dim_at(self.bounds.get(node.name, 2), self.rows), shape)
+            first = int(node.op.role.kind == "lengths")
+            most = dim_at(self.bounds.get(node.name, 2), self.rows)
+            return rng.integers(first, first + most, shape)
         if self.style == "positive" or node.op.is_of_shard:
             return rng.uniform(0.5, 1.5, shape)
         numbers = rng.standard_normal(shape) * (0.1 if self.style == "small" else 1.0)
@@ -300,7 +303,8 @@ def draws_for(
 ) -> tuple[Draw, ...]:
     """Return a draw for each number of rows that suits the graph in training mode."""
     plain = expanded(graph)
-    limits = index_bounds(plain)
+    loops = {name: steps + 1 for name, steps in steps_of_loops(plain).items()}
+    limits = loops | index_bounds(plain) | most_steps(plain)
     wide = in_float64(plain)
     return tuple(
         _drawn(wide, Draw(rows, seed, bounds=limits, given=given or {})) for rows in batches

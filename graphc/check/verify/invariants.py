@@ -88,7 +88,8 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     read through a window must be some of them.
     """
     a, s = f.accesses, f.steps
-    stacked = (s.partition[a.step] == Axis.MATRICES) & (a.use == Use.READ)
+    stacked = s.partition[a.step] == Axis.MATRICES
+    stacked &= (a.use == Use.READ) | (s.kind[a.step] == Kind.LOOP)  # chains write whole buffers
     alone = (s.kind < Kind.LOOP) | (s.kind == Kind.SCAN)
     misplaced = alone[a.step] != (a.pattern == Pattern.WHOLE)
     misplaced = (s.kind[a.step] == Kind.BARRIER) | (

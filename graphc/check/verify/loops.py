@@ -72,7 +72,7 @@ class _Loop:
             yield Counterexample(GIVEN, f"{self.text} writes {self.f.buffer_text(i)} twice a step")
 
     def operands(self) -> Iterator[Counterexample]:
-        """Yield buffers that a loop touches, and that are no operands or results of its step."""
+        """Yield buffers that a loop touches, and that its step neither reads nor makes."""
         a, loop = self.f.accesses, self.loop
         touched = {
             use: set(a.buffer[(a.step == loop.step) & (a.use == use)].tolist()) for use in Use
@@ -188,7 +188,7 @@ class _Loop:
         for feed, result, *_ in loop.carried.tolist():
             reads, writes = self._touching(feed), self._touching(result)
             i, j = np.repeat(reads, len(writes)), np.tile(writes, len(reads))
-            for k in np.flatnonzero(~threads.agree_elsewhere(i, j)).tolist():
+            for k in np.flatnonzero(~threads.agree_by_place(i, j)).tolist():
                 yield Counterexample(
                     HANDED,
                     f"{self.text}: {g.step_of(int(i[k]))} reads {g.buffer_of(int(i[k]))}, which "

@@ -71,7 +71,7 @@ class Threads:
             same[shared] &= x == y
         return np.asarray(same)
 
-    def agree_elsewhere(self, i: Ints, j: Ints) -> Bools:
+    def agree_by_place(self, i: Ints, j: Ints) -> Bools:
         """Return the same for accesses of buffers in two places, by place within the buffer."""
         same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
         shared = np.flatnonzero(same & (self.way[i] != FIRST))

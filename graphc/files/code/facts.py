@@ -40,6 +40,12 @@ def facts(model: Interface, stack: int | None, proof: bytes, separate: bool) -> 
     yield Fact("STATE_BYTES", model.state_bytes, "what lasts between calls")
     yield Fact("WORK_BYTES", model.work_bytes, "what a call uses and leaves")
     constant = sum(array.nbytes for array in arrays)
+    constant += sum(
+        buffer.type.nbytes(1)
+        for entry in model.entries
+        for step in entry.program.steps()
+        for buffer in step.constants.values()
+    )
     yield Fact("CONSTANT_BYTES", constant, "weights and first values in the code")
     if stack is not None:
         yield Fact("STACK_BYTES", stack, "the most stack of a call; 96 KB more with vectors")

@@ -60,15 +60,19 @@ def _node_lines(nodes: Iterable[Node], locs: bool) -> Iterator[str]:
 
 def _step_lines(name: str, step: StepGraph, locs: bool) -> Iterator[str]:
     """Yield the lines of a step: its inputs, and then its nodes."""
+    yield f"step {name_text(name)}: {head_text(step)}"
+    yield from (f"  {line}" for line in _node_lines(step.nodes, locs))
+    yield "end"
+
+
+def head_text(step: StepGraph) -> str:
+    """Return the inputs of a step by their kinds."""
     carried = (f"{name_text(one.input)}={name_text(one.next)}" for one in step.carried)
-    parts = [f"step {name_text(name)}:"]
-    parts += [f"sequences={_names(step.sequences)}", f"carried=({', '.join(carried)})"]
+    parts = [f"sequences={_names(step.sequences)}", f"carried=({', '.join(carried)})"]
     parts += [f"whole={_names(step.whole)}"]
     parts += [f"number={name_text(step.number)}"] if step.number else []
     parts += [f"lengths={name_text(step.lengths)}"] if step.lengths else []
-    yield " ".join(parts)
-    yield from (f"  {line}" for line in _node_lines(step.nodes, locs))
-    yield "end"
+    return " ".join(parts)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -68,7 +68,9 @@ class Shards:
             yield Part(self._rows(arrays, *((start, stop) if stop > start else (0, 1))), numbers)
 
     def _rows(self, arrays: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
-        return {k: rows_of(array, self._types[k], start, stop) for k, array in arrays.items()}
+        return {
+            k: rows_of(array, self._types[k], slice(start, stop)) for k, array in arrays.items()
+        }
 
     def _divisor(self, name: str, feeds: Mapping[str, Array], n: int) -> float:
         """Return the divisor of a weighted mean over all rows."""

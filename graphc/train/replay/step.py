@@ -14,6 +14,7 @@ from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.serialize import load
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
+from graphc.ops.lengths import with_lengths
 from graphc.runtime.executor import Executor
 from graphc.runtime.rows import Count
 from graphc.train.history import Position
@@ -59,7 +60,8 @@ class Rerun:
             data = self._kept_data()
         seed = choices["seed"] if choices["shuffle"] else None
         weights = None if about.class_weight is None else dict(about.class_weight)
-        source = training_source(self.ex, data, choices["batch"], seed, None, weights)
+        sort = bool(choices.get("by_length"))
+        source = training_source(self.ex, data, choices["batch"], seed, None, weights, sort)
         found = identity(source)
         if found.kind != about.data.kind or found.digest != about.data.digest:
             raise GraphError(
@@ -71,11 +73,21 @@ class Rerun:
 
     def _kept_data(self) -> Any:
         if self.folder.data_path.is_file():
-            return self.folder.arrays(self.folder.data_path)
+            return self._in_rows(self.folder.arrays(self.folder.data_path))
         raise GraphError(
             f"{self.folder.path} does not hold its data: {self.about.data.described}",
             hint="give what fit was given: gc.replay(run, step=..., data=...)",
         )
+
+    def _in_rows(self, arrays: dict[str, Array]) -> dict[str, Any]:
+        """Return kept arrays, with lists of rows where all steps lie one after the other."""
+        declared, found = self.ex.plan.declared, dict[str, Any](arrays)
+        for lengths in (declared[name] for name in arrays):
+            for name in with_lengths(lengths):
+                if name in arrays and arrays[name].ndim < declared[name].type.rank:
+                    ends = np.cumsum(arrays[lengths.name])[:-1]
+                    found[name] = np.split(arrays[name], ends)
+        return found
 
     # ------------------------------------------------------------------ moving
 
@@ -122,9 +134,9 @@ class Rerun:
         """Yield the batches from here to the end, epoch by epoch."""
         while True:
             empty = self.at.step == 0
-            for batch in self.source.batches(self.at.epoch, self.at.step):
+            for rows, feeds in self.source.batches(self.at.epoch, self.at.step):
                 empty = False
-                yield batch
+                yield rows, dict(self.ex.padded(feeds))
             if empty:
                 raise GraphError(f"{self.folder.path}: the data of epoch {self.at.epoch} are empty")
             path = self.folder.changed_path(self.at.epoch)

@@ -35,7 +35,7 @@ class StepValues:
 
     def __init__(self, ex: Executor, feeds: Mapping[str, Any]) -> None:
         self.plan = ex.plan
-        self.arrays, self.rows = ex.rows(feeds, train=True)
+        self.arrays, self.rows = ex.rows(ex.padded(feeds), train=True)
         self.before = ex.snapshot()
         self.name = step_program(ex.plan)
         self.nodes: dict[str, Node] = {}

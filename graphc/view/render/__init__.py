@@ -105,12 +105,12 @@ def page_of(
         steps = (Step(", ".join(d.words), svg.decode(), d.text()) for d, svg in laid)
         views = [View("graph", "Graph", tuple(steps))]
     pictures = [drawing.picture for drawing in drawings]
-    table = layer_table(shown.graph, pictures[-1])
+    table = layer_table(shown.graphs[-1], pictures[-1])
     if note:
         table += dot_section(drawings[-1])
     if plan is not None:
         views.extend(_plan_views(plan, profile, views))
-    graphs = (shown.graph,) if shown.backward is None else (shown.backward, shown.graph)
+    graphs = shown.graphs
     facts = Facts(graphs) if plan is None else Facts.of_plan(plan, graphs[:1], profile)
     return page_text(whole.name, views, table, facts_json(facts, pictures), note)
 

@@ -11,10 +11,11 @@ from graphc.base.loc import Loc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.program import Buffer, Program
+from graphc.ops.scan import loops
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, printable
 
-Role = Literal["forward", "kept", "backward", "wrt", "recomputed", "update", "sent"]
+Role = Literal["forward", "kept", "backward", "wrt", "recomputed", "update", "sent", "loop"]
 ROLES: Mapping[Role, str] = {
     "forward": "values",
     "kept": "values kept for backward",
@@ -23,6 +24,7 @@ ROLES: Mapping[Role, str] = {
     "recomputed": "recomputed values",
     "update": "updates of states",
     "sent": "copies of values that are sent",
+    "loop": "workspace of the steps of a loop",
 }
 """The purpose of a buffer, in words."""
 
@@ -119,8 +121,13 @@ class ArenaMap:
 
 
 def roles(graph: Graph) -> dict[str, Role]:
-    """Return the role of each node of a compiled graph."""
+    """Return the role of each node of a compiled graph.
+
+    What a forward loop keeps for its gradient is a value like its other results.
+    """
     forward = graph.forward()
+    groups = (dict.fromkeys(n.name for n in nodes) for nodes in loops(graph).values())
+    forward |= {name for some in groups if not forward.isdisjoint(some) for name in some}
     found: dict[str, Role] = {}
     for node in graph:
         known = node.name in forward
@@ -150,6 +157,7 @@ def _backward_role(name: str, graph: Graph, forward: Container[str]) -> Role:
 def _slots(program: Program) -> Iterator[Slot]:
     """Return the slots in order of time: groups of buffers with equal bytes of one storage."""
     known = roles(program.graph)
+    known |= {i.scan.workspace: "loop" for i in program.instrs if i.scan is not None}
     found: dict[tuple[str, int, int], list[Buffer]] = {}
     wholes = {b.key: b for b in program.buffers.values() if b.space == "arena" and not b.pitch}
     for buffer in program.buffers.values():

@@ -9,9 +9,20 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from graphc.ir.difference import Difference, Kind, Pair, change_lines, counts_text, pair_text
+from graphc.ir.difference import (
+    Difference,
+    Kind,
+    Pair,
+    change_lines,
+    counts_text,
+    pair_text,
+    step_difference,
+    step_lines,
+    steps_of,
+)
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
+from graphc.ir.step_graph import StepGraph
 from graphc.ir.text.graph import word_of
 from graphc.view.render.draw import Picture
 from graphc.view.render.page import Step, View, page_text
@@ -208,7 +219,9 @@ def grouped(items: Iterable[Item], signature: Callable[[Item, bool], object]) ->
 
 
 def _title(pair: Pair) -> str:
-    return pair.node.name if pair.kind == "equal" else "\n".join(pair_text(pair))
+    if pair.kind == "equal":
+        return pair.node.name
+    return "\n".join([*pair_text(pair), *islice(step_lines(*steps_of(pair)), MOST_LINES)])
 
 
 def pair_lines(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]:
@@ -264,7 +277,10 @@ def _attributes(before: Node, after: Node) -> Iterator[Line]:
         return
     old, new = attributes(before.op), attributes(after.op)
     for key in new:
-        if old[key] != new[key] and key not in ("shape", "dtype", "data"):
+        if isinstance(old[key], StepGraph) and isinstance(new[key], StepGraph):
+            if old[key] != new[key]:
+                yield muted(f"{key} "), Run(counts_text(step_difference(old[key], new[key])))
+        elif old[key] != new[key] and key not in ("shape", "dtype", "data"):
             yield muted(f"{key} "), struck(repr(old[key]), 16), Run(f" {short(repr(new[key]), 16)}")
 
 

@@ -140,15 +140,17 @@ def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Owned]:
         yield node, line if end.text else line[:3]
 
 
-def bytes_text(values: Sequence[Node]) -> str:
-    """Return the bytes of several values as one formula: `400*N + 40 bytes`."""
-    return f"{value_bytes(values)} bytes".replace(",", "")
+def bytes_text(values: Sequence[Node], steps: int = 1) -> str:
+    """Return the bytes of several values as one formula: `400*N + 40 bytes`, `512 x 20*N bytes`."""
+    times = f"{steps} x " if steps > 1 else ""
+    return f"{times}{value_bytes(values)} bytes".replace(",", "")
 
 
 _LINES = {
     "flow": {"color": LIGHT["forward"], "penwidth": "1.4", "weight": "8"},
     "gradient": {"color": LIGHT["backward"], "penwidth": "1.4", "weight": "4", "style": "dashed"},
     "saved": {"color": LIGHT["saved"], "penwidth": "1.6", "weight": "0", "style": "dotted"},
+    "carried": {"color": LIGHT["forward"], "penwidth": "1.4", "weight": "0", "style": "dashed"},
 }
 _FRAME = {
     "style": "rounded,dashed",
@@ -157,6 +159,7 @@ _FRAME = {
     "labeljust": "l",
     "margin": "10",
 }
+_LOOP = {**_FRAME, "style": "rounded", "color": LIGHT["forward"], "penwidth": "1.4"}
 DEEPEST = 8
 """The depth to which blocks are framed; names may nest more deeply."""
 
@@ -169,6 +172,7 @@ _LEGEND = (
     ("flow", Run("values (solid)", "forward")),
     ("gradient", Run("gradients (dashed)", "backward")),
     ("saved", Run("saved (dotted)", "saved")),
+    ("carried", Run("carried to the next step (dashed)", "forward")),
 )
 
 
@@ -191,7 +195,7 @@ def dot_text(picture: Picture, *, dpi: int | None = None) -> str:
     blocks = _Block()
     for index, box in enumerate(picture.layers):
         blocks.place(index, box)
-    _write_blocks(g, blocks, Labels(picture, within), count())
+    _write_blocks(g, blocks, Labels(picture, within), count(), picture.loops)
     for index, link in enumerate(picture.links):
         if places[link.source] != places[link.target]:
             _write_link(g, f"e{index}", link, places, link.source in inputs)
@@ -230,15 +234,24 @@ class _Block:
         block.layers.append((index, box))
 
 
-def _write_blocks(g: Any, block: _Block, labels: Labels, numbers: Iterator[int]) -> None:
+def _write_blocks(
+    g: Any,
+    block: _Block,
+    labels: Labels,
+    numbers: Iterator[int],
+    loops: Mapping[str, str],
+    above: str = "",
+) -> None:
     for index, box in block.layers:
         op = re.sub("[^a-z0-9-]", "-", box.op.lower())
         marks = {"id": f"r{index}", "class": f"layer op-{op}"}
         g.node(f"r{index}", label=labels.layer(box), **marks)
     for name, inner in block.blocks.items():
         with g.subgraph(name=f"cluster_{next(numbers)}") as frame:
-            frame.attr("graph", label=block_label(name), **_FRAME)
-            _write_blocks(frame, inner, labels, numbers)
+            path = f"{above}{name}"
+            style = _LOOP if path in loops else _FRAME
+            frame.attr("graph", label=block_label(name, loops.get(path, "")), **style)
+            _write_blocks(frame, inner, labels, numbers, loops, f"{path}/")
 
 
 def _write_link(g: Any, id: str, link: Link, places: Mapping[str, int], fed: bool) -> None:
@@ -248,10 +261,19 @@ def _write_link(g: Any, id: str, link: Link, places: Mapping[str, int], fed: boo
     """
     source, target = places[link.source], places[link.target]
     attributes = {**_LINES[link.kind], "class": link.kind, "id": id}
+    if link.kind == "carried":
+        gradient = link.values[0].name.startswith("d_")
+        side, colour = ("e", LIGHT["backward"]) if gradient else ("w", LIGHT["forward"])
+        name = short(", ".join(_local(node.name) for node in link.values))
+        ends = [f"r{source}:{link.source}:{side}", f"r{target}:{link.target}:{side}"]
+        attributes |= {"color": colour, "fontcolor": colour, "constraint": "false"}
+        g.edge(*ends, label=name, **attributes)
+        return
     if link.kind == "saved" and not fed:
         attributes["constraint"] = "false"
     if link.kept:
-        attributes["label"] = bytes_text(link.kept)
+        # A step's many labels would make the lines too tangled for the renderer to give them room.
+        attributes["xlabel" if link.steps > 1 else "label"] = bytes_text(link.kept, link.steps)
     ends = [f"r{source}:{link.source}", f"r{target}:{link.target}"]
     if link.kind == "gradient" or (source > target and not fed):
         attributes["dir"] = "back"
@@ -266,7 +288,7 @@ class Labels:
         self.within = within
         self.lines = {card.id: [line for _, line in card_lines(card)] for card in picture.cards}
         self.columns = {side: self._column(picture.cards, side) for side in LEAST}
-        sizes = [bytes_text(link.values) for links in within.values() for link in links]
+        sizes = [bytes_text(link.values, link.steps) for some in within.values() for link in some]
         self.gap = max((len(size) for size in sizes), default=6)
 
     def _column(self, cards: Sequence[Card], side: Side) -> int:
@@ -305,20 +327,21 @@ class Labels:
     def _arrow(self, link: Link) -> list[Line]:
         if link.kind == "saved":
             dots = "." * (self.gap - 1) + ">"
-            return [(Run(bytes_text(link.values), "saved"),), (Run(dots, "saved"),)]
+            return [(Run(bytes_text(link.values, link.steps), "saved"),), (Run(dots, "saved"),)]
         return [(Run("- - ->", "backward"),)]
 
 
-def block_label(name: str) -> str:
-    """Return the heading of a block."""
-    return f"<{Run(short(name), bold=True).markup()}>"
+def block_label(name: str, steps: str = "") -> str:
+    """Return the heading of a block, with the number of steps of a loop."""
+    more = muted(f"  {steps}").markup() if steps else ""
+    return f"<{Run(short(name), bold=True).markup()}{more}>"
 
 
 def caption_label(picture: Picture) -> str:
     """Return the picture's heading: name, counts, and a legend of the lines."""
     rows = [muted(text).markup() for text in picture.caption]
     kinds = {link.kind for link in picture.links}
-    if "gradient" in kinds:
+    if kinds & {"gradient", "carried"}:
         words = [run.markup() for kind, run in _LEGEND if kind in kinds]
         rows.append(muted(" - ").markup().join(words))
     return heading_label(picture.name, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from graphc.base.errors import counted
@@ -11,6 +11,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
 from graphc.ops.source import Constant
 from graphc.view.render.layers import LayerIndex, repeated, signatures
+from graphc.view.render.loops import Opened, opened
 from graphc.view.render.style import listed, short
 
 NODE_LIMIT = 1000
@@ -24,7 +25,7 @@ FEWEST = 4
 
 Side = Literal["input", "forward", "backward", "wrt"]
 """The columns: inputs, forward values, their gradients, and gradients of parameters."""
-Kind = Literal["flow", "gradient", "saved"]
+Kind = Literal["flow", "gradient", "saved", "carried"]
 
 Key = tuple[int, Side]
 """A card: the number of its layer or fold, from top to bottom, and its column."""
@@ -90,6 +91,8 @@ class Link:
     values: tuple[Node, ...]
     kept: tuple[Node, ...] = ()
     """The values saved for the backward pass that no earlier link mentions."""
+    steps: int = 1
+    """The number of times that they are computed, in loops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class Picture:
     layers: tuple[LayerBox, ...]
     links: tuple[Link, ...]
     caption: tuple[str, ...]
+    loops: Mapping[str, str] = field(default_factory=dict)
+    """The words on the frame of each loop, by its path."""
 
     @property
     def cards(self) -> tuple[Card, ...]:
@@ -139,21 +144,24 @@ def picture(
 
     With `fold` a repeated block of layers is drawn once.
     """
-    graph = declared if compiled is None else compiled
-    return _Drawing(declared, graph, fold, most_layers).picture()
+    known = opened(declared)
+    drawn = known if compiled is None else opened(compiled, known)
+    return _Drawing(known, drawn, fold, most_layers).picture()
 
 
 class _Drawing:
     """The drawing of one graph."""
 
-    def __init__(self, declared: Graph, graph: Graph, fold: bool, most_layers: int) -> None:
+    def __init__(self, known: Opened, drawn: Opened, fold: bool, most_layers: int) -> None:
+        self.opened = drawn
+        declared, graph = known.graph, drawn.graph
         self.graph = graph
         whole = not graph.gradients and (declared is graph or not graph.outputs)
         roots = [*graph.outputs.values(), *graph.gradients.values()]
-        reached = set(graph.nodes) if whole else graph.upstream(roots)
+        reached = set(graph.nodes) if whole else drawn.upstream(roots)
         self.unreached = sum(n.name not in reached and not n.op.is_source for n in graph)
-        self.forward = reached if whole else graph.forward()
-        self.index = LayerIndex(declared, graph, self.forward)
+        self.forward = reached if whole else drawn.forward()
+        self.index = LayerIndex(declared, graph, self.forward, known.joined())
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
         self.layers = {name: self.index.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())
@@ -220,7 +228,9 @@ class _Drawing:
         for key in keys:
             cards[key[0]].append(self._card(ids[key], key, names[key], shown))
         boxes = tuple(self._box(*pair) for pair in zip(self.parts, cards, strict=True))
-        return Picture(self.graph.name, boxes, self._links(ids), tuple(self._caption()))
+        frames = {path: frame.text for path, frame in self.opened.frames.items()}
+        caption = tuple(self._caption())
+        return Picture(self.graph.name, boxes, self._links(ids), caption, frames)
 
     def _card(self, id: str, key: Key, names: list[str], shown: set[str]) -> Card:
         part, side = self.parts[key[0]], key[1]
@@ -241,6 +251,8 @@ class _Drawing:
 
     def _marks(self, names: Iterable[str]) -> Iterator[str]:
         wanted = set(names)
+        if wanted & self.opened.at_once:
+            yield "all steps at once"
         for public, name in self.graph.outputs.items():
             if name in wanted:
                 yield f"{'loss' if public in self.graph.losses else 'output'}: {public}"
@@ -257,6 +269,11 @@ class _Drawing:
                 found.setdefault(place, {}).setdefault(operand, operand not in mentioned)
                 if kind == "saved":
                     mentioned.add(operand)
+        for after, before in self.opened.carried:
+            if after in self.sides and before in self.sides:
+                ends = self._key(after), self._key(before)
+                if ends[0] != ends[1]:
+                    found.setdefault((ids[ends[0]], ids[ends[1]], "carried"), {})[before] = False
         return tuple(self._link(*place, values) for place, values in found.items())
 
     def _kind(self, operand: str, name: str) -> Kind:
@@ -267,7 +284,7 @@ class _Drawing:
     def _link(self, source: str, target: str, kind: Kind, values: Mapping[str, bool]) -> Link:
         nodes = tuple(self.graph[name] for name in values)
         kept = tuple(node for node in nodes if values[node.name]) if kind == "saved" else ()
-        return Link(source, target, kind, nodes, kept)
+        return Link(source, target, kind, nodes, kept, self.opened.steps_of(nodes[0].name))
 
     def _box(self, part: str | Fold, cards: Sequence[Card]) -> LayerBox:
         if isinstance(part, Fold):

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from graphc.ir.graph import Graph
 from graphc.view.render.dot import ADVANCE, Owned, bytes_text, card_lines, dot_text
 from graphc.view.render.draw import ENDS, LAYER_LIMIT, Card, LayerBox, Link, Picture, picture
+from graphc.view.render.loops import opened
 from graphc.view.render.renderer import SVG, Element
 from graphc.view.render.style import END, printable, sentence
 
@@ -18,8 +19,18 @@ MOST_LINES = 12
 """The most nodes that a title names."""
 MOST_WORDS = 2000
 """The most lines of a picture in words."""
-_WAYS = {"flow": "", "gradient": ", gradient", "saved": ", saved for backward"}
-_VERBS = {"flow": "goes to", "gradient": "gradient goes to", "saved": "saved for backward of"}
+_WAYS = {
+    "flow": "",
+    "gradient": ", gradient",
+    "saved": ", saved for backward",
+    "carried": ", carried to the next step",
+}
+_VERBS = {
+    "flow": "goes to",
+    "gradient": "gradient goes to",
+    "saved": "saved for backward of",
+    "carried": "at the next step goes to",
+}
 ABOVE, BELOW = 11.0, 4.5
 """The reach of a line's area above and below its base line."""
 
@@ -38,6 +49,13 @@ class LayerDrawing:
     def picture(self) -> Picture:
         """The cards and arrows of the drawing."""
         return picture(self.graph, self.backward, fold=self.fold, most_layers=self.most_layers)
+
+    @cached_property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The graphs whose nodes the drawing shows: the compiled one first, loops opened."""
+        declared = opened(self.graph)
+        compiled = () if self.backward is None else (opened(self.backward, declared).graph,)
+        return (*compiled, declared.graph)
 
     @property
     def name(self) -> str:
@@ -99,7 +117,7 @@ def _titles(picture: Picture) -> Iterator[tuple[str, str]]:
     for index, link in enumerate(picture.links):
         ways = f"{layer_of[link.source]} to {layer_of[link.target]}{_WAYS[link.kind]}: "
         values = ", ".join(f"{node.name} {node.type}" for node in link.values[:MOST_LINES])
-        yield f"e{index}", printable(f"{ways}{values}, {bytes_text(link.values)}")
+        yield f"e{index}", printable(f"{ways}{values}, {bytes_text(link.values, link.steps)}")
 
 
 def _heading(group: Element) -> Element:
@@ -192,4 +210,4 @@ def _words(picture: Picture) -> Iterator[str]:
             for link in users.get(card.id, ()):
                 target = layer_of[link.target]
                 name = target.text if target.fold else target.name
-                yield f"    {_VERBS[link.kind]} {name}, {bytes_text(link.values)}"
+                yield f"    {_VERBS[link.kind]} {name}, {bytes_text(link.values, link.steps)}"

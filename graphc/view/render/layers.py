@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, attributes
@@ -16,14 +17,22 @@ class LayerIndex:
     """The layers of a picture, and the layer of every node that is drawn in them.
 
     Names decide: `bn1.mean` is a part of `bn1`, `d_bn1` and `d_bn1.x` are gradients at `bn1`.  A
-    source is drawn with the layer it is named after, or with the first that reads it.
+    source is drawn with the layer it is named after, or with the first that reads it.  A layer that
+    is `joined` to another is drawn there.
     """
 
-    def __init__(self, declared: Graph, compiled: Graph, forward: Container[str]) -> None:
+    def __init__(
+        self,
+        declared: Graph,
+        compiled: Graph,
+        forward: Container[str],
+        joined: Mapping[str, str] | None = None,
+    ) -> None:
         self.known: Mapping[str, Node] = _declared_nodes(declared, compiled, forward)
         self.declared = declared
-        self.merged: dict[str, str] = {}  # `_layers_with_nodes` reads it, before any merge
-        self.merged = _merged(declared, _layers_with_nodes(self, compiled, forward))
+        joined = {name: into for name, into in (joined or {}).items() if name in self.known}
+        self.merged: dict[str, str] = joined  # `_layers_with_nodes` reads it, before any merge
+        self.merged = joined | _merged(declared, _layers_with_nodes(self, compiled, forward))
 
     def origin(self, name: str) -> str:
         """Return the declared node that a compiled node is a part or a gradient of, else `name`."""
@@ -48,14 +57,19 @@ class LayerIndex:
         if self.known[name].op.name == "input":
             return name
         owner = known_prefix(name.rpartition(".")[0], self.known)
-        if owner:
-            return owner
         users = self.declared.users.get(name, ()) if name in self.declared else ()
+        if owner and (owner in users or not users):
+            return owner
         return users[0] if users else name
 
     def made_of(self, layer: str) -> list[str]:
-        """Return the layers that a fused layer is made of, in declared order, itself last."""
-        return [*(name for name, into in self.merged.items() if into == layer), layer]
+        """Return the layers that a fused layer is made of, in declared order."""
+        parts = [*(name for name, into in self.merged.items() if into == layer), layer]
+        return sorted(parts, key=lambda name: self._places.get(name, 0)) if parts[1:] else parts
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {name: place for place, name in enumerate(self.known)}
 
 
 def known_prefix(name: str, known: Container[str]) -> str:
@@ -193,11 +207,13 @@ class _Layers:
     def _read(self, operand: str, here: int) -> Hashable:
         """Return how many layers before an operand is, and which node of its layer.
 
-        For an operand outside all layers, return its op if it is a constant, else its type.
+        For an input further above return its name.  For an operand outside all layers return its
+        op if it is a constant, else its type.
         """
         if operand in self.where:
             place, number = self.where[operand]
-            return here - place, number
+            far = self.graph[operand].op.is_input and here - place > 1
+            return operand if far else (here - place, number)
         node = self.graph[operand]
         return node.op if node.op.is_constant else node.type
 

@@ -58,6 +58,7 @@ _LOOKS: dict[Role, tuple[str, str, str]] = {
     "recomputed": ("forward-fill", "forward", 'fill-opacity="0.5" stroke-dasharray="3 1.5"'),
     "update": ("input-fill", "input", 'stroke-dasharray="2 4"'),
     "sent": ("edge", "muted", 'stroke-width="0.6"'),
+    "loop": ("frame", "ink", 'stroke-dasharray="1 1"'),
 }
 """The colours of a buffer's area and edge, and further attributes."""
 _LEGEND: dict[Role, str] = {
@@ -68,6 +69,7 @@ _LEGEND: dict[Role, str] = {
     "recomputed": "recomputed",
     "update": "updates",
     "sent": "sent",
+    "loop": "workspace",
 }
 
 

@@ -7,11 +7,12 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from graphc.base.errors import counted
 from graphc.compiler.compile import collector_paused
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import difference
 from graphc.ir.graph import Graph, Node
-from graphc.kernels.kernel import Gemm
+from graphc.kernels.kernel import Chain, Gemm
 from graphc.kernels.program import Instr, Program
 from graphc.view.cost import changed_totals, totals, totals_after
 from graphc.view.render.difference import (
@@ -67,6 +68,7 @@ def kernels_sheet(program: Program) -> Sheet:
         return folded_sheet(program)
     backward = backward_names(program.graph)
     boxes: list[Box] = []
+    ids: dict[str, str] = {}
     order: list[Arrow] = []
     above: list[str] = []
     here: list[str] = []
@@ -77,12 +79,18 @@ def kernels_sheet(program: Program) -> Sheet:
             order.extend(Arrow(id, bar.id, "bar") for id in here)
             above, here = [bar.id], []
             continue
-        for node in _nodes(program, instr):
+        nodes = _nodes(program, instr)
+        # A loop is one box, whatever its number of results.
+        for node in nodes[:1] if instr.scan is not None else nodes:
             id = f"n{len(boxes)}"
-            boxes.append(_box(id, node, f"{number}  {_head(instr)}", node.name in backward))
+            group, back = f"{number}  {_head(instr)}", node.name in backward
+            box = (
+                _box(id, node, group, back) if instr.scan is None else _loop(id, nodes, group, back)
+            )
+            boxes.append(box)
+            ids.update(dict.fromkeys([n.name for n in nodes] if instr.scan else [node.name], id))
             order.extend(Arrow(bar_id, id, "bar") for bar_id in above)
             here.append(id)
-    ids = {box.node: box.id for box in boxes if box.node}
     whole = _sheet(program, boxes, ids, order)
     return replace(whole, simpler=lambda: folded_sheet(program))
 
@@ -133,6 +141,8 @@ def kernel_words(program: Program) -> Iterator[str]:
     found = Counter(instr.kind for instr in program.instrs)
     nodes = sum(len(instr.nodes) for instr in program.instrs if instr.kind == "kernel")
     yield f"{nodes:,} nodes in {found['kernel']:,} kernels, {found['barrier']:,} barriers"
+    if found["scan"]:
+        yield counted(found["scan"], "loop")
     if found["call"]:
         yield f"{found['call']:,} calls of reference rules"
     if found["send"]:
@@ -147,9 +157,14 @@ def _nodes(program: Program, instr: Instr) -> list[Node]:
 
 def _head(instr: Instr) -> str:
     """Return a kernel's title (`gemm N x 100, partitioned by rows`), or a call's kernel's name."""
+    if instr.scan is not None:
+        steps = f"loop of {counted(instr.scan.steps, 'step')}"
+        return (
+            f"{steps}, {instr.scan.way}, {counted(_kernels(instr.scan.program), 'kernel')} a step"
+        )
     if instr.body is None:
         return f"{instr.kind} {instr.kernel}".strip()
-    kind = "gemm" if isinstance(instr.body, Gemm) else "loop"
+    kind = instr.kernel if isinstance(instr.body, (Gemm, Chain)) else "loop"
     rows, columns = instr.body.space
     by = instr.body.partition
     threads = "one thread" if by == "none" else f"partitioned by {by}"
@@ -164,6 +179,21 @@ def _box(id: str, node: Node, group: str, backward: bool) -> Box:
     lines = (head, (muted(str(node.type)),))
     look: Look = "backward" if backward else "forward"
     return Box(id, lines, look, sentence(node), node.name, group)
+
+
+def _loop(id: str, nodes: Sequence[Node], group: str, backward: bool) -> Box:
+    """Return the box of a loop: its results."""
+    lines: list[Line] = [
+        (Run(short(node.name), bold=True), muted(f" {node.type}")) for node in nodes[:MOST_OPS]
+    ]
+    if len(nodes) > MOST_OPS:
+        lines.append((muted(f"{len(nodes) - MOST_OPS} more"),))
+    title = "\n".join(map(sentence, nodes))
+    return Box(id, tuple(lines), "backward" if backward else "forward", title, nodes[0].name, group)
+
+
+def _kernels(program: Program) -> int:
+    return sum(instr.kind != "barrier" for instr in program.instrs)
 
 
 def _folded_box(

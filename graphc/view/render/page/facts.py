@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, counted
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
+from graphc.ir.step_graph import StepGraph
 from graphc.ir.tensor_type import count, shape_text
 from graphc.ir.text.graph import FROM_TYPE, value_text
 from graphc.kernels.program import Instr, Program
@@ -147,6 +148,8 @@ def _attributes(node: Node) -> Iterator[tuple[str, str]]:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, StepGraph):
+        return counted(len(value.nodes), "node")
     try:
         return value_text(value)
     except GraphError:  # a user's op may have attributes of any kind

@@ -1,0 +1,171 @@
+"""The numbers of steps of a batch's rows, and the mask of the steps that there are."""
+
+from __future__ import annotations
+
+from graphc.base.arguments import checked_whole
+from graphc.base.errors import GraphError
+from graphc.ir.build import Value, as_value, misfit
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import Dim, N
+from graphc.ops.select import less
+from graphc.ops.shape import cast, reshape
+from graphc.ops.source import Input, constant
+
+__all__ = ["length_mask", "lengths"]
+
+
+def lengths(x: Value, *others: Value) -> Value:
+    """Return the number of steps that each row of an input has in a run, (N,).
+
+    Such an input (N, T, ...) may be fed with fewer steps than T: an array (n, t, ...) has t steps
+    in each row, and a list of n arrays (t_i, ...) has rows of their own lengths, from 1 to T.
+    Zeros take the place of the steps behind a row's end.  Give the lengths to `gc.scan` and other
+    loops, to `gc.length_mask`, and to the pooling over steps; without them a net takes the zeros
+    for steps like others.
+
+    Parameters
+    ----------
+    x
+        An input (N, T, ...) with T steps.
+    *others
+        Further inputs with T steps whose rows have the same lengths, such as labels of each step:
+        one call names all of them.  A run in which they differ is refused.
+
+    Returns
+    -------
+    Value
+        An input of the dtype int32, which is fed by itself: by the lengths of x.  Feed it by its
+        name, such as "lengths:x", to say the lengths of an array that is padded already.
+
+    Raises
+    ------
+    GraphError
+        If something else than an input (N, T, ...) is given, if inputs have different numbers of
+        steps, or if one of them has lengths already, together with other inputs.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x = net.input("x", (gc.N, 7, 2))
+    >>> h0 = gc.broadcast_to(net.constant(np.zeros(3, "float32")), (gc.N, 3))
+    >>> def step(x, h):
+    ...     h = gc.tanh(gc.affine(x, 3) + gc.affine(h, 3))
+    ...     return h, h
+    >>> _, last = gc.scan(step, x, h0, lengths=gc.lengths(x))
+    >>> last = net.output("last", last)
+    >>> ex = gc.Executor(gc.compile(net, batch=4))
+    >>> ex.predict([np.ones((5, 2)), np.ones((7, 2)), np.ones((1, 2))]).shape
+    (3, 3)
+    """
+    given = [as_value("lengths", value) for value in (x, *others)]
+    steps = given[0].shape[1] if given[0].type.rank > 1 else 0
+    for value in given:
+        _check(value, steps, given[0])
+    b = given[0].builder
+    names = list(dict.fromkeys(value.name for value in given))
+    name = f"lengths:{','.join(names)}"
+    if name in b.nodes:
+        return b.value(name)
+    for node in b.nodes.values():
+        if node.op.is_input and (shared := set(names) & set(with_lengths(node))):
+            raise GraphError(
+                f"lengths: {min(shared)!r} has lengths already, which are {node.name!r}",
+                operands=[node.described("lengths")],
+                hint="name all inputs with the same lengths in one call: gc.lengths(x, y)",
+            )
+    block, b.prefix = b.prefix, ""
+    try:
+        return b.apply(Input((N,), "int32").named(name), name=name)
+    finally:
+        b.prefix = block
+
+
+def with_lengths(node: Node) -> tuple[str, ...]:
+    """Return the inputs whose rows have the lengths that a node is, if it is an input of lengths.
+
+    The first one is that of which `gc.lengths` was asked.
+    """
+    role = node.op.role
+    return tuple(role.of.split(",")) if role.kind == "lengths" else ()
+
+
+def most_steps(graph: Graph) -> dict[str, Dim]:
+    """Return the largest length that a row may have, by input of lengths."""
+    members = ((node.name, with_lengths(node)) for node in graph)
+    return {
+        name: graph[of].type.shape[1] for name, several in members for of in several if of in graph
+    }
+
+
+def _check(value: Value, steps: object, first: Value) -> None:
+    """Raise GraphError unless a value is an input (N, T, ...) with these steps."""
+    type = value.type
+    fits = type.rank > 1 and type.shape[0] == N and isinstance(type.shape[1], int)
+    if not value.node.op.is_input or value.builder.outer is not None or not fits:
+        raise misfit(
+            f"lengths: {value.name!r} is {type}\nit must be an input (N, T, ...) with T steps",
+            x=value,
+        )
+    if type.shape[1] != steps:
+        raise misfit("lengths: inputs have different numbers of steps", x=first, other=value)
+
+
+def length_mask(
+    lengths: Value, steps: int, *, dtype: str | None = None, name: str | None = None
+) -> Value:
+    """Return 1 for each step that a row has, and 0 for those behind its end, (N, steps).
+
+    As the weight of a loss of each step it makes the loss a mean over the steps that there are,
+    also in `gc.fit` and `evaluate`, where batches are weighted by their numbers of steps.
+
+    Parameters
+    ----------
+    lengths
+        The number of steps of each row, whole numbers (N,), such as `gc.lengths(x)`.
+    steps
+        The number of steps of the longest row that there may be.
+    dtype
+        The dtype of the mask, by default the net's; "bool" for `gc.where`.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        The mask.
+
+    Raises
+    ------
+    GraphError
+        If lengths are not whole numbers (N,), or steps is not a number above 0.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x = net.input("x", (gc.N, 7, 2))
+    >>> y = net.input("y", (gc.N, 7), dtype="int64")
+    >>> n = gc.lengths(x, y)
+    >>> mask = gc.length_mask(n, 7)
+    >>> scores = gc.transpose(gc.affine(x, 3, axis=-1), (0, 2, 1))  # classes come second
+    >>> loss = net.loss("loss", gc.softmax_loss(scores, y, weight=mask))
+    >>> count = gc.reshape(gc.cast(n, "float32"), (gc.N, 1))
+    >>> gc.sum(x * gc.reshape(mask, (gc.N, 7, 1)), 1) / count  # the mean over a row's steps
+    <div_1: float32[N, 2]>
+    """
+    lengths = as_value("length_mask", lengths)
+    count = checked_whole("length_mask: steps", steps)
+    if lengths.type.rank != 1 or lengths.dtype not in ("int32", "int64"):
+        raise misfit(
+            f"length_mask: lengths is {lengths.type}\n"
+            "it must be whole numbers (N,): the steps of each row",
+            lengths=lengths,
+        )
+    b = lengths.builder
+    node = b.free_name("length_mask", name)
+    with b.all_or_nothing():
+        wanted = dtype or b.dtype
+        numbers = constant(b, range(count), lengths.dtype, f"{node}.steps")
+        column = reshape(lengths, (*lengths.shape, 1))
+        if wanted == "bool":
+            return less(numbers, column, name=node)
+        return cast(less(numbers, column), wanted, name=node)

@@ -1,0 +1,46 @@
+"""Nets with loops compute the same on every backend, and as an interpreter of their programs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from tests.backends.c.trained import unlike
+from tests.backends.loop_nets import LOOPS, loop_feeds
+from tests.backends.native.nets import assert_close
+from tests.files.c_model import compiler
+
+BATCH, ROWS = 16, 11
+NAMED = pytest.mark.parametrize("name", LOOPS)
+
+
+def trained(name: str, backend: str, threads: int = 1, dtype: str = "float32") -> gc.Executor:
+    """An executor after three steps."""
+    optimizer = gc.SGD(lr=0.1, momentum=0.9)
+    plan = gc.compile(
+        LOOPS[name](dtype), batch=BATCH, optimizer=optimizer, backend=backend, threads=threads
+    )
+    ex = gc.Executor(plan, seed=0)
+    for seed in range(3):
+        ex.step(loop_feeds(ex.plan.declared, ROWS, seed))
+    return ex
+
+
+def inferred(ex: gc.Executor) -> dict[str, np.ndarray]:
+    return dict(ex.forward(loop_feeds(ex.plan.declared, ROWS, 3)))
+
+
+@NAMED
+def test_native_code_trains_as_numpy_does(name: str) -> None:
+    one, other = (trained(name, backend, dtype="float64") for backend in ("numpy", "native"))
+    assert_close(dict(other.snapshot()), dict(one.snapshot()), 1e-12, "state")
+    assert_close(inferred(other), inferred(one), 1e-12, "inference")
+
+
+@NAMED
+def test_c_trains_with_the_bits_of_native_code(name: str) -> None:
+    compiler()
+    one, other = (trained(name, backend) for backend in ("native", "c"))
+    assert not unlike(dict(one.snapshot()), dict(other.snapshot()))
+    assert not unlike(inferred(one), inferred(other))
