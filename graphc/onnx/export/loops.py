@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from onnx import helper
+from onnx import NodeProto, helper
 
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import TensorType
 from graphc.onnx.convert.loops import LENGTHS
 from graphc.onnx.export import Writer, value_info
+from graphc.onnx.model_file import names_read
 from graphc.ops.scan import Scan
 
 WriteNodes = Callable[[Writer, Sequence[Node]], None]
@@ -38,6 +39,16 @@ def write_loop(w: Writer, nodes: Sequence[Node], write: WriteNodes) -> None:
             w.emit("ReduceSum", [names["stacked", result], w.ints([0])], node.name, keepdims=0)
         elif names[kind, result] != node.name:
             w.emit("Identity", [names[kind, result]], node.name)
+
+
+def _live(nodes: Sequence[NodeProto], read: set[str]) -> list[NodeProto]:
+    """Return the nodes that results need: not what a dropout reads, since ONNX's has no draws."""
+    live: list[NodeProto] = []
+    for node in reversed(nodes):
+        if not read.isdisjoint(node.output):
+            read.update(names_read([node]))
+            live.append(node)
+    return live[::-1]
 
 
 def _scan(node: Node) -> Scan:
@@ -70,7 +81,8 @@ class _Loop:
         given = [self._given(name) for name in (*(x.input for x in step.carried), *step.sequences)]
         given += [value_info(name, NUMBER) for name in numbers.values()]
         sequences = [*self.sequences, *numbers]
-        body = helper.make_graph(self.inner.nodes, names[0], given, made)
+        nodes = _live(self.inner.nodes, {value.name for value in made})
+        body = helper.make_graph(nodes, names[0], given, made)
         if step.lengths:
             body.metadata_props.add(key=LENGTHS, value=self.names[step.lengths])
         self.w.emit(
