@@ -27,6 +27,13 @@ class FunctionPass:
     preserves: Preserves
     bound: float | None = None
     """For an approximate pass: the largest error of a result, as a part of its largest number."""
+    on_steps: bool = True
+    """True if it also runs on the steps of loops."""
+
+    @property
+    def of_step(self) -> FunctionPass | None:
+        """The pass for the steps of loops."""
+        return self if self.on_steps else None
 
     @property
     def name(self) -> str:
@@ -38,7 +45,9 @@ class FunctionPass:
         return self.run(graph)
 
 
-def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pass], FunctionPass]:
+def graph_pass(
+    preserves: Preserves, bound: float | None = None, *, on_steps: bool = True
+) -> Callable[[Pass], FunctionPass]:
     """Return a decorator that makes a pass of a function from graph to graph.
 
     Parameters
@@ -49,6 +58,8 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     bound
         For an approximate pass: the most that a number of a result may change, as a part of the
         result's largest number.
+    on_steps
+        Whether the pass also runs on the steps of loops.
 
     Returns
     -------
@@ -75,7 +86,7 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
 
     def decorate(run: Pass) -> FunctionPass:
         check_is_pass(run, "graph_pass: ")
-        return FunctionPass(run, preserves, bound)
+        return FunctionPass(run, preserves, bound, on_steps)
 
     return decorate
 

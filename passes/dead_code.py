@@ -15,11 +15,18 @@ from dataclasses import replace
 from graphc.ir.graph import Graph, Node
 from graphc.ops.scan import Scan, loops
 from passes.contract import graph_pass
+from passes.steps import on_steps
 
 
 @graph_pass(preserves="bitwise")
 def dead_code(graph: Graph) -> Graph:
-    """Return the graph without unread nodes."""
+    """Return the graph without unread nodes, in the steps of loops too."""
+    found = on_steps(dead_code, _live(graph))
+    return graph if found is graph else dead_code(found)
+
+
+def _live(graph: Graph) -> Graph:
+    """Return what is read of a graph, and of the values that its loops hand on."""
     live = graph.pruned()
     changed: dict[str, Node | None] = {}
     for nodes in loops(live).values():

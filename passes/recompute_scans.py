@@ -17,7 +17,7 @@ from passes.contract import graph_pass
 from passes.segment_scans import in_segments, is_long
 
 
-@graph_pass(preserves="reassociated")
+@graph_pass(preserves="reassociated", on_steps=False)
 def recompute_scans(graph: Graph) -> Graph:
     """Return the graph with loops over segments in the place of long loops."""
     found = {n[0].name: n for n in loops(graph).values() if is_long(n) and _carries(n)}

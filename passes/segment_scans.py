@@ -31,7 +31,7 @@ LENGTH = 32
 """The length of a segment that is aimed at, in steps."""
 
 
-@graph_pass(preserves="reassociated")
+@graph_pass(preserves="reassociated", on_steps=False)
 def segment_scans(graph: Graph) -> Graph:
     """Return the graph with loops over segments in the place of long sums."""
     found = {n[0].name: n for n in loops(graph).values() if is_long(n) and _is_sum(n)}

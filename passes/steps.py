@@ -39,6 +39,8 @@ def _changed(run: Callable[[Graph], Graph], nodes: Sequence[Node]) -> dict[str, 
         return {}
     verify(made, before)
     found = step.of(made)
+    if found == step:  # all that was left out is an input that stays
+        return {}
     operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
     inputs = tuple(operands[name] for name in found.inputs)
     return {node.name: _with_step(node, found, inputs, made) for node in nodes}

@@ -292,7 +292,7 @@ def pair_text(pair: Pair) -> Iterator[str]:
 
 
 def steps_of(pair: Pair) -> Steps:
-    """Return the steps of a loop before and after, None on a side that is no loop."""
+    """Return the steps of a loop before and after, None on a side without one."""
     before = None if pair.before is None else step_of(pair.before.op)
     return before, None if pair.after is None else step_of(pair.after.op)
 

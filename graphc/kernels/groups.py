@@ -196,10 +196,18 @@ class Grouping(GroupRules):
     def _reads_before_it(
         self, group: Group, node: Node, other: Group, how: Broadcast, kind: Broadcast
     ) -> bool:
-        """Return whether another group, merged, reads what a joining node overwrites in time."""
+        """Return whether another group, merged, reads in time what is overwritten.
+
+        The joining node overwrites a state, or a member of the other group does: that is a loop,
+        which reads a single number before all else, and may become part of a product.
+        """
+        written = [(node, kind)]
+        if group.product is not None:
+            written += [(one, how) for one in other.nodes if one.name in self.in_place]
         return all(
-            self._reads_before(node, kind, group.product, member, _operands(other, member, how))
-            for member in self.readers(node, other)
+            self._reads_before(writer, at, group.product, member, _operands(other, member, how))
+            for writer, at in written
+            for member in self.readers(writer, other)
         )
 
     def _merged(self, group: Group, other: Group, how: Broadcast) -> Group:

@@ -286,7 +286,7 @@ class Executor(Runs, Missing):
         Returns
         -------
         tuple
-            The feeds, in which zeros that take no memory stand for such rows, and these by input.
+            The feeds, with zeros that take no memory in the place of such rows, and these by input.
 
         Raises
         ------

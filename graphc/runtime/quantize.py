@@ -11,6 +11,7 @@ from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.graph import Graph
+from graphc.ops.scan import loops
 from graphc.runtime.executor import Executor
 from graphc.runtime.freeze import built, check_executor, frozen_ops
 from graphc.runtime.rows import predictions
@@ -22,8 +23,8 @@ def quantize(ex: Executor, data: Any, *, batch: int | None = None) -> Executor:
     """Build the weights of an executor, in int8, into a new one that only infers.
 
     Every affine map, matrix product and convolution by a trained weight multiplies int8 by int8,
-    but for narrow groups, such as depthwise ones.  The sums are of int32, so they are exact, and
-    the same on every backend.
+    but for narrow groups, such as depthwise ones, and for those in loops.  The sums are of int32,
+    so they are exact, and the same on every backend.
 
     Parameters
     ----------
@@ -62,7 +63,8 @@ def quantize(ex: Executor, data: Any, *, batch: int | None = None) -> Executor:
     sources = [found.source for node in graph if (found := quantizable(graph, node)) is not None]
     if not sources:
         raise GraphError(
-            f"quantize: net {graph.name!r} multiplies nothing by weights in float",
+            f"quantize: net {graph.name!r} multiplies nothing by weights in float"
+            f"{' outside loops' if loops(graph) else ''}",
             loc=caller_loc(),
             hint="affine, matmul and convolutions by constant weights are quantized, once",
         )

@@ -59,7 +59,7 @@ class Sequences:
         return {**feeds, **more}
 
     def checked(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Rows]]:
-        """Return feeds for the usual check, and the rows that they stand for.
+        """Return feeds for the usual check, and the rows in whose place they are.
 
         These are not copied.  The feeds have the declared shapes; floats in them are zeros that
         take no memory.  Raise FeedError if rows do not fit.

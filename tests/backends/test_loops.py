@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import graphc as gc
 from tests.backends.c.trained import unlike
 from tests.backends.loop_nets import LOOPS, loop_feeds
+from tests.backends.native.interpreted import Interpreted
 from tests.backends.native.nets import assert_close
 from tests.files.c_model import compiler
 
 BATCH, ROWS = 16, 11
+OPTIMIZER = gc.SGD(lr=0.1, momentum=0.9)
 NAMED = pytest.mark.parametrize("name", LOOPS)
 
 
 def trained(name: str, backend: str, threads: int = 1, dtype: str = "float32") -> gc.Executor:
     """An executor after three steps."""
-    optimizer = gc.SGD(lr=0.1, momentum=0.9)
     plan = gc.compile(
-        LOOPS[name](dtype), batch=BATCH, optimizer=optimizer, backend=backend, threads=threads
+        LOOPS[name](dtype), batch=BATCH, optimizer=OPTIMIZER, backend=backend, threads=threads
     )
     ex = gc.Executor(plan, seed=0)
     for seed in range(3):
@@ -27,7 +30,7 @@ def trained(name: str, backend: str, threads: int = 1, dtype: str = "float32") -
     return ex
 
 
-def inferred(ex: gc.Executor) -> dict[str, np.ndarray]:
+def inferred(ex: gc.Executor) -> dict[str, Any]:
     return dict(ex.forward(loop_feeds(ex.plan.declared, ROWS, 3)))
 
 
@@ -44,3 +47,19 @@ def test_c_trains_with_the_bits_of_native_code(name: str) -> None:
     one, other = (trained(name, backend) for backend in ("native", "c"))
     assert not unlike(dict(one.snapshot()), dict(other.snapshot()))
     assert not unlike(inferred(one), inferred(other))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+@NAMED
+def test_native_programs_are_right_by_the_interpreter(name: str, order: tuple[int, ...]) -> None:
+    ex = trained(name, "numpy", dtype="float64")
+    plan = gc.compile(
+        LOOPS[name]("float64"), batch=BATCH, optimizer=OPTIMIZER, backend="native", threads=2
+    )
+    feeds, wanted = loop_feeds(ex.plan.declared, ROWS, 3), inferred(ex)
+    state = {key: np.array(array) for key, array in ex.snapshot().items()}
+    found = Interpreted(plan.programs["infer"], ROWS, state, order).run(feeds)
+    assert_close(found, wanted, 1e-12, "inference")
+    Interpreted(plan.programs["step"], ROWS, state, order).run(feeds)
+    ex.step(feeds)
+    assert_close(state, dict(ex.snapshot()), 1e-12, "state")

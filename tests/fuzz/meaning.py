@@ -13,13 +13,11 @@ from graphc.compiler.loss_share import divisors, loss_shares
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ops.scan import Scan
 from graphc.ops.source import Parameter
 from graphc.runtime.reference import initial_state
 from passes.backward import Backward
 from passes.dead_code import dead_code
 from passes.specialize import Specialize
-from passes.steps import on_steps
 from passes.update import Update, apply_graph
 from tests.fuzz.case import Case
 from tests.fuzz.copies import of_shards
@@ -114,23 +112,7 @@ class Meaning:
 
 def specialized(graph: Graph) -> Graph:
     """The graph of training, whose loops have what their results need: the rest is not trained."""
-    return _needed(Specialize(True)(graph))
-
-
-def _needed(graph: Graph) -> Graph:
-    """Without what no root depends on, through loops within loops."""
-    while True:
-        found = dead_code(on_steps(_needed, graph))
-        if _size(found) == _size(graph):
-            return graph
-        graph = found
-
-
-def _size(graph: Graph) -> int:
-    """Nodes and operands of a graph and of its steps."""
-    return sum(len(graph[name].inputs) + 1 for name in graph.nodes) + sum(
-        _size(node.op.step.graph(())) for node in graph if isinstance(node.op, Scan)
-    )
+    return dead_code(Specialize(True)(graph))
 
 
 @dataclass

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
+from graphc.ir.byte_count import Bytes
 from graphc.ir.difference import Difference, difference
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.source import State
-from graphc.view.cost import Bytes, changed_totals, totals, totals_after
+from graphc.view.cost import changed_totals, totals, totals_after
 from tests.generate import nets
 from tests.view.render.graphs import compiled, digits
 

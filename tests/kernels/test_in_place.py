@@ -71,3 +71,14 @@ def test_a_transposed_stack_is_read_before_it_is_updated(backend: str) -> None:
     d_q = (left.transpose(0, 2, 1) @ d) * (1 - right**2)
     np.testing.assert_allclose(ex.parameters["p"], p - 0.5 * d_p, atol=1e-12)
     np.testing.assert_allclose(ex.parameters["q"], q - 0.5 * d_q, atol=1e-12)
+
+
+def test_a_number_that_weights_of_one_element_share_is_proved_right() -> None:
+    """Their updates, and that of NAdam's momenta, join the product of a gradient."""
+    net = gc.Net("two")
+    h = gc.tanh(gc.affine(net.input("x", (gc.N, 1)), 1))
+    net.loss("loss", gc.mean(gc.affine(h, 1) ** 2))
+    for backend in ("numpy", "native"):
+        plan = gc.compile(net, batch=13, optimizer=gc.NAdam(lr=0.01), backend=backend, threads=2)
+        report = plan.verify()
+        assert report.ok, str(report.counterexample)

@@ -17,10 +17,9 @@ step loop.steps.in: sequences=(x) carried=() whole=(loop.in.weight, loop.in.bias
   loop.in.bias: float64[4] = input()
   in: float64[N, 4] = affine(x, loop.in.weight, loop.in.bias)
 end
-step loop.steps.tanh_1: sequences=(in) carried=(h0=tanh_1) whole=(u) number=step
+step loop.steps.tanh_1: sequences=(in) carried=(h0=tanh_1) whole=(u)
   in: float64[N, 4] = input()
   h0: float64[N, 4] = input()
-  step: int32[] = input()
   u: float64[4, 4] = input()
   matmul_1: float64[N, 4] = matmul(h0, u)
   add_1: float64[N, 4] = add(in, matmul_1)

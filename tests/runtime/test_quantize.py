@@ -16,6 +16,7 @@ from graphc.base.errors import FeedError, GraphError
 from graphc.check.quantization import QuantizationReport
 from graphc.data import load_digits, stratified_split
 from graphc.runtime.reference import evaluate
+from tests.backends.loop_nets import LOOPS, loop_feeds
 from tests.files.c_model import CModel
 
 NATIVE = pytest.mark.skipif(bool(backend("native").missing()), reason="no native backend here")
@@ -184,3 +185,18 @@ def test_refusals() -> None:
     mixed = refusal(lambda: gc.compare_quantized(trained(), trained(), x))
     assert "is not the net 'digits' in int8" in mixed
     assert "this plan is not frozen" in refusal(lambda: quantized().refresh(trained()))
+
+
+def test_loops_stay_in_float() -> None:
+    net = LOOPS["lstm"]("float32")
+    ex = gc.Executor(gc.compile(net, batch=8))
+    feeds = loop_feeds(net.graph(), 8)
+    assert "by weights in float outside loops" in refusal(lambda: gc.quantize(ex, feeds))
+    net.output("scores", gc.affine(net["lstm"], 3, axis=-1))
+    ex = gc.Executor(gc.compile(net, batch=8))
+    small = gc.quantize(ex, feeds)
+    program = small.plan.programs["infer"]
+    inside = [buffer.type.dtype for step in program.steps() for buffer in step.buffers.values()]
+    assert "int8" in {b.type.dtype for b in program.buffers.values()} and "int8" not in inside
+    wanted = ex.forward(feeds)["scores"]
+    assert np.abs(small.forward(feeds)["scores"] - wanted).max() < 0.05 * np.abs(wanted).max()

@@ -11,10 +11,12 @@ from graphc.backends.native.target import available
 from graphc.compiler.cost import Cost, cost, kernel_flops, program_cost
 from graphc.compiler.plan import Plan
 from graphc.ir.expr import BodyBuilder
+from graphc.ir.step_graph import flops
 from graphc.ir.tensor_type import N
 from graphc.kernels.kernel import Gemm, Loop
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.pool import MaxPool
+from tests.backends.loop_nets import FEATURES, LOOPS, STEPS, WIDTH
 from tests.backends.native.window_function import specs
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
@@ -154,3 +156,31 @@ def test_a_window_multiplies_no_zeros_between_pixels() -> None:
     assert kernel_flops(y, 5)[1] == kernel_flops(dw, 5)[1] == 2 * 5 * 16 * 36 * 8
     met = 5 * 2 + 4 * 1  # of 9 places in a line those between have one offset, the others two
     assert kernel_flops(dx, 5)[1] == 2 * 5 * met**2 * 8 * 4
+
+
+@pytest.mark.parametrize("name", ["lstm", "with lengths", "reversed, with lengths"])
+def test_a_loop_has_the_products_of_all_steps(name: str) -> None:
+    program = gc.compile(LOOPS[name]("float32"), batch=8).programs["infer"]
+    of_rows = 2 * STEPS * 4 * WIDTH * (FEATURES + WIDTH) + 2 * STEPS * WIDTH * 2
+    assert program_cost(program, 6).products == 6 * of_rows
+    types = {node.name: node.type for node in program.graph}
+    assert flops(program.graph, types, 6)[1] == 6 * of_rows
+
+
+def test_steps_that_follow_each_other_read_and_write_what_lies_around_them_once() -> None:
+    program = gc.compile(LOOPS["lstm"]("float32"), batch=8).programs["infer"]
+    (instr,) = (i for i in program.instrs if i.scan is not None and not i.scan.at_once)
+    names = {*instr.ins, *instr.outs} - {instr.scan.workspace}
+    wanted = sum(program.buffers[name].type.nbytes(6) for name in names)
+    assert cost(program, instr, 6).bytes == wanted
+    assert cost(program, instr, 6).products == 6 * 2 * STEPS * WIDTH * 4 * WIDTH
+    assert cost(program, instr, 6).flops > cost(program, instr, 6).products
+
+
+def test_a_report_counts_the_kernels_in_loops() -> None:
+    plan = gc.compile(LOOPS["nested"]("float32"), batch=8)
+    program = plan.programs["infer"]
+    texts = str(program).splitlines()
+    inside = sum(line.startswith(" " * 10) and " partition=" in line for line in texts)
+    everywhere = sum(" partition=" in line for line in texts)
+    assert f"{everywhere} kernels, of which {inside} in loops, 1 loop" in plan.report()

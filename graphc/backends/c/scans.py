@@ -7,9 +7,8 @@ Values that steps hand on stay where a step writes them; only their addresses ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from re import search
-from typing import Protocol
 
 from graphc.backends.c.scalars import Code, Functions, array_text, dim_text, safe
 from graphc.backends.interface import C_TYPES, KEYWORDS, unique
@@ -22,18 +21,10 @@ from graphc.ops.source import Constant
 _TAKEN = KEYWORDS | {"n", "i", "j", "t", "steps"}
 
 
-class Calls(Protocol):
-    """Adds the kernels of a step to a file, and returns their calls for a number of rows."""
-
-    def __call__(self, program: Program, pointer: Pointer, rows: str) -> list[str]:
-        """Return the calls; `pointer` returns the address of a buffer."""
-
-
-class Pointer(Protocol):
-    """The expression of the address of a buffer's first element."""
-
-    def __call__(self, buffer: Buffer) -> str:
-        """Return the expression."""
+Pointer = Callable[[Buffer], str]
+"""The expression of the address of a buffer's first element."""
+Calls = Callable[[Program, Pointer, str], list[str]]
+"""Adds the kernels of a step to a file, and returns their calls for a number of rows."""
 
 
 def scan_buffers(instr: Instr) -> tuple[str, ...]:
@@ -53,7 +44,7 @@ class ScanWriter:
         taken = {*_TAKEN, *self.arguments.values()}
         inside = [name for name in self.step.buffers]
         self.names = dict(zip(inside, unique(inside, taken, "step_"), strict=True))
-        """The names of a step's values, for those that are declared."""
+        """The names of the variables in which a step has its addresses."""
         self.places: dict[str, str] = {}
         """The address of each buffer of a step that does not lie in its arena."""
         self.steps = "steps" if self.scan.lengths else str(self.scan.steps)

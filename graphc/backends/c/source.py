@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from re import search
 
 from graphc.backends.c.chains import write_chain
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import Code, Functions, dim_text, safe
-from graphc.backends.c.scans import ScanWriter, scan_buffers
+from graphc.backends.c.scans import Pointer, ScanWriter, scan_buffers
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES, KEYWORDS, unique
 from graphc.backends.layout import CODE, Layout, block_of, start_of, table_index
@@ -21,8 +21,6 @@ from graphc.kernels.text import kernel_text, scan_head
 
 UNNAMED = "\0"
 """The name of a kernel's function until all programs have been written: equal ones are one."""
-Pointer = Callable[[Buffer], str]
-"""The expression of the address of a buffer's first element."""
 
 
 class KernelFile:

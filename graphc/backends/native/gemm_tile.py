@@ -24,6 +24,9 @@ WIDEST = 64
 """The bytes of the widest vectors."""
 UNROLL = 2
 """The values of k that a long loop of a tile takes at a time."""
+MOST_GROUPS = 4
+"""The most groups of panels for which a sum over two to four blocks of rows is by blocks: measured,
+since a is packed once for each group."""
 FEW = 3
 """The most rows that are too few for tiles: b is then read in place, once."""
 
@@ -214,7 +217,8 @@ def is_long(kernel: Gemm, tile: Tile, n: int) -> bool:
     if not (counted and plain and of_batch):
         return False
     blocks, scratch = dim_at(kernel.k, n) // K_BLOCK, LongScratch(kernel, tile)
-    return blocks > 4 or (blocks > 1 and scratch.together == scratch.panels)
+    groups = -(-scratch.panels // scratch.together)
+    return blocks > 4 or (blocks > 1 and groups <= MOST_GROUPS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,7 @@ class NumpyBackend:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the bytes of the temporaries of each instruction."""
-        own = list(horizontal(program).scratch)
-        for i, instr in enumerate(program.instrs):
-            if instr.scan is not None:
-                own[i] = max(self.scratch(instr.scan.program), default=0)
-        return own
+        return horizontal(program).scratch
 
     def orders(self, program: Program) -> Mapping[str, Order]:
         """Return nothing: constants keep their order."""

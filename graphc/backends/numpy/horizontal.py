@@ -99,7 +99,7 @@ class Horizontal:
         bodies = [instr.body for instr in program.instrs]
         self.kernels = [None if body is None else _planned(program, body) for body in bodies]
         """The kernel of each instruction."""
-        own = [0 if kernel is None else kernel.nbytes for kernel in self.kernels]
+        own = [_own_bytes(*pair) for pair in zip(program.instrs, self.kernels, strict=True)]
         found = _groups(program, self.kernels)
         self.groups = [group for group in found if len(group.updates) > 1]
         self.of = {i: group for group in self.groups for i in group.updates}
@@ -172,6 +172,13 @@ class _Run:
         arrays[HEAD] = self.heads[: self.nbytes if update.room else 0].view(parts.dtype)
         plan = parts.tail.plan(self.nbytes // update.itemsize)
         return bind_plan(plan, kernel.capacity, self.n, arrays.__getitem__, self.scratch)
+
+
+def _own_bytes(instr: Instr, kernel: Planned | PlannedChain | None) -> int:
+    """Return the scratch bytes of an instruction by itself; steps of a loop run one by one."""
+    if instr.scan is not None:
+        return max(horizontal(instr.scan.program).scratch, default=0)
+    return 0 if kernel is None else kernel.nbytes
 
 
 def _planned(program: Program, kernel: Kernel) -> Planned | PlannedChain:

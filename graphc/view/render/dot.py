@@ -267,7 +267,7 @@ def _write_link(g: Any, id: str, link: Link, places: Mapping[str, int], fed: boo
         name = short(", ".join(_local(node.name) for node in link.values))
         ends = [f"r{source}:{link.source}:{side}", f"r{target}:{link.target}:{side}"]
         attributes |= {"color": colour, "fontcolor": colour, "constraint": "false"}
-        g.edge(*ends, label=name, **attributes)
+        g.edge(*ends, xlabel=name, **attributes)
         return
     if link.kind == "saved" and not fed:
         attributes["constraint"] = "false"

@@ -92,7 +92,7 @@ class Link:
     kept: tuple[Node, ...] = ()
     """The values saved for the backward pass that no earlier link mentions."""
     steps: int = 1
-    """The number of times that they are computed, in loops."""
+    """The number of steps for which they are kept, in loops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +139,17 @@ def picture(
     *,
     fold: bool = True,
     most_layers: int = LAYER_LIMIT,
+    steps: bool = True,
 ) -> Picture:
     """Return the picture of a declared graph, or of its compiled form: forward beside backward.
 
-    With `fold` a repeated block of layers is drawn once.
+    With `fold` a repeated block of layers is drawn once; without `steps` loops are drawn as their
+    results alone.
     """
-    known = opened(declared)
-    drawn = known if compiled is None else opened(compiled, known)
+    known = opened(declared) if steps else Opened(declared)
+    drawn = known
+    if compiled is not None:
+        drawn = opened(compiled, known) if steps else Opened(compiled)
     return _Drawing(known, drawn, fold, most_layers).picture()
 
 
@@ -300,6 +304,8 @@ class _Drawing:
             yield f"not drawn: {counted(self.unreached, 'node')} that only update states"
         if self.omitted:
             yield f"nothing left to do: {listed([short(name, 24) for name in self.omitted], 3)}"
+        if any(frame.segments > 1 for frame in self.opened.frames.values()):
+            yield "loops in segments recompute one segment at a time for the backward part"
         yield from self._hidden()
         if self.summed:
             yield f"{counted(self.summed, 'node')} summed up, one card a layer and direction"

@@ -44,11 +44,19 @@ class LayerDrawing:
     fold: bool = True
     """True if a repeated block of layers is drawn once."""
     most_layers: int = LAYER_LIMIT
+    steps: bool = True
+    """True if the steps of loops are drawn."""
 
     @cached_property
     def picture(self) -> Picture:
         """The cards and arrows of the drawing."""
-        return picture(self.graph, self.backward, fold=self.fold, most_layers=self.most_layers)
+        return picture(
+            self.graph,
+            self.backward,
+            fold=self.fold,
+            most_layers=self.most_layers,
+            steps=self.steps,
+        )
 
     @cached_property
     def graphs(self) -> tuple[Graph, ...]:
@@ -74,7 +82,9 @@ class LayerDrawing:
 
     @property
     def simpler(self) -> Callable[[], LayerDrawing] | None:
-        """The two ends of a graph too tangled to lay out in time."""
+        """A graph too tangled to lay out in time without the steps of loops, or its two ends."""
+        if self.picture.loops:
+            return lambda: replace(self, steps=False)
         if self.most_layers <= 2 * ENDS or len(self.picture.layers) <= 2 * ENDS:
             return None
         return lambda: replace(self, most_layers=2 * ENDS)

@@ -11,7 +11,7 @@ for another is read there, without the array of all steps between.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
@@ -36,7 +36,7 @@ class SliceAtStep(Op):
 
 @dataclass(frozen=True)
 class CarriedValue(Op):
-    """What the step before computed; at the first step its operand."""
+    """The value that the step before computed; at the first step its operand."""
 
     name = "carried"
     roles = ("initial",)
@@ -89,11 +89,14 @@ class Frame:
     whole: Mapping[str, str]
     nexts: Mapping[str, str]
     """The next value of each carried value, by their names in the step."""
+    segments: int = 1
+    """The number of segments that it runs in, each a loop in the step of a loop over segments."""
 
     @property
     def text(self) -> str:
-        """The number of steps, and their order if it is unusual."""
-        return f"{self.steps:,} steps{', last first' * self.reverse}"
+        """The number of steps, and what is unusual about them."""
+        cut = f" in {self.segments:,} segments" if self.segments > 1 else ""
+        return f"{self.steps:,} steps{cut}{', last first' * self.reverse}"
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,14 @@ class Opened:
         return self.upstream(self.graph.outputs.values()) if self.graph.outputs else set()
 
     def steps_of(self, name: str) -> int:
-        """Return how often a node is computed: the product of the steps of the loops around it."""
+        """Return for how many steps a value is kept: the product of those of the loops around it.
+
+        Of a loop in segments one segment is kept, which the gradient recomputes.
+        """
         count, path = 1, _bare(name).rpartition("/")[0]
         while path:
-            count *= self.frames[path].steps if path in self.frames else 1
+            frame = self.frames.get(path)
+            count *= 1 if frame is None else frame.steps // frame.segments
             path = path.rpartition("/")[0]
         return count
 
@@ -257,7 +264,11 @@ class _Opening:
         frame = self._frame(group, path, given)
         found = {name: given[name] for name in step.whole}
         known = self.frames.get(frame) or self.declared.frames.get(frame)
-        self.frames[frame] = known or _frame_of(ops[0], found)
+        known = known or _frame_of(ops[0], found)
+        # Sums are cut into segments, too, but carry nothing: they say nothing about the loop.
+        if step.carried and frame != path and ops[0].steps < known.steps:
+            known = replace(known, segments=ops[0].steps)
+        self.frames[frame] = known
         graph = step.graph(op.result for op in ops)
         needed = graph.upstream(graph.outputs)
         nodes = [node for node in graph if node.name in needed]
@@ -301,6 +312,10 @@ class _Opening:
         It was made of the same loop as one that kept a value for it, or else as one that gives it
         a gradient.
         """
+        op, around = group[0].op, self.frames.get(path)
+        assert isinstance(op, Scan), "the results of a loop"
+        if around is not None and op.steps * around.segments == around.steps > op.steps:
+            return path
         sources = {name: self.shaped.get(operand, operand) for name, operand in given.items()}
         frames = {name: self.results.get(x, ("", ""))[0] for name, x in sources.items()}
         for name, frame in frames.items():

@@ -21,6 +21,7 @@ from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
+from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.source import Constant
 
 Array = NDArray[Any]
@@ -59,16 +60,20 @@ class Interpreted:
             array = np.array(feeds[name], type.dtype)
             assert array.shape == shape_at(type.shape, self.n)
             self.blocks["feed", name] = array.reshape(-1).view(np.uint8)
+        self.run_epochs(self.order)
+        return {k: self.view(v).copy() for k, v in self.program.outputs.items()}
+
+    def run_epochs(self, order: Sequence[int]) -> None:
+        """Run what some threads do of all instructions."""
         for start, end in self._epochs():
             self._poison(start)
             instrs = self.program.instrs[start:end]
             if len(instrs) == 1 and instrs[0].body is None:
                 self._call(instrs[0])
                 continue
-            for thread in self.order:
+            for thread in order:
                 for instr in instrs:
                     self._part(instr, thread)
-        return {k: self.view(v).copy() for k, v in self.program.outputs.items()}
 
     def gradient(self) -> dict[str, Array]:
         """The gradients that were asked for."""
@@ -91,6 +96,10 @@ class Interpreted:
         matrix = shape[0], int(np.prod(shape[1:]))
         whole = block[at:][: ((matrix[0] - 1) * buffer.pitch + matrix[1]) * size]
         return as_strided(whole.view(buffer.type.dtype), matrix, (buffer.pitch * size, size))
+
+    def bytes_of(self, name: str) -> Array:
+        """The bytes of a buffer."""
+        return self.view(name).reshape(-1).view(np.uint8)
 
     def _poison(self, start: int) -> None:
         """Fill with NaN what no instruction from here on reads as it is now."""
@@ -134,6 +143,9 @@ class Interpreted:
             yield start, len(instrs)
 
     def _call(self, instr: Instr) -> None:
+        if instr.scan is not None:
+            run_scan(self, instr.scan)
+            return
         with np.errstate(all="ignore"):
             bind_reference(instr, self.n, self.view)()
 
@@ -172,6 +184,89 @@ class Interpreted:
                 )
                 target = _matrix(targets[store.buffer], shape)
                 target[at] = results[store.buffer].reshape(shape)[at]
+
+
+class Steps(Interpreted):
+    """The steps of a loop, on the workspace that was planned for them."""
+
+    def __init__(self, outer: Interpreted, scan: ScanKernel, n: int) -> None:
+        super().__init__(scan.program, n, {}, outer.order)
+        self.outer, self.scan = outer, scan
+        self.memory = outer.bytes_of(scan.workspace)
+        self.arena = self.memory[: scan.program.arena.nbytes]
+        whole = dict(scan.whole)
+        if scan.at_once:
+            whole |= {**scan.sequences, **scan.stacked}
+        self.places = {name: outer.bytes_of(around) for name, around in whole.items()}
+        for buffer in scan.program.buffers.values():
+            if buffer.name in scan.slots:
+                self.places[buffer.name] = self._slot(buffer.name)
+
+    def view(self, name: str) -> Array:
+        """A buffer as an array; what lies around the step, and what aliases it, is found there."""
+        buffer = self.program.buffers[name]
+        root = self.program.aliases.get(name, name)
+        if root in self.places:
+            self.blocks[buffer.space, buffer.key] = self.places[root]
+        return super().view(name)
+
+    def run_steps(self, count: int, order: Sequence[int]) -> None:
+        """Run what some threads do of all steps."""
+        for one in self.scan.carried:
+            self.places[one.feed] = self._first(one)
+        for i in range(count):
+            t = count - 1 - i if self.scan.reverse else i
+            for name, around in (*self.scan.sequences.items(), *self.scan.stacked.items()):
+                self.places[name] = self._slice(around, t)
+            if self.scan.number:
+                self.places[self.scan.number] = np.array([t], np.int32).view(np.uint8)
+            nexts = {one.result: self._next(one, i, t, count) for one in self.scan.carried}
+            self.places |= nexts
+            for one in self.scan.carried:
+                if one.before:
+                    np.copyto(self._slice(one.before, t), self.places[one.feed])
+            self.run_epochs(order)
+            for one in self.scan.carried:
+                self.places[one.feed] = nexts[one.result]
+
+    def _first(self, one: CarriedBuffer) -> Array:
+        return self.outer.bytes_of(one.initial) if one.initial else self._slot(one.feed)
+
+    def _next(self, one: CarriedBuffer, i: int, t: int, count: int) -> Array:
+        """The place of a next value: where it is asked for, or one of two slots."""
+        if one.stacked:
+            return self._slice(one.stacked, t)
+        if one.before and i + 1 < count:
+            return self._slice(one.before, t - 1 if self.scan.reverse else t + 1)
+        return self._slot(one.feed if i % 2 else one.result)
+
+    def _slot(self, name: str) -> Array:
+        at, type = self.scan.slots[name], self.program.buffers[name].type
+        return self.memory[at : at + type.nbytes(self.n)]
+
+    def _slice(self, around: str, t: int) -> Array:
+        return self.outer.bytes_of(around).reshape(self.scan.steps, -1)[t]
+
+
+def run_scan(outer: Interpreted, scan: ScanKernel) -> None:
+    """Run a loop; of threads that share no rows each runs all steps before the next one starts."""
+    count = scan.count(outer.view)
+    outer.bytes_of(scan.workspace)[...] = NAN
+    steps = Steps(outer, scan, count * outer.n if scan.at_once else outer.n)
+    for one in scan.carried:
+        if not one.initial:
+            steps.places[one.feed][...] = 0
+    if scan.at_once and count:
+        steps.run_epochs(outer.order)
+    elif not scan.at_once:
+        for order in [(thread,) for thread in outer.order] if scan.shared else [outer.order]:
+            steps.run_steps(count, order)
+    for one in scan.carried:
+        if one.last:
+            np.copyto(outer.bytes_of(one.last), steps.places[one.feed])
+    for name in scan.sequences_written():
+        if outer.program.buffers[name].type.shape[0] == scan.steps:
+            outer.view(name)[count:] = 0
 
 
 def _constant(program: Program, name: str) -> Array:

@@ -67,7 +67,7 @@ class WindowProduct(Product):
         each = {s.buffer for s in kernel.body.steps if s.op == "load" and s.broadcast == "each"}
         each |= {store.buffer for store in kernel.body.stores}
         pitch = dict.fromkeys(each, kernel.n) | pitches(kernel)
-        self.kernel, self.bits, self.packed = kernel, bits, packed
+        self.kernel, self.bits, self.packed, self.capacity = kernel, bits, packed, 1
         self.code = emit_gemm(module, kernel, pitch, bits, packed=packed)
         self._compiled = Compiled(self.exported(module, self.code), "entry")
 

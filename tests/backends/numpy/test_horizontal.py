@@ -137,3 +137,23 @@ def test_large_updates_stay_in_their_kernels() -> None:
     assert joined
     assert max(joined) < 300 * 300 * 4
     assert all(group.room <= horizontal.MOST for group in found.groups)
+
+
+def test_a_loop_between_updates_leaves_their_gradients() -> None:
+    """Temporaries of a step lie beside the heads of updates that wait."""
+    made = gc.Net("net")
+    x = made.input("x", (gc.N, 3, 4))
+
+    def step(a: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        h = gc.tanh(gc.affine(gc.softmax(gc.affine(a, 16)), 4) + h)
+        return h, h
+
+    _, last = gc.scan(step, x, x[:, 0])
+    made.loss("loss", gc.mean(gc.affine(last, 3) ** 2))
+    ex = gc.Executor(plan(made, gc.SGD(lr=0.1, accumulate=2)), seed=0)
+    rows = np.random.default_rng(0).normal(size=(8, 3, 4)).astype(np.float32)
+    ex.forward(x=rows, train=True)
+    gradients = ex.backward()
+    ex.step(x=rows)
+    for name, gradient in gradients.items():
+        assert (ex.state[f"{name}.accumulated"] == gradient).all(), name

@@ -11,8 +11,9 @@ import pytest
 
 import graphc as gc
 from graphc.check.certificate import Certificate, LoopTables, ProgramTables
+from graphc.check.certificate.columns import CertificateError
 from graphc.check.certificate.export import certify
-from graphc.check.certificate.text import CertificateError, certificate_text, parse_certificate
+from graphc.check.certificate.text import certificate_text, parse_certificate
 from graphc.check.verify import loops as rules
 from graphc.check.verify import verify
 from tests.check.loops import mixed, nested, several
@@ -146,7 +147,7 @@ def test_carried_values_that_other_threads_wrote_are_found(
 
     plan = gc.compile(several("float32"), batch=64, optimizer=SGD, backend="native")
     assert plan.verify().ok
-    whole: Any = Threads.agree_elsewhere
-    monkeypatch.setattr(Threads, "agree_elsewhere", lambda self, i, j: ~whole(self, i, j))
+    whole: Any = Threads.agree_by_place
+    monkeypatch.setattr(Threads, "agree_by_place", lambda self, i, j: ~whole(self, i, j))
     found = plan.verify().counterexample
     assert found is not None and found.rule == rules.HANDED

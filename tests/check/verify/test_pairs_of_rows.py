@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import graphc as gc
+from graphc.check.certificate.columns import CertificateError
 from graphc.check.certificate.export import certify
-from graphc.check.certificate.text import CertificateError, certificate_data, certificate_of
+from graphc.check.certificate.text import certificate_data, certificate_of
 from graphc.check.verify import verify
 from tests.pairs_of_rows import clip
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.check.certificate.columns import CertificateError
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import (
     FORMAT,
-    CertificateError,
     certificate_data,
     certificate_of,
     certificate_text,

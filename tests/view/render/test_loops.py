@@ -21,10 +21,10 @@ from graphc.view.render.passes_view import kernels_sheet
 T = 9
 
 
-def rnn(layers: int = 1, reverse: bool = False, lengths: bool = False) -> gc.Net:
+def rnn(layers: int = 1, reverse: bool = False, lengths: bool = False, steps: int = T) -> gc.Net:
     """Layers of h = tanh(x @ w + h @ u)."""
     net = gc.Net("rnn")
-    x, h0 = net.input("x", (gc.N, T, 5)), net.input("h0", (gc.N, 5))
+    x, h0 = net.input("x", (gc.N, steps, 5)), net.input("h0", (gc.N, 5))
     rows = net.input("rows", (gc.N,), dtype="int32") if lengths else None
     for number in range(layers):
         w, u = net.parameter(f"w{number}", (5, 5)), net.parameter(f"u{number}", (5, 5))
@@ -114,7 +114,7 @@ def test_carried_values_go_from_their_next_value_back_to_the_input() -> None:
     assert ends == [(cards["layer0/tanh_1"], cards["layer0/h0"])]
     dot = LayerDrawing(rnn().graph()).dot()
     line = next(line for line in dot.splitlines() if "class=carried" in line)
-    assert "label=h0" in line and "style=dashed" in line and "constraint=false" in line
+    assert "xlabel=h0" in line and "style=dashed" in line and "constraint=false" in line
 
 
 def test_weights_enter_the_step_from_outside() -> None:
@@ -205,3 +205,25 @@ def test_the_table_of_layers_and_the_facts_have_the_nodes_of_steps() -> None:
     assert '<tr class="op" data-node="layer0/tanh_1">' in page
     assert '["layer0/tanh_1","tanh"' in page and '["d_layer0/tanh_1.next","carried"' in page
     assert "StepGraph" not in page
+
+
+def test_a_loop_in_segments_is_still_one_frame() -> None:
+    net, sgd = rnn(steps=75), gc.SGD(lr=0.1)
+    total = gc.compile(net, batch=64, optimizer=sgd, backend="numpy").memory.total
+    plan = gc.compile(net, batch=64, optimizer=sgd, backend="numpy", budget=total * 9 // 10)
+    shown = picture(plan.declared, plan_graph(plan))
+    assert shown.loops == {"layer0": "75 steps in 3 segments"}
+    assert any("recompute one segment" in line for line in shown.caption)
+    kept = {node.name: link.steps for link in shown.links for node in link.kept}
+    assert kept["layer0/tanh_1"] == 25
+    inside = {name for name in names(picture(net.graph())) if name.startswith("layer0/")}
+    assert inside <= set(names(shown))
+
+
+def test_a_drawing_too_tangled_leaves_the_steps_out() -> None:
+    drawing = LayerDrawing(*planned(rnn()))
+    assert drawing.simpler is not None
+    simpler = drawing.simpler()
+    assert not simpler.picture.loops and simpler.simpler is None
+    drawn = set(names(simpler.picture))
+    assert "layer0.steps" in drawn and not any(name.startswith("layer0/") for name in drawn)
