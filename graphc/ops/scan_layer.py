@@ -225,13 +225,13 @@ class _Loop:
                 Scan(self.step, self.steps, kind, of, reverse), *operands, name=name
             )
 
-        lasts = [
-            result("last", one.input, f"{self.name}.last{i or ''}")
-            for i, one in enumerate(self.step.carried)
-        ]
         steps = [
             result("stacked", y.name, f"{self.name}.steps{i or ''}")
             for i, y in enumerate(self.outputs)
+        ]
+        lasts = [
+            result("last", one.input, f"{self.name}.last{i or ''}")
+            for i, one in enumerate(self.step.carried)
         ]
         outputs = [
             _rows_first(found, self.name if i == 0 else f"{self.name}.{i}")

@@ -227,11 +227,14 @@ def _declared(
     )
     whole = [Value(outer, name) for name in inner.known]
     operands = [*(x for x in given if x is not None), *initial, *whole]
+    if not operands:
+        raise NotSupported("a loop that reads nothing")
 
     def result(kind: Kind, of: Value) -> Value:
         return outer.apply(Scan(graph, count, kind, of.name, reverse), *operands)
 
-    return [result("last", x) for x in before], [result("stacked", x) for x in stacked]
+    rows = [result("stacked", x) for x in stacked]  # first, as gc.scan declares them
+    return [result("last", x) for x in before], rows
 
 
 def _inside(call: Call, body: GraphProto, operands: Operands) -> list[Operand]:
