@@ -194,8 +194,8 @@ class _Loop:
                 "it must be whole numbers (N,): the steps of each row",
                 lengths=lengths,
             )
-        inside = self.inner.captured(lengths)
         number = self.number if lengths.dtype == "int32" else cast(self.number, lengths.dtype)
+        inside = self.inner.captured(lengths)
         return less(number, reshape(inside, (*inside.shape, 1)))
 
     def _check_next(self, before: Sequence[Value], after: Sequence[Value]) -> None:
