@@ -154,6 +154,7 @@ class _Loop:
     def trace(self, step: Callable[..., Any], steps: int, lengths: Value | None) -> None:
         """Declare the step, and check what it returns."""
         self.steps, self.lengths = steps, lengths
+        self.first = [_steps_first(x) for x in self.inputs]
         inner = self.inner = StepBuilder(self.b, self.name)
         names = _names(step, [*self.inputs, *self.initial])
         slices = [inner.input(names.pop(0), _slice(x.type)) for x in self.inputs]
@@ -197,8 +198,8 @@ class _Loop:
                 "it must be whole numbers (N,): the steps of each row",
                 lengths=lengths,
             )
-        inside = self.inner.captured(lengths)
         number = self.number if lengths.dtype == "int32" else cast(self.number, lengths.dtype)
+        inside = self.inner.captured(lengths)
         return less(number, reshape(inside, (*inside.shape, 1)))
 
     def _check_next(self, before: Sequence[Value], after: Sequence[Value]) -> None:
@@ -220,22 +221,25 @@ class _Loop:
     def results(self, reverse: bool) -> tuple[Any, Any]:
         """Add the nodes of the loop; return its outputs, and the last carried values."""
         outside = {inside: name for name, inside in self.inner.known.items()}
-        first = [_steps_first(x) for x in self.inputs]
         whole = [Value(self.b, outside[name]) for name in self.step.whole]
-        operands = [*first, *self.initial, *whole]
+        operands = [*self.first, *self.initial, *whole]
 
         def result(kind: Kind, of: str, name: str) -> Value:
             return self.b.apply(
                 Scan(self.step, self.steps, kind, of, reverse), *operands, name=name
             )
 
-        outputs = []
-        for i, y in enumerate(self.outputs):
-            found = result("stacked", y.name, f"{self.name}.steps{i or ''}")
-            outputs.append(_rows_first(found, self.name if i == 0 else f"{self.name}.{i}"))
+        steps = [
+            result("stacked", y.name, f"{self.name}.steps{i or ''}")
+            for i, y in enumerate(self.outputs)
+        ]
         lasts = [
             result("last", one.input, f"{self.name}.last{i or ''}")
             for i, one in enumerate(self.step.carried)
+        ]
+        outputs = [
+            _rows_first(found, self.name if i == 0 else f"{self.name}.{i}")
+            for i, found in enumerate(steps)
         ]
         return _as_given(outputs, self.single[0]), _as_given(lasts, self.single[1])
 

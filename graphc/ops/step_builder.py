@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
@@ -38,6 +41,18 @@ class StepBuilder(Builder):
         if value.name not in self.known:
             self.known[value.name] = self.input(value.name, value.type).name
         return Value(self, self.known[value.name])
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Remove nodes made inside, here and in the outer graph, if an error leaves the block."""
+        before, outer = dict(self.known), self.outer
+        assert outer is not None, "set on creation"
+        try:
+            with outer.all_or_nothing(), super().all_or_nothing():
+                yield
+        except BaseException:
+            self.known = before
+            raise
 
     def apply(self, op: Op, *operands: Value, name: str | None = None) -> Value:
         """Make a node of the step and return its value; a source becomes one of the outer graph."""
