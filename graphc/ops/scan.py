@@ -20,6 +20,8 @@ from graphc.ir.step_graph import Kind, StepGraph, flops, stacked
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.scan_gradient import gradient
 
+Values = dict[str, Array]
+
 
 @dataclass(frozen=True)
 class Scan(Op):
@@ -71,25 +73,35 @@ class Scan(Op):
         Rows whose steps are over keep their carried values, and their results are 0: the step
         itself says so, by its input of lengths.
         """
-        first = len(self.step.sequences)
-        carried = dict(zip(self.step.inputs[first:], ins[first:], strict=True))
+        carried = self._initial(ins)
         found: dict[int, Array] = {}
-        for t in self.order(ins):
-            values = self._values(t, ins, carried, train)
-            carried |= {one.input: values[one.next] for one in self.step.carried}
+        for t, values in self.runs(ins, train):
+            carried = {one.input: values[one.next] for one in self.step.carried}
             if self.kind != "last":
                 found[t] = values[self.result]
         return carried[self.result].copy() if self.kind == "last" else self._collected(found, ins)
 
-    def _values(
-        self, t: int, ins: Sequence[Array], carried: Mapping[str, Array], train: bool
-    ) -> dict[str, Array]:
-        """Return the values of all nodes at a step."""
-        given = {name: np.asarray(x[t]) for name, x in zip(self.step.sequences, ins, strict=False)}
-        if self.step.number:
-            given[self.step.number] = np.asarray(t, np.int32)
+    def runs(self, ins: Sequence[Array], train: bool = False) -> Iterator[tuple[int, Values]]:
+        """Yield the position of each step that runs, in their order, and the values of its nodes.
+
+        What is yielded for a step is computed when it is asked for.
+        """
+        carried = self._initial(ins)
         rule = by_reference(self.rows(ins), train)
-        return interpret(self.step.nodes, rule, {**carried, **given})
+        for t in self.order(ins):
+            given = dict(carried)
+            slices = zip(self.step.sequences, ins, strict=False)
+            given |= {name: np.asarray(x[t]) for name, x in slices}
+            if self.step.number:
+                given[self.step.number] = np.asarray(t, np.int32)
+            values = interpret(self.step.nodes, rule, given)
+            carried |= {one.input: values[one.next] for one in self.step.carried}
+            yield t, values
+
+    def _initial(self, ins: Sequence[Array]) -> dict[str, Array]:
+        """Return the carried values before the first step, and the whole values."""
+        first = len(self.step.sequences)
+        return dict(zip(self.step.inputs[first:], ins[first:], strict=True))
 
     def _collected(self, found: Mapping[int, Array], ins: Sequence[Array]) -> Array:
         shape = tuple(

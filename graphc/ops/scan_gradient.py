@@ -40,7 +40,9 @@ class _Gradient:
     def __init__(self, b: Builder, op: Any, nodes: Sequence[Node], douts: Sequence[Value]) -> None:
         self.b, self.inputs = b, nodes[0].inputs
         self.op = op
-        self.step: StepGraph = op.step
+        ops: list[Any] = [node.op for node in nodes]
+        self.asked = [(op.kind, op.result, d) for op, d in zip(ops, douts, strict=True)]
+        self.step = _needed(ops)
         self.name = nodes[0].name
         self.inner = Builder.extending(self.step.graph(()))
         self.inner.locs = b.locs
@@ -48,8 +50,6 @@ class _Gradient:
         """The inputs of the gradient that are slices, and their values outside."""
         self.whole: dict[str, Value] = {}
         self.initial: dict[str, Value] = {}
-        ops: list[Any] = [node.op for node in nodes]
-        self.asked = [(op.kind, op.result, d) for op, d in zip(ops, douts, strict=True)]
 
     def cotangents(self) -> Cotangents:
         """Build both loops and return the cotangents of the operands."""
@@ -61,7 +61,7 @@ class _Gradient:
         )
         loop = self._loop(found, carried)
         ends: list[Value | None] = []
-        for position, name in enumerate(self.step.inputs):
+        for position, name in enumerate(self.op.step.inputs):
             ends.append(self._end(loop, position, name, found))
         return ends
 
@@ -123,7 +123,7 @@ class _Gradient:
     def _with_kept(self, graph: Graph, carried: Iterable[Carried]) -> tuple[Node, ...]:
         """Return the nodes of the gradient, with inputs in the place of values that are kept."""
         own = self.step.types
-        operands = dict(zip(self.step.inputs, self.inputs, strict=True))
+        operands = dict(zip(self.op.step.inputs, self.inputs, strict=True))
         needed = {name for node in graph if node.name not in own for name in node.inputs}
         needed |= {one.next for one in carried} | set(graph.outputs.values())
         nodes: dict[str, Node] = {}
@@ -167,7 +167,7 @@ class _Gradient:
         """Return the cotangent of an operand as a result of the loop."""
         if name not in found:
             return None
-        first = len(self.step.sequences)
+        first = len(self.op.step.sequences)
         result, kind = found[name].name, "sum"
         if position < first:
             kind = "stacked"
@@ -178,6 +178,13 @@ class _Gradient:
         reverse = not self.op.reverse
         op = replace(self.op, step=loop, kind=kind, result=result, reverse=reverse)
         return self.b.apply(op, *operands)
+
+
+def _needed(ops: Sequence[Any]) -> StepGraph:
+    """Return the step of a loop, as far as these of its results need it."""
+    step: StepGraph = ops[0].step
+    lasts = [op.result for op in ops if op.kind == "last"]
+    return step.pruned([op.result for op in ops if op.kind != "last"], lasts)
 
 
 def _total(values: Sequence[Value]) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
@@ -15,6 +15,7 @@ from graphc.compiler.loss_share import divisors
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
+from graphc.ops.scan import Scan
 from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state
@@ -107,6 +108,8 @@ class Origin:
     part: Part
     values: Mapping[str, Array]
     sure: bool = True
+    loops: tuple[tuple[str, int], ...] = ()
+    """The loops that the node is in, the outermost first, and the positions of their steps."""
 
 
 def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -> Origin:
@@ -124,9 +127,10 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
             apply = ex.plan.graphs["apply"][0].graph
             runs.append((apply, evaluate(apply, {}, _states_of(apply, after), 1)))
     for made, known in runs:
-        node = _first_bad(made, known)
+        losses = [made.outputs[name] for name in made.losses]
+        node = _first_bad(made, known, [*losses, *made.updates.values()])
         if node is not None:
-            return Origin(made, node, part_of_step(ex.plan, node.name), known)
+            return _within(Origin(made, node, part_of_step(ex.plan, node.name), known))
     node = max((node for node in graph if node.inputs), key=lambda node: _size(values[node.name]))
     return Origin(graph, node, part_of_step(ex.plan, node.name), values, sure=False)
 
@@ -149,21 +153,39 @@ def step_by_reference(
         return graph, evaluate(graph, feeds, _states_of(graph, state), n)
 
 
-def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
-    """Return the first node with a value that is not finite and reaches a loss or an update.
+def _within(origin: Origin) -> Origin:
+    """Return the origin in the step of a loop where it began, if the node is a loop."""
+    op = origin.node.op
+    if not isinstance(op, Scan):
+        return origin
+    ins = [origin.values[name] for name in origin.node.inputs]
+    graph = op.step.graph(() if op.kind == "last" else (op.result,))
+    with np.errstate(all="ignore"):
+        for t, values in op.runs(ins):
+            node = _first_bad(graph, values, graph.outputs.values(), op.step.inputs)
+            if node is not None:
+                loops = (*origin.loops, (origin.node.name, t))
+                found = replace(origin, graph=graph, node=node, values=values, loops=loops)
+                return _within(found)
+    return origin
 
-    An infinity from a constant of the net, such as that of a mask, is intended, and so are the
-    values that follow from it, until they become NaN.
+
+def _first_bad(
+    graph: Graph, values: Mapping[str, Array], ends: Iterable[str], given: Container[str] = ()
+) -> Node | None:
+    """Return the first node with a value that is not finite and reaches one of the ends.
+
+    An infinity from a constant of the net, such as that of a mask, or from a value that is given,
+    is intended, and so are the values that follow from it, until they become NaN.
     """
-    needed = graph.upstream(
-        [*(graph.outputs[name] for name in graph.losses), *graph.updates.values()]
-    )
+    needed = graph.upstream(ends)
     meant: set[str] = set()
     for node in graph:
         array = values[node.name]
         if node.name not in needed or array.dtype.kind != "f" or np.isfinite(array).all():
             continue
-        inherited = node.op.is_constant or not meant.isdisjoint(node.inputs)
+        begun = node.op.is_constant or node.name in given
+        inherited = begun or not meant.isdisjoint(node.inputs)
         if inherited and not np.isnan(array).any():
             # It follows from an infinity that the user wrote, such as that of a mask.
             meant.add(node.name)
@@ -275,7 +297,8 @@ def _node_phrase(origin: Origin) -> str:
     text = f"{node.op.name} {node.name!r}"
     if node.op.is_input or node.op.persistent:
         return text
-    return f"{text} of the {_PARTS[origin.part]}"
+    places = "".join(f" at position {t} of loop {name!r}" for name, t in reversed(origin.loops))
+    return f"{text}{places} of the {_PARTS[origin.part]}"
 
 
 def _place(origin: Origin, at: Position, source: Source) -> str:

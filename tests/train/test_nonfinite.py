@@ -270,3 +270,62 @@ def test_keeping_copies_changes_no_bit() -> None:
         for start in range(0, 45, 8):
             by_hand.step(x=X[start : start + 8], y=Y[start : start + 8])
     assert bits(ex) == bits(by_hand)
+
+
+def of_steps() -> gc.Net:
+    net = gc.Net("steps")
+    x = net.input("x", (gc.N, 5, 2))
+    scale = net.parameter("scale", (2,), init=1.0)
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        grown = gc.log(x * scale + h * h)
+        return grown, grown * 0
+
+    logs, _ = gc.scan(step, x, x[:, 0] * 0, name="loop")
+    net.loss("loss", gc.mean(logs * logs))
+    return net
+
+
+@BACKENDS
+def test_log_of_zero_in_a_step_of_a_loop(backend) -> None:
+    ex = executor(of_steps(), backend=backend, optimizer=gc.SGD(1e-3))
+    x = np.linspace(1, 2, 240).astype(np.float32).reshape(24, 5, 2)
+    x[13, 3, 1] = 0
+    error = failed(ex, x, shuffle=False)
+    begun, _, rest = error.sentence.partition(" at position 3 of loop ")
+    assert begun == "loss is nan in epoch 1, step 2: log 'log_1'"
+    assert "of the forward pass is the first value that is not finite, 1 -inf of 16" in rest
+    assert error.loc is not None
+    assert error.loc.line == line_of(of_steps, "grown = gc.log(x * scale + h * h)")
+    assert error.hint == "keep its operand above 0: gc.log(gc.maximum(x, 1e-12))"
+
+
+def of_nested_roots() -> gc.Net:
+    net = gc.Net("nested")
+    x = net.input("x", (gc.N, 2, 3))
+    scale = net.parameter("scale", (), init=1.0)
+
+    def inner(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        h = gc.sqrt(x * scale) + gc.tanh(h)
+        return h, h
+
+    def outer(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        states, last = gc.scan(inner, gc.reshape(x, (gc.N, 3, 1)), h, name="inner")
+        return states, last
+
+    _, last = gc.scan(outer, x, x[:, 0, :1] * 0, name="outer")
+    net.loss("loss", gc.mean(last))
+    return net
+
+
+@BACKENDS
+def test_an_infinite_slope_in_a_loop_inside_a_loop(backend) -> None:
+    ex = executor(of_nested_roots(), backend=backend, optimizer=gc.SGD(1e-3))
+    x = np.linspace(1, 2, 144).astype(np.float32).reshape(24, 2, 3)
+    x[2, 1, 0] = 0  # sqrt(0) is finite, its derivative is not
+    error = failed(ex, x, shuffle=False)
+    assert error.sentence.startswith("the state is not finite after epoch 1, step 1: ")
+    assert "of the backward pass is the first value that is not finite, 1 inf" in error.sentence
+    assert " at position " in error.sentence
+    assert error.loc is not None
+    assert error.loc.line == line_of(of_nested_roots, "h = gc.sqrt(x * scale) + gc.tanh(h)")
