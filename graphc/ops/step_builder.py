@@ -23,6 +23,7 @@ class StepBuilder(Builder):
     def __init__(self, outer: Builder, loop: str) -> None:
         super().__init__(f"the step of {loop}", outer.dtype)
         self.outer, self.depth, self.loop, self.locs = outer, outer.depth + 1, loop, outer.locs
+        self.path = f"{outer.path}{outer.prefix}{loop}."
         self.ended = False
         """True once the step is declared."""
         self.known: dict[str, str] = {}
