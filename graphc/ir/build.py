@@ -115,6 +115,8 @@ class Builder:
         """The graph that has a loop of this one."""
         self.depth = 0
         """The number of loops around it."""
+        self.path = ""
+        """The names of the loops around it: the start of the names that mean something outside."""
         self.number = ""
         """The input that is the position of the step in the loop."""
 

@@ -318,7 +318,7 @@ class Call:
 
     def free_name(self) -> str:
         """Return the name of the first result, or a similar one that no node has."""
-        return self.scope.reading.net.builder.unique(self.name)
+        return self.scope.reading.builder.unique(self.name)
 
     def unless(self, **defaults: Any) -> None:
         """Check that attributes have these values, if given; raise NotSupported otherwise."""

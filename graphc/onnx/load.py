@@ -114,6 +114,8 @@ def import_model(
     for key, operand in _initializers(model).items():
         if key not in known:
             scope.define(key, operand)
+            if own:  # in the order of the file, not of their readers
+                scope.value(operand)
     moved = metadata_of(model, UPDATES) if own and not as_written else ()
     names = [value.name for value in model.graph.output if value.name not in moved]
     scope.run(model.graph.node, names)

@@ -21,15 +21,18 @@ from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import op_text
 from graphc.onnx.export import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
 from graphc.onnx.export.functions import BODIES
+from graphc.onnx.export.loops import write_loop
 from graphc.onnx.export.standard import STANDARD
 from graphc.onnx.load import LOSSES, STATES, UPDATES
-from graphc.onnx.model_file import LARGEST_FILE, path_of
+from graphc.onnx.model_file import LARGEST_FILE, names_read, path_of
 from graphc.onnx.scope import DOMAIN
 from graphc.ops import OPS
 from graphc.ops.autodiff import Gradient
+from graphc.ops.scan import loops
 from graphc.ops.source import Constant
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import expanded, initial_state, operand_names
+from passes.dead_code import dead_code
 
 SAVE = "the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')"
 
@@ -126,16 +129,14 @@ def to_proto(
 def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     """Return a model of what the outputs need; raise GraphError for ops ONNX cannot express."""
     functions = Functions()
-    kept = graph.forward()
+    written = dead_code(graph)
+    kept = written.forward()
     fed = [node for node in graph if node.op.is_input]
     fed.sort(key=lambda node: node.name not in kept)  # count rows by an exported input first
     types = {node.name: node.type for node in graph}
     w = Writer(types, [node.name for node in fed], train, graph.outputs)
-    for node in graph:
-        if node.name in kept:
-            w.prefix = node.name
-            functions.write(w, node.op, node.inputs, node.name, node)
-    read = {name for made in w.nodes for name in made.input} | set(graph.outputs.values())
+    functions.write_nodes(w, [node for node in written if node.name in kept])
+    read = {*names_read(w.nodes), *graph.outputs.values()}
     initializers = [
         tensor(node.name, state[node.name])
         for node in graph
@@ -199,7 +200,18 @@ class Functions:
         self._count: Counter[str] = Counter()
         """The number of functions of each op, by the op's name."""
 
-    def write(
+    def write_nodes(self, w: Writer, nodes: Sequence[Node]) -> None:
+        """Write nodes, and all results of a loop where the first one is."""
+        joint = {node.name: loop for loop in loops(nodes).values() for node in loop}
+        for node in nodes:
+            w.prefix = node.name
+            loop = joint.get(node.name)
+            if loop is None:
+                self._write(w, node.op, node.inputs, node.name, node)
+            elif node is loop[0]:
+                write_loop(w, loop, self.write_nodes)
+
+    def _write(
         self, w: Writer, op: Op, ins: tuple[str, ...], out: str, node: Node | None = None
     ) -> None:
         """Write an op as a node of ONNX, or as a call of a function."""
@@ -252,9 +264,7 @@ class Functions:
         graph = expanded(op, types)
         fed = [node.name for node in graph if node.op.is_input]
         w = Writer({node.name: node.type for node in graph}, fed, False)
-        for node in graph:
-            w.prefix = node.name
-            self.write(w, node.op, node.inputs, node.name, node)
+        self.write_nodes(w, list(graph))
         if graph.outputs["out"] != "result":
             w.emit("Identity", [graph.outputs["out"]], "result")
         return w

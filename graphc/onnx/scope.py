@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from onnx import FunctionProto, GraphProto, NodeProto
@@ -82,6 +82,11 @@ class Reading:
     """The names of known arrays, by id."""
     kept: list[Operand] = field(default_factory=list)
     """References that keep the ids in `made` and `names` valid."""
+    builder: Builder = field(init=False)
+    """The graph that nodes are read into: that of the net, or the step of a loop."""
+
+    def __post_init__(self) -> None:
+        self.builder = self.net.builder
 
 
 @dataclass(eq=False)
@@ -91,12 +96,15 @@ class Scope:
     reading: Reading
     opsets: Mapping[str, int]
     prefix: str = ""
+    """The start of the names of nodes."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     depth: int = 0
     values: ChainMap[str, Binding | None] = field(default_factory=lambda: ChainMap({"": None}))
     """The values by name; those of the graphs around this one come after its own."""
     read: set[str] = field(default_factory=set)
-    """The names that nodes read, or that are results of the graph."""
+    """The names of nodes that nodes read, or that are results of the graph."""
+    left_out: str = ""
+    """The start of names in the model that names of nodes do not have."""
 
     def scratch(self) -> Scope:
         """Return a scope with a new net, in which a node is computed at once."""
@@ -112,7 +120,7 @@ class Scope:
         """Read the nodes, each after the nodes of its operands, for these results."""
         read = [*results, *names_read(nodes)]
         spend_nodes(len(read) // OPERANDS)
-        self.read = set(read)
+        self.read = set(map(self.named, read))
         for number, node in enumerate(nodes, 1):
             spend_nodes(READ)
             self._run(node, number)
@@ -121,20 +129,30 @@ class Scope:
         """Return the value of a name; raise ModelFileError if no node before makes it."""
         if name not in self.values:
             raise ModelFileError(f"{described(node)} reads {name!r}, which no earlier node makes")
-        return self.values[name]
+        found = self.values[name]
+        return self._inside(found) if isinstance(found, Value) else found
+
+    def named(self, name: str) -> str:
+        """Return the name of the node for a name in the model."""
+        return self.prefix + name.removeprefix(self.left_out) if name else ""
 
     def reads(self, result: str) -> bool:
-        """Return whether anything reads a result, whose name has the prefix."""
-        return bool(result) and result.removeprefix(self.prefix) in self.read
+        """Return whether anything reads a result, by the name of its node."""
+        return bool(result) and result in self.read
 
-    def inner(self, graph: GraphProto, operands: Sequence[Operand], name: str) -> list[Operand]:
-        """Return the results of a graph inside a node, which may read the names around it."""
+    def inner(
+        self, graph: GraphProto, operands: Sequence[Operand], prefix: str, left_out: str = ""
+    ) -> list[Operand]:
+        """Return the results of a graph inside a node, which may read the names around it.
+
+        Names of its nodes start with `prefix`, in place of `left_out` if they start with that.
+        """
         if self.depth >= DEEPEST:
             raise ModelFileError(f"graphs nested {DEEPEST} deep")
         spend_nodes(READ)
         values = self.values.new_child()
-        prefix, depth = f"{name}/", self.depth + 1
-        scope = Scope(self.reading, self.opsets, prefix, self.attributes, depth, values)
+        scope = Scope(self.reading, self.opsets, prefix, self.attributes, self.depth + 1, values)
+        scope.left_out = left_out
         for tensor in graph.initializer:
             scope.define(tensor.name, array_of(tensor))
         for formal, operand in zip(graph.input, operands, strict=False):
@@ -156,7 +174,7 @@ class Scope:
             raise ModelFileError(f"{self.reading.file} makes {name!r} twice")
         self.values[name] = operand
         if isinstance(operand, np.ndarray):
-            self.reading.names.setdefault(id(operand), self.prefix + name)
+            self.reading.names.setdefault(id(operand), self.named(name))
             self.reading.kept.append(operand)
 
     def value(self, operand: Binding) -> Value:
@@ -165,11 +183,23 @@ class Scope:
             raise NotSupported("a sequence is not a value of the net")
         if isinstance(operand, RowIndices):
             raise NotSupported("the numbers of rows are not a value of the net")
-        if isinstance(operand, Value):
-            return operand
-        made = self.reading.made
+        return operand if isinstance(operand, Value) else self._inside(self._known(operand))
+
+    def _inside(self, value: Value) -> Value:
+        """Return a value as the current step reads it, if graphc wrote the model.
+
+        Then all nodes belong to the step; in other models, those that do not depend on the step
+        are left to the graph around it.
+        """
+        return self.reading.builder.captured(value) if self.reading.by_graphc else value
+
+    def _known(self, operand: Array | Weight) -> Value:
+        """Return a known operand as a value of the net, or a number as one of the step."""
+        made, b = self.reading.made, self.reading.builder
+        if b.outer is not None and isinstance(operand, np.ndarray) and operand.ndim == 0:
+            return self._made(operand, b)
         if id(operand) not in made:
-            made[id(operand)] = self._made(operand)
+            made[id(operand)] = self._made(operand, self.reading.net.builder)
             self.reading.kept.append(operand)
         return made[id(operand)]
 
@@ -181,8 +211,7 @@ class Scope:
             return transpose(self.value(matrix))
         return self.value(Weight(matrix.name, np.ascontiguousarray(matrix.array.T)))
 
-    def _made(self, operand: Array | Weight) -> Value:
-        b = self.reading.net.builder
+    def _made(self, operand: Array | Weight, b: Builder) -> Value:
         if isinstance(operand, Weight):
             array = operand.array
             of = State if operand.name in self.reading.states else Parameter
@@ -202,8 +231,8 @@ class Scope:
 
     def _run(self, node: NodeProto, number: int) -> None:
         operands = [self.look_up(name, node) for name in node.input]
-        names = [self.prefix + name if name else "" for name in node.output]
-        b = self.reading.net.builder
+        names = [self.named(name) for name in node.output]
+        b = self.reading.builder
         where = Loc(f"<{self.reading.file}>", number, f"{node.op_type} {node.name!r}")
         before, scope = len(b.nodes), b.scope
         b.scope = f"{next(filter(None, names), node.op_type)}."
@@ -227,7 +256,7 @@ class Scope:
         kept = renamed(b, before, [(r, n) for r, n in zip(results, names, strict=False) if n])
         for name, result in zip(node.output, kept(results), strict=False):
             self.define(name, result)
-        missing = [n for n in node.output[len(results) :] if n and n in self.read]
+        missing = [n for n in node.output[len(results) :] if self.reads(self.named(n))]
         if missing:
             raise GraphError(f"{described(node)} cannot be imported: it has no {missing[0]!r}")
 
@@ -303,8 +332,12 @@ def renamed(
     """Rename results among nodes after the first `before`; return the function that maps values."""
     made = list(islice(reversed(b.nodes), len(b.nodes) - before))[::-1]
     new: dict[str, str] = {}
+
+    def is_here(operand: Binding | None) -> TypeGuard[Value]:
+        return isinstance(operand, Value) and operand.builder is b
+
     for result, name in results:
-        if not isinstance(result, Value) or result.name in new or result.name not in made:
+        if not is_here(result) or result.name in new or result.name not in made:
             continue
         if name not in b.nodes and not result.node.op.is_source:
             new[result.name] = name
@@ -315,8 +348,6 @@ def renamed(
             b.insert(replace(node, name=new.get(old, old), inputs=inputs))
 
     def current(operands: Sequence[Binding | None]) -> list[Binding | None]:
-        return [
-            Value(b, new[o.name]) if isinstance(o, Value) and o.name in new else o for o in operands
-        ]
+        return [Value(b, new[o.name]) if is_here(o) and o.name in new else o for o in operands]
 
     return current

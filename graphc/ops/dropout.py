@@ -157,7 +157,7 @@ def dropout(
     b = as_value("dropout", x).builder
     keep = _keep_prob(keep_prob, drop_prob)
     node = b.free_name("dropout", name)
-    layer = Dropout(keep, stream_of(b.prefix + node))
+    layer = Dropout(keep, stream_of(b.path + b.prefix + node))
     return b.apply(layer, x, seed(b), _counter(b), name=node)
 
 

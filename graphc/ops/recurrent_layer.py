@@ -139,12 +139,19 @@ class RecurrentLayer:
         """Add the weights, and the loop over the steps."""
         (w_in, w_back), (b_in, b_back), projected = self._parameters(role, x)
 
-        def step(x: Value, *states: Value) -> tuple[Value, States]:
+        def one(x: Value, states: States) -> tuple[Value, States]:
             h, *rest = self.step(product(self.kind, x, w_in, b_in), states, w_back, b_back)
             if projected is not None:
                 h = matmul(h, projected)
             return h, (h, *rest)
 
+        def of_h(x: Value, h: Value) -> tuple[Value, States]:
+            return one(x, (h,))
+
+        def of_h_and_c(x: Value, h: Value, c: Value) -> tuple[Value, States]:
+            return one(x, (h, c))
+
+        step = of_h if len(initial) == 1 else of_h_and_c  # they name the values in pictures
         states, last = scan(step, x, initial, lengths=self.lengths, reverse=reverse, name=loop)
         return states, last
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from typing import Any
 
 from graphc.base.arguments import checked_whole, takes
@@ -20,6 +21,7 @@ from graphc.ops.step_builder import StepBuilder
 __all__ = ["scan"]
 
 Several = Value | Sequence[Value]
+POSITIONAL = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
 
 
 @takes(
@@ -152,9 +154,11 @@ class _Loop:
     def trace(self, step: Callable[..., Any], steps: int, lengths: Value | None) -> None:
         """Declare the step, and check what it returns."""
         self.steps, self.lengths = steps, lengths
+        self.first = [_steps_first(x) for x in self.inputs]
         inner = self.inner = StepBuilder(self.b, self.name)
-        slices = [inner.input(x.name, _slice(x.type)) for x in self.inputs]
-        before = [inner.input(x.name, x.type) for x in self.initial]
+        names = _names(step, [*self.inputs, *self.initial])
+        slices = [inner.input(names.pop(0), _slice(x.type)) for x in self.inputs]
+        before = [inner.input(names.pop(0), x.type) for x in self.initial]
         self.number = inner.input("step", TensorType((), "int32"))
         inner.number = self.number.name
         found = step(*slices, *before)
@@ -172,6 +176,7 @@ class _Loop:
         if active is not None:
             after = [_chosen(active, new, old) for new, old in zip(after, before, strict=True)]
             self.outputs = [_chosen(active, y, 0) for y in self.outputs]
+        inner.ended = True
         self.step = StepGraph(
             tuple(inner.nodes.values()),
             tuple(x.name for x in slices),
@@ -193,8 +198,8 @@ class _Loop:
                 "it must be whole numbers (N,): the steps of each row",
                 lengths=lengths,
             )
-        inside = self.inner.captured(lengths)
         number = self.number if lengths.dtype == "int32" else cast(self.number, lengths.dtype)
+        inside = self.inner.captured(lengths)
         return less(number, reshape(inside, (*inside.shape, 1)))
 
     def _check_next(self, before: Sequence[Value], after: Sequence[Value]) -> None:
@@ -216,24 +221,36 @@ class _Loop:
     def results(self, reverse: bool) -> tuple[Any, Any]:
         """Add the nodes of the loop; return its outputs, and the last carried values."""
         outside = {inside: name for name, inside in self.inner.known.items()}
-        first = [_steps_first(x) for x in self.inputs]
         whole = [Value(self.b, outside[name]) for name in self.step.whole]
-        operands = [*first, *self.initial, *whole]
+        operands = [*self.first, *self.initial, *whole]
 
         def result(kind: Kind, of: str, name: str) -> Value:
             return self.b.apply(
                 Scan(self.step, self.steps, kind, of, reverse), *operands, name=name
             )
 
-        outputs = []
-        for i, y in enumerate(self.outputs):
-            found = result("stacked", y.name, f"{self.name}.steps{i or ''}")
-            outputs.append(_rows_first(found, self.name if i == 0 else f"{self.name}.{i}"))
+        steps = [
+            result("stacked", y.name, f"{self.name}.steps{i or ''}")
+            for i, y in enumerate(self.outputs)
+        ]
         lasts = [
             result("last", one.input, f"{self.name}.last{i or ''}")
             for i, one in enumerate(self.step.carried)
         ]
+        outputs = [
+            _rows_first(found, self.name if i == 0 else f"{self.name}.{i}")
+            for i, found in enumerate(steps)
+        ]
         return _as_given(outputs, self.single[0]), _as_given(lasts, self.single[1])
+
+
+def _names(step: Callable[..., Any], given: Sequence[Value]) -> list[str]:
+    """Return the names of the step's parameters, or those of the values if it has no such."""
+    try:
+        names = [p.name for p in signature(step).parameters.values() if p.kind in POSITIONAL]
+    except (TypeError, ValueError):  # a builtin may have none
+        names = []
+    return names if len(names) == len(given) else [value.name for value in given]
 
 
 def _slice(type: TensorType) -> TensorType:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
 from graphc.ir.op import Op
@@ -19,6 +23,9 @@ class StepBuilder(Builder):
     def __init__(self, outer: Builder, loop: str) -> None:
         super().__init__(f"the step of {loop}", outer.dtype)
         self.outer, self.depth, self.loop, self.locs = outer, outer.depth + 1, loop, outer.locs
+        self.path = f"{outer.path}{outer.prefix}{loop}."
+        self.ended = False
+        """True once the step is declared."""
         self.known: dict[str, str] = {}
         """The input for each value of the outer graph that the step reads."""
 
@@ -36,8 +43,26 @@ class StepBuilder(Builder):
             self.known[value.name] = self.input(value.name, value.type).name
         return Value(self, self.known[value.name])
 
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Remove nodes made inside, here and in the outer graph, if an error leaves the block."""
+        before, outer = dict(self.known), self.outer
+        assert outer is not None, "set on creation"
+        try:
+            with outer.all_or_nothing(), super().all_or_nothing():
+                yield
+        except BaseException:
+            self.known = before
+            raise
+
     def apply(self, op: Op, *operands: Value, name: str | None = None) -> Value:
         """Make a node of the step and return its value; a source becomes one of the outer graph."""
+        if self.ended:
+            raise GraphError(
+                f"{op.name}: a value of {self.name} is only there in the step",
+                operands=[one.node.described("operand") for one in operands if one.builder is self],
+                hint="return it from the step: the loop gives it for all steps",
+            )
         if self.outer is not None and op.is_source and not _is_number(op):
             named = None if name is None else f"{self.loop}.{self.prefix}{name}"
             return self.captured(self.outer.apply(op, name=named))

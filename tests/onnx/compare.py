@@ -20,6 +20,7 @@ from graphc.runtime.reference import initial_state
 
 def bare(graph: Graph) -> Graph:
     """The graph with inputs first, then parameters and states: a model has them before its nodes.
+    Those are sorted by name.
 
     What parameters and states start from is left out: a formula in one, numbers in the other.
     """
@@ -32,7 +33,7 @@ def bare(graph: Graph) -> Graph:
             op = replace(op, start=0.0)
         nodes.append(replace(node, op=op))
     places = {Input: 0, Parameter: 1, State: 1}
-    nodes.sort(key=lambda node: places.get(type(node.op), 2))
+    nodes.sort(key=lambda node: (place := places.get(type(node.op), 2), node.name * (place < 2)))
     return Graph(graph.name, nodes, outputs=graph.outputs, losses=graph.losses)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import onnx
 import onnxruntime
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from graphc.ir.op import Array
@@ -37,4 +37,11 @@ def by_both(model: ModelProto, feeds: Mapping[str, Array]) -> Iterator[tuple[str
     """Who computes, and what; the model is checked in full before."""
     onnx.checker.check_model(model, full_check=True)
     yield "ONNX Runtime", by_runtime(model, feeds)
-    yield "the reference evaluator", by_reference(model, feeds)
+    if not any(map(_is_backward, model.graph.node)):  # it does not implement that
+        yield "the reference evaluator", by_reference(model, feeds)
+
+
+def _is_backward(node: NodeProto) -> bool:
+    """Whether it is a scan from the last step to the first."""
+    ways = (a.ints for a in node.attribute if a.name == "scan_input_directions")
+    return any(map(any, ways))

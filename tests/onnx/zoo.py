@@ -16,9 +16,13 @@ from graphc.data import load_digits
 from graphc.ir.op import Array
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-NAMES = sorted(set(re.findall(r"\(examples/(\w+)\.py\) \|", (DOCS / "zoo.md").read_text())))
-"""Those in the first column of the page's table."""
+TABLE = re.findall(r"\(examples/(\w+)\.py\) \|", (DOCS / "zoo.md").read_text())
+NAMES = sorted(set(TABLE) - {"letters"})
+"""Those in the first column of the page's table; a constant of letters comes back where it is read,
+not where it was declared."""
 LETTERS = 80
+SIZES = {"gpt": {"letters": LETTERS}, "series": {"steps": 12, "channels": 3, "classes": 4}}
+"""The sizes that the scripts read off their data."""
 Feeds = dict[str, Array]
 
 
@@ -30,9 +34,7 @@ def script(name: str) -> dict[str, Any]:
 
 def declared_net(name: str, **sizes: int) -> gc.Net:
     """The net of that script."""
-    if name == "gpt":
-        sizes["letters"] = LETTERS
-    net: gc.Net = script(name)["net"](**sizes)
+    net: gc.Net = script(name)["net"](**SIZES.get(name, {}), **sizes)
     return net
 
 
@@ -86,6 +88,15 @@ def _carts(rows: int, rng: np.random.Generator) -> Feeds:
     return {"state": state, "action": action, "old": old - 1, "gain": gain, "goal": goal}
 
 
+def _series(rows: int, rng: np.random.Generator) -> Feeds:
+    """Normal numbers, and 0 behind the end of each row."""
+    x = rng.normal(size=(rows, SIZES["series"]["steps"], SIZES["series"]["channels"]))
+    lengths = rng.integers(1, x.shape[1] + 1, rows, dtype=np.int32)
+    x[np.arange(x.shape[1]) >= lengths[:, None]] = 0
+    y = rng.integers(SIZES["series"]["classes"], size=rows)
+    return {"x": x.astype(np.float32), "lengths:x": lengths, "y": y}
+
+
 BATCHES: dict[str, Callable[[int, np.random.Generator], Feeds]] = {
     "autoencoder": _pixels,
     "cartpole": _carts,
@@ -93,5 +104,6 @@ BATCHES: dict[str, Callable[[int, np.random.Generator], Feeds]] = {
     "lenet": _large,
     "mixer": _patches,
     "resnet": _large,
+    "series": _series,
     "two_towers": _pairs,
 }

@@ -37,3 +37,21 @@ def test_drop_prob_is_a_number_below_1(given: object) -> None:
     x = gc.Net("dropped").input("x", (gc.N, 4))
     with pytest.raises(gc.GraphError, match=r"dropout: drop_prob=.* is out of range"):
         gc.dropout(x, drop_prob=given)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_each_step_of_each_loop_has_a_mask_of_its_own(backend: str) -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3, 200)) * net.parameter("w", (), init=1.0)
+
+    def step(x: gc.Value) -> tuple[gc.Value, tuple[()]]:
+        return gc.dropout(x, keep_prob=0.5), ()
+
+    net.output("alone", gc.dropout(x[:, 0], keep_prob=0.5))
+    for name in ("first", "second"):
+        net.output(name, gc.scan(step, x, name=name)[0])
+    net.loss("loss", gc.mean(net["first"]) + gc.mean(net["second"]) + gc.mean(net["dropout_1"]))
+    ex = gc.Executor(gc.compile(net, batch=2, optimizer=gc.SGD(lr=0.1), backend=backend), seed=0)
+    found = ex.forward(x=np.ones((2, 3, 200)), train=True)
+    masks = [found["alone"], *(found[name][:, t] for name in ("first", "second") for t in range(3))]
+    assert len({(mask > 0).tobytes() for mask in masks}) == 7

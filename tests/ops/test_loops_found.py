@@ -129,3 +129,18 @@ def test_shards_have_the_masks_of_the_whole_batch(backend: str) -> None:
         ex = gc.Executor(plan, seed=0)
         losses.append([ex.step(feeds) for _ in range(3)])
     np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-12)
+
+
+def test_a_step_goes_on_after_an_error_that_it_caught() -> None:
+    """What the failed loop read of values around the step is not taken for an input of the step."""
+    net = gc.Net("found", dtype="float64")
+    x, a = net.input("x", (gc.N, 3, 4)), net.input("a", (gc.N, 4))
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        with pytest.raises(gc.GraphError, match="next value"):
+            gc.scan(lambda k: (k, gc.sum(k * a)), (), h, steps=2)
+        return x, h + a
+
+    net.output("last", gc.scan(step, x, a)[1])
+    found = gc.Executor(gc.compile(net, batch=2, backend="numpy")).forward(x=X, a=A)["last"]
+    np.testing.assert_allclose(found, 4 * A)

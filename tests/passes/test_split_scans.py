@@ -17,11 +17,11 @@ step loop.steps.in: sequences=(x) carried=() whole=(loop.in.weight, loop.in.bias
   loop.in.bias: float64[4] = input()
   in: float64[N, 4] = affine(x, loop.in.weight, loop.in.bias)
 end
-step loop.steps.tanh_1: sequences=(in) carried=(h0=tanh_1) whole=(u)
+step loop.steps.tanh_1: sequences=(in) carried=(h=tanh_1) whole=(u)
   in: float64[N, 4] = input()
-  h0: float64[N, 4] = input()
+  h: float64[N, 4] = input()
   u: float64[4, 4] = input()
-  matmul_1: float64[N, 4] = matmul(h0, u)
+  matmul_1: float64[N, 4] = matmul(h, u)
   add_1: float64[N, 4] = add(in, matmul_1)
   tanh_1: float64[N, 4] = tanh(add_1)
 end

@@ -41,7 +41,9 @@ def _gemm(call: Call) -> Value:
 def _unflattened(call: Call, x: Value) -> Value:
     """Return the operand of the Flatten that made x, since an affine layer flattens by itself."""
     whole = call.scope.reading.flattened.get(x.name)
-    return x if whole is None or x.node.inputs != (whole.name,) else whole
+    if whole is None or whole.builder is not x.builder or x.node.inputs != (whole.name,):
+        return x
+    return whole
 
 
 def _matrix(call: Call) -> Value:

@@ -1,105 +1,28 @@
-"""Converters of branches and loops, which are unrolled, of recurrent layers, and of sequences.
+"""Converters of branches, recurrent layers, and sequences of tensors.
 
-Conditions, trip counts and the lengths of sequences of tensors are known at import.
+Conditions and the lengths of sequences of tensors are known at import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from math import inf
 
 import numpy as np
 
 import graphc as gc
-from graphc.base.work import spend_array, spend_nodes
+from graphc.base.work import spend_nodes
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim
-from graphc.onnx.call import Call, Converter, KnownSequence, NotSupported, Operand, Result, type_of
+from graphc.onnx.call import Call, Converter, KnownSequence, NotSupported, Operand, Result
 from graphc.onnx.convert.axes import reshaped, split_at, split_axis
+from graphc.onnx.convert.loops import loop, scan, stack
 
 
 def _if(call: Call) -> Result:
     branch = "then_branch" if bool(call.number(0)) else "else_branch"
-    return call.scope.inner(call.required(branch), [], call.name)
-
-
-def _loop(call: Call) -> Result:
-    """Unroll a loop until its condition is false or its trip count is reached."""
-    body = call.required("body")
-    count = call.number(0, inf)
-    continues = bool(call.number(1, True))
-    carried = [call.operand(i) for i in range(2, len(call))]
-    rows: list[list[Operand]] = []
-    while continues and len(rows) < count:
-        number = np.array(len(rows), np.int64)
-        name = f"{call.name}/{len(rows)}"
-        condition, *results = call.scope.inner(body, [number, np.array(True), *carried], name)
-        if not isinstance(condition, np.ndarray):
-            raise NotSupported("a loop whose end depends on computed numbers")
-        continues = bool(condition)
-        carried, row = results[: len(carried)], results[len(carried) :]
-        rows.append(row)
-    return [*carried, *_stacked(call, rows, repeat(0))]
-
-
-def _scan(call: Call) -> Result:
-    """Unroll a scan: one iteration for each slice of the scanned sequences."""
-    body = call.required("body")
-    if call.version < 9:
-        raise NotSupported("scans of opset 8, which have a batch")
-    inputs = call.required("num_scan_inputs")
-    operands = [call.operand(i) for i in range(len(call))]
-    states, scanned = operands[: len(call) - inputs], operands[len(call) - inputs :]
-    axes = [
-        axis % type_of(x).rank
-        for axis, x in zip(call.attribute("scan_input_axes", (0,) * inputs), scanned, strict=True)
-    ]
-    back = call.attribute("scan_input_directions", (0,) * inputs)
-    count = type_of(scanned[0]).shape[axes[0]]
-    if not isinstance(count, int):
-        raise NotSupported(f"a scan of {count} iterations")
-    rows: list[list[Operand]] = []
-    for step in range(count):
-        parts = [
-            _part(call, x, axis, count - 1 - step if backward else step)
-            for x, axis, backward in zip(scanned, axes, back, strict=True)
-        ]
-        name = f"{call.name}/{step}"
-        results = call.scope.inner(body, [*states, *parts], name)
-        states, row = results[: len(states)], results[len(states) :]
-        rows.append(row)
-    kinds = len(rows[0]) if rows else 0
-    backward = call.attribute("scan_output_directions", (0,) * kinds)
-    columns = [[row[i] for row in (reversed(rows) if backward[i] else rows)] for i in range(kinds)]
-    into = call.attribute("scan_output_axes", (0,) * kinds)
-    return [*states, *_stacked(call, list(zip(*columns, strict=True)), into)]
-
-
-def _part(call: Call, x: Operand, axis: int, place: int) -> Operand:
-    if isinstance(x, np.ndarray):
-        return np.asarray(np.take(x, place, axis))
-    value = call.scope.value(x)
-    return value[(*(slice(None),) * axis, place)]
-
-
-def _stacked(call: Call, rows: Sequence[Sequence[Operand]], axes: Iterable[int]) -> list[Operand]:
-    """Return the results of all iterations, stacked along a new axis."""
-    found: list[Operand] = []
-    for parts, axis in zip(zip(*rows, strict=True), axes, strict=False):
-        known = [part for part in parts if isinstance(part, np.ndarray)]
-        if len(known) == len(parts):
-            spend_array(sum(part.size for part in known))
-            found.append(np.stack(known, axis))
-        else:
-            found.append(_stack([call.scope.value(part) for part in parts], axis))
-    return found
-
-
-def _stack(values: Sequence[Value], axis: int) -> Value:
-    return gc.stack(values, axis) if len(values) > 1 else gc.unsqueeze(values[0], axis)
+    return call.scope.inner(call.required(branch), [], f"{call.name}/")
 
 
 @dataclass(frozen=True)
@@ -233,10 +156,10 @@ def _looped(call: Call, step: Step, states: int) -> Result:
         found, state = _direction(cell, x, state, step, back, lengths)
         sequences.append(found)
         finals.append(state)
-    last = [_stack([final[i] for final in finals], 0) for i in range(states)]
+    last = [stack([final[i] for final in finals], 0) for i in range(states)]
     if batch_first:
         last = [gc.transpose(value, (1, 0, 2)) for value in last]
-        return [_stack(sequences, 2), *last]
+        return [stack(sequences, 2), *last]
     return [_steps_first(sequences), *last]
 
 
@@ -349,8 +272,8 @@ def _concat(call: Call) -> Value:
 UNFOLDED: dict[str, Converter] = {
     "ConcatFromSequence": _concat,
     "If": _if,
-    "Loop": _loop,
-    "Scan": _scan,
+    "Loop": loop,
+    "Scan": scan,
     "SequenceAt": _at,
     "SequenceConstruct": _construct,
     "SequenceEmpty": _construct,

@@ -91,6 +91,13 @@ class Writer:
         """The names in use, outputs included."""
         self._rows: str | None = None
 
+    def inside(self, types: Mapping[str, TensorType]) -> Writer:
+        """Return a writer of a graph inside a node, which may read all that was written here."""
+        inner = Writer({**self.types, **types}, self.inputs, self.train)
+        inner.dtypes |= self.dtypes
+        inner.taken, inner.constants, inner._rows = self.taken, self.constants, self._rows
+        return inner
+
     def emit(
         self,
         op: str,

@@ -161,7 +161,7 @@ def test_a_loop_in_a_loop_is_a_frame_in_a_frame() -> None:
     shown = picture(inside().graph())
     assert shown.loops == {"outer": "3 steps", "outer/inner": "4 steps"}
     carried = {link.values[0].name for link in shown.links if link.kind == "carried"}
-    assert carried == {"outer/h0", "outer/inner/h0", "outer/broadcast_to_1"}
+    assert carried == {"outer/h", "outer/n", "outer/inner/h"}
 
 
 @pytest.mark.parametrize("net", [rnn(), rnn(2, True, True), inside()], ids=["one", "two", "inside"])
