@@ -36,16 +36,19 @@ class Specialize:
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph without layers."""
-        b = self._expanded(graph)
+        b = self._expanded(on_steps(self.of_step, graph))
         if self.train:
             counter = draws(b)
             b.update(counter, add(counter, 1, name="draws.next"))
-        return on_steps(self.of_step, b.graph())
+        return b.graph()
 
     def of_step(self, step: Graph) -> Graph:
-        """Return the step of a loop without layers."""
-        made = self._expanded(step).graph() if any(n.op.is_layer for n in step) else step
-        return on_steps(self.of_step, made)
+        """Return the step of a loop without layers, those of loops in it first.
+
+        A derivative is taken of steps that are expanded.
+        """
+        inside = on_steps(self.of_step, step)
+        return self._expanded(inside).graph() if any(n.op.is_layer for n in step) else inside
 
     def _expanded(self, graph: Graph) -> Builder:
         b = Builder.like(graph)

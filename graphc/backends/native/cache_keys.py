@@ -29,6 +29,7 @@ WRITERS = (
     "ir/expr.py",
     "ir/access.py",
     "ir/forms.py",
+    "ir/step_graph.py",
 )
 """The parts of the package that determine the text of programs, of threads and of feeds."""
 

@@ -59,7 +59,7 @@ FAULTS = (
     Fault("a weighted mean is taken for one of rows", plain,
           "graphc.compiler.loss_share:divided_by",
           "isinstance(node.op, RowLoss)", "False", "shard: output 'weighted'"),
-    Fault("a shard divides by its own weights", plain, f"{SHARD}:Shard.__call__",
+    Fault("a shard divides by its own weights", plain, f"{SHARD}:Shard._with_inputs",
           "node.name in self.divisors", "False", "shard: output 'weighted'"),
     Fault("a sum is taken for a mean", plain, "graphc.compiler.loss_share:_of_node",
           "SUM if added else ROWS", "ROWS", "shard: output 'sum'"),
@@ -99,7 +99,7 @@ FAULTS = (
           "for name in last}", "for name in last}, updates=graph.updates", "keep_sends: update"),
 )
 SYNCHRONISED = (
-    Fault("only the mean is that of the batch", net, f"{SHARD}:Shard.__call__",
+    Fault("only the mean is that of the batch", net, f"{SHARD}:Shard._with_inputs",
           "in STATISTICS}", "in ('mean',)}", "shard: output"),
     Fault("a statistic is the part of the shard", net, f"{SHARD}:_totalled",
           "b.apply(Total(), part, name=node.name)", "__import__('graphc').reshape(part, part.shape,"
