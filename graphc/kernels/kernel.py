@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, Self
 
 from graphc.ir.expr import Axis, Body, Step, Store
 from graphc.ir.forms import Product, Sizes, Window, WindowProduct
-from graphc.ir.tensor_type import Batch, Dim, Shape, count, dim_at, divided
+from graphc.ir.tensor_type import Dim, Shape, count, dim_at, divided
 from graphc.kernels.iteration_space import Space
 
 CHUNK = 16
@@ -325,14 +325,14 @@ def gemm_partition(
     no barrier between them.  Products are by columns if their rows are too few to share, or if b
     is large and larger than a.  A convolution mostly has fewer columns than a panel: two chunks of
     rows are shared, however short.  Sums over places in groups are by columns,
-    since few rows make a sum.  `by_rows` asks for rows wherever they are the batch's.
+    since few rows make a sum.  `by_rows` asks for rows wherever that can be.
     """
     few = 2 * CHUNK
     if isinstance(product, WindowProduct):
         few = CHUNK + 1
         if product.window.groups > 1 and product.trans_a:
             return "columns"
-    if by_rows and isinstance(m, Batch) and not product.trans_a:
+    if by_rows and not product.trans_a:
         return "rows"
     rows, columns, inner = (dim_at(dim, capacity) for dim in (m, n, product.inner))
     by_columns = columns > rows and columns * inner >= SHARED
@@ -344,10 +344,10 @@ def loop_partition(
 ) -> Partition:
     """Return the partition by an axis that the kernel does not reduce.
 
-    `by_rows` asks for rows wherever they are the batch's.
+    `by_rows` asks for rows wherever that can be.
     """
     stored = {store.broadcast for store in body.stores}
-    if by_rows and isinstance(rows, Batch) and axis == "columns" and stored <= {"each", "row"}:
+    if by_rows and axis == "columns" and stored <= {"each", "row"}:
         return "rows"
     if axis == "rows" and ("column" in stored or _reduces(body)):
         return "columns"

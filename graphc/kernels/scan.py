@@ -87,7 +87,8 @@ class ScanKernel:
     @property
     def shared(self) -> bool:
         """True if each thread can run all steps on its own rows."""
-        return len(self.phases) == 1
+        rows = (self.program.buffers[one.feed].type for one in self.carried)
+        return len(self.phases) == 1 and all(type.batched for type in rows)
 
     @property
     def in_turns(self) -> bool:

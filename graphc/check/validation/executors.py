@@ -42,6 +42,7 @@ from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load, save
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
+from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import dim_at
 from graphc.runtime.executor import Executor
 from graphc.runtime.sequences import Sequences
@@ -252,7 +253,7 @@ class Ways:
         graph = self.plan.declared
         needed = graph.upstream(v for k, v in graph.outputs.items() if k not in graph.losses)
         weights = any(graph[name].op.persistent for name in needed)
-        return weights and not any(node.op.needs_expansion for node in graph)
+        return weights and not any(node.op.needs_expansion for node in nested(graph))
 
     def _frozen(self) -> Iterator[Fault]:
         """Yield the faults of the frozen net, before and after it takes other weights."""

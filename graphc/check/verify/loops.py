@@ -183,7 +183,9 @@ class _Loop:
                 )
             return
         if len(set(g.epochs[:-1].tolist())) > 1:
-            return  # one thread runs all steps
+            return  # threads wait for each other in a step
+        if not all(g.buffers.rows[feed][1:].any() for feed, *_ in loop.carried.tolist()):
+            return  # nor does a thread run on where what is handed on has no rows of the batch
         threads = Threads(g)
         for feed, result, *_ in loop.carried.tolist():
             reads, writes = self._touching(feed), self._touching(result)

@@ -101,10 +101,10 @@ FAULTS = (
     Fault("cse merges inputs", ops, "passes.cse:cse",
           "(node.op.is_source and not node.op.is_constant)", "False",
           "cse: output"),
-    Fault("dead_code drops the updates of states", layers, f"{PASSES}.dead_code:dead_code",
+    Fault("dead_code drops the updates of states", layers, f"{PASSES}.dead_code:_live",
           "graph.pruned()", "Graph(graph.name, graph, outputs=graph.outputs, losses=graph.losses,"
           " gradients=graph.gradients).pruned()", "dead_code: update"),
-    Fault("dead_code drops an output", ops, f"{PASSES}.dead_code:dead_code",
+    Fault("dead_code drops an output", ops, f"{PASSES}.dead_code:_live",
           "graph.pruned()", "Graph(graph.name, graph, outputs=dict([*graph.outputs.items()][1:]),"
           " losses=graph.losses, updates=graph.updates, gradients=graph.gradients).pruned()",
           "dead_code: output"),

@@ -187,7 +187,7 @@ FAULTS = (
     Planted("live values share bytes", "memory", layers, "graphc.kernels.program:Storage.range_at",
             "self.first, self.last)", "self.first, max(self.first, self.last - 2))"),
     Planted("columns at the start of the matrix", "backend", slices,
-            f"{RUN}.workspace:Workspace._columns", "root[buffer.shift :]", "root[0 :]"),
+            "graphc.backends.layout:columns_of", "flat[buffer.shift :]", "flat[0 :]"),
     Planted("rates that are not set", "executor", layers, f"{RUN}.parameters:Hyper.__setitem__",
             "held.__setitem__, ..., number", "held.__setitem__, ..., held"),
     Planted("feeds of the run before", "executor", layers, f"{RUN}.bound:Bound.feed",
