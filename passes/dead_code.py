@@ -21,8 +21,9 @@ from passes.steps import on_steps
 @graph_pass(preserves="bitwise")
 def dead_code(graph: Graph) -> Graph:
     """Return the graph without unread nodes, in the steps of loops too."""
-    found = on_steps(dead_code, _live(graph))
-    return graph if found is graph else dead_code(found)
+    live = _live(graph)
+    found = on_steps(dead_code, live)
+    return live if found is live else dead_code(found)
 
 
 def _live(graph: Graph) -> Graph:
@@ -31,7 +32,7 @@ def _live(graph: Graph) -> Graph:
     changed: dict[str, Node | None] = {}
     for nodes in loops(live).values():
         changed.update(_pruned(nodes))
-    return live.replace(changed).pruned() if changed else live
+    return _live(live.replace(changed)) if changed else live
 
 
 def _pruned(nodes: list[Node]) -> dict[str, Node]:
