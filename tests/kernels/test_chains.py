@@ -119,7 +119,7 @@ def test_only_one_matrix_of_a_private_value_is_kept() -> None:
     assert scores.matrix == weights.matrix == (QUERIES, KEYS)
     assert scores.start == weights.start == 0
     assert scores.buffer not in program.buffers
-    assert program.buffers[chain.workspace].type.shape == (2 * chain.share,)
+    assert program.buffers[chain.workspace].type.shape == (chain.threads * chain.share,)
     assert 4 * QUERIES * KEYS <= chain.share < 4 * QUERIES * KEYS + 64
 
 
