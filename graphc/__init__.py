@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze
     from graphc.runtime.quantize import quantize as quantize
+    from graphc.runtime.replay_buffer import ReplayBuffer as ReplayBuffer
     from graphc.runtime.state import State as State
     from graphc.train import (
         Callback,
@@ -115,6 +116,7 @@ _FIRST_USE = {
     "graphc.runtime.executor": ("Executor",),
     "graphc.runtime.freeze": ("freeze",),
     "graphc.runtime.quantize": ("quantize",),
+    "graphc.runtime.replay_buffer": ("ReplayBuffer",),
     "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
     "graphc.onnx": ("onnx",),
