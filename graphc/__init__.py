@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze
+    from graphc.runtime.population import Population as Population
     from graphc.runtime.quantize import quantize as quantize
     from graphc.runtime.state import State as State
     from graphc.train import (
@@ -112,6 +113,7 @@ _FIRST_USE = {
     "graphc.compiler.plan": ("Plan",),
     "graphc.runtime.executor": ("Executor",),
     "graphc.runtime.freeze": ("freeze",),
+    "graphc.runtime.population": ("Population",),
     "graphc.runtime.quantize": ("quantize",),
     "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
@@ -187,6 +189,7 @@ __all__ = [
     "Orthogonal",
     "OutOfMemoryError",
     "Plan",
+    "Population",
     "RankError",
     "RendererMissing",
     "Replay",

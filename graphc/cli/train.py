@@ -35,7 +35,7 @@ from graphc.cli.model import (
     metrics,
 )
 from graphc.files.disk import FolderLock, make_folder
-from graphc.files.serialize import load, save
+from graphc.files.serialize import load_executor, save
 from graphc.ir.op import Array
 from graphc.runtime.classes import classes_of, predicted_classes
 from graphc.runtime.distributed.communicator import LIMIT, Communicator
@@ -206,7 +206,7 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
     resumes = saved is not None and saved.plan.optimizer is not None and not args.optimizer
     chosen = None if resumes else optimizer(args.optimizer or "adam", args.lr)
     if saved is not None:
-        saved = load(args.model, batch=args.batch, optimizer=chosen)
+        saved = load_executor(args.model, batch=args.batch, optimizer=chosen)
         chosen = saved.plan.optimizer
     names = [name.strip() for name in args.without.split(",") if name.strip()]
     plan = compiled(

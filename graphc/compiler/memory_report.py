@@ -122,6 +122,23 @@ class MemoryReport:
         """
         return MemoryReport(at_batch(self._plan, checked_whole("memory.at: n", n)))
 
+    def population(self, members: int) -> int:
+        """Return the bytes of a population: a state for each member, and what they share.
+
+        Parameters
+        ----------
+        members
+            The number of members.
+
+        Returns
+        -------
+        int
+            What `gc.Population(plan, members=members).nbytes` will be.
+        """
+        count = checked_whole("memory.population: members", members, 1)
+        _, stride = layout(self._plan.state_nodes)
+        return self.total - self.gradients + block_bytes(count * stride)
+
     @cached_property
     def arenas(self) -> dict[str, int]:
         """The bytes of each program's arena."""

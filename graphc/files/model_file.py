@@ -32,6 +32,7 @@ from graphc.ir.text.graph import value_text
 from graphc.ir.text.tokens import Reader
 from graphc.runtime.columns import COLUMNS_KEY, Columns
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 from passes import DEFAULT
 
 FORMAT = 1
@@ -100,6 +101,12 @@ def check_executor(call: str, given: object, hint: str) -> None:
         raise GraphError(f"{call} takes an executor, not {type(given).__name__}", hint=hint)
 
 
+def check_saved(given: object) -> None:
+    """Raise GraphError for what `save` does not write."""
+    if not isinstance(given, Population):
+        check_executor("save", given, "gc.save(path, ex) with ex = gc.Executor(plan)")
+
+
 @contextmanager
 def damage(model: Model, what: str) -> Iterator[None]:
     """Raise ModelFileError in place of any error that damaged content may cause."""
@@ -162,10 +169,10 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """The kind of the model: net, plan or executor."""
+        """The kind of the model: net, plan, executor or population."""
         with damage(self, "a model"):
             kind = str(self.notes["kind"])
-            if kind not in ("net", "plan", "executor"):
+            if kind not in ("net", "plan", "executor", "population"):
                 raise ValueError(f"it is of the unknown kind {kind[:40]!r}")
             return kind
 
@@ -244,19 +251,38 @@ class Model:
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
         """Return an executor with the state of the file; `optimizer` replaced the file's."""
         with damage(self, "an executor"):
-            found = tensors_named(self.tensors, STATE)
-            needed = dict(plan.state_nodes)
-            if optimizer is not None:
-                found = _kept(plan, found, optimizer, self.notes["plan"]["optimizer"])
-                model = _model_states(plan)
-                needed = {k: node for k, node in needed.items() if k in found or k in model}
-            _check_state(needed, found)
+            found = self._states(plan, optimizer)
             ex = Executor(plan, seed=self.notes["seed"])
             ex.state = found
-        if self.columns is not None:
-            with damage(self, "names of columns"):
-                ex.state.columns = columns_of(self.columns)
+        ex.state.columns = self._table_columns()
         return ex
+
+    def population(self, plan: Plan, optimizer: Optimizer | None = None) -> Population:
+        """Return a population with the states of the file; `optimizer` replaced the file's."""
+        with damage(self, "a population"):
+            seeds = self.notes["seeds"]
+            found = self._states(plan, optimizer, len(seeds))
+            made = Population(plan, seeds=seeds)
+            made.state = found
+        made.columns = self._table_columns()
+        return made
+
+    def _states(self, plan: Plan, optimizer: Optimizer | None, *members: int) -> dict[str, Array]:
+        """Return the checked arrays of the state, whose first axis is the members if there are."""
+        found = tensors_named(self.tensors, STATE)
+        needed = dict(plan.state_nodes)
+        if optimizer is not None:
+            found = _kept(plan, found, optimizer, self.notes["plan"]["optimizer"])
+            model = _model_states(plan)
+            needed = {k: node for k, node in needed.items() if k in found or k in model}
+        _check_state(needed, found, members)
+        return found
+
+    def _table_columns(self) -> Columns | None:
+        if self.columns is None:
+            return None
+        with damage(self, "names of columns"):
+            return columns_of(self.columns)
 
 
 def _sharding(options: Mapping[str, Any]) -> Sharding | None:
@@ -313,11 +339,14 @@ def _kept(
     return {name: array for name, array in found.items() if name in names}
 
 
-def _check_state(nodes: Mapping[str, Node], found: Mapping[str, Array]) -> None:
+def _check_state(
+    nodes: Mapping[str, Node], found: Mapping[str, Array], members: tuple[int, ...]
+) -> None:
     """Raise ValueError unless these are the arrays of the states, in their dtypes and shapes."""
     odd = sorted(found.keys() ^ nodes.keys())
     if odd:
         raise ValueError(f"the file and the plan do not both have the state {odd[0]!r}")
     for name, node in nodes.items():
-        if (node.type.dtype, node.type.shape) != (found[name].dtype.name, found[name].shape):
+        shape = (*members, *node.type.shape)
+        if (node.type.dtype, shape) != (found[name].dtype.name, found[name].shape):
             raise ValueError(f"the state {name!r} is of another type")

@@ -305,16 +305,38 @@ class Hyper(_ByName[float]):
         return float(self._state.arrays[self.state_of(name)])
 
     def __setitem__(self, name: str, value: float) -> None:
-        state = self.state_of(name)
+        held = self._state.arrays[self.state_of(name)]
+        self._state.lock(held.__setitem__, ..., self.fit(name, value))
+
+    def fit(self, name: str, value: Any) -> float:
+        """Check a value of a hyper-parameter.
+
+        Parameters
+        ----------
+        name
+            The name of the hyper-parameter.
+        value
+            A finite number.
+
+        Returns
+        -------
+        float
+            The number.
+
+        Raises
+        ------
+        StateError
+            If it is not a number, or one that the dtype cannot hold.
+        """
+        held = self._state.arrays[self.state_of(name)]
         hint = "to change it over time give the optimizer a schedule"
         number = checked_number(f"hyper-parameter {name!r}", value, hint=hint, error=StateError)
-        held = self._state.arrays[state]
         if lost := lost_in(held.dtype, number):
             raise StateError(
                 f"hyper-parameter {name!r} is {value!r}, which is {lost} in {held.dtype}",
                 hint="nothing was changed",
             )
-        self._state.lock(held.__setitem__, ..., number)
+        return number
 
     def __delitem__(self, name: str) -> None:
         raise StateError(

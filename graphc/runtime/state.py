@@ -139,6 +139,10 @@ class State(Mapping[str, Array]):
         The parameters and states to make, by name.
     seed
         The seed of initial parameters and random masks.
+    lock
+        The lock of several states that are written together; by default one of its own.
+    memory
+        The zeroed bytes for these arrays, 64-byte aligned; by default new ones.
 
     Examples
     --------
@@ -151,8 +155,14 @@ class State(Mapping[str, Array]):
     >>> ex.state = saved
     """
 
-    def __init__(self, nodes: Mapping[str, Node], seed: int = 0) -> None:
-        self.lock = StateLock()
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        seed: int = 0,
+        lock: StateLock | None = None,
+        memory: Array | None = None,
+    ) -> None:
+        self.lock = StateLock() if lock is None else lock
         self.arrays: dict[str, Array] = {}
         self.roles: dict[str, Role] = {}
         """The role of each array."""
@@ -164,15 +174,17 @@ class State(Mapping[str, Array]):
         model files keep them."""
         self.blocks: list[Array] = []
         """The memory that holds the arrays."""
-        self.extend(nodes)
+        self.extend(nodes, memory)
 
-    def extend(self, nodes: Mapping[str, Node]) -> None:
+    def extend(self, nodes: Mapping[str, Node], memory: Array | None = None) -> None:
         """Make the arrays that do not exist yet, with their initial values.
 
         Parameters
         ----------
         nodes
             Parameters and states by name.
+        memory
+            The bytes for them; by default new ones.
 
         Raises
         ------
@@ -186,7 +198,7 @@ class State(Mapping[str, Array]):
         if not missing:
             return
         offsets, nbytes = layout(missing)
-        memory = block(nbytes)
+        memory = block(nbytes) if memory is None else memory
         made: dict[str, Array] = {}
         for name, node in missing.items():
             start = offsets[name]

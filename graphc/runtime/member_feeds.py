@@ -1,0 +1,117 @@
+"""The feeds of a population: arrays that all members share, one for each, and rows to gather."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.base.errors import FeedError
+from graphc.compiler.plan import Plan
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
+from graphc.runtime.rows import RowAxis, rows_of
+
+Rows = NDArray[np.intp]
+
+
+class MemberFeeds(NamedTuple):
+    """The feeds of some members."""
+
+    types: Mapping[str, TensorType]
+    shared: Mapping[str, Any]
+    """The feeds that are the same for all."""
+    own: Mapping[str, Array]
+    """The feeds whose first axis numbers the members."""
+    rows: Sequence[Rows] | None
+    """The rows that each member takes from its arrays; None for all of them."""
+    members: Sequence[int]
+    """The numbers of the members, for errors."""
+
+    @classmethod
+    def of(
+        cls, plan: Plan, feeds: Mapping[str, Any], rows: Any, members: Sequence[int]
+    ) -> MemberFeeds:
+        """Tell apart what is shared and what is not; raise FeedError for wrong numbers of arrays.
+
+        Whether an array fits its input is not checked.
+        """
+        types = {name: plan.declared[name].type for name in plan.input_names}
+        own = {name: array for name, array in feeds.items() if _is_own(types.get(name), array)}
+        own = {name: np.asarray(array) for name, array in own.items()}
+        for name, array in own.items():
+            if len(array) != len(members):
+                raise FeedError(
+                    f"input {name!r} has arrays for {len(array)} members, {len(members)} run",
+                    hint="give one array for each, along a first axis, or one for all without it",
+                )
+        shared = {name: array for name, array in feeds.items() if name not in own}
+        chosen = None if rows is None else _chosen(rows, members)
+        return cls(types, shared, own, chosen, members)
+
+    @property
+    def same(self) -> bool:
+        """True if all members are fed alike."""
+        return not self.own and self.rows is None
+
+    def each(self) -> Iterator[dict[str, Any]]:
+        """Yield the feeds of each member."""
+        return map(self.at, range(len(self.members)))
+
+    def at(self, number: int) -> dict[str, Any]:
+        """Return the feeds of one of the members."""
+        found = {**self.shared, **{name: array[number] for name, array in self.own.items()}}
+        if self.rows is None:
+            return found
+        return {name: self._gathered(name, found[name], number) for name in found}
+
+    def _gathered(self, name: str, value: Any, number: int) -> Any:
+        """Return the rows of an array that a member takes; raise FeedError if it has not them."""
+        assert self.rows is not None
+        type, chosen = self.types.get(name), self.rows[number]
+        if type is None or not type.batched:
+            return value
+        axis, array = RowAxis.of(type), value if isinstance(value, list) else np.asarray(value)
+        if axis is None:
+            raise FeedError(
+                f"rows: input {name!r} has pairs of rows, of which none can be chosen",
+                hint="feed each member its own array instead",
+            )
+        fits = isinstance(array, list) or array.ndim == type.rank
+        count = len(array) if isinstance(array, list) else array.shape[axis.axis] // axis.factor
+        if fits and chosen.size and not 0 <= chosen.min() <= chosen.max() < count:
+            wrong = chosen.min() if chosen.min() < 0 else chosen.max()
+            raise FeedError(
+                f"rows: member {self.members[number]} takes row {wrong}, "
+                f"{name!r} has rows 0 to {count - 1}",
+                hint="rows are numbered from 0 in the arrays that are fed",
+            )
+        return rows_of(array, type, chosen) if fits else array
+
+
+def _is_own(type: TensorType | None, value: Any) -> bool:
+    """Return whether a feed has an axis more than declared."""
+    try:
+        return type is not None and np.ndim(value) == type.rank + 1
+    except ValueError:  # rows of different lengths
+        return False
+
+
+def _chosen(rows: Any, members: Sequence[int]) -> list[Rows]:
+    """Return the rows that each member takes; raise FeedError if they are not lists of numbers."""
+    if len(rows) != len(members):
+        raise FeedError(
+            f"rows has {len(rows)} lists for {len(members)} members",
+            hint="rows=[indices of the first member, of the second, ...]",
+        )
+    found = [np.asarray(chosen) for chosen in rows]
+    for member, chosen in zip(members, found, strict=True):
+        if chosen.ndim != 1 or not chosen.size or chosen.dtype.kind not in "iu":
+            raise FeedError(
+                f"rows: member {member} has {chosen.dtype}{list(chosen.shape)}, "
+                "not a list of the numbers of rows",
+                hint="rows=[indices of the first member, of the second, ...], each at least one",
+            )
+    return [chosen.astype(np.intp, copy=False) for chosen in found]
