@@ -192,8 +192,8 @@ class Runs:
         )
         self._states: tuple[Mapping[str, Spread], list[Words]] = {}, []
         """The states of the last runs, and their words: a population has many, always the same."""
-        self._pointed: tuple[Array, ...] = ()
-        """The arrays that the job points to."""
+        self._pointed: tuple[object, ...] = ()
+        """The owners of the memory that the job points to."""
         self.library = load_by_key(
             module_key("side_by_side"), lambda: (side_by_side_ir(),), ("side_by_side",), host()
         )
@@ -225,7 +225,7 @@ class Runs:
             for name, spread in work.results.items()
         ]
         made, runs = np.array(results, np.uint64), _runs(work)
-        self._pointed = entries, made, runs, *(one.array for one in work.feeds.values())
+        self._pointed = entries, made, runs, work
         self._set(next=0, count=len(runs), runs=runs.ctypes.data)
         self._set(entries=entries.ctypes.data, entry_bytes=entries.nbytes)
         self._set(results=made.ctypes.data, result_bytes=made.nbytes)
