@@ -109,7 +109,7 @@ class SideBySide(NamedTuple):
     """The arrays that outputs are copied to; a part is as long as the stride."""
     states: Mapping[str, Spread] = MappingProxyType({})
     """The arrays of the states, if each run has a state of its own."""
-    numbers: NDArray[np.int64] | int = 0
+    numbers: NDArray[np.int64] = np.zeros(0, np.int64)
     """The number of the state of each run."""
     chosen: NDArray[np.int64] | None = None
     """The numbers of the rows of all runs, one run after the other, in arrays that are gathered."""

@@ -38,7 +38,7 @@ class MemberFeeds(NamedTuple):
     """The feeds that are the same for all."""
     own: Mapping[str, Array]
     """The feeds whose first axis numbers the members."""
-    rows: Sequence[Rows] | None
+    rows: list[Rows] | None
     """The rows that each member takes from its arrays; None for all of them."""
     members: Sequence[int]
     """The numbers of the members, for errors."""
@@ -107,11 +107,12 @@ class MemberFeeds(NamedTuple):
         """Return the feeds of members that take rows: gathered by each, if that is possible."""
         assert self.rows is not None
         rows, chosen = np.array(list(map(len, self.rows))), np.concatenate(self.rows)
-        feeds, taken, last = dict[str, Spread](), dict[str, Any](), int(chosen.max())
+        feeds, taken = dict[str, Spread](), dict[str, Any]()
+        first, last = int(chosen.min()), int(chosen.max())
         whole = {name: x for name, x in self.shared.items() if not self.types[name].batched}
         for name in self.shared.keys() - whole.keys():
             array, type = self.shared[name], self.types[name]
-            if not isinstance(array, np.ndarray) or chosen.min() < 0 or last >= len(array):
+            if not isinstance(array, np.ndarray) or first < 0 or last >= len(array):
                 return None
             if _is_gathered(array, type, program, name):
                 feeds[name] = Spread(array, "chosen", type.nbytes(1))
@@ -187,12 +188,13 @@ def _chosen(rows: Any, members: Sequence[int]) -> list[Rows]:
             f"rows has {len(rows)} lists for {len(members)} members",
             hint="rows=[indices of the first member, of the second, ...]",
         )
-    found = [np.asarray(chosen) for chosen in rows]
+    found = list(map(np.asarray, rows))
     for member, chosen in zip(members, found, strict=True):
-        if chosen.ndim != 1 or not chosen.size or chosen.dtype.kind not in "iu":
+        if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
             raise FeedError(
                 f"rows: member {member} has {chosen.dtype}{list(chosen.shape)}, "
                 "not a list of the numbers of rows",
                 hint="rows=[indices of the first member, of the second, ...], each at least one",
             )
-    return [chosen.astype(np.intp, copy=False) for chosen in found]
+    wide = np.dtype(np.intp)
+    return [chosen if chosen.dtype is wide else chosen.astype(wide) for chosen in found]

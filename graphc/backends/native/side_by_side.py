@@ -9,7 +9,7 @@ the members of a population have.  The bits are the same, since runs do not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -26,10 +26,12 @@ from graphc.ir.op import Array
 from graphc.kernels.program import Buffer, Program
 
 JOB = structure(
-    "i64 next",  # the first run that no thread has taken
     "i64 count",  # of the runs
+    "ptr rows",  # of each run
+    "ptr first",  # the number of each run's first row among the rows of all
+    "ptr chosen",  # the numbers of the rows that runs gather, one run after the other
+    "ptr taken",  # a cache line for each thread: how many runs of its share are taken
     "ptr function",  # of the program
-    "ptr runs",  # a `RUN` for each
     "ptr tables",  # of the program's memory: one for each thread
     "i64 table_bytes",
     "ptr entries",  # a `MOVED` for each entry of a table that differs between runs
@@ -38,32 +40,29 @@ JOB = structure(
     "ptr results",  # a `MOVED` for each
     "i64 result_bytes",
 )
-WORDS = tuple(JOB)
-RUN = structure(
-    "i64 rows",
-    "ptr chosen",  # the numbers of the rows that it gathers
-    "i64 none",  # 0
-    "i64 number",  # of the run
-    "i64 first",  # the number of its first row among those of all runs
-    "i64 state",  # the number of its state
-)
+WORDS = {name: number for number, name in enumerate(JOB)}
 MOVED = structure(
     "i64 place",  # of the entry in a table, or of the result in the arena, in bytes
     "ptr start",
     "i64 stride",
-    "i64 index",  # the field of `RUN` that counts the strides from the start, in bytes
+    "ptr numbers",  # for each run, how many strides its part is from the start; null for none
     "ptr area",  # where the first thread gathers rows of `stride` bytes; null if it need not
 )
 """An array of which each run has a part."""
 Words = tuple[int, int, int, int, int]
+NUMBERS = list(MOVED).index("numbers")
 
-# Takes runs until none is left.  It is a program of one epoch, and of as many parts as threads.
+# Takes the runs of its share, and then what is left of those of other threads: so a thread mostly
+# has the same members in its cache.  It is a program of one epoch, and of as many parts as threads.
 _SIDE_BY_SIDE = """\
 define void @side_by_side(ptr %job, i64 %n, i64 %tid, i64 %threads, i64 %epoch) nounwind {
 entry:
   %count = field %job.count
+  %taken = field %job.taken
   %function = field %job.function
-  %runs = field %job.runs
+  %all_rows = field %job.rows
+  %firsts = field %job.first
+  %all_chosen = field %job.chosen
   %tables = field %job.tables
   %table_bytes = field %job.table_bytes
   %entries = field %job.entries
@@ -75,15 +74,31 @@ entry:
   %table = getelementptr i8, ptr %tables, i64 %far
   %away = mul i64 %tid, %area_bytes
   %arena = load ptr, ptr %table
-  br label %take
+  br label %choose
+choose:
+  %turn = phi i64 [ 0, %entry ], [ %turn_next, %leave ]
+  %ahead = add i64 %tid, %turn
+  %share = urem i64 %ahead, %threads
+  %line = mul i64 %share, 64
+  %taken_at = getelementptr i8, ptr %taken, i64 %line
+  %runs_before = mul i64 %share, %count
+  %low = udiv i64 %runs_before, %threads
+  %runs_within = add i64 %runs_before, %count
+  %high = udiv i64 %runs_within, %threads
+  if ult i64 %turn, %threads: take, done
 take:
-  %number = atomicrmw add ptr %job, i64 1 monotonic
-  if ult i64 %number, %count: begin, done
+  %mine = atomicrmw add ptr %taken_at, i64 1 monotonic
+  %number = add i64 %low, %mine
+  if ult i64 %number, %high: begin, leave
+leave:
+  %turn_next = add i64 %turn, 1
+  br label %choose
 begin:
-  %before = mul i64 %number, $run
-  %run = getelementptr i8, ptr %runs, i64 %before
-  %rows = field %run.rows
-  %chosen = field %run.chosen
+  %rows_at = getelementptr i64, ptr %all_rows, i64 %number
+  %rows = load i64, ptr %rows_at
+  %first_at = getelementptr i64, ptr %firsts, i64 %number
+  %first = load i64, ptr %first_at
+  %chosen = getelementptr i64, ptr %all_chosen, i64 %first
   br label %feed
 feed:
   %at = phi i64 [ 0, %begin ], [ %at_next, %set ]
@@ -91,7 +106,7 @@ feed:
 find:
   %entry_of = getelementptr i8, ptr %entries, i64 %at
   %place = field %entry_of.place
-  %part = call ptr @part(ptr %entry_of, ptr %run)
+  %part = call ptr @part(ptr %entry_of, i64 %number)
   %area = field %entry_of.area
   %bytes = field %entry_of.stride
   %own = getelementptr i8, ptr %area, i64 %away
@@ -125,7 +140,7 @@ move:
   %result = getelementptr i8, ptr %results, i64 %kept
   %offset = field %result.place
   %size = field %result.stride
-  %target = call ptr @part(ptr %result, ptr %run)
+  %target = call ptr @part(ptr %result, i64 %number)
   %source = getelementptr i8, ptr %arena, i64 %offset
   call void @llvm.memcpy.p0.p0.i64(ptr %target, ptr %source, i64 %size, i1 false)
   %kept_next = add i64 %kept, $moved
@@ -135,14 +150,18 @@ done:
 }"""
 
 _PART = """\
-define internal ptr @part(ptr %moved, ptr %run) nounwind {
+define internal ptr @part(ptr %moved, i64 %number) nounwind {
 entry:
   %start = field %moved.start
   %stride = field %moved.stride
-  %index = field %moved.index
-  %count_at = getelementptr i8, ptr %run, i64 %index
-  %count = load i64, ptr %count_at
-  %bytes = mul i64 %count, %stride
+  %numbers = field %moved.numbers
+  if eq ptr %numbers, null: shared, own
+shared:
+  ret ptr %start
+own:
+  %strides_at = getelementptr i64, ptr %numbers, i64 %number
+  %strides = load i64, ptr %strides_at
+  %bytes = mul i64 %strides, %stride
   %found = getelementptr i8, ptr %start, i64 %bytes
   ret ptr %found
 }"""
@@ -152,11 +171,10 @@ def side_by_side_ir() -> str:
     """Return the module of the function `side_by_side`."""
     module = Module()
     module.declare("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-    structures = {"job": JOB, "run": RUN, "moved": MOVED, "entry_of": MOVED, "result": MOVED}
+    structures = {"job": JOB, "moved": MOVED, "entry_of": MOVED, "result": MOVED}
     for part in (_PART, _SIDE_BY_SIDE):
         text = written_out(part, structures)
-        text = text.replace("$moved", str(8 * len(MOVED))).replace("$run", str(8 * len(RUN)))
-        module.functions.append(text)
+        module.functions.append(text.replace("$moved", str(8 * len(MOVED))))
     return module.text()
 
 
@@ -184,13 +202,15 @@ class Runs:
         self._tables[:, 0] += steps * np.uint64(program.arena.nbytes)
         self._tables[:, 1] += steps * table[2]
         self._job = np.zeros(len(JOB), np.uint64)
+        self._taken = np.zeros(8 * self._threads, np.uint64)
         self._set(
+            taken=self._taken.ctypes.data,
             function=function,
             tables=self._tables.ctypes.data,
             table_bytes=self._tables.strides[0],
             area_bytes=memory.feed_bytes,
         )
-        self._states: tuple[Mapping[str, Spread], list[Words]] = {}, []
+        self._states: tuple[Mapping[str, Spread], Array] = {}, _words(())
         """The states of the last runs, and their words: a population has many, always the same."""
         self._pointed: tuple[object, ...] = ()
         """The owners of the memory that the job points to."""
@@ -217,51 +237,53 @@ class Runs:
 
     def prepared(self, work: SideBySide) -> Array:
         """Return the job of these runs."""
+        rows = work.rows
+        numbers = {"number": np.arange(len(rows)), "first": np.cumsum(rows) - rows}
+        numbers["state"] = work.numbers
+        at = {by: array.ctypes.data for by, array in numbers.items()}
         if work.states is not self._states[0]:
-            self._states = work.states, list(self._moved("state", work.states))
-        entries = np.array([*self._states[1], *self._moved("feed", work.feeds)], np.uint64)
-        results = [
-            self._words(start_of(self._result(name)), spread)
+            self._states = work.states, _words(self._moved("state", work.states, at))
+        self._states[1][:, NUMBERS] = at["state"]
+        entries = np.concatenate([self._states[1], _words(self._moved("feed", work.feeds, at))])
+        results = _words(
+            _moved(start_of(self._result(name)), spread, at)
             for name, spread in work.results.items()
-        ]
-        made, runs = np.array(results, np.uint64), _runs(work)
-        self._pointed = entries, made, runs, work
-        self._set(next=0, count=len(runs), runs=runs.ctypes.data)
+        )
+        self._pointed = work, numbers, entries, results
+        self._taken[:] = 0
+        self._set(count=len(rows), rows=rows.ctypes.data, first=at["first"])
+        if work.chosen is not None:
+            self._set(chosen=work.chosen.ctypes.data)
         self._set(entries=entries.ctypes.data, entry_bytes=entries.nbytes)
-        self._set(results=made.ctypes.data, result_bytes=made.nbytes)
+        self._set(results=results.ctypes.data, result_bytes=results.nbytes)
         return self._job
 
-    def _moved(self, space: str, parts: Mapping[str, Spread]) -> Iterator[Words]:
+    def _moved(
+        self, space: str, parts: Mapping[str, Spread], at: Mapping[str, int]
+    ) -> Iterator[Words]:
         """Yield a `MOVED` for each entry of the table that has a part in each run."""
         for name, spread in parts.items():
             place = self._entries.get((space, name))
             if place is not None:
                 area = int(self._table[place]) if spread.by == "chosen" else 0
-                yield self._words(8 * place, spread, area)
-
-    def _words(self, place: int, spread: Spread, area: int = 0) -> Words:
-        index = RUN["none" if area else spread.by][1]
-        return place, spread.array.ctypes.data + spread.offset, spread.stride, index, area
+                yield _moved(8 * place, spread, at, area)
 
     def _result(self, name: str) -> Buffer:
         return self._program.buffers[self._program.outputs[name]]
 
     def _set(self, **words: int) -> None:
         for name, value in words.items():
-            self._job[WORDS.index(name)] = value
+            self._job[WORDS[name]] = value
 
 
-def _runs(work: SideBySide) -> Array:
-    """Return a `RUN` for each run."""
-    rows = work.rows
-    first = np.cumsum(rows) - rows
-    columns = {"rows": rows, "number": np.arange(len(rows)), "first": first, "state": work.numbers}
-    if work.chosen is not None:
-        columns["chosen"] = work.chosen.ctypes.data + work.chosen.itemsize * first
-    found = np.zeros((len(rows), len(RUN)), np.uint64)
-    for column, name in enumerate(RUN):
-        found[:, column] = columns.get(name, 0)
-    return found
+def _moved(place: int, spread: Spread, at: Mapping[str, int], area: int = 0) -> Words:
+    """Return a `MOVED`; `at` has the addresses of the numbers that count strides."""
+    start = spread.array.ctypes.data + spread.offset
+    return place, start, spread.stride, at.get(spread.by, 0), area
+
+
+def _words(rows: Iterable[Words]) -> Array:
+    return np.array(list(rows), np.uint64).reshape(-1, len(MOVED))
 
 
 def _is_plain(spread: Spread) -> bool:
