@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import signature
@@ -11,115 +13,28 @@ from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import plain, whole
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, counted
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
-from graphc.declare.mlp import mlp
-from graphc.declare.net import Net
+from graphc.data import two_parts
 from graphc.declare.optim import Adam, Optimizer
-from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import N, TensorType
-from graphc.ops.losses.classes import softmax_loss
-from graphc.ops.losses.elements import mse_loss
-from graphc.ops.row_norm import standardize
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.train.callbacks import Callback, EarlyStopping
-from graphc.train.history import History
+from graphc.sklearn.nets import WEIGHT, ClassifierNet, Declare, RegressorNet, checked_net
+from graphc.train.callbacks import Callback, EarlyStopping, Epoch
+from graphc.train.history import History, epoch_text
 from graphc.train.run import Run
 from graphc.train.standardize import fit_standardize
-from graphc.train.user_data import training_source
-
-Declare = Callable[[int, int], Net]
-"""A function that declares a net for a number of features and a number of outputs."""
-
-WEIGHT = "weight"
-
-
-@dataclass(frozen=True)
-class Perceptron:
-    """The options of a multilayer perceptron in which each row has a weight."""
-
-    hidden: tuple[int, ...]
-    batchnorm: bool
-    dropout: float
-    standardize: bool
-    dtype: str
-
-    def _scores(self, x: Value, units: int) -> Value:
-        h = standardize(x, name="features") if self.standardize else x
-        return mlp(h, self.hidden, units, batchnorm=self.batchnorm, dropout=self.dropout)
-
-
-class ClassifierNet(Perceptron):
-    """A net with scores of each class, trained by the cross-entropy of softmax."""
-
-    def __call__(self, features: int, units: int) -> Net:
-        """Declare inputs x (N, features), y (N,), weight (N,) and output scores (N, units)."""
-        net = Net("classifier", self.dtype)
-        x = net.input("x", (N, features))
-        y = net.input("y", N, dtype="int64")
-        weight = net.input(WEIGHT, N)
-        scores = net.output("scores", self._scores(x, units))
-        net.loss("loss", softmax_loss(scores, y, weight=weight))
-        return net
-
-
-class RegressorNet(Perceptron):
-    """A net for predictions, trained by mean squared error in standard deviations of the target."""
-
-    def __call__(self, features: int, units: int) -> Net:
-        """Declare inputs x (N, features), y (N, units), weight (N,); output prediction."""
-        net = Net("regressor", self.dtype)
-        x = net.input("x", (N, features))
-        y = net.input("y", (N, units))
-        weight = net.input(WEIGHT, N)
-        target = standardize(y, name="target")
-        scaled = self._scores(x, units)
-        net.output("prediction", scaled * net["target.scale"] + net["target.mean"])
-        net.loss("loss", mse_loss(scaled, target, weight=weight))
-        return net
-
-
-def _checked(net: Any, units: int, output: str) -> Net:
-    """Return the net; raise GraphError unless it has the inputs and output of an estimator."""
-    if not isinstance(net, Net):
-        raise GraphError(
-            f"the function given as net returned {type(net).__name__}, not a Net",
-            hint="it takes the numbers of features and outputs, and returns a gc.Net",
-        )
-    graph = net.graph()
-    inputs = [node.name for node in graph if node.op.is_input]
-    for name in ("x", "y"):
-        if name not in inputs:
-            raise GraphError(
-                f"net {net.name!r} has no input {name!r}",
-                hint=f"it has {', '.join(inputs) or 'none'}; an estimator feeds x and y, and "
-                f"{WEIGHT} where there is one",
-            )
-    if output not in graph.outputs:
-        raise GraphError(
-            f"net {net.name!r} has no output {output!r}",
-            hint=f"net.output({output!r}, value) makes a value public",
-        )
-    found = graph[graph.outputs[output]]
-    wanted = TensorType((N, units), found.type.dtype)
-    if found.type != wanted:
-        raise GraphError(
-            f"output {output!r} is {found.type}, for this data it must be {wanted}",
-            operands=[found.described(output)],
-            hint="the last layer is gc.affine(h, units), units being the function's second "
-            "argument",
-        )
-    return net
+from graphc.train.user_data import training_source, validation_source
 
 
 @lru_cache(maxsize=16)
@@ -153,7 +68,21 @@ class Rows(NamedTuple):
     def weighted(self) -> Rows:
         """Return the rows of positive weight."""
         kept = self.weight > 0
-        return self if kept.all() else Rows(self.x[kept], self.y[kept], self.weight[kept])
+        return self if kept.all() else self._at(kept)
+
+    def parts(self, fraction: float, seed: int) -> tuple[Rows, Rows]:
+        """Return the rows to train on and those to validate on; raise ValueError for too few."""
+        labels = self.y if self.y.ndim == 1 else None
+        train, held = two_parts(len(self.weight), fraction, seed, labels)
+        if not len(train) or not len(held):
+            raise ValueError(
+                f"a validation_fraction of {fraction:g} of {counted(len(self.weight), 'row')} "
+                "leaves none on one side"
+            )
+        return self._at(train), self._at(held)
+
+    def _at(self, rows: NDArray[Any]) -> Rows:
+        return Rows(self.x[rows], self.y[rows], self.weight[rows])
 
     def feeds(self, ex: Executor) -> dict[str, Array]:
         """Return the arrays that the net takes; raise GraphError if it cannot take weights."""
@@ -167,6 +96,18 @@ class Rows(NamedTuple):
                 f"gc.softmax_loss(scores, y, weight=w)",
             )
         return found
+
+
+@dataclass
+class Printed(Callback):
+    """A callback that prints a line after each epoch, of which the last has this number."""
+
+    only_reads_numbers = True
+    last: int
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Print the numbers of the epoch."""
+        sys.stdout.write(epoch_text(epoch.history, self.last) + "\n")
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -188,6 +129,9 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     epochs: int = 200
     tol: float = 1e-4
     patience: int = 10
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    verbose: bool = False
     backend: str | None = None
     threads: int | None = None
     random_state: int | np.random.RandomState | None = None
@@ -197,6 +141,12 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         """The number of epochs that have been trained."""
         check_is_fitted(self)
         return len(self.history_.epochs)
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The training loss of each epoch."""
+        check_is_fitted(self)
+        return self.history_.loss
 
     def _rows(
         self,
@@ -216,7 +166,30 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
         return Rows(x, np.asarray(y), weight).weighted()
 
-    def _begin(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> None:
+    def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
+        """Train a new executor until the loss stands still, or for all epochs: then warn."""
+        stopping, seed = self._stopping(), self._seed()
+        train, held = rows, None
+        if self.early_stopping:
+            train, held = rows.parts(self.validation_fraction, seed)
+        self._begin(train, units, classes, seed)
+        self._train(train, self.epochs, stopping, held=held)
+        if not self.history_.stopped:
+            other = "" if self.early_stopping else ", or early_stopping=True"
+            warnings.warn(
+                f"training did not converge: {stopping.watch} still improved when all "
+                f"{counted(self.epochs, 'epoch')} were done; give more epochs, another lr{other}",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _begin(
+        self, rows: Rows, units: int, classes: Sequence[str] = (), seed: int | None = None
+    ) -> None:
         """Create a new executor whose statistics are fitted to the rows."""
         self._check_replaced()
         features = rows.x.shape[1]
@@ -229,10 +202,9 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             layers, backend = self._layers(rows.x.dtype.name), chosen_backend(self.backend)
             plan = _perceptron_plan(layers, features, units, backend=backend, **options)
         else:
-            net = _checked(self.net(features, units), units, self._output)
+            net = checked_net(self.net(features, units), units, self._output)
             plan = compile(net, backend=self.backend, **options)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        executor = Executor(plan, seed=seed)
+        executor = Executor(plan, seed=self._seed() if seed is None else seed)
         fit_standardize(executor, rows.feeds(executor), weight=rows.weight)
         executor.state.columns = self._columns(classes)
         self.executor_, self.history_ = executor, History()
@@ -269,13 +241,19 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             widths, bool(self.batchnorm), float(self.dropout), bool(self.standardize), dtype
         )
 
-    def _train(self, rows: Rows, epochs: int, *callbacks: Callback) -> Self:
+    def _train(
+        self, rows: Rows, epochs: int, *callbacks: Callback, held: Rows | None = None
+    ) -> Self:
         """Train `epochs` more epochs; raise NotFiniteError if the loss does not stay finite."""
         executor, history = self.executor_, self.history_
         seed = executor.state.seed
         source = training_source(executor, rows.feeds(executor), executor.plan.batch, seed)
+        judged = None if held is None else validation_source(executor, held.feeds(executor))
         last = len(history.epochs) + int(epochs)
-        Run(executor, source, last, callbacks, history=history).train(progress=False)
+        if self.verbose:
+            callbacks = (*callbacks, Printed(last))
+        run = Run(executor, source, last, callbacks, validation=judged, history=history)
+        run.train(progress=False)
         return self
 
     def _stopping(self) -> EarlyStopping:
@@ -286,7 +264,14 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"{name} is {value!r}, it must be a whole number from 1 up")
         if not (isinstance(self.tol, Real) and 0 <= self.tol < math.inf):
             raise ValueError(f"tol is {self.tol!r}, it must be a number of 0 or more")
-        return EarlyStopping(self.patience, watch="loss", least=float(self.tol), restore=False)
+        part = self.validation_fraction
+        if not (isinstance(part, Real) and 0 < part < 1):
+            raise ValueError(
+                f"validation_fraction is {part!r}, it must be a number between 0 and 1"
+            )
+        watch = "val_loss" if self.early_stopping else "loss"
+        restore = bool(self.early_stopping)
+        return EarlyStopping(self.patience, watch=watch, least=float(self.tol), restore=restore)
 
     def _predict(self, X: ArrayLike) -> Array:
         """Return the output for each row: (N, units)."""

@@ -16,7 +16,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from graphc.base.docstrings import with_shared
 from graphc.ir.op import Array
 from graphc.ops.functions import Softmax
-from graphc.sklearn.estimator import ClassifierNet, GraphEstimator, RegressorNet, Rows
+from graphc.sklearn.estimator import GraphEstimator, Rows
+from graphc.sklearn.nets import ClassifierNet, RegressorNet
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -47,7 +48,13 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     epochs
         The most epochs.
     tol, patience
-        Training ends when the loss was not `tol` better than its best for `patience` epochs.
+        Training ends when the loss was not `tol` better than its best for `patience` epochs.  If
+        it has not ended after all epochs, `fit` warns.
+    early_stopping, validation_fraction
+        Whether `fit` keeps this fraction of the rows, stratified by class, out of training, ends
+        by their loss instead, and returns to the epoch at which it was smallest.
+    verbose
+        Whether a line is printed after each epoch.
     class_weight
         A mapping from class to weight, 1 for classes that it omits, or "balanced", which gives
         every class the same total weight.  A row's weight is its class's times its own.
@@ -63,7 +70,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     executor_
         The trained Executor, for `gc.save`, `gc.freeze` and all else.
     history_
-        The History with the loss of each epoch.
+        The History with the loss of each epoch, and of the validation rows.
+    loss_curve_
+        The loss of each epoch.
 
     Examples
     --------
@@ -100,7 +109,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         ValueError
             If the data cannot be trained on, or an option is out of range.
         """
-        stopping = self._stopping()
+        self._stopping()
         rows = self._rows(X, y, sample_weight, reset=True)
         check_classification_targets(rows.y)
         classes = np.unique(rows.y)
@@ -109,10 +118,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
                 f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
                 + ("" if sample_weight is None else " in rows of positive weight")
             )
-        rows = self._by_class(_coded(rows, classes), classes)
-        self._begin(rows, len(classes), _words(classes))
         self.classes_ = classes
-        return self._train(rows, self.epochs, stopping)
+        rows = self._by_class(_coded(rows, classes), classes)
+        return self._fit(rows, len(classes), _words(classes))
 
     @with_shared(fit.__doc__)
     def partial_fit(
@@ -263,7 +271,9 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     executor_
         The trained Executor, for `gc.save`, `gc.freeze` and all else.
     history_
-        The History with the loss of each epoch.
+        The History with the loss of each epoch, and of the validation rows.
+    loss_curve_
+        The loss of each epoch.
 
     Examples
     --------
@@ -292,11 +302,9 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         X, y
             Features (N, features), and targets, (N,) or (N, targets).
         """
-        stopping = self._stopping()
-        rows, flat = self._targets(X, y, sample_weight, reset=True)
-        self._begin(rows, rows.y.shape[1])
-        self._flat = flat
-        return self._train(rows, self.epochs, stopping)
+        self._stopping()
+        rows, self._flat = self._targets(X, y, sample_weight, reset=True)
+        return self._fit(rows, rows.y.shape[1])
 
     @with_shared(GraphClassifier.fit.__doc__)
     def partial_fit(
