@@ -10,31 +10,30 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import signature
 from numbers import Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import plain, whole
-from graphc.base.errors import GraphError, counted
+from graphc.base.errors import counted
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
-from graphc.data import two_parts
 from graphc.declare.optim import Adam, Optimizer
 from graphc.ir.op import Array
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.sklearn.nets import WEIGHT, ClassifierNet, Declare, RegressorNet, checked_net
+from graphc.sklearn.nets import Declare, Perceptron, checked_net
+from graphc.sklearn.rows import Rows, predict
 from graphc.train.callbacks import Callback, EarlyStopping, Epoch
 from graphc.train.history import History, epoch_text
 from graphc.train.run import Run
-from graphc.train.standardize import fit_standardize
-from graphc.train.user_data import training_source, validation_source
 
 
 @lru_cache(maxsize=16)
@@ -51,51 +50,6 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
 
 FLOATS = (np.float64, np.float32)
 """The dtypes in which features are trained as they are; others are converted to the first."""
-
-
-class Rows(NamedTuple):
-    """The rows to train on: x (N, features), y, and the weight of each row."""
-
-    x: Array
-    y: Array
-    weight: Array
-
-    def ready(self) -> Rows:
-        """Return the rows with positive weights, of at most 1, in the dtype of x."""
-        weight = (self.weight / self.weight.max()).astype(self.x.dtype)
-        return self._replace(weight=weight).weighted()
-
-    def weighted(self) -> Rows:
-        """Return the rows of positive weight."""
-        kept = self.weight > 0
-        return self if kept.all() else self._at(kept)
-
-    def parts(self, fraction: float, seed: int) -> tuple[Rows, Rows]:
-        """Return the rows to train on and those to validate on; raise ValueError for too few."""
-        labels = self.y if self.y.ndim == 1 else None
-        train, held = two_parts(len(self.weight), fraction, seed, labels)
-        if not len(train) or not len(held):
-            raise ValueError(
-                f"a validation_fraction of {fraction:g} of {counted(len(self.weight), 'row')} "
-                "leaves none on one side"
-            )
-        return self._at(train), self._at(held)
-
-    def _at(self, rows: NDArray[Any]) -> Rows:
-        return Rows(self.x[rows], self.y[rows], self.weight[rows])
-
-    def feeds(self, ex: Executor) -> dict[str, Array]:
-        """Return the arrays that the net takes; raise GraphError if it cannot take weights."""
-        found = {"x": self.x, "y": self.y}
-        if WEIGHT in ex.plan.input_names:
-            return {**found, WEIGHT: self.weight}
-        if np.ptp(self.weight):
-            raise GraphError(
-                f"net {ex.plan.declared.name!r} takes no sample_weight",
-                hint=f"declare net.input({WEIGHT!r}, gc.N), and give it to the loss: "
-                f"gc.softmax_loss(scores, y, weight=w)",
-            )
-        return found
 
 
 @dataclass
@@ -115,7 +69,6 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     """The base of `GraphClassifier` and `GraphRegressor`; its fields are their common options."""
 
     _output: ClassVar[str]
-    _perceptron: ClassVar[type[ClassifierNet] | type[RegressorNet]]
 
     hidden: tuple[int, ...] = field(default=(100,), kw_only=False)
     batchnorm: bool = False
@@ -135,6 +88,12 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     backend: str | None = None
     threads: int | None = None
     random_state: int | np.random.RandomState | None = None
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return scikit-learn's tags of the estimator, which takes sparse features."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     @property
     def n_iter_(self) -> int:
@@ -158,13 +117,15 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         **y_as: bool,
     ) -> Rows:
         """Return the checked rows of positive weight; raise ValueError for unusable data."""
-        x, y = validate_data(self, X, y, dtype=FLOATS, reset=reset, **y_as)
+        checked = {"dtype": FLOATS, "accept_sparse": "csr", **y_as}
+        x, labels = validate_data(self, X, y, reset=reset, **checked)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
         if (weight < 0).any():
             raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
         if not weight.any():
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
-        return Rows(x, np.asarray(y), weight).weighted()
+        dense: Any = labels.toarray() if issparse(labels) else np.asarray(labels)
+        return Rows(x, dense, weight).weighted()
 
     def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
         """Train a new executor until the loss stands still, or for all epochs: then warn."""
@@ -199,13 +160,13 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             "threads": plain(self.threads),
         }
         if self.net is None:
-            layers, backend = self._layers(rows.x.dtype.name), chosen_backend(self.backend)
+            layers, backend = self._layers(rows), chosen_backend(self.backend)
             plan = _perceptron_plan(layers, features, units, backend=backend, **options)
         else:
             net = checked_net(self.net(features, units), units, self._output)
             plan = compile(net, backend=self.backend, **options)
         executor = Executor(plan, seed=self._seed() if seed is None else seed)
-        fit_standardize(executor, rows.feeds(executor), weight=rows.weight)
+        rows.fit_statistics(executor)
         executor.state.columns = self._columns(classes)
         self.executor_, self.history_ = executor, History()
 
@@ -229,7 +190,11 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         except ValueError:
             return None
 
-    def _layers(self, dtype: str) -> Declare:
+    def _perceptron(self, rows: Rows) -> type[Perceptron]:
+        """Return the kind of net for these rows."""
+        raise NotImplementedError
+
+    def _layers(self, rows: Rows) -> Declare:
         hidden = self.hidden
         try:
             widths = tuple(hidden)
@@ -237,7 +202,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"hidden is {hidden!r}, it must list the widths of the hidden layers, as (100, 50)"
             ) from None
-        return self._perceptron(
+        dtype, kind = rows.x.dtype.name, self._perceptron(rows)
+        return kind(
             widths, bool(self.batchnorm), float(self.dropout), bool(self.standardize), dtype
         )
 
@@ -246,9 +212,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Train `epochs` more epochs; raise NotFiniteError if the loss does not stay finite."""
         executor, history = self.executor_, self.history_
-        seed = executor.state.seed
-        source = training_source(executor, rows.feeds(executor), executor.plan.batch, seed)
-        judged = None if held is None else validation_source(executor, held.feeds(executor))
+        source = rows.training_source(executor, executor.state.seed)
+        judged = None if held is None else held.validation_source(executor)
         last = len(history.epochs) + int(epochs)
         if self.verbose:
             callbacks = (*callbacks, Printed(last))
@@ -276,8 +241,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     def _predict(self, X: ArrayLike) -> Array:
         """Return the output for each row: (N, units)."""
         check_is_fitted(self)
-        x = validate_data(self, X, dtype=FLOATS, reset=False)
+        x = validate_data(self, X, dtype=FLOATS, accept_sparse="csr", reset=False)
         executor = self.executor_
         # The lock makes threads that predict at the same time take turns.
-        found = executor.state.lock(lambda: executor.predict(x=x))
+        found = executor.state.lock(lambda: predict(executor, x))
         return np.asarray(found[self._output] if isinstance(found, dict) else found)

@@ -12,7 +12,7 @@ from graphc.declare.net import Net
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.losses.classes import softmax_loss
-from graphc.ops.losses.elements import mse_loss
+from graphc.ops.losses.elements import mse_loss, sigmoid_loss
 from graphc.ops.row_norm import standardize
 
 Declare = Callable[[int, int], Net]
@@ -31,6 +31,10 @@ class Perceptron:
     standardize: bool
     dtype: str
 
+    def __call__(self, features: int, units: int) -> Net:
+        """Declare the net."""
+        raise NotImplementedError
+
     def _scores(self, x: Value, units: int) -> Value:
         h = standardize(x, name="features") if self.standardize else x
         return mlp(h, self.hidden, units, batchnorm=self.batchnorm, dropout=self.dropout)
@@ -47,6 +51,20 @@ class ClassifierNet(Perceptron):
         weight = net.input(WEIGHT, N)
         scores = net.output("scores", self._scores(x, units))
         net.loss("loss", softmax_loss(scores, y, weight=weight))
+        return net
+
+
+class MultiLabelNet(Perceptron):
+    """A net with scores of labels that do not exclude each other, trained by sigmoid_loss."""
+
+    def __call__(self, features: int, units: int) -> Net:
+        """Declare inputs x (N, features), y (N, units), weight (N,); output scores (N, units)."""
+        net = Net("labeller", self.dtype)
+        x = net.input("x", (N, features))
+        y = net.input("y", (N, units))
+        weight = net.input(WEIGHT, N)
+        scores = net.output("scores", self._scores(x, units))
+        net.loss("loss", sigmoid_loss(scores, y, weight=weight))
         return net
 
 

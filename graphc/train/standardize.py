@@ -65,11 +65,14 @@ def unfitted(ex: Executor) -> list[Node]:
     return [node for node in _layers(ex) if _as_declared(ex, node)]
 
 
-def fit_new(ex: Executor, arrays: Mapping[str, Array]) -> None:
-    """Fit the statistics of layers that are unfitted."""
+def fit_new(
+    ex: Executor, arrays: Mapping[str, Array], weight: NDArray[np.float64] | None = None
+) -> None:
+    """Fit the statistics of layers that are unfitted; rows weigh 1 by default."""
     new = unfitted(ex)
     if new:
-        _set(ex, new, arrays, np.ones(len(arrays[new[0].inputs[0]])))
+        rows = len(arrays[new[0].inputs[0]])
+        _set(ex, new, arrays, np.ones(rows) if weight is None else weight)
 
 
 def statistics(
