@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
@@ -26,10 +26,13 @@ from graphc.base.errors import counted
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
 from graphc.declare.optim import Adam, Optimizer
+from graphc.declare.perceptrons import Declare, Perceptron
+from graphc.declare.preparation import Preparation
 from graphc.ir.op import Array
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.sklearn.nets import Declare, Perceptron, checked_net
+from graphc.sklearn.columns import Words, chosen_columns
+from graphc.sklearn.nets import checked_net
 from graphc.sklearn.rows import Rows, predict
 from graphc.train.callbacks import Callback, EarlyStopping, Epoch
 from graphc.train.history import History, epoch_text
@@ -43,7 +46,7 @@ def _perceptron_plan(declare: Declare, features: int, units: int, **options: Any
 
 
 REPLACED: Mapping[str, tuple[str, ...]] = {
-    "net": ("hidden", "batchnorm", "dropout", "standardize"),
+    "net": ("hidden", "batchnorm", "dropout", "standardize", "prepare", "categorical_features"),
     "optimizer": ("lr", "weight_decay"),
 }
 """The options that each of these options replaces."""
@@ -74,6 +77,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     batchnorm: bool = False
     dropout: float = 0.0
     standardize: bool = True
+    prepare: bool = False
+    categorical_features: Sequence[int | str] | NDArray[Any] | None = None
     net: Declare | None = None
     lr: float = 1e-3
     weight_decay: float = 3e-3
@@ -90,9 +95,10 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     random_state: int | np.random.RandomState | None = None
 
     def __sklearn_tags__(self) -> Tags:
-        """Return scikit-learn's tags of the estimator, which takes sparse features."""
+        """Return scikit-learn's tags: sparse features, or columns that the net prepares."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        takes, prepare = tags.input_tags, bool(self.prepare)
+        takes.sparse, takes.allow_nan, takes.string, takes.categorical = not prepare, *[prepare] * 3
         return tags
 
     @property
@@ -117,8 +123,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         **y_as: bool,
     ) -> Rows:
         """Return the checked rows of positive weight; raise ValueError for unusable data."""
-        checked = {"dtype": FLOATS, "accept_sparse": "csr", **y_as}
-        x, labels = validate_data(self, X, y, reset=reset, **checked)
+        x, labels = validate_data(self, X, y, reset=reset, **self._takes(), **y_as)
+        x = self._numbers(x, reset=reset)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
         if (weight < 0).any():
             raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
@@ -126,6 +132,22 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
         dense: Any = labels.toarray() if issparse(labels) else np.asarray(labels)
         return Rows(x, dense, weight).weighted()
+
+    def _takes(self) -> dict[str, Any]:
+        """Return how X is checked: as floats, or as columns of any kind with gaps."""
+        if self.prepare:
+            return {"dtype": None, "ensure_all_finite": "allow-nan"}
+        if self.categorical_features is not None:
+            raise ValueError("categorical_features is given, which needs prepare=True")
+        return {"dtype": FLOATS, "accept_sparse": "csr"}
+
+    def _numbers(self, x: Any, *, reset: bool) -> Any:
+        """Return checked X as floats, with numbers for words; `reset` sets the words."""
+        if not self.prepare:
+            return x
+        if reset:
+            self._words = Words.of(x)
+        return self._words.numbers(x)
 
     def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
         """Train a new executor until the loss stands still, or for all epochs: then warn."""
@@ -203,9 +225,19 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
                 f"hidden is {hidden!r}, it must list the widths of the hidden layers, as (100, 50)"
             ) from None
         dtype, kind = rows.x.dtype.name, self._perceptron(rows)
-        return kind(
-            widths, bool(self.batchnorm), float(self.dropout), bool(self.standardize), dtype
-        )
+        flags = bool(self.batchnorm), float(self.dropout), bool(self.standardize)
+        return kind(widths, *flags, dtype, self._preparation(rows))
+
+    def _preparation(self, rows: Rows) -> Preparation | None:
+        """Return how the net prepares its columns, or None if it does not."""
+        if not self.prepare:
+            return None
+        names = tuple(getattr(self, "feature_names_in_", ()))
+        given = chosen_columns(self.categorical_features, rows.x.shape[1], names)
+        found = Preparation.of(rows.x, given | self._words.categories)
+        if not found.numbers and not found.categories:
+            raise ValueError("X has no column with a value")
+        return found
 
     def _train(
         self, rows: Rows, epochs: int, *callbacks: Callback, held: Rows | None = None
@@ -241,7 +273,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     def _predict(self, X: ArrayLike) -> Array:
         """Return the output for each row: (N, units)."""
         check_is_fitted(self)
-        x = validate_data(self, X, dtype=FLOATS, accept_sparse="csr", reset=False)
+        x = self._numbers(validate_data(self, X, reset=False, **self._takes()), reset=False)
         executor = self.executor_
         # The lock makes threads that predict at the same time take turns.
         found = executor.state.lock(lambda: predict(executor, x))

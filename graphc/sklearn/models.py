@@ -15,10 +15,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from graphc.base.docstrings import with_shared
+from graphc.declare.perceptrons import ClassifierNet, MultiLabelNet, Perceptron, RegressorNet
 from graphc.ir.op import Array
 from graphc.ops.functions import LogSoftmax, Sigmoid, Softmax, Softplus
 from graphc.sklearn.estimator import GraphEstimator
-from graphc.sklearn.nets import ClassifierNet, MultiLabelNet, Perceptron, RegressorNet
 from graphc.sklearn.rows import Rows
 
 
@@ -37,8 +37,15 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         Whether hidden layers have batchnorm, and the share of their values that is dropped.
     standardize
         Whether the net standardises features by the statistics of the rows in `fit`.
+    prepare
+        Whether the net prepares its columns, so that X may have missing values, and words.  A
+        missing number (NaN) becomes the mean, and a further feature says that it was missing.  A
+        column of words or categories becomes a feature for each of its values in `fit`.  X is
+        then dense, of floats, or of objects.
+    categorical_features
+        The columns of numbers that are categories: positions, names or a mask.
     net
-        A function from the numbers of features and classes to a Net, in place of the four options
+        A function from the numbers of features and classes to a Net, in place of the six options
         above.  The net has inputs x (N, features), y (N,) of int64 and, to take sample weights,
         weight (N,), an output "scores" (N, classes), and a loss.
     lr, weight_decay
@@ -314,7 +321,7 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     Parameters
     ----------
     net
-        A function from the numbers of features and targets to a Net, in place of the four options
+        A function from the numbers of features and targets to a Net, in place of the six options
         above.  The net has inputs x (N, features), y (N, targets) and, to take sample weights,
         weight (N,), an output "prediction" (N, targets), and a loss.
 
