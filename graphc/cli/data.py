@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from graphc.base.errors import DataError, counted, first_of
 from graphc.compiler.plan import Plan
-from graphc.data import load_data, stratified_split
+from graphc.data import load_data, two_parts
 from graphc.data.table import Header, Read, Table, no_number, read_table
-from graphc.ir.init import generator
 from graphc.ir.tensor_type import N, shape_at, shape_text
 from graphc.runtime.columns import Columns
 
@@ -333,12 +332,8 @@ def named(names: Sequence[str], arrays: Feeds, source: str) -> Feeds:
 def split(feeds: Feeds, part: float, seed: int) -> tuple[Feeds, Feeds]:
     """Return training and validation rows, stratified by class if there is one vector of labels."""
     labels = [array for array in feeds.values() if array.ndim == 1 and array.dtype.kind in "iu"]
-    if len(labels) == 1:
-        train, validation = stratified_split(labels[0], part, seed)
-    else:
-        order = generator(seed, "validation").permutation(len(next(iter(feeds.values()))))
-        count = round(part * len(order))
-        train, validation = np.sort(order[count:]), np.sort(order[:count])
+    rows = len(next(iter(feeds.values())))
+    train, validation = two_parts(rows, part, seed, labels[0] if len(labels) == 1 else None)
     if not len(train) or not len(validation):
         raise DataError(
             f"a fraction of {part:g} of {len(train) + len(validation)} rows leaves nothing on one "

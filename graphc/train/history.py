@@ -305,13 +305,19 @@ class Progress:
         """Show or log the numbers of a finished epoch."""
         if self._bar is None and not LOG.isEnabledFor(logging.INFO):
             return
-        number, found = len(history.epochs), history.last()
-        text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        text = epoch_text(history, self._epochs)
         if self._bar is None:
-            LOG.info("epoch %d/%d: %s", number, self._epochs, text)
+            LOG.info(text)
             return
-        self._bar.set_description(f"epoch {number}/{self._epochs}", refresh=False)
-        self._bar.set_postfix_str(text)
+        number, _, numbers = text.partition(": ")
+        self._bar.set_description(number, refresh=False)
+        self._bar.set_postfix_str(numbers)
+
+
+def epoch_text(history: History, epochs: int) -> str:
+    """Return a line with the numbers of the last epoch."""
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in history.last().items())
+    return f"epoch {len(history.epochs)}/{epochs}: {numbers}"
 
 
 def _bar() -> Any:

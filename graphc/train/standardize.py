@@ -78,11 +78,14 @@ def check_fitted(ex: Executor) -> None:
         )
 
 
-def fit_new(ex: Executor, arrays: Mapping[str, Array]) -> None:
-    """Fit the statistics of layers that are unfitted."""
+def fit_new(
+    ex: Executor, arrays: Mapping[str, Array], weight: NDArray[np.float64] | None = None
+) -> None:
+    """Fit the statistics of layers that are unfitted; rows weigh 1 by default."""
     new = unfitted(ex)
     if new:
-        ex.state = _fitted(new, arrays, np.ones(len(arrays[new[0].inputs[0]])))
+        rows = len(arrays[new[0].inputs[0]])
+        ex.state = _fitted(new, arrays, np.ones(rows) if weight is None else weight)
 
 
 def fit_members(
