@@ -79,31 +79,13 @@ def bootstrap_rows(seed: int, rows: int) -> Rows:
     return generator(seed, "bootstrap").integers(rows, size=rows).astype(np.intp)
 
 
-class Orders:
-    """The order of the rows of members in an epoch, as `ArraySource` shuffles them.
-
-    Members with the same rows and seed share one order.
-    """
-
-    def __init__(self) -> None:
-        self._epoch = 0
-        self._known: dict[tuple[int, int | None], Rows] = {}
-
-    def of(self, rows: Rows, seed: int | None, epoch: int) -> Rows:
-        """Return the rows in their order."""
-        if epoch != self._epoch:
-            self._epoch, self._known = epoch, {}
-        key = id(rows), seed
-        if key not in self._known:
-            self._known[key] = self._order(rows, seed, epoch)
-        return self._known[key]
-
-    def _order(self, rows: Rows, seed: int | None, epoch: int) -> Rows:
-        if seed is None:
-            return rows
-        order = np.arange(len(rows), dtype=np.intp)
-        generator(seed, f"epoch {epoch}").shuffle(order)
-        return np.asarray(rows[order])
+def order_of(rows: Rows, seed: int | None, epoch: int) -> Rows:
+    """Return rows in the order of an epoch, as `ArraySource` shuffles them."""
+    if seed is None:
+        return rows
+    order = np.arange(len(rows), dtype=np.intp)
+    generator(seed, f"epoch {epoch}").shuffle(order)
+    return np.asarray(rows[order])
 
 
 class Shares:

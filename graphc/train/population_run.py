@@ -18,7 +18,7 @@ from graphc.runtime.population import Population
 from graphc.runtime.rows import Count
 from graphc.train.callbacks import Callback, Epoch, begin
 from graphc.train.history import LOG, Histories, History, Position, Progress
-from graphc.train.members import Orders, Rows, Shares, arrays_of_rows
+from graphc.train.members import Rows, Shares, arrays_of_rows, order_of
 from graphc.train.run import StepBoundary
 from graphc.train.source import Source
 
@@ -38,6 +38,8 @@ class Member:
     """The seed of the order of its rows; None if they are not shuffled."""
     history: History = field(default_factory=History)
     at: Position = field(default_factory=Position)
+    failed: bool = False
+    """True if it was stopped because a number is not finite."""
 
     @property
     def runs(self) -> bool:
@@ -46,6 +48,7 @@ class Member:
 
     def fail(self, what: str) -> None:
         """Stop it for good because a number is not finite."""
+        self.failed = True
         self.history.stopped = f"{what} in epoch {self.at.epoch}, step {self.at.step + 1}"
         LOG.warning("member %d stopped: %s", self.number, self.history.stopped)
 
@@ -117,23 +120,29 @@ class OwnRows:
         members: Sequence[Member],
         batch: int,
     ) -> None:
-        self._population, self._batch, self._orders = population, batch, Orders()
+        self._population, self._batch = population, batch
         self.arrays = arrays_of_rows(population.plan, arrays)
         self._shares = Shares(population.plan, self.arrays)
         self.rows = sum(len(member.rows) for member in members if member.rows is not None)
 
     def turns(self, epoch: int, running: Running) -> Iterator[Turn]:
         """Yield the steps of an epoch; members with fewer rows end it earlier."""
-        orders = {
-            member.number: self._orders.of(member.rows, member.seed, epoch)
-            for member in running()
-            if member.rows is not None
-        }
+        orders = self._orders(running())
         for start in range(0, max(map(len, orders.values()), default=0), self._batch):
             members = [member for member in running() if start < len(orders[member.number])]
             if members:
                 taken = slice(start, start + self._batch)
                 yield self._turn(members, [orders[member.number][taken] for member in members])
+
+    def _orders(self, members: Sequence[Member]) -> dict[int, Rows]:
+        """Return the rows of members in their order; those with the same seed share it."""
+        found: dict[tuple[object, ...], Rows] = {}
+        for member in members:
+            assert member.rows is not None
+            key = id(member.rows), member.seed, member.at.epoch
+            if key not in found:
+                found[key] = order_of(member.rows, member.seed, member.at.epoch)
+        return {m.number: found[id(m.rows), m.seed, m.at.epoch] for m in members}
 
     def _turn(self, members: Sequence[Member], chosen: list[Rows]) -> Turn:
         shares = [

@@ -88,12 +88,17 @@ def fit_new(
         ex.state = _fitted(new, arrays, np.ones(rows) if weight is None else weight)
 
 
+def names_of_statistics(plan: Plan) -> list[str]:
+    """Return the names of the states that hold statistics."""
+    return [name for node in _layers(plan) for name in node.inputs[1:]]
+
+
 def fit_members(
     population: Population, arrays: Mapping[str, Array], rows: Sequence[NDArray[np.intp]]
 ) -> None:
     """Fit the statistics of layers that are unfitted in a member to its rows of the arrays."""
     layers = _layers(population.plan)
-    values = {name: population.state[name] for node in layers for name in node.inputs[1:]}
+    values = {name: population.state[name] for name in names_of_statistics(population.plan)}
     found = {id(chosen): _fitted(layers, arrays, np.ones(len(chosen)), chosen) for chosen in rows}
     for node in layers:
         names = node.inputs[1:]
