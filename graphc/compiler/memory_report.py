@@ -29,6 +29,7 @@ from graphc.compiler.sizes import (
     arena_count,
     block_bytes,
     constant_types,
+    feed_count,
     feed_types,
     layout,
     region_bytes,
@@ -123,7 +124,7 @@ class MemoryReport:
         return MemoryReport(at_batch(self._plan, checked_whole("memory.at: n", n)))
 
     def population(self, members: int) -> int:
-        """Return the bytes of a population: a state for each member, and what they share.
+        """Return the bytes of a population: states, an arena for each thread, and all else.
 
         Parameters
         ----------
@@ -136,8 +137,13 @@ class MemoryReport:
             What `gc.Population(plan, members=members).nbytes` will be.
         """
         count = checked_whole("memory.population: members", members, 1)
-        _, stride = layout(self._plan.state_nodes)
-        return self.total - self.gradients + block_bytes(count * stride)
+        programs, threads = self._programs, self._arena_threads
+        feeds = region_bytes(feed_types(programs), run_rows(programs))
+        _, state = layout(self._plan.state_nodes)
+        own = arena_bytes(programs, self.n, threads, members=True)
+        sizes = count * state, own, feed_count(programs, threads) * feeds
+        rest = self.total - self.gradients - self.arena - self.feeds
+        return rest + sum(map(block_bytes, sizes))
 
     @cached_property
     def arenas(self) -> dict[str, int]:

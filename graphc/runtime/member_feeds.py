@@ -8,13 +8,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.backends.backend import Spread
 from graphc.base.errors import FeedError
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Batch, N, TensorType
+from graphc.kernels.program import Program
+from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.rows import RowAxis, rows_of
 
 Rows = NDArray[np.intp]
+
+
+class SpreadFeeds(NamedTuple):
+    """The feeds of members that run side by side."""
+
+    rows: Rows
+    """The number of rows of each."""
+    feeds: dict[str, Spread]
+    chosen: Rows | None = None
+    """The rows that each gathers, one member after the other."""
 
 
 class MemberFeeds(NamedTuple):
@@ -25,7 +38,7 @@ class MemberFeeds(NamedTuple):
     """The feeds that are the same for all."""
     own: Mapping[str, Array]
     """The feeds whose first axis numbers the members."""
-    rows: Sequence[Rows] | None
+    rows: list[Rows] | None
     """The rows that each member takes from its arrays; None for all of them."""
     members: Sequence[int]
     """The numbers of the members, for errors."""
@@ -60,6 +73,63 @@ class MemberFeeds(NamedTuple):
         """Yield the feeds of each member."""
         return map(self.at, range(len(self.members)))
 
+    def spread(self, program: Program, check: FeedCheck) -> SpreadFeeds | None:
+        """Return the feeds of runs side by side; None if members are to be fed one by one.
+
+        That is so for unusual feeds, also those that do not fit.
+        """
+        types = [self.types.get(name) for name in (*self.shared, *self.own)]
+        if not all(type is not None and _has_plain_rows(type) for type in types):
+            return None
+        if any(isinstance(limit, Batch) for limit in program.index_bounds.values()):
+            return None
+        try:
+            found = self._of_one_array(check) if self.rows is None else self._taken(program, check)
+        except FeedError:
+            return None
+        fits = found is not None and 1 <= found.rows.min() <= found.rows.max() <= program.capacity
+        return found if fits else None
+
+    def _of_one_array(self, check: FeedCheck) -> SpreadFeeds | None:
+        """Return the feeds of members that share arrays, or have equal parts of one."""
+        flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.own.items()}
+        shared, rows = check.arrays(self.shared, optional=True, limit=False)
+        parts, total = check.arrays(flat, optional=True, limit=False)
+        count = len(self.members)
+        if not any(self.types[name].batched for name in self.shared):
+            rows = total // count
+        if not all(self.types[name].batched for name in flat) or (flat and total != count * rows):
+            return None
+        feeds = {name: Spread(array) for name, array in shared.items()}
+        return SpreadFeeds(np.full(count, rows), feeds | self._by_rows(parts))
+
+    def _taken(self, program: Program, check: FeedCheck) -> SpreadFeeds | None:
+        """Return the feeds of members that take rows: gathered by each, if that is possible."""
+        assert self.rows is not None
+        rows, chosen = np.array(list(map(len, self.rows))), np.concatenate(self.rows)
+        feeds, taken = dict[str, Spread](), dict[str, Any]()
+        first, last = int(chosen.min()), int(chosen.max())
+        whole = {name: x for name, x in self.shared.items() if not self.types[name].batched}
+        for name in self.shared.keys() - whole.keys():
+            array, type = self.shared[name], self.types[name]
+            if not isinstance(array, np.ndarray) or first < 0 or last >= len(array):
+                return None
+            if _is_gathered(array, type, program, name):
+                feeds[name] = Spread(array, "chosen", type.nbytes(1))
+            else:
+                taken[name] = np.take(array, chosen, 0)
+        shared, _ = check.arrays(whole, optional=True, limit=False)
+        parts, total = check.arrays(taken, optional=True, limit=False)
+        if self.own or (taken and total != len(chosen)):
+            return None
+        feeds |= {name: Spread(array) for name, array in shared.items()} | self._by_rows(parts)
+        return SpreadFeeds(rows, feeds, chosen)
+
+    def _by_rows(self, arrays: Mapping[str, Array]) -> dict[str, Spread]:
+        """Return arrays of the rows of all members, one member after the other."""
+        types = self.types
+        return {name: Spread(x, "first", types[name].nbytes(1)) for name, x in arrays.items()}
+
     def at(self, number: int) -> dict[str, Any]:
         """Return the feeds of one of the members."""
         found = {**self.shared, **{name: array[number] for name, array in self.own.items()}}
@@ -91,6 +161,18 @@ class MemberFeeds(NamedTuple):
         return rows_of(array, type, chosen) if fits else array
 
 
+def _has_plain_rows(type: TensorType) -> bool:
+    """Return whether the rows of a type follow one another, if it has rows."""
+    return type.shape[:1] == (N,) or not type.batched
+
+
+def _is_gathered(array: Array, type: TensorType, program: Program, name: str) -> bool:
+    """Return whether native code can gather rows of an array, which need not be checked."""
+    fits = array.dtype == type.dtype and array.shape[1:] == type.shape[1:]
+    plain = array.flags.c_contiguous and array.flags.aligned
+    return fits and plain and name in program.feeds and name not in program.index_bounds
+
+
 def _is_own(type: TensorType | None, value: Any) -> bool:
     """Return whether a feed has an axis more than declared."""
     try:
@@ -106,12 +188,13 @@ def _chosen(rows: Any, members: Sequence[int]) -> list[Rows]:
             f"rows has {len(rows)} lists for {len(members)} members",
             hint="rows=[indices of the first member, of the second, ...]",
         )
-    found = [np.asarray(chosen) for chosen in rows]
+    found = list(map(np.asarray, rows))
     for member, chosen in zip(members, found, strict=True):
-        if chosen.ndim != 1 or not chosen.size or chosen.dtype.kind not in "iu":
+        if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
             raise FeedError(
                 f"rows: member {member} has {chosen.dtype}{list(chosen.shape)}, "
                 "not a list of the numbers of rows",
                 hint="rows=[indices of the first member, of the second, ...], each at least one",
             )
-    return [chosen.astype(np.intp, copy=False) for chosen in found]
+    wide = np.dtype(np.intp)
+    return [chosen if chosen.dtype is wide else chosen.astype(wide) for chosen in found]

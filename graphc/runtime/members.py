@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.backends.backend import Spread
 from graphc.base.errors import OutOfMemoryError, StateError, UnknownName
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout
@@ -41,6 +42,11 @@ class Members:
                 f"each of {self.stride:,} bytes",
                 hint="make fewer, or a smaller net",
             ) from None
+        self.spread = {
+            name: Spread(self.memory, "state", self.stride, offset)
+            for name, offset in self._offsets.items()
+        }
+        """The arrays of the states, for runs side by side."""
         self.places: NDArray[np.intp] = np.arange(len(seeds))
         """The row of each member."""
 

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graphc.backends.backend import Call, SideBySide, Spread
 from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
 from graphc.base.errors import FeedError, GraphError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes
 from graphc.ir.op import Array
+from graphc.ir.tensor_type import shape_at
 from graphc.runtime import errors
 from graphc.runtime.columns import Columns
 from graphc.runtime.entry import Entry
@@ -240,6 +242,9 @@ class Population:
 
     def _step(self, given: MemberFeeds) -> Array:
         self._members.lock.begin(writes=True)
+        found = self._side_by_side(given, train=True)
+        if found is not None:
+            return np.asarray(sum(found.values()), np.float64)
         ready = self._seat.checked(given, train=True)
         losses = np.zeros(len(given.members))
 
@@ -293,6 +298,9 @@ class Population:
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
         self._members.lock.begin(writes=False)
+        found = self._side_by_side(given, train=False)
+        if found is not None:
+            return found
         ready = self._seat.checked(given, train=False)
         return _stacked(
             self._collected(given.members, lambda k: self._seat.forward(ready[k % len(ready)]))
@@ -380,6 +388,24 @@ class Population:
         self._members.lock.begin(writes=False)
         return _stacked(self._collected(given.members, lambda k: self._seat.evaluate(given.at(k))))
 
+    # ------------------------------------------------------------------ side by side
+
+    def _side_by_side(self, given: MemberFeeds, *, train: bool) -> dict[str, Array] | None:
+        """Run members side by side, and return their losses, or all outputs at inference.
+
+        Return None if they are to run one after the other.
+        """
+        members, numbers = self._members, self._members.places[given.members]
+        made = self._seat.side_by_side(given, members.spread, numbers, train=train)
+        if made is None:
+            return None
+        call, results = made
+        if train:
+            members.lock.write([call])
+        else:
+            call()
+        return results
+
     # ------------------------------------------------------------------ one after the other
 
     def _collected(self, members: Sequence[int], work: Callable[[int], Any]) -> list[Any]:
@@ -436,7 +462,43 @@ class Population:
 
 
 class Seat(Executor):
-    """The executor that members take in turns, where they cannot run side by side."""
+    """The executor on whose memory members run, side by side or in turns."""
+
+    has_members = True
+
+    def side_by_side(
+        self, given: MemberFeeds, states: Mapping[str, Spread], numbers: Array, *, train: bool
+    ) -> tuple[Call, dict[str, Array]] | None:
+        """Return the call that runs members side by side, and the arrays that it fills.
+
+        Return None if they cannot.
+        """
+        if self._sequences is not None or self.sharded is not None or self.plan.accumulate > 1:
+            return None
+        program = self._program("step" if train else "infer")
+        fed = given.spread(program, self._check(program))
+        missing = program.feeds.keys() - (fed.feeds if fed else ())
+        if fed is None or (missing and train):
+            return None
+        n = int(fed.rows[0])
+        bound = self._binder.layout(program, program.capacity, frozenset(missing))
+        names = program.graph.losses if train else bound.outputs
+        types = {name: program.buffers[program.outputs[name]].type for name in names}
+        results = {
+            name: np.empty((len(numbers), *shape_at(type.shape, n)), type.dtype)
+            for name, type in types.items()
+        }
+
+        own = {
+            name: spread._replace(array=self._workspace.own(spread.array))
+            for name, spread in fed.feeds.items()
+        }
+        made = {
+            name: Spread(array, "number", types[name].nbytes(n)) for name, array in results.items()
+        }
+        work = SideBySide(fed.rows, own, made, states, numbers, fed.chosen)
+        call = bound.runner.side_by_side(work) if results else None
+        return None if call is None else (call, results)
 
     def checked(self, given: MemberFeeds, *, train: bool) -> list[Mapping[str, Any]]:
         """Return the feeds of each member, or of all if they are fed alike.

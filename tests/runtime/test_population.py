@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.native import target
 from graphc.ir.op import Array
+from graphc.runtime.population import Seat
+from tests.backends.native.shared_runs import shared_runs
 
 ROWS, WIDTH, CLASSES = 60, 12, 4
 SEEDS = (3, 1, 4, 15, 9)
@@ -102,6 +105,29 @@ def test_members_take_rows_of_one_array(plan: gc.Plan) -> None:
             ex.step(x=x[own], y=y[own]) for ex, own in zip(executors, rows, strict=True)
         ]
     assert_equal(population, executors)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_take_whole_members(threads: int) -> None:
+    reason = target.available()
+    if reason is not None:
+        pytest.skip(reason)
+    with shared_runs(threads):
+        plan = plan_of(threads, backend="native")
+        population, executors = population_of(plan), alone(plan)
+        x, y = data()
+        for _ in range(4):
+            rows = [np.arange(i, 2 * i + 1) for i in range(len(SEEDS))]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.delattr(Seat, "run")  # in which members take turns
+                losses = population.step(x=x, y=y, rows=rows)
+                scores = population.forward(x=x[:8], members=[3, 1])["scores"]
+            assert losses.tolist() == [
+                ex.step(x=x[own], y=y[own]) for ex, own in zip(executors, rows, strict=True)
+            ]
+            for found, i in zip(scores, (3, 1), strict=True):
+                assert found.tobytes() == executors[i].forward(x=x[:8])["scores"].tobytes()
+        assert_equal(population, executors)
 
 
 def test_a_member_that_does_not_run_does_not_change(plan: gc.Plan) -> None:
