@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graphc.ir.build import Value
 from graphc.ir.op import Array
@@ -44,7 +42,7 @@ class Preparation:
         """Return the features of x; without standardisation missing numbers become 0."""
         missing = isnan(x)
         known = standardize(x, name="features") if standardized else x
-        filled = where(missing, 0.0, known) if self.gaps else known
+        filled = where(missing, 0.0, known)
         parts = list(_columns(filled, self.numbers))
         parts += _columns(cast(missing, x.dtype), self.gaps)
         for column, values in self.categories:
@@ -65,14 +63,3 @@ def _columns(x: Value, columns: Sequence[int]) -> Iterator[Value]:
         if at == len(columns) or columns[at] != columns[at - 1] + 1:
             yield slice_(x, (slice(None), slice(columns[start], columns[at - 1] + 1)))
             start = at
-
-
-def filled(x: Array, weight: NDArray[Any]) -> Array:
-    """Return x (N, features) with the mean of a column, by the rows' weights, in place of NaN."""
-    missing = np.isnan(x)
-    if not missing.any():
-        return x
-    zeroed = np.where(missing, 0, x)
-    total = weight @ ~missing
-    mean = (weight @ zeroed) / np.where(total, total, 1)
-    return np.where(missing, mean.astype(x.dtype), x)

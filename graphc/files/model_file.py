@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +31,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import value_text
 from graphc.ir.text.tokens import Reader
-from graphc.runtime.columns import COLUMNS_KEY, Columns
+from graphc.runtime.columns import COLUMNS_KEY, PREPARED, Columns
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
 from passes import DEFAULT
@@ -80,14 +81,18 @@ _DAMAGE = (
 def columns_of(text: str) -> Columns:
     """Parse the column names of a model file; raise ValueError or RecursionError on failure."""
     found = json.loads(text, object_pairs_hook=single)
-    if not isinstance(found, dict) or found.keys() != {"features", "label", "classes"}:
+    usual = {"features", "label", "classes"}
+    if not isinstance(found, dict) or found.keys() - set(PREPARED) != usual:
         raise ValueError("they are not written as graphc writes them")
     features, label, classes = found["features"], found["label"], found["classes"]
-    if not (isinstance(features, list) and isinstance(classes, list)):
+    words, gaps = found.get("words", []), found.get("gaps", False)
+    if not all(isinstance(names, list) for names in (features, classes, words, *words)):
         raise ValueError("they are not lists")
-    if not all(isinstance(name, str) for name in (*features, *classes, label)):
+    if not all(isinstance(name, str) for name in (*features, *classes, label, *chain(*words))):
         raise ValueError("they are not text")
-    return Columns(tuple(features), label, tuple(classes))
+    if not isinstance(gaps, bool):
+        raise ValueError("gaps are true or false")
+    return Columns(tuple(features), label, tuple(classes), tuple(map(tuple, words)), gaps)
 
 
 def is_onnx(path: str | Path) -> bool:

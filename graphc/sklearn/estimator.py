@@ -253,7 +253,9 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the names of features and classes, or None if no model file can store them."""
         features = tuple(getattr(self, "feature_names_in_", ()))
         try:
-            return Columns(features, "", tuple(classes)) if features or classes else None
+            words = self._words.columns if self.prepare and self._words.categories else ()
+            found = Columns(features, "", tuple(classes), words, bool(self.prepare))
+            return None if found == Columns(()) else found
         except ValueError:
             return None
 

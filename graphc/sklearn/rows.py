@@ -14,7 +14,6 @@ from graphc.base.errors import GraphError, counted
 from graphc.compiler.plan import Plan
 from graphc.data import two_parts
 from graphc.declare.perceptrons import WEIGHT
-from graphc.declare.preparation import filled
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
@@ -66,7 +65,8 @@ class Rows(NamedTuple):
     def fit_statistics(self, ex: Executor) -> None:
         """Fit the statistics of what the net standardises to these rows."""
         feeds = self.feeds(ex.plan)
-        feeds["x"] = _DenseWhenRead(self.x) if issparse(self.x) else filled(self.x, self.weight)
+        if issparse(self.x):
+            feeds["x"] = _DenseWhenRead(self.x)
         fit_new(ex, feeds, self.weight.astype(np.float64))
 
     def _data(self, ex: Executor, seed: int | None) -> Any:

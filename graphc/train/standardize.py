@@ -113,18 +113,30 @@ def fit_members(
 def statistics(
     x: NDArray[Any], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and scale of each entry of a row of x (N, ...), weighted by `weight` (N,)."""
-    total, first = weight.sum(), x[0].astype(np.float64)
+    """Return mean and scale of each entry of a row of x (N, ...), weighted by `weight` (N,).
+
+    A missing number (NaN) counts as the mean of the others.
+    """
+    total, first = weight.sum(), np.nan_to_num(x[0].astype(np.float64))
     offset = np.zeros(x.shape[1:])  # of the mean from the first row: exactly 0 for a constant
+    present = np.full(x.shape[1:], total)
     for rows in _pieces(x):
-        offset += np.tensordot(weight[rows], x[rows] - first, 1)
-    offset /= total
+        offset += np.tensordot(weight[rows], _zeroed(x[rows] - first), 1)
+        if (missing := np.isnan(x[rows])).any():
+            present -= np.tensordot(weight[rows], missing, 1)
+    offset /= np.where(present > 0, present, 1)
     square, largest = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
     for rows in _pieces(x):
-        square += np.tensordot(weight[rows], (x[rows] - first - offset) ** 2, 1)
-        np.maximum(largest, np.abs(x[rows]).max(axis=0), out=largest)
+        square += np.tensordot(weight[rows], _zeroed(x[rows] - first - offset) ** 2, 1)
+        np.maximum(largest, np.fmax.reduce(np.abs(x[rows]), axis=0, initial=0), out=largest)
     mean, scale = first + offset, np.sqrt(square / total)
     return mean, np.where(scale > np.finfo(x.dtype).eps * largest, scale, 1.0)
+
+
+def _zeroed(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Set what is missing to 0, in place."""
+    differences[np.isnan(differences)] = 0
+    return differences
 
 
 def _pieces(x: NDArray[Any]) -> Iterator[slice]:
