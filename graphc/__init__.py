@@ -98,6 +98,7 @@ if TYPE_CHECKING:
         CsvLog,
         EarlyStopping,
         Epoch,
+        Histories,
         History,
         TensorBoardLog,
         fit_standardize,
@@ -130,8 +131,8 @@ _FIRST_USE = {
     "graphc.files.serialize": ("load", "save"),
     "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
     "graphc.train": (
-        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "History"),
-        *("TensorBoardLog", "fit", "fit_standardize"),
+        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "Histories"),
+        *("History", "TensorBoardLog", "fit", "fit_standardize"),
     ),
     "graphc.train.replay": ("Replay", "RunDifference", "compare_runs", "replay"),
 }
@@ -176,6 +177,7 @@ __all__ = [
     "Graph",
     "GraphError",
     "He",
+    "Histories",
     "History",
     "Layer",
     "ModelFileError",
