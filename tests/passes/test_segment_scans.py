@@ -61,6 +61,7 @@ def test_of_loops_that_were_split_only_sums_are_cut() -> None:
         assert op.steps == (2 if {node.op.kind for node in nodes} == {"sum"} else 64)  # type: ignore[attr-defined]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("lengths", [False, True])
 def test_a_budget_recomputes_loops_with_the_same_bits(backend: str, lengths: bool) -> None:
