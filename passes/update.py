@@ -54,6 +54,8 @@ class Update:
     of_step: ClassVar[None] = None
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     optimizer: Optimizer
+    wrt: tuple[str, ...] | None = None
+    """The parameters of the optimizer's rule; None means all that have a gradient."""
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph that steps, or the graph as it was if no parameter has a gradient."""
@@ -61,7 +63,7 @@ class Update:
         gradients = {
             name: b.value(gradient)
             for name, gradient in b.gradients.items()
-            if b.nodes[name].op.is_parameter and self.optimizer.trains(name)
+            if b.nodes[name].op.is_parameter and self.trains(name)
         }
         if not gradients:
             return graph
@@ -72,11 +74,20 @@ class Update:
             _add_updates(b, self.optimizer, gradients)
         return with_own_states(b.graph(), self.optimizer, graph.nodes)
 
+    def trains(self, name: str) -> bool:
+        """Return whether the optimizer updates a parameter."""
+        return (self.wrt is None or name in self.wrt) and self.optimizer.trains(name)
 
-def apply_graph(parameters: Iterable[Node], optimizer: Optimizer, name: str = "apply") -> Graph:
-    """Return the update of these parameters by gradients that are fed or have been accumulated."""
-    b = Builder(name)
-    b.locs = ()
+
+def apply_graph(
+    parameters: Iterable[Node], optimizer: Optimizer, onto: Graph | None = None
+) -> Graph:
+    """Return the update of these parameters by gradients that are fed or have been accumulated.
+
+    `onto` is the graph of other updates, which it adds to.
+    """
+    onto = Graph("apply", ()) if onto is None else onto
+    b = Builder.extending(onto)
     values = {node.name: b.insert(node) for node in parameters}
     accumulated = optimizer.accumulate > 1
     gradients = _means(b, values) if accumulated else _fed(b, values)
@@ -84,7 +95,7 @@ def apply_graph(parameters: Iterable[Node], optimizer: Optimizer, name: str = "a
         _add_updates(b, optimizer, gradients)
     if accumulated:
         _clear(b, [*map(_sum_of, values.values()), _step_counter(b)])
-    return with_own_states(b.graph(), optimizer)
+    return with_own_states(b.graph(), optimizer, onto.nodes)
 
 
 def _add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]) -> None:

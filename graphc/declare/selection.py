@@ -32,11 +32,11 @@ def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ..
             _check_each_loss(graph, parameters)
         return tuple(parameters), ()
     floats = {node.name for node in graph if node.type.is_float}
-    listed = _listed(wrt)
-    inner = [name for name in listed if name in floats and name not in parameters]
+    asked = listed(wrt)
+    inner = [name for name in asked if name in floats and name not in parameters]
     names = _matching(wrt, [*parameters, *inner], "parameter or float value")
     _check_some_loss(graph, names)
-    return tuple(names), tuple(name for name in names if name in listed)
+    return tuple(names), tuple(name for name in names if name in asked)
 
 
 def _check_each_loss(graph: Graph, parameters: Sequence[str]) -> None:
@@ -62,7 +62,7 @@ def _check_some_loss(graph: Graph, names: Sequence[str]) -> None:
         )
 
 
-def _listed(names: Names) -> list[str]:
+def listed(names: Names) -> list[str]:
     """Return names and values as a list of names."""
     if names is None:
         return []
@@ -75,7 +75,7 @@ def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
     """Return the known names that match a wanted name or pattern, in the order of `known`."""
     pool = list(known)
     chosen: set[str] = set()
-    for pattern in _listed(wanted):
+    for pattern in listed(wanted):
         hits = [pattern] if pattern in pool else [k for k in pool if fnmatchcase(k, pattern)]
         if not hits:
             raise GraphError(

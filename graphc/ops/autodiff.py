@@ -179,9 +179,9 @@ class _Reverse:
             given[operand] = given.get(operand, 0) + 1
             if part in new and part not in names:
                 names[part] = self._gradient_name(operand, given[operand])
-        needed = _needed(new, [part for _, part in pairs])
+        wanted = needed(new, [part for _, part in pairs])
         for name, made in new.items():
-            if name in needed:
+            if name in wanted:
                 inputs = tuple(names.get(i, i) for i in made.inputs)
                 self.b.insert(Node(names.get(name, name), made.op, inputs, made.type, made.locs))
         for operand, part in pairs:
@@ -233,13 +233,13 @@ def _upstream(
     nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str]
 ) -> list[Node]:
     """Return the named nodes and all that they depend on, up to the leaves, in graph order."""
-    needed = _needed(nodes, names, leaves)
-    spend_nodes(len(needed) // VISITED)
+    wanted = needed(nodes, names, leaves)
+    spend_nodes(len(wanted) // VISITED)
     found: list[Node] = []
     for node in reversed(nodes.values()):  # type: ignore[call-overload]
-        if node.name in needed:
+        if node.name in wanted:
             found.append(node)
-            if len(found) == len(needed):
+            if len(found) == len(wanted):
                 break
     return found[::-1]
 
@@ -254,7 +254,7 @@ def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:
     return active
 
 
-def _needed(
+def needed(
     nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str] = frozenset()
 ) -> set[str]:
     """Return the names of those `nodes` that the named ones are computed from, up to the leaves."""
@@ -341,7 +341,7 @@ def _check_depends(value: Value, target: Value) -> None:
         return  # refused when the node is made
     if 0 in target.shape:
         return  # it has no number to depend on
-    if target.name not in _needed(value.builder.nodes, [value.name]):
+    if target.name not in needed(value.builder.nodes, [value.name]):
         raise misfit(
             f"grad: {value.name!r} does not depend on {target.name!r}\n"
             "compute the value from it, or leave it out: its derivative is 0",

@@ -253,7 +253,7 @@ class Hyper(_ByName[float]):
     Parameters
     ----------
     plan
-        The plan whose optimizer it is; if it has none, all optimizers of the state are meant.
+        The plan whose optimizers it is of; if it has none, all optimizers of the state are meant.
     state
         The state that holds the numbers.
 
@@ -269,9 +269,9 @@ class Hyper(_ByName[float]):
 
     def __init__(self, plan: Plan, state: State) -> None:
         self._state = state
-        alone = plan.optimizer is not None
+        alone = len(plan.rules) == 1
         own = {name: node.op.role for name, node in plan.state_nodes.items()}
-        roles = own if alone else state.roles
+        roles = own if plan.rules else state.roles
         self._names: dict[str, str] = {
             role.part if alone else owned_by(role.optimizer, role.part): name
             for name, role in roles.items()
@@ -324,15 +324,17 @@ class Hyper(_ByName[float]):
 
 def averaged(ex: Executor) -> Executor:
     """Return the executor that `Executor.averaged` describes; raise StateError without averages."""
-    optimizer = ex.plan.optimizer
-    if optimizer is None or optimizer.ema is None:
+    averaging = [rule.optimizer for rule in ex.plan.rules if rule.optimizer.ema is not None]
+    if not averaging:
         raise StateError(
             "averaged: the optimizer keeps no averages of the weights",
             hint="compile with one that does: gc.SGD(lr=0.1, ema=0.999)",
         )
     twin = deepcopy(ex)
     arrays = twin.state.arrays
-    if arrays[optimizer.state(AVERAGES_MADE)]:
+    for optimizer in averaging:
+        if not arrays[optimizer.state(AVERAGES_MADE)]:
+            continue
         kept = {name: optimizer.state(f"{name}.{AVERAGE}") for name in twin.parameters}
         averages = {name: arrays.get(slot) for name, slot in kept.items()}
         twin.state.assign({name: a for name, a in averages.items() if a is not None})

@@ -89,13 +89,10 @@ class Owner:
     trained: frozenset[str]
 
     @classmethod
-    def of(cls, plan: Plan) -> Owner | None:
-        """Return the owner of a plan's slots, or None if the plan has no optimizer."""
-        if plan.optimizer is None:
-            return None
-        graph = plan.programs["apply"].graph
-        names = (name for name in graph.updates if graph[name].op.is_parameter)
-        return cls(plan.optimizer, frozenset(names))
+    def of(cls, plan: Plan) -> list[Owner]:
+        """Return the owners of a plan's slots."""
+        updates = plan.programs["apply"].graph.updates if plan.rules else ()
+        return [cls(r.optimizer, frozenset(r.wrt).intersection(updates)) for r in plan.rules]
 
     def check(self, others: Iterable[Owner]) -> None:
         """Raise StateError if another optimizer of this name has other settings or parameters."""

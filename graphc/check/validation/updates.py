@@ -29,6 +29,7 @@ from graphc.check.validation.run import (
 )
 from graphc.declare.optim import Group, Optimizer
 from graphc.declare.optim.optimizer import Update
+from graphc.declare.optim.rule import UpdateRule
 from graphc.declare.optim.slots import without_own_states
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
@@ -122,16 +123,18 @@ def _by_rule(
 
 
 def rounded_states(
-    optimizer: Optimizer, graph: Graph, arrays: Mapping[str, Array]
+    rule: UpdateRule, graph: Graph, arrays: Mapping[str, Array]
 ) -> Iterator[tuple[str, Array, Array]]:
     """Yield each next state by the rule, with how far rounding each operand once may move it.
 
     The graph updates parameters by fed gradients or the mean of sums; the arrays have its dtypes.
     """
+    optimizer = rule.optimizer
     plain = without_own_states(graph, optimizer)
     names = dict(zip(plain.nodes, graph.nodes, strict=True))
     states = {name: arrays[own] for name, own in names.items() if own in arrays}
-    gradients = _given(optimizer, graph, states)
+    given = _given(optimizer, graph, states)
+    gradients = {name: gradient for name, gradient in given.items() if name in rule.wrt}
     if not has_rule(optimizer) or not gradients:
         return
     exact = next_states(optimizer, _widened(gradients), _widened(states))
