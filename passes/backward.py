@@ -24,11 +24,12 @@ gets; running statistics are updated by the first values alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from graphc.base.errors import GraphError
+from graphc.declare.optim.rule import UpdateRule
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Role
@@ -49,13 +50,19 @@ class Backward:
     """The names in `wrt` that must have a gradient; others without one are left out."""
     fed: bool = False
     """True if the cotangents are inputs named `cotangent:<output>`, instead of being 1."""
-    before: tuple[str, ...] = ()
-    """The losses of the rules before: outputs that they depend on stay as these rules see them."""
+    before: tuple[UpdateRule, ...] = ()
+    """The rules before; outputs that their losses depend on stay as these rules see them."""
+
+    def written(self, updates: Mapping[str, str]) -> dict[str, str]:
+        """Return the next values of the parameters that the rules before update."""
+        trained = {name for rule in self.before for name in rule.wrt}
+        return {name: value for name, value in updates.items() if name in trained}
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with gradients; raise GraphError if a required one reaches no loss."""
         b = Builder.extending(graph)
-        new = _retaken(b, [graph.outputs[name] for name in self.losses])
+        losses = [graph.outputs[name] for name in self.losses]
+        new = _retaken(b, losses, self.written(b.updates))
         cotangents: dict[str, Value] = {}
         for name in self.losses:
             value = new.get(graph.outputs[name], graph.outputs[name])
@@ -71,7 +78,8 @@ class Backward:
             b.gradients.pop(name, None)
             if target in found:
                 b.gradients[name] = found[target].name
-        seen = graph.upstream(graph.outputs[name] for name in self.before)
+        before = (graph.outputs[name] for rule in self.before for name in rule.losses)
+        seen = graph.upstream(before)
         b.outputs.update(
             {k: new[v] for k, v in graph.outputs.items() if v in new and v not in seen}
         )
@@ -86,9 +94,9 @@ class Backward:
         return constant(b, 1.0, type.dtype, name=b.unique(f"d_{value}"))
 
 
-def _retaken(b: Builder, values: Iterable[str]) -> dict[str, str]:
-    """Take nodes that these values need again, over the parameters' next values; return all new."""
-    new = {name: value for name, value in b.updates.items() if b.nodes[name].op.is_parameter}
+def _retaken(b: Builder, values: Iterable[str], written: Mapping[str, str]) -> dict[str, str]:
+    """Take nodes that these values need again, over next values of parameters; return all new."""
+    new = {**written}
     read = needed(b.nodes, values, frozenset(new.values())) if new else ()
     for node in [*b.nodes.values()] if read else ():
         if node.name in read and not new.keys().isdisjoint(node.inputs):

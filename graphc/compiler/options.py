@@ -18,6 +18,7 @@ from graphc.compiler.remat.fit import fitted, sparing
 from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.declare.optim.rule import UpdateRule
+from graphc.declare.track import tracked, untracked
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Contract, Program
 from graphc.kernels.traits import Forms
@@ -129,7 +130,7 @@ class CompileOptions:
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
         passes = self._passes(specialize=Specialize(train=False), **self._of_loops())
-        return run_passes(self.graph, passes, watch)[1]
+        return run_passes(untracked(self.graph), passes, watch)[1]
 
     def _of_loops(self) -> dict[str, Pass]:
         """Return the pass that cuts long loops, if their gradients recompute them."""
@@ -145,14 +146,15 @@ class CompileOptions:
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         slots |= self._of_loops()
         head, tail = _split(self._passes(**slots), backward)
-        declared = _keeping(self.graph, self.required)  # verified for inference
+        declared = _keeping(untracked(self.graph), self.required)  # verified for inference
         common, first = run_passes(declared, head, watch, verified=True)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
         records = {"grad": first + run_passes(common, (*later, *tail), watch, verified=True)[1]}
         if not self.rules:
             return records
-        updates = [Update(rule.optimizer, rule.wrt) for rule in self.rules]
+        follow = tracked(self.graph)
+        updates = [Update(rule.optimizer, rule.wrt, follow) for rule in self.rules]
         slots["update"] = updates[0]
         name = "accumulate" if self.rules[0].optimizer.accumulate > 1 else "step"
         if self.sharding is None:
@@ -174,11 +176,10 @@ class CompileOptions:
             required = self.required if self.graph.losses else ()
             return [Backward(self.graph.losses, self.wrt, required)]
         found: list[Backward] = []
-        before: tuple[str, ...] = ()
-        for rule in self.rules:
+        for i, rule in enumerate(self.rules):
             asked = tuple(name for name in self.required if name in rule.wrt)
-            found.append(Backward(rule.losses, self._differentiated(rule), asked, before=before))
-            before += rule.losses
+            wrt, before = self._differentiated(rule), self.rules[:i]
+            found.append(Backward(rule.losses, wrt, asked, before=before))
         return found
 
     def _differentiated(self, rule: UpdateRule) -> tuple[str, ...]:
@@ -195,13 +196,13 @@ class CompileOptions:
 
     def _apply(self, gradients: Iterable[str], watch: Watch | None) -> Graph:
         """Return the graph of all updates by fed gradients, or by accumulated ones."""
-        graph = Graph("apply", ())
+        graph, follow = Graph("apply", ()), tracked(self.graph)
         for rule in self.rules:
             names = (n for n in gradients if n in rule.wrt and self.graph[n].op.is_parameter)
             nodes = [self.graph[name] for name in names if rule.optimizer.trains(name)]
             if watch is not None:
                 watch.apply(nodes, rule.optimizer, apply_graph(nodes, rule.optimizer))
-            graph = apply_graph(nodes, rule.optimizer, onto=graph)
+            graph = apply_graph(nodes, rule.optimizer, graph, follow)
         return graph
 
     def _sharded(
@@ -215,7 +216,7 @@ class CompileOptions:
             "data_parallel": DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
-        declared = _keeping(self.graph, self.required)
+        declared = _keeping(untracked(self.graph), self.required)
         common, first = run_passes(declared, head, watch, verified=True)
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}

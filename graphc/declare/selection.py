@@ -26,7 +26,7 @@ def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
 
 def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names to differentiate by, and the ones that `wrt` gives without patterns."""
-    parameters = [node.name for node in graph if node.op.is_parameter]
+    parameters = [n.name for n in graph if n.op.is_parameter and n.name not in graph.updates]
     if wrt is None:
         if parameters:
             _check_each_loss(graph, parameters)
@@ -34,6 +34,12 @@ def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ..
     floats = {node.name for node in graph if node.type.is_float}
     asked = listed(wrt)
     inner = [name for name in asked if name in floats and name not in parameters]
+    for name in graph.updates.keys() & {*asked}:
+        raise GraphError(
+            f"{name!r} is updated by the net itself, so no optimizer trains it",
+            operands=[graph[graph.updates[name]].described("update")],
+            hint="leave it out of wrt=",
+        )
     names = _matching(wrt, [*parameters, *inner], "parameter or float value")
     _check_some_loss(graph, names)
     return tuple(names), tuple(name for name in names if name in asked)
@@ -83,3 +89,27 @@ def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
             )
         chosen.update(hits)
     return [name for name in pool if name in chosen]
+
+
+def counterparts(own: str, other: str, names: Iterable[str]) -> dict[str, str]:
+    """Return, for the names that `own` matches, what `other` makes of the part under its star.
+
+    Raise GraphError unless both patterns have one star, or none.
+
+    >>> counterparts("target/*", "critic/*", ["target/w", "actor/w"])
+    {'target/w': 'critic/w'}
+    """
+    head, star, tail = own.partition("*")
+    if "*" in tail or (star != "") != (other.count("*") == 1):
+        raise GraphError(
+            f"{own!r} and {other!r} do not go together",
+            hint='each has one star, such as "target/*" and "critic/*", or none',
+        )
+    if not star:
+        return {own: other} if own in names else {}
+    ends = len(head) + len(tail)
+    return {
+        name: other.replace("*", name[len(head) : len(name) - len(tail)])
+        for name in names
+        if name.startswith(head) and name.endswith(tail) and len(name) >= ends
+    }

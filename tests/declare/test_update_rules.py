@@ -161,7 +161,7 @@ def test_the_text_of_a_step() -> None:
 
 def test_validation_finds_a_rule_that_does_not_see_the_ones_before(monkeypatch: Any) -> None:
     plan(validate=True)
-    monkeypatch.setattr(backward, "_retaken", lambda b, values: {})
+    monkeypatch.setattr(backward, "_retaken", lambda b, values, written: {})
     with pytest.raises(ValidationError, match="backward"):
         plan(validate=True)
 

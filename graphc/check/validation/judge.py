@@ -133,7 +133,7 @@ def _checks(step: Pass, before: Graph) -> list[Check]:
     if isinstance(step, Update):
         sums = step.optimizer.accumulate > 1
         mismatch = updates.accumulation_mismatch if sums else updates.update_mismatch
-        return [partial(mismatch, step.optimizer)]
+        return [partial(mismatch, step)]
     if isinstance(step, Shard):
         return [partial(shards.shard_mismatch, step)]
     return [shards.exchange_mismatch] if isinstance(step, DataParallel) else []
@@ -273,12 +273,12 @@ def _seen(step: Backward, old: Graph, draw: Draw) -> tuple[dict[str, Array], Res
     arrays = source_arrays(old, draw)
     plain = values_of_arrays(old, draw.rows, arrays)
     results = without_gradients(results_of(old, plain))
-    written = {p: plain[v] for p, v in old.updates.items() if old[p].op.is_parameter}
+    written = {name: plain[value] for name, value in step.written(old.updates).items()}
     if not written:
         return plain, results
     values = values_of_arrays(old, draw.rows, arrays | written)
     read = old.upstream(old.outputs[name] for name in step.losses)
-    read -= old.upstream(old.outputs[name] for name in step.before)
+    read -= old.upstream(old.outputs[name] for rule in step.before for name in rule.losses)
     later = without_gradients(results_of(old, values))
     moved = [f"output {name}" for name, value in old.outputs.items() if value in read]
     return values, results | {name: later[name] for name in moved}

@@ -31,25 +31,28 @@ from graphc.declare.optim import Group, Optimizer
 from graphc.declare.optim.optimizer import Update
 from graphc.declare.optim.rule import UpdateRule
 from graphc.declare.optim.slots import without_own_states
+from graphc.declare.track import Tracked
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.op import Array
+from passes.update import Update as UpdatePass
 
 
-def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+def update_mismatch(step: UpdatePass, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a next state that differs from the optimizer's rule for the gradients before."""
+    optimizer = step.optimizer
     if not has_rule(optimizer):
         return None
     gradients, expected = _before(optimizer, old, draw)
     if not gradients:
         return None
-    return _by_rule(optimizer, gradients, expected, without_own_states(new, optimizer), draw)
+    new = without_own_states(new, optimizer)
+    return _by_rule(optimizer, gradients, expected, new, draw, step.tracked)
 
 
-def accumulation_mismatch(
-    optimizer: Optimizer, old: Graph, new: Graph, draw: Draw
-) -> Mismatch | None:
+def accumulation_mismatch(step: UpdatePass, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a sum that is not the old one plus the gradient, or a count not increased by one."""
+    optimizer = step.optimizer
     gradients, expected = _before(optimizer, old, draw)
     if not gradients:
         return None
@@ -98,7 +101,12 @@ def apply_mismatch(
 
 
 def _by_rule(
-    optimizer: Optimizer, gradients: Mapping[str, Array], others: Results, new: Graph, draw: Draw
+    optimizer: Optimizer,
+    gradients: Mapping[str, Array],
+    others: Results,
+    new: Graph,
+    draw: Draw,
+    tracked: Iterable[Tracked] = (),
 ) -> Mismatch | None:
     """Compare states with those of the rule; with a norm limit both above and below the norm."""
     limits: tuple[float | None, ...] = (None,)
@@ -114,6 +122,10 @@ def _by_rule(
         except KeyError as error:
             missing = f"state {error.args[0]}"
             return Mismatch(missing, draw.rows, "is not read, the rule reads it")
+        for each in tracked:
+            if each.source in gradients:
+                name, rate = each.target.name, each.rate
+                states[name] = (1 - rate) * arrays[name] + rate * states[each.source]
         expected = others | {f"update {name}": value for name, value in states.items()}
         rule = f"by the rule of {type(optimizer).__name__}"
         found = _found(expected, new, arrays, draw, rule)
