@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from graphc.ops.elementwise import *
     from graphc.ops.functions import *
     from graphc.ops.gather import *
+    from graphc.ops.gaussian import *
     from graphc.ops.index import *
     from graphc.ops.index_tuples import *
     from graphc.ops.lengths import *
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from graphc.ops.norm import *
     from graphc.ops.pad import *
     from graphc.ops.pool_layer import *
+    from graphc.ops.random_numbers import *
     from graphc.ops.recurrent import *
     from graphc.ops.recurrent_cells import *
     from graphc.ops.reduce import *
