@@ -62,7 +62,8 @@ class Backward:
         """Return the graph with gradients; raise GraphError if a required one reaches no loss."""
         b = Builder.extending(graph)
         losses = [graph.outputs[name] for name in self.losses]
-        new = _retaken(b, losses, self.written(b.updates))
+        written = self.written(b.updates)
+        new = _retaken(b, losses, written)
         cotangents: dict[str, Value] = {}
         for name in self.losses:
             value = new.get(graph.outputs[name], graph.outputs[name])
@@ -70,7 +71,8 @@ class Backward:
             known = cotangents.get(value)
             cotangents[value] = seed if known is None else known + seed
         targets = {name: graph.gradients.get(name, name) for name in self.wrt}
-        found = vjp(b, cotangents, targets.values())
+        fixed = frozenset(written.values())
+        found = vjp(b, cotangents, targets.values(), leaves=fixed)
         for name in self.required:
             if targets[name] not in found:
                 raise _unreached(graph[targets[name]], name, self.losses)

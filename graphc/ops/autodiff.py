@@ -26,14 +26,18 @@ VISITED = 16
 
 
 def vjp(
-    b: Builder, cotangents: Mapping[str, Value], wrt: Iterable[str], prefix: str = "d_"
+    b: Builder,
+    cotangents: Mapping[str, Value],
+    wrt: Iterable[str],
+    prefix: str = "d_",
+    leaves: frozenset[str] = frozenset(),
 ) -> dict[str, Value]:
     """Return the cotangent of each `wrt` node, by name, from those of nodes that depend on it.
 
     Nodes without a gradient are left out.  New nodes are named `<prefix><node>` and take
-    the lines of the node that they differentiate.
+    the lines of the node that they differentiate.  `leaves` count as constants.
     """
-    return _Reverse(b, cotangents, frozenset(wrt), prefix).run()
+    return _Reverse(b, cotangents, frozenset(wrt), prefix, leaves).run()
 
 
 def pullback(of: Value, dout: Value, ins: Sequence[Value]) -> list[Value | None]:
@@ -59,7 +63,7 @@ class _Reverse:
     ) -> None:
         self.b, self.wrt, self.prefix, self.leaves = b, wrt, prefix, leaves
         nodes = _upstream(b.nodes, cotangents, leaves)
-        self.active = _depend_on(nodes, wrt)
+        self.active = _depend_on(nodes, wrt, leaves)
         self.order = [node for node in nodes if node.name in self.active]
         self.expected = self._count_contributions(cotangents)
         self.parts: dict[str, list[Value]] = {name: [v] for name, v in cotangents.items()}
@@ -244,11 +248,12 @@ def _upstream(
     return found[::-1]
 
 
-def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:
+def _depend_on(nodes: Iterable[Node], wrt: frozenset[str], leaves: frozenset[str]) -> set[str]:
     """Return the float nodes that depend on one of `wrt`, which are included."""
     active: set[str] = set()
     for node in nodes:
-        reached = node.name in wrt or any(operand in active for operand in node.inputs)
+        operands = () if node.name in leaves else node.inputs
+        reached = node.name in wrt or any(operand in active for operand in operands)
         if reached and node.type.is_float:
             active.add(node.name)
     return active

@@ -39,7 +39,7 @@ def net() -> gc.Net:
     alpha = net.parameter("alpha", ())
     a = gc.tanh(x @ p)
     net.output("action", a)
-    net.loss("td", gc.mean((gc.concat([x, u], 1) @ w - y) ** 2))
+    net.loss("td", gc.mean((gc.concat([x, u], 1) @ w - y - a[:, :1]) ** 2))
     net.loss("policy", -gc.mean(gc.concat([x, a], 1) @ w))
     net.loss("entropy", gc.mean(alpha * gc.stop_gradient(a)))
     return net
@@ -69,7 +69,7 @@ class ByHand:
 
     def step(self, x: Array, u: Array, y: Array) -> float:
         xu = np.concatenate([x, u], 1)
-        error = xu @ self.w - y
+        error = xu @ self.w - y - np.tanh(x @ self.p)[:, :1]  # so critic/w.next depends on p
         self.velocity = 0.9 * self.velocity + 2 / len(x) * xu.T @ error
         self.w = self.w - 0.1 * self.velocity
         a = np.tanh(x @ self.p)
