@@ -237,7 +237,7 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
         "accumulate= goes with one update rule alone",
     ),
     (lambda: plan([gc.UpdateRule("dt", "actor/*", ACTOR)]), "no loss matches 'dt'"),
-    (lambda: plan([gc.UpdateRule("td", "actor/*", ACTOR)]), "no loss depends on the values of wrt"),
+    (lambda: plan([gc.UpdateRule("td", "alpha", ACTOR)]), "no loss depends on the values of wrt"),
 ]
 
 
