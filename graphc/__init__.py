@@ -25,6 +25,7 @@ from graphc.declare.mlp import mlp
 from graphc.declare.net import Net
 from graphc.declare.optim import every_kind
 from graphc.declare.schedules import Cosine, Step, WarmUp
+from graphc.declare.track import track
 from graphc.ir.build import Value, apply
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
@@ -232,6 +233,7 @@ __all__ = [
     "replay",
     "save",
     "save_torch_state",
+    "track",
 ]
 __all__ += FUNCTIONS
 _NAMES = __all__
