@@ -25,6 +25,7 @@ from graphc.declare.mlp import mlp
 from graphc.declare.net import Net
 from graphc.declare.optim import every_kind
 from graphc.declare.schedules import Cosine, Step, WarmUp
+from graphc.declare.track import track
 from graphc.ir.build import Value, apply
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze
+    from graphc.runtime.population import Population as Population
     from graphc.runtime.quantize import quantize as quantize
     from graphc.runtime.replay_buffer import ReplayBuffer as ReplayBuffer
     from graphc.runtime.state import State as State
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
         CsvLog,
         EarlyStopping,
         Epoch,
+        Histories,
         History,
         TensorBoardLog,
         fit_standardize,
@@ -115,6 +118,7 @@ _FIRST_USE = {
     "graphc.compiler.plan": ("Plan",),
     "graphc.runtime.executor": ("Executor",),
     "graphc.runtime.freeze": ("freeze",),
+    "graphc.runtime.population": ("Population",),
     "graphc.runtime.quantize": ("quantize",),
     "graphc.runtime.replay_buffer": ("ReplayBuffer",),
     "graphc.runtime.state": ("State",),
@@ -132,8 +136,8 @@ _FIRST_USE = {
     "graphc.files.serialize": ("load", "save"),
     "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
     "graphc.train": (
-        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "History"),
-        *("TensorBoardLog", "fit", "fit_standardize"),
+        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "Histories"),
+        *("History", "TensorBoardLog", "fit", "fit_standardize"),
     ),
     "graphc.train.replay": ("Replay", "RunDifference", "compare_runs", "replay"),
 }
@@ -178,6 +182,7 @@ __all__ = [
     "Graph",
     "GraphError",
     "He",
+    "Histories",
     "History",
     "Layer",
     "ModelFileError",
@@ -191,6 +196,7 @@ __all__ = [
     "Orthogonal",
     "OutOfMemoryError",
     "Plan",
+    "Population",
     "RankError",
     "RendererMissing",
     "Replay",
@@ -229,6 +235,7 @@ __all__ = [
     "replay",
     "save",
     "save_torch_state",
+    "track",
 ]
 __all__ += FUNCTIONS
 _NAMES = __all__

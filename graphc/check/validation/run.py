@@ -21,6 +21,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array
+from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import Dim, dim_at, shape_at
 from graphc.ops.lengths import most_steps
 from graphc.ops.random_numbers import RandomNormal, RandomNumbers
@@ -315,10 +316,12 @@ def draws_for(
 
 def expanded(graph: Graph, train: bool = True) -> Graph:
     """Return the graph with its layers, if it has any, expanded for training or inference."""
-    if not any(node.op.is_layer for node in graph):
-        return graph
+    return Specialize(train)(graph) if has_layers(graph) else graph
 
-    return Specialize(train)(graph)
+
+def has_layers(graph: Graph) -> bool:
+    """Return whether a graph, or a step of a loop in it, has layers."""
+    return any(node.op.is_layer for node in nested(graph))
 
 
 def _drawn(graph: Graph, first: Draw) -> Draw:
