@@ -249,8 +249,4 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            # Unfreezing would release the objects that a program froze itself.
-            if not gc.get_freeze_count():
-                gc.freeze()  # all objects count as old: enabling would search the new ones at once
-                gc.unfreeze()
             gc.enable()

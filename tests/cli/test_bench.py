@@ -98,6 +98,7 @@ def test_a_net_without_loss_infers(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row[8:10] for row in found.rows] == [["gemm", "affine_1"]]
 
 
+@pytest.mark.slow
 def test_the_optimizer_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--batch", "3", "--backend", "numpy", "--optimizer", "adam")
     found = bench(capsys, "model.py:net", *options)

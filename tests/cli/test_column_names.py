@@ -197,6 +197,7 @@ def test_executors_keep_the_names(table, capsys) -> None:
     assert predicted(capsys, "flowers.csv") == wanted
 
 
+@pytest.mark.slow
 def test_checkpoints_keep_the_names(table, capsys) -> None:
     train("--checkpoint")
     assert read_columns("graphc-run/checkpoints/best.gc") == read_columns(MODEL)
@@ -206,6 +207,7 @@ def plain(**said: Any) -> str:
     return json.dumps({"features": ["a", "b"], "label": "k", "classes": [], **said})
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -28,6 +28,7 @@ def printed(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_demo_leaves_pictures_curve_and_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +130,7 @@ def test_train_draws_pictures_and_leaves_the_model_as_it_is(
     assert (folder / "drawn/small.gc").read_bytes() == (folder / "plain/small.gc").read_bytes()
 
 
+@pytest.mark.slow
 def test_pictures_show_weights_and_gradients_before_and_after(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +181,7 @@ def test_train_is_repeatable_and_follows_the_seed(capsys: pytest.CaptureFixture[
     assert once == again != other
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
 def test_train_with_each_optimizer(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["train", "model.py:net", "--data", "digits", "--epochs", "1", "--optimizer", name]
@@ -193,6 +196,7 @@ def test_train_with_each_optimizer(name: str, capsys: pytest.CaptureFixture[str]
     assert optimizer == wanted[name]
 
 
+@pytest.mark.slow
 def test_train_on_tables_without_validation(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +227,7 @@ def test_train_lists_the_passes(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
 def test_render(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs_renderer()

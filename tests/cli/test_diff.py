@@ -134,6 +134,7 @@ def test_mistakes(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> 
     assert said(capsys, "diff", *argv) == MISTAKES[argv]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("model", MODELS)
 def test_models_that_cannot_be_had(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "diff", "model.py:net", model) == MODELS[model]

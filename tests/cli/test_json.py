@@ -91,6 +91,7 @@ def test_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'wrong_1' is wrong" in data["suspect"]
 
 
+@pytest.mark.slow
 def test_check_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = found(capsys, "check", "model.py:net", "--passes")
     assert data["ok"]
@@ -119,6 +120,7 @@ def test_check_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().err.startswith(f"error: {sentence}")
 
 
+@pytest.mark.slow
 def test_bisect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found(capsys, "bisect", "model.py:net") == {"found": False}
     (folder / "mine.py").write_text(PASSES)

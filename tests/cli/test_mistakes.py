@@ -122,6 +122,7 @@ DATA = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("model,data", DATA)
 def test_data(model: str, data: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(folder / "only_x.npz", x=np.ones((4, 64)))

@@ -112,6 +112,7 @@ COMMANDS = ["plan", "render", "diff", "verify", "bench"]
 MORE = {"diff": ["--pass", "cse"]}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("command", [*COMMANDS, "check", "bisect"])
 @pytest.mark.parametrize(
     ("name", "file", "raised"), [("failing", "mine", "relu"), ("imported", "other", "tanh")]
@@ -141,6 +142,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("passes", MISTAKES)
 def test_what_is_no_pass_is_said(

@@ -84,7 +84,7 @@ def check(text: str, scores: Array) -> None:
     np.testing.assert_allclose(values[:, 4], spread, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("count", [0, 1, 40, 127])
 @pytest.mark.parametrize("suffix", ["csv", "npy", "npz"])
 def test_rows_in_are_rows_out(
@@ -294,6 +294,7 @@ def files(ex: gc.Executor) -> None:
         np.savez(file, features=np.zeros((3, 4)))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("model,data", MISTAKES)
 @pytest.mark.usefixtures("files")
 def test_mistakes_leave_no_file(model: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:

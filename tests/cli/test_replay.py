@@ -59,6 +59,7 @@ def test_a_node_is_saved(run: str, capsys: Capture) -> None:
     assert np.load("d.npy").tobytes() == wanted.tobytes()
 
 
+@pytest.mark.slow
 def test_equal_and_other_runs(run: str, capsys: Capture) -> None:
     assert asked(capsys, "compare", run, run) == "the runs are equal, as far as both go\n"
     argv = (

@@ -42,6 +42,7 @@ def assert_same(found: dict[str, Any], wanted: dict[str, tuple[float, float]]) -
         np.testing.assert_allclose(seen(found[name]), sums, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", CASES)
 def test_on_numpy(name: str) -> None:
     assert_same(results(CASES[name], "numpy"), TABLE[name])

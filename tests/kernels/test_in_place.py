@@ -48,6 +48,7 @@ def net_of(formula: Formula, shapes: Sequence[tuple[int, ...]]) -> gc.Net:
     return net
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_weight_used_twice_in_a_product_is_proved_right(name: str) -> None:
     for optimizer in OPTIMIZERS:

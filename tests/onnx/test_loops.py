@@ -103,6 +103,7 @@ def results(net: gc.Net, feeds: Mapping[str, Array]) -> dict[str, Array]:
 FEEDS = {"x": numbers(ROWS, STEPS, FEATURES), "lengths": np.array([2, 5, 1], np.int32)}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("case", CASES)
 def test_a_loop_is_a_scan_of_onnx(case: Callable[[gc.Net, gc.Value], None]) -> None:
     net = declared(case)
@@ -112,6 +113,7 @@ def test_a_loop_is_a_scan_of_onnx(case: Callable[[gc.Net, gc.Value], None]) -> N
     agree(by_runtime(model, FEEDS), results(net, FEEDS), case.__name__)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("case", CASES)
 def test_a_loop_that_was_written_is_read_as_it_was(
     case: Callable[[gc.Net, gc.Value], None],

@@ -122,6 +122,7 @@ def test_infer_tells_the_type_of_the_reference(examples: list[Example]) -> None:
             assert shape_at(op.infer(concrete).shape, n) == results[0].shape, str(example)
 
 
+@pytest.mark.one_in(3)
 @each(CALLED)
 def test_program_equals_reference(examples: list[Example]) -> None:
     for example in examples:
@@ -136,6 +137,7 @@ def test_program_equals_reference(examples: list[Example]) -> None:
                     assert np.array_equal(mine, given), f"{example} writes to an operand"
 
 
+@pytest.mark.one_in(4)
 @each(CALLED)
 def test_program_of_many_parts_equals_reference(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
@@ -167,6 +169,7 @@ def test_program_may_write_over_the_operands_it_names(examples: list[Example]) -
     assert tried
 
 
+@pytest.mark.one_in(4)
 @each(CALLED)
 def test_program_serves_a_batch_below_capacity(examples: list[Example]) -> None:
     for example in examples:

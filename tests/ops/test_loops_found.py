@@ -110,6 +110,7 @@ def test_running_statistics_are_refused_in_a_step() -> None:
     gc.scan(lambda v: (gc.batchnorm(v, frozen=True), ()), x)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_shards_have_the_masks_of_the_whole_batch(backend: str) -> None:
     net = gc.Net("found", dtype="float64")

@@ -64,6 +64,7 @@ LOSSES: dict[str, Callable[[gc.Value, gc.Value], gc.Value]] = {
 CLOSE = {"float32": 3e-6, "float64": 1e-11}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", EXPECTED)

@@ -115,6 +115,7 @@ SHAPES: list[tuple[tuple[Dim, ...], tuple[int, ...]]] = [
 ]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("shape", "axes"), SHAPES)
 def test_reductions_have_kernels(shape: tuple[Dim, ...], axes: tuple[int, ...]) -> None:
     for op in (Sum, Mean, Max, Min):

@@ -144,6 +144,7 @@ def test_slots_are_filled_or_left_out() -> None:
     assert all(callable(step) for step in filled)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_each_optional_pass_off_and_all_off_give_equal_results(net: gc.Net) -> None:

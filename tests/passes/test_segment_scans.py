@@ -46,6 +46,7 @@ def test_sums_of_gradients_are_cut_and_other_loops_are_not() -> None:
     assert not has_long_loops(specialized(recurrent(31)))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("lengths", [False, True])
 def test_a_budget_recomputes_loops_with_the_same_bits(backend: str, lengths: bool) -> None:

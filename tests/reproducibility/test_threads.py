@@ -37,7 +37,7 @@ def check_threads(workload: Workload, steps: int) -> None:
         assert trained(ex, workload, steps) == wanted, f"{threads} threads"
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", SMALLER)
 def test_one_to_eight_threads_on_smaller_nets(name: str, eight_threads: None) -> None:
     check_threads(SMALLER[name], steps=6)

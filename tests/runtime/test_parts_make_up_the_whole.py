@@ -86,6 +86,7 @@ def executor(net: gc.Net, **options: Any) -> gc.Executor:
     return gc.Executor(gc.compile(net, **options), seed=1)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", LOSSES)
 def test_evaluate_does_not_depend_on_the_batch(name: str) -> None:
     net, feeds = net_of(name)
@@ -94,6 +95,7 @@ def test_evaluate_does_not_depend_on_the_batch(name: str) -> None:
         assert executor(net, batch=batch).evaluate(feeds) == {name: pytest.approx(whole)}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", LOSSES)
 def test_steps_do_not_depend_on_shards(name: str) -> None:
     net, feeds = net_of(name)

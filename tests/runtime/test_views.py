@@ -46,6 +46,7 @@ RUNS: dict[str, Callable[[gc.Executor], Mapping[str, np.ndarray]]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("run", RUNS)
 def test_views_are_read_only(run: str, backend: str) -> None:

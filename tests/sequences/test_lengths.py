@@ -127,6 +127,7 @@ def test_all_ways_to_feed_the_same_rows_are_the_same() -> None:
     assert all(result == results[0] for result in results)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("steps", [1, 4, STEPS])
 def test_an_array_may_have_fewer_steps(steps: int) -> None:
     x, y, c = np.ones((3, steps, 2), np.float32), np.ones((3, steps), int), [0, 1, 2]
@@ -375,6 +376,7 @@ def test_weights_of_rows_and_classes() -> None:
     assert found == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_validation_draws_lengths_that_rows_may_have() -> None:
     validate_model(network().graph(), 3)
     validate_plan(gc.compile(network(), batch=3, optimizer=gc.SGD(lr=0.1), backend="numpy"))

@@ -17,7 +17,7 @@ from graphc.sklearn import GraphClassifier, GraphRegressor
 ESTIMATORS = (GraphClassifier, GraphRegressor)
 
 
-@pytest.mark.one_in(28)
+@pytest.mark.one_in(60)
 @parametrize_with_checks([kind() for kind in ESTIMATORS])
 @pytest.mark.filterwarnings("ignore")
 def test_check(estimator: Any, check: Callable[[Any], None]) -> None:

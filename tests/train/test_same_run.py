@@ -123,6 +123,7 @@ OTHER_NETS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("what", OTHER_NETS)
 def test_another_net_is_reported_with_its_difference(folder: Path, what: str) -> None:
     changes, words = OTHER_NETS[what]
@@ -142,6 +143,7 @@ OTHER_OPTIMIZERS: dict[str, tuple[gc.optim.Optimizer, str]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("what", OTHER_OPTIMIZERS)
 def test_another_optimizer_is_reported_with_its_difference(folder: Path, what: str) -> None:
     optimizer, words = OTHER_OPTIMIZERS[what]

@@ -56,6 +56,7 @@ def tiny(rng: np.random.Generator, size: tuple[int, ...]) -> Array:
     return rng.standard_normal(size) * 10.0 ** rng.integers(-25, -21, size)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(backend.compiler() is None, reason="there is no C compiler")
 @pytest.mark.parametrize(
     ("contract", "flags"),

@@ -189,7 +189,7 @@ TOGETHER = ("send", "receive")
 """A pass makes these in pairs: see tests/runtime/distributed."""
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("name", [name for name in OPS if name not in TOGETHER])
 def test_every_op_alone(name: str) -> None:
     examples = chosen(OPS[name])

@@ -27,6 +27,7 @@ PRODUCTS = {
 WIDTHS = (512, 256, 128)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_have_the_same_bits(name: str) -> None:
     spec, bits = PRODUCTS[name], WIDTHS[list(PRODUCTS).index(name) % 3]
@@ -45,7 +46,7 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("kind", (0, 1), ids=("y", "dx"))
 @pytest.mark.parametrize("name", CONVOLUTIONS)
@@ -97,6 +98,7 @@ def packed_names(ex: gc.Executor) -> set[str]:
 PACKED = {"conv.kernel", "first.weight", "twice.weight", "last.weight"}
 
 
+@pytest.mark.slow
 def test_a_frozen_net_has_the_bits_of_the_net() -> None:
     ex, x = executor(3), feeds(6)
     frozen, want = gc.freeze(ex, batch=6), ex.forward(x=x)

@@ -404,7 +404,7 @@ def test_a_fork_while_the_workers_are_busy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     "end",
     [

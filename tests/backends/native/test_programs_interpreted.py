@@ -75,7 +75,7 @@ def dtype_of(number: int) -> str:
     return ("float32", "float64")[number % 2]
 
 
-@pytest.mark.one_in(14)
+@pytest.mark.one_in(28)
 @pytest.mark.parametrize("name", NETS)
 def test_hand_made_nets(name: str) -> None:
     """With momentum, whose update can be part of a product, and one other optimizer."""
@@ -86,7 +86,7 @@ def test_hand_made_nets(name: str) -> None:
             pair.check(ROWS, order)
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers(name: str) -> None:
     pair = Pair(NETS["seed_layers"]("float64"), "float64", OPTIMIZERS[name](), CAPACITY)

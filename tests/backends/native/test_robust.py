@@ -166,7 +166,7 @@ def test_many_executors_in_as_many_threads() -> None:
 # ---------------------------------------------------------------------- memory
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("backend", ["native", "numpy"])
 @pytest.mark.parametrize("name", ["seed_layers", "gated", "three_axes", "towers"])
 def test_nan_in_a_feed_reaches_the_loss(name: str, backend: str) -> None:
@@ -209,7 +209,7 @@ def test_feeds_among_nans(name: str) -> None:
     assert as_bytes(ex.snapshot().items()) == as_bytes(plain.snapshot().items())
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("name", list(NETS)[::3])
 def test_what_the_arena_held_before_is_never_seen(name: str) -> None:
     net = NETS[name]("float32")

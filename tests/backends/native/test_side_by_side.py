@@ -47,6 +47,7 @@ def results_of(n: int) -> dict[str, Array]:
     return {name: np.zeros((n, 5), np.float32) for name in ("scores", "best", "sum")}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("n", [1, 5, 6, 7, 12, 13])
 def test_rows_have_the_bits_of_each_alone(ex: gc.Executor, n: int) -> None:
     feeds = batch_of(n)

@@ -96,7 +96,7 @@ def test_generated_code_equals_numpy(make: Make) -> None:
             np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("make", MAKES)
 def test_threads_change_no_bit(make: Make) -> None:
     results = []

@@ -329,6 +329,7 @@ def test_products_round_once() -> None:
     np.testing.assert_array_equal(map_of(emit, ["float32"] * 3, ["float32"])(a, b, c)[0], exact)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_of_a_kernel(name: str) -> None:
     dtype = "int64" if name == "floor_div" else "float64"

@@ -85,6 +85,7 @@ def test_the_body_meets_the_product(kind: int) -> None:
     check_body(specs((8, 8, 6), (3, 3, 6, 12), (1, 1), (1, 1))[kind])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", (0, 1), ids=KINDS[:2])
 def test_threads_share_a_line(kind: int) -> None:
     """Their parts end within tiles, and within runs of neighbours that meet the same offsets."""
@@ -124,7 +125,7 @@ BORDERS = {
 }
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("name", BORDERS)
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_weight_gradients_of_images_with_a_border(name: str, bits: int) -> None:

@@ -48,7 +48,7 @@ def compared(plan: Plan, case: Case, n: int) -> int:
     return kernels
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(15)
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("parts", ["usual", "small"])
 def test_kernels_of_random_nets(seed: int, parts: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ NETS: dict[str, Callable[[], gc.Net]] = {
 }
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("parts", ["usual", "small"])
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 @pytest.mark.parametrize("optimizer", [gc.SGD(0.1), gc.Adam(accumulate=2)], ids=["sgd", "summed"])

@@ -74,6 +74,7 @@ def calls(made: Plan, name: str) -> int:
     return len(ex._binder.bound(made.programs[name], 1 if name == "apply" else 8).calls)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("shared", [False, True])
 def test_no_bit_changes(

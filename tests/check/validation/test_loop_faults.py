@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ FAULTS = (
 # fmt: on
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
 def test_a_planted_fault_is_caught(
     fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -65,6 +67,7 @@ def test_a_planted_fault_is_caught(
         assert step in str(caught.value) and what in str(caught.value)
 
 
-def test_nets_with_loops_are_valid(tmp_path: Path) -> None:
-    for net in (several, mixed, nested):
-        gc.compile(net(), batch=5, optimizer=gc.Adam(), backend="numpy", validate=tmp_path)
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("make", [several, mixed, nested])
+def test_nets_with_loops_are_valid(make: Callable[[], gc.Net], tmp_path: Path) -> None:
+    gc.compile(make(), batch=5, optimizer=gc.Adam(), backend="numpy", validate=tmp_path)

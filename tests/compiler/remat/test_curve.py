@@ -33,6 +33,7 @@ def test_every_point_is_a_plan_that_a_budget_gives() -> None:
         assert program_cost(plan.programs["step"], 128).flops <= point.flops * 1.02
 
 
+@pytest.mark.slow
 def test_it_is_that_of_the_net_whatever_the_budget_was() -> None:
     kept = gc.compile(residual(1, 16), batch=64, optimizer=SGD, backend="numpy")
     plan = gc.compile(residual(1, 16), batch=64, optimizer=SGD, backend="numpy", budget=tight(kept))
@@ -59,6 +60,7 @@ memory and FLOPs of 'deep' at N = 512, step
          2,164,864        1,060,928        180,424,984   +20.0%          7 nodes"""
 
 
+@pytest.mark.slow
 def test_text() -> None:
     plan = gc.compile(deep(12, 64), batch=512, optimizer=SGD, backend="numpy")
     assert str(plan.memory.curve()) == GOLDEN

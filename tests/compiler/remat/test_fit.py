@@ -84,7 +84,7 @@ def test_fifty_layers_in_half_of_the_arena(
     assert_equal_bytes(plan, kept)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     "backend", [*BACKENDS[:1], pytest.param(BACKENDS[-1], marks=pytest.mark.slow)]
 )
@@ -117,6 +117,7 @@ def test_some_parameters_in_float64(backend: str) -> None:
     assert_equal_bytes(plan, kept, steps=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(st.integers(0, 10_000))
 def test_any_budget_down_to_the_least(seed: int) -> None:
@@ -208,6 +209,7 @@ def test_without_training_there_is_nothing_to_compute_again() -> None:
         gc.compile(net, batch=64, budget=kept.memory.total - 1)
 
 
+@pytest.mark.one_in(2)
 @backends
 def test_more_barriers_come_before_recomputation(
     backend: str, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ LONG = [label for label in STORED if label.endswith("both ways")]
 LONG += ["graphc gru", "graphc lstm"]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("label", [label for label in STORED if label not in LONG])
 def test_stored_calls(label: str) -> None:
     assert_same(label, "numpy")

@@ -64,6 +64,7 @@ def other(part: str) -> tuple[Any, Any, dict[str, Any]]:
     return net, (x[:rows], y[:rows]), choices
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("part", "told"),
     [
@@ -112,6 +113,7 @@ def test_a_state_that_differs_is_found() -> None:
         run_ranks(4, main)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("after", [1, 4])
 def test_a_run_goes_on_with_another_number_of_ranks(after: int, tmp_path: Path) -> None:
     history, straight = fit(None)

@@ -36,7 +36,7 @@ ONE = pytest.param("momentum", "native", marks=NATIVE)
 MOST = [pytest.param(name, "native", marks=(NATIVE, pytest.mark.slow)) for name in OPTIMIZERS][1:]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("optimizer", "backend"), [*((name, "numpy") for name in OPTIMIZERS), ONE, *MOST]
 )

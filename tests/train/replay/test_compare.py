@@ -102,7 +102,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("plain") / "run")
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.one_in(14)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_planted_is_found(kind: str, plain: Path, tmp_path: Path) -> None:
     options, step, node = KINDS[kind]

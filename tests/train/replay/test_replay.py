@@ -77,6 +77,7 @@ def test_any_step(tmp_path: Path, optimizer: str, backend: str | None) -> None:
         assert np.array_equal(X[found.data_rows], found.feeds["x"])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("optimizer", [gc.Adam(lr=0.01), gc.SGD(lr=0.1, accumulate=2)])
 def test_a_batch_cut_into_shards(tmp_path: Path, optimizer: Any) -> None:
     plan = executor(classes(weighted=True), optimizer=optimizer, shards=2).plan

@@ -144,6 +144,7 @@ def test_hostile_names_are_only_text() -> None:
     assert {printable(n.name) for n in declared if n.op.name == "relu"} <= names
 
 
+@pytest.mark.slow
 def test_the_slider_has_a_step_for_every_pass() -> None:
     made, again = (plan(digits(normed=False)) for _ in range(2))
     view = pass_view(made)

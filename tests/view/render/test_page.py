@@ -59,6 +59,7 @@ def page() -> str:
     return _digits_page()
 
 
+@pytest.mark.slow
 def test_equal_plans_give_equal_pages(page: str) -> None:
     assert _digits_page() == page
 

@@ -49,7 +49,7 @@ def passes(plan: gc.Plan) -> str:
     return "\n".join(part for step in pass_view(plan).steps for part in (step.svg, step.text))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("drawn", [dot, svg, html, passes])
 def test_only_lines_with_the_name_change(drawn: Callable[[gc.Plan], str]) -> None:
     old, new = drawn(plan("lower")).splitlines(), drawn(plan("other")).splitlines()
