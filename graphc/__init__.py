@@ -25,6 +25,7 @@ from graphc.declare.mlp import mlp
 from graphc.declare.net import Net
 from graphc.declare.optim import every_kind
 from graphc.declare.schedules import Cosine, Step, WarmUp
+from graphc.declare.track import track
 from graphc.ir.build import Value, apply
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from graphc.ops.elementwise import *
     from graphc.ops.functions import *
     from graphc.ops.gather import *
+    from graphc.ops.gaussian import *
     from graphc.ops.index import *
     from graphc.ops.index_tuples import *
     from graphc.ops.lengths import *
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from graphc.ops.norm import *
     from graphc.ops.pad import *
     from graphc.ops.pool_layer import *
+    from graphc.ops.random_numbers import *
     from graphc.ops.recurrent import *
     from graphc.ops.recurrent_cells import *
     from graphc.ops.reduce import *
@@ -98,6 +101,7 @@ if TYPE_CHECKING:
         CsvLog,
         EarlyStopping,
         Epoch,
+        Histories,
         History,
         TensorBoardLog,
         fit_standardize,
@@ -130,8 +134,8 @@ _FIRST_USE = {
     "graphc.files.serialize": ("load", "save"),
     "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
     "graphc.train": (
-        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "History"),
-        *("TensorBoardLog", "fit", "fit_standardize"),
+        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "Histories"),
+        *("History", "TensorBoardLog", "fit", "fit_standardize"),
     ),
     "graphc.train.replay": ("Replay", "RunDifference", "compare_runs", "replay"),
 }
@@ -176,6 +180,7 @@ __all__ = [
     "Graph",
     "GraphError",
     "He",
+    "Histories",
     "History",
     "Layer",
     "ModelFileError",
@@ -228,6 +233,7 @@ __all__ = [
     "replay",
     "save",
     "save_torch_state",
+    "track",
 ]
 __all__ += FUNCTIONS
 _NAMES = __all__

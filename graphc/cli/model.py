@@ -47,10 +47,14 @@ class UsersError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """A net, and the executor that was saved if it comes from a model file of graphc."""
+    """A net, and the executor that was saved if it comes from a model file of graphc.
+
+    `known` are the names of the columns that a net was declared for.
+    """
 
     net: Net
     saved: Executor | None = None
+    known: Columns | None = None
 
     @property
     def graph(self) -> Graph:
@@ -59,8 +63,8 @@ class Model:
 
     @property
     def columns(self) -> Columns | None:
-        """The names of the columns that the model was trained on, if it has some."""
-        return None if self.saved is None else self.saved.state.columns
+        """The names of the columns that the model was trained on, or is for, if it has some."""
+        return self.known if self.saved is None else self.saved.state.columns
 
 
 def load_model(source: str) -> Model:

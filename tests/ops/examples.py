@@ -88,6 +88,7 @@ from graphc.ops.pool import (
     SumPoolGrad,
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
+from graphc.ops.random_numbers import Noise
 from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
@@ -477,6 +478,11 @@ def _norms() -> Iterator[Example]:
         yield Example(DropoutMask(shape, "float64", 0.7, 12345), keyed, (99, 99))
         yield Example(DropoutMask(shape, "float64", 0.7, 12345), (*keyed, whole()), (99, 99, 99))
         yield Example(Dropout(0.7, 12345), (t(*shape), *keyed), (GRID, 99, 99))
+        for kind in ("normal", "uniform"):
+            noise = Noise(shape, "float64", kind, 12345)
+            yield Example(noise, (t(N), *keyed), (GRID, 99, 99))
+            yield Example(noise.drawn, keyed, (99, 99))
+            yield Example(noise.drawn, (*keyed, whole()), (99, 99, 99))
     yield Example(Dropout(1.0, 1), (t(N, 3), *keyed), (GRID, 99, 99))
 
 

@@ -109,6 +109,7 @@ SOMETIMES_CALLS = {
     **dict.fromkeys(["broadcast_to", "mean_grad"], "gathered, if repeated along such a part"),
     "band": "stacks, in which the rows of a matrix are a part of the rows",
     "dropout_mask": "a vector, whose elements are rows to Philox",
+    **dict.fromkeys(["random_normal", "random_uniform"], "a shard, within words of one counter"),
 }
 
 

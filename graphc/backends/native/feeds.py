@@ -218,7 +218,7 @@ class _Check:
         return self.f.value(f"icmp {comparison} {a}, {b}")
 
     def _all(self, *conditions: Value) -> Value:
-        return reduce(lambda a, b: self.f.value(f"and i1 {a}, {b}"), conditions)
+        return reduce(self.f.both, conditions)
 
 
 def _add_largest(module: Module, dtype: str) -> None:
