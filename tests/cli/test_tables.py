@@ -224,7 +224,7 @@ TABLES = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("text", TABLES)
 @pytest.mark.parametrize("command", ["train", "check"])
 def test_what_is_wrong_in_a_table(

@@ -171,7 +171,7 @@ def test_a_row_among_longer_ones_is_the_row_alone(layer: Any, options: Any, back
         assert not states[row, length:].any()
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("rows", [gc.N, 1, 2])
 @pytest.mark.parametrize("sizes", [(1, 2, 3), (3, 1, 1), (1, 1, 1)])
