@@ -13,6 +13,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -97,6 +98,7 @@ def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
     among = PROVED if "not slow" in request.config.option.markexpr else 1
     unverified = program.build_program
 
+    @wraps(unverified)
     def build_program(
         name: str,
         graph: Graph,

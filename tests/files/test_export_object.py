@@ -113,6 +113,7 @@ def test_inference_in_int8_has_the_same_bits(make: Any, target: Any) -> None:
         assert found.tobytes() == ex.forward(each)["scores"].tobytes()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("name", NAMES)

@@ -85,9 +85,10 @@ class Meaning:
     def cut_step(self, n: int) -> Graph:
         """A step that cuts `n` rows into shards."""
         case, declared = self.case, self.declared
-        graph, divided = specialized(declared), {d.name for d in divisors(declared)}
-        counted = loss_shares(declared)
-        cut = of_shards(graph, n, case.shards, case.synchronised, counted, divided)
+        divided, counted = {d.name for d in divisors(declared)}, loss_shares(declared)
+        # The norms themselves are looked for: only their statistics may be needed.
+        graph = Specialize(True)(declared)
+        cut = dead_code(of_shards(graph, n, case.shards, case.synchronised, counted, divided))
         trained = [n for n in case.plan.options.wrt if isinstance(declared[n].op, Parameter)]
         return self._updated(Backward(declared.losses, tuple(trained))(cut))
 

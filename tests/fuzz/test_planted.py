@@ -234,6 +234,7 @@ def first_small(shrunk: Iterator[Verdict], most: int) -> Verdict:
     return small
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ops import OPS
 from tests.fuzz.campaign import Findings, cases
+from tests.fuzz.case import Case, Event
+from tests.fuzz.check import assert_right as assert_case_is_right
 from tests.fuzz.draw import Wishes
 from tests.generate.steps import STEPS
 
@@ -38,7 +41,7 @@ def test_two_thousand_random_nets(part: int) -> None:
     assert len(missing) < len(OPS) / 2, missing
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
 @pytest.mark.skipif(available() is not None, reason="no native code here")
@@ -56,3 +59,12 @@ def test_nets_of_one_kind_of_step(step: object) -> None:
     without = tuple(other.__name__ for other in STEPS if other not in kept)
     wishes = Wishes(native=0.0, interpreted=0.0, without=without)
     assert_right(cases(range(20_000, 20_020), wishes))
+
+
+def test_statistics_that_no_loss_reads_are_those_of_all_shards() -> None:
+    net = gc.Net("net", dtype="float64")
+    gc.batchnorm(net.input("rows", (gc.N, 1)))
+    net.loss("loss", gc.mean(gc.affine(net.input("x", (gc.N, 1)), 1)))
+    steps = (Event("step", 2),)
+    case = Case(net.graph(), 2, steps, gc.SGD(lr=0.01), shards=2, synchronised=True)
+    assert_case_is_right(case)

@@ -35,6 +35,7 @@ def check(target: Target, net: gc.Net, contract: str, steps: int, folder: Path) 
     assert not unlike(trained(ex, batches), found)
 
 
+@pytest.mark.one_in(4)
 @CONTRACTS
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(TARGETS))
@@ -49,6 +50,7 @@ def test_a_small_net_under_the_sanitizers(cc: str, contract: str, tmp_path: Path
     check(SANITIZED[cc], small_nets.net(), contract, 20, tmp_path)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gcc -O2, nothing but C", "arm, soft float", "aarch64", *OBJECTS])
 def test_float64_on_some_targets(name: str, tmp_path: Path) -> None:
@@ -77,6 +79,7 @@ def test_contracts_differ_in_bits() -> None:
     assert unlike(one, other)
 
 
+@pytest.mark.one_in(3)
 @CONTRACTS
 @pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.NAMES)

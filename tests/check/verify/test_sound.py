@@ -60,6 +60,7 @@ def test_random_nets(
     prove(trainable_net(seed), batch, optimizer, backend)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(150))
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -107,6 +108,7 @@ def test_every_batch_of_a_small_plan(backend: str) -> None:
         prove(nets.gated("float32"), batch, None, backend)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_hundred_thousand_nodes(backend: str) -> None:

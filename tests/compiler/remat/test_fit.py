@@ -68,6 +68,7 @@ def test_a_budget_that_is_kept_by_computing_again_changes_no_bit(
     assert_equal_bytes(plan, kept)
 
 
+@pytest.mark.one_in(4)
 @backends
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [64, 512])
@@ -124,6 +125,7 @@ def test_any_budget_down_to_the_least(seed: int) -> None:
     check_random(seed, "numpy")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @backends
 def test_any_budget_down_to_the_least_for_many_nets(backend: str) -> None:
