@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from graphc.declare import optim as optim
     from graphc.declare.optim.adam import *
     from graphc.declare.optim.optimizer import *
+    from graphc.declare.optim.rule import *
     from graphc.declare.optim.sgd import *
     from graphc.files.code.export import export_c, export_object
     from graphc.files.serialize import load, save
