@@ -85,6 +85,18 @@ def test_a_step_on_a_sample_is_one_on_its_rows(plan: Plan) -> None:
         assert second.step(feeds, scale=0.5) == loss
 
 
+def test_members_of_a_population_take_rows_of_one_buffer(plan: Plan) -> None:
+    population = gc.Population(plan, members=2)
+    buffer, same = (gc.ReplayBuffer(plan, 20, seed=3) for _ in range(2))
+    for one in (buffer, same):
+        one.add(rows(0, 30))
+    alone = [gc.Executor(plan, seed=seed) for seed in range(2)]
+    for _ in range(2):
+        drawn = [buffer.draw(8) for _ in range(2)]
+        losses = population.step(buffer.arrays, scale=0.5, rows=drawn)
+        assert losses.tolist() == [ex.step(same.sample(8), scale=0.5) for ex in alone]
+
+
 def test_mistakes_are_told_and_nothing_is_added(plan: Plan) -> None:
     buffer = gc.ReplayBuffer(plan, 5)
     with pytest.raises(gc.FeedError, match="the replay buffer has no rows"):
