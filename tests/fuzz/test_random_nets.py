@@ -30,9 +30,9 @@ def assert_right(findings: Findings) -> None:
     assert not told, "\n".join([*told, "python -m tests.fuzz --seed S --cases 1 writes a test"])
 
 
-@pytest.mark.one_in(40)
-@pytest.mark.parametrize("part", range(40))
-def test_two_thousand_random_nets(part: int) -> None:
+@pytest.mark.one_in(20)
+@pytest.mark.parametrize("part", range(20))
+def test_a_thousand_random_nets(part: int) -> None:
     findings = cases(range(part * PART, (part + 1) * PART), WISHES, shrunk=0)
     assert_right(findings)
     told = findings.coverage.verdicts
