@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from graphc.declare import optim as optim
     from graphc.declare.optim.adam import *
     from graphc.declare.optim.optimizer import *
+    from graphc.declare.optim.rule import *
     from graphc.declare.optim.sgd import *
     from graphc.files.code.export import export_c, export_object
     from graphc.files.serialize import load, save
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from graphc.runtime.freeze import freeze as freeze
     from graphc.runtime.population import Population as Population
     from graphc.runtime.quantize import quantize as quantize
+    from graphc.runtime.replay_buffer import ReplayBuffer as ReplayBuffer
     from graphc.runtime.state import State as State
     from graphc.train import (
         Callback,
@@ -119,6 +121,7 @@ _FIRST_USE = {
     "graphc.runtime.freeze": ("freeze",),
     "graphc.runtime.population": ("Population",),
     "graphc.runtime.quantize": ("quantize",),
+    "graphc.runtime.replay_buffer": ("ReplayBuffer",),
     "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
     "graphc.onnx": ("onnx",),

@@ -147,6 +147,7 @@ def compile(
             )
         if updates is None:
             training = one_rule(graph, losses, outputs, wrt, optimizer)
+            check_losses(training.graph, optimizer)
         else:
             _check_alone(losses=losses, wrt=wrt, optimizer=optimizer)
             training = several_rules(graph, outputs, updates)
@@ -157,8 +158,8 @@ def compile(
                     hint="a later rule waits for all shards of those before it; compile without "
                     "shards= and ranks=",
                 )
-        for rule in training.rules:
-            check_losses(training.graph, rule.optimizer)
+            for rule in training.rules:
+                check_losses(training.graph, rule.optimizer)
         chosen = _limited(DEFAULT if passes is None else _passes(passes))
         rows = cut.rows(batch) if cut else batch
         run = backend, threads, budget, batch, cut, planner, schedule, contract

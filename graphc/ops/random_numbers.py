@@ -41,6 +41,7 @@ class Drawn(NoGradient, Op, base=True):
     is_random = True
     roles = ("seed", "draws", "first_row")
     optional = 1
+    gradient_text = ("", "", "")
     shape: Shape
     dtype: str
 

@@ -77,6 +77,7 @@ from graphc.ops.optim import (
     NesterovStep,
     SgdStep,
     SquareSum,
+    Track,
 )
 from graphc.ops.pad import Pad
 from graphc.ops.pool import (
@@ -605,6 +606,7 @@ def _updates() -> Iterator[Example]:
             yield Example(adam, (p, p, p, s, u), (GRID, GRID, POSITIVE, GRID, 9))
         yield Example(Average(0.9), (p, p, u), (GRID, GRID, 2))
         yield Example(Cleared(), (p,))
+        yield Example(Track(0.25), (p, p))
         yield Example(SquareSum(), (p,))
     for fill in ((POSITIVE, POSITIVE), (GRID, POSITIVE)):
         yield Example(ClipScale(), (t(), t()), fill)

@@ -41,7 +41,7 @@ OP_EXAMPLES = [e for e in EXAMPLES if not isinstance(e.op, Layer)]
 FUSED = [e for e in OP_EXAMPLES if e.op.iteration(e.types) != "call"]
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.one_in(20)
 @pytest.mark.parametrize("examples", by_op(FUSED).values(), ids=by_op(FUSED))
 def test_scalar_rule_equals_reference(examples: list[Example]) -> None:
     for sizes in SIZES:

@@ -87,8 +87,9 @@ def one_rule(
     """Return what a plan with one optimizer trains, or with none."""
     graph = select_outputs(graph, losses, outputs)
     names, required = select_wrt(graph, wrt)
-    rules = () if optimizer is None else (UpdateRule(graph.losses, names, optimizer),)
-    return Training(graph, names, required, rules)
+    if optimizer is None or not (graph.losses and names):
+        return Training(graph, names, required, ())
+    return Training(graph, names, required, (UpdateRule(graph.losses, names, optimizer),))
 
 
 def several_rules(graph: Graph, outputs: Names, updates: object) -> Training:
