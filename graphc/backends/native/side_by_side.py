@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.backend import Memory, Ready, Rows, SideBySide, Spread, ZeroCopy
-from graphc.backends.layout import Block, start_of
+from graphc.backends.layout import Block, start_of, table_index
 from graphc.backends.native import pool
 from graphc.backends.native.cache_keys import module_key
 from graphc.backends.native.feeds import bind_feeds, readable
@@ -53,6 +53,8 @@ MOVED = structure(
 """An array of which each run has a part."""
 Words = tuple[int, int, int, int, int]
 START, NUMBERS = (list(MOVED).index(name) for name in ("start", "numbers"))
+FIRST_ENTRY = table_index(2)
+"""The first entry of a table behind the arena and the scratch, which are those of a thread."""
 ANY = 2**62
 """More rows than any array has."""
 
@@ -247,6 +249,7 @@ class Runs:
         self._numbers |= {"number": np.arange(count), "state": work.numbers}
         at = {by: array.ctypes.data for by, array in self._numbers.items()}
         if work.states is not self._states[0]:
+            self._tables[:, FIRST_ENTRY:] = self._table[FIRST_ENTRY:]
             self._states = work.states, _words(self._moved("state", work.states, at))
         self._states[1][:, NUMBERS] = at["state"]
         feeds = _words(self._moved("feed", work.feeds, at))

@@ -96,6 +96,17 @@ def test_feeds_that_are_not_contiguous_run_one_by_one(ex: gc.Executor, fed: str)
     assert bits(ex.forward(strided)) == bits(expected)
 
 
+def test_blocks_after_members_read_their_own_state(ex: gc.Executor) -> None:
+    """Members that run side by side must leave no states behind for blocks of rows."""
+    population = gc.Population(ex.plan, members=2)
+    few, feeds = batch_of(rows_at_once(ex.plan)), batch_of(BATCH)
+    population.forward(few)
+    found = population.forward(feeds)
+    for seed in range(2):
+        expected = gc.Executor(ex.plan, seed=seed).forward(feeds)
+        assert bits(expected) == bits({name: array[seed] for name, array in found.items()})
+
+
 def test_an_output_whose_feed_is_missing_is_left_out(ex: gc.Executor) -> None:
     feeds = batch_of(BATCH)
     expected = ex.forward(feeds)
