@@ -49,11 +49,10 @@ COMMAND = Command(
     description="Train a model from new weights with every combination of the settings of its "
     "optimizer, each with several seeds, all side by side. Print a table of the means over the "
     "seeds, and over the folds if there are any, best first. Draw the curves, and save the best "
-    "model: that of the best seed or, with folds, one that is trained again on all rows. Data are "
-    "as for graphc train.",
-    example="graphc sweep net.py:net --data train.csv --grid lr=1e-3,3e-3 "
-    "--grid weight_decay=0,1e-4\n"
-    "graphc sweep --hidden 64,32 --data train.csv --grid lr=1e-3,1e-2 --folds 5 --patience 5",
+    "model: of the best seed or, with folds, one that is trained again on all rows. Data are as "
+    "for graphc train.",
+    example="graphc sweep net.py:net --data train.csv --grid lr=1e-3,3e-3 --seeds 5\n"
+    "graphc sweep --hidden 64 --data train.csv --grid lr=1e-3,1e-2 --folds 5",
 )
 
 
@@ -108,7 +107,7 @@ def setting(text: str) -> tuple[str, tuple[float, ...]]:
 
 @dataclass
 class Candidate:
-    """A combination of settings, and what its trainings came to."""
+    """A combination of settings, and the results of its trainings."""
 
     settings: Mapping[str, float]
     optimizer: Optimizer
@@ -119,7 +118,7 @@ class Candidate:
         self.epochs: list[int] = []
         """The number of epochs behind each model that was kept."""
         self.numbers: list[dict[str, float]] = []
-        """The losses and the accuracy of each kept model on the rows it did not train on."""
+        """The losses and the accuracy of each kept model on its validation rows."""
         self.models: list[Executor] = []
 
     def mean(self, name: str) -> float:
@@ -304,4 +303,4 @@ def _candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 
 NOT_NUMBERS = ("decay", "schedule", "groups", "name")
-"""The fields of optimizers that are no numbers."""
+"""The fields of optimizers that do not hold a number."""
