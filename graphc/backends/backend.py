@@ -85,6 +85,9 @@ class Part(NamedTuple):
     ends: tuple[int, ...]
 
 
+Rows = NDArray[np.int64]
+
+
 class Spread(NamedTuple):
     """An array of which each run has a part."""
 
@@ -102,17 +105,31 @@ class Spread(NamedTuple):
 class SideBySide(NamedTuple):
     """Runs of one program that do not depend on each other: threads may take whole runs."""
 
-    rows: NDArray[np.int64]
+    rows: Rows
     """The number of rows of each run."""
     feeds: Mapping[str, Spread]
     results: Mapping[str, Spread]
     """The arrays that outputs are copied to; a part is as long as the stride."""
     states: Mapping[str, Spread] = MappingProxyType({})
     """The arrays of the states, if each run has a state of its own."""
-    numbers: NDArray[np.int64] = np.zeros(0, np.int64)
+    numbers: Rows = np.zeros(0, np.int64)
     """The number of the state of each run."""
-    chosen: NDArray[np.int64] | None = None
+    chosen: Rows | None = None
     """The numbers of the rows of all runs, one run after the other, in arrays that are gathered."""
+
+
+class Ready(NamedTuple):
+    """Runs that are made side by side, until others are."""
+
+    calls: tuple[Call, ...]
+    """The calls that make them, in order."""
+    current: Callable[[], bool]
+    """Returns whether no others have been made ready since."""
+    refeed: Callable[[Mapping[str, TensorType], Sequence[Array]], ZeroCopy]
+    """Makes a check of feeds of these types, which the calls read from then on where they lie; they
+    must not lie in the memory that runs write to.  Rows are those of all runs together."""
+    choose: Callable[[Rows, Rows], None]
+    """Sets the number of rows of each run, and the rows that they gather."""
 
 
 class Runner(Protocol):
@@ -140,8 +157,8 @@ class Runner(Protocol):
         Return None if all feeds are copied.
         """
 
-    def side_by_side(self, work: SideBySide) -> Call | None:
-        """Return the call that makes these runs, each thread its own ones.
+    def side_by_side(self, work: SideBySide) -> Ready | None:
+        """Return the calls that make these runs, each thread its own ones.
 
         Return None if threads cannot: then runs are made one by one.
         """

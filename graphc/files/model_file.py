@@ -24,6 +24,7 @@ from graphc.compiler.sharding import Sharding, sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
+from graphc.declare.optim.rule import UpdateRule, check_rules
 from graphc.declare.schedules import Schedule
 from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
@@ -209,11 +210,16 @@ class Model:
         if batch is not None or optimizer is not None:
             check_options(graph, 1 if batch is None else batch, optimizer)
             check_losses(graph, optimizer)
+        if optimizer is not None and len(saved_rules(self)) > 1:
+            raise GraphError(
+                f"{self.where} has several update rules, which one optimizer cannot replace",
+                hint="declare the net again, and compile it with updates=",
+            )
         with damage(self, "a plan"):
             options = self._compile_options(graph, self.notes["plan"], optimizer)
             options = options.of_rows(batch or options.rows)
-            given = options.optimizer, options.threads, options.budget, options.contract
-            check_options(graph, options.rows, *given)
+            given = options.threads, options.budget, options.contract
+            check_options(graph, options.rows, None, *given)
             plan = options.plan()
         if batch is None:
             self._check_memory(plan)
@@ -236,15 +242,15 @@ class Model:
         self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None
     ) -> CompileOptions:
         without = [name for name in options["without"] if name in DEFAULT.names]
-        text = options["optimizer"]
+        wrt = _names(graph, options["wrt"])
         return CompileOptions(
             graph=graph,
             batch=0,
             rows=options["batch"],
             sharding=_sharding(options),
-            wrt=_names(graph, options["wrt"]),
+            wrt=wrt,
             required=_names(graph, options["required"]),
-            optimizer=other if other is not None or text is None else optimizer_of(text),
+            rules=_rules(graph, options, wrt, other),
             passes=DEFAULT.without(*without),
             all_outputs=bool(options["all_outputs"]),
             backend=kept_backend(options["backend"]),
@@ -322,6 +328,35 @@ def optimizer_of(text: str) -> Optimizer:
 def _descendants(cls: type[Any]) -> list[type[Any]]:
     children: list[type[Any]] = cls.__subclasses__()
     return [cls, *(deeper for child in children for deeper in _descendants(child))]
+
+
+def saved_rules(model: Model) -> list[dict[str, Any]]:
+    """Return the update rules as they were written; a single one has an optimizer alone."""
+    options = model.notes["plan"]
+    alone = [] if options["optimizer"] is None else [{"optimizer": options["optimizer"]}]
+    return list(options.get("updates", ())) or alone
+
+
+def _rules(
+    graph: Graph, options: Mapping[str, Any], wrt: tuple[str, ...], other: Optimizer | None
+) -> tuple[UpdateRule, ...]:
+    """Return the update rules of a file, or the one of another optimizer."""
+    several = options.get("updates", ())
+    text = options["optimizer"]
+    if not several:
+        optimizer = other if other is not None or text is None else optimizer_of(text)
+        return () if optimizer is None else (UpdateRule(graph.losses, wrt, optimizer),)
+    rules = tuple(_rule(graph, **each) for each in several)
+    check_rules(rules)
+    return rules
+
+
+def _rule(graph: Graph, losses: Sequence[str], wrt: Sequence[str], optimizer: str) -> UpdateRule:
+    """Return an update rule of a file; raise KeyError if it does not belong to the graph."""
+    unknown = {*losses}.difference(graph.losses)
+    if unknown:
+        raise KeyError(min(unknown))
+    return UpdateRule(losses, _names(graph, wrt), optimizer_of(optimizer))
 
 
 def _names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
+from graphc.declare.optim.rule import UpdateRule
 from graphc.files.container import pack, read_file, single
 from graphc.files.disk import write_file
 from graphc.files.graph_file import graph_file, tensors_named, user_ops
@@ -244,7 +245,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
         )
     for option in options.own:
         _warn(f"the {option} of your own is not saved; a loaded model is compiled with graphc's")
-    optimizer = options.optimizer
+    trained = [_rule(rule) for rule in options.rules]
     alone = options.sharding and options.sharding.alone
     return {
         "batch": options.rows or options.batch,
@@ -257,9 +258,16 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
         "threads": options.threads,
         "budget": options.budget,
         "contract": options.contract,
-        "optimizer": None if optimizer is None else optimizer_text(optimizer),
+        "optimizer": trained[0]["optimizer"] if len(trained) == 1 else None,
+        "updates": trained if len(trained) > 1 else [],
         "without": [name for name in dict.fromkeys(own) if name not in used],
     }
+
+
+def _rule(rule: UpdateRule) -> dict[str, Any]:
+    """Return an update rule, for JSON."""
+    text = optimizer_text(rule.optimizer)
+    return {"losses": rule.losses, "wrt": rule.wrt, "optimizer": text}
 
 
 def _check_ops(ops: Sequence[type[Op]]) -> None:

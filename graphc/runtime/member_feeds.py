@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from graphc.backends.backend import Spread
+from graphc.backends.backend import Rows, Spread
 from graphc.base.errors import FeedError
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
@@ -17,7 +16,8 @@ from graphc.kernels.program import Program
 from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.rows import RowAxis, rows_of
 
-Rows = NDArray[np.intp]
+FEW = 16
+"""The times that an array has more rows than are chosen, up to which it is checked, not copied."""
 
 
 class SpreadFeeds(NamedTuple):
@@ -92,13 +92,14 @@ class MemberFeeds(NamedTuple):
 
     def _of_one_array(self, check: FeedCheck) -> SpreadFeeds | None:
         """Return the feeds of members that share arrays, or have equal parts of one."""
-        flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.own.items()}
+        flat = self.flat()
         shared, rows = check.arrays(self.shared, optional=True, limit=False)
-        parts, total = check.arrays(flat, optional=True, limit=False)
+        own = {name: flat[name] for name in self.own}
+        parts, total = check.arrays(own, optional=True, limit=False)
         count = len(self.members)
         if not any(self.types[name].batched for name in self.shared):
             rows = total // count
-        if not all(self.types[name].batched for name in flat) or (flat and total != count * rows):
+        if not all(self.types[name].batched for name in own) or (own and total != count * rows):
             return None
         feeds = {name: Spread(array) for name, array in shared.items()}
         return SpreadFeeds(np.full(count, rows), feeds | self._by_rows(parts))
@@ -106,7 +107,7 @@ class MemberFeeds(NamedTuple):
     def _taken(self, program: Program, check: FeedCheck) -> SpreadFeeds | None:
         """Return the feeds of members that take rows: gathered by each, if that is possible."""
         assert self.rows is not None
-        rows, chosen = np.array(list(map(len, self.rows))), np.concatenate(self.rows)
+        rows, chosen = self.chosen()
         feeds, taken = dict[str, Spread](), dict[str, Any]()
         first, last = int(chosen.min()), int(chosen.max())
         whole = {name: x for name, x in self.shared.items() if not self.types[name].batched}
@@ -114,7 +115,9 @@ class MemberFeeds(NamedTuple):
             array, type = self.shared[name], self.types[name]
             if not isinstance(array, np.ndarray) or first < 0 or last >= len(array):
                 return None
-            if _is_gathered(array, type, program, name):
+            plain = array.flags.c_contiguous and array.flags.aligned and array.dtype == type.dtype
+            if plain and (name not in program.index_bounds or len(array) <= FEW * len(chosen)):
+                check.arrays({name: array}, optional=True, limit=False)
                 feeds[name] = Spread(array, "chosen", type.nbytes(1))
             else:
                 taken[name] = np.take(array, chosen, 0)
@@ -124,6 +127,22 @@ class MemberFeeds(NamedTuple):
             return None
         feeds |= {name: Spread(array) for name, array in shared.items()} | self._by_rows(parts)
         return SpreadFeeds(rows, feeds, chosen)
+
+    def chosen(self) -> tuple[Rows, Rows]:
+        """Return the number of rows that each member takes, and these of all, one by one."""
+        assert self.rows is not None
+        return np.array(list(map(len, self.rows))), np.concatenate(self.rows)
+
+    @property
+    def kind(self) -> tuple[tuple[str, ...], int, bool, tuple[int, ...]]:
+        """The names, and what else two calls have in common if the same code can feed them."""
+        names = (*self.shared, *self.own)
+        return names, len(self.own), self.rows is None, tuple(self.members)
+
+    def flat(self) -> dict[str, Any]:
+        """Return arrays without the axis that numbers the members."""
+        own = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.own.items()}
+        return {**self.shared, **own}
 
     def _by_rows(self, arrays: Mapping[str, Array]) -> dict[str, Spread]:
         """Return arrays of the rows of all members, one member after the other."""
@@ -166,13 +185,6 @@ def _has_plain_rows(type: TensorType) -> bool:
     return type.shape[:1] == (N,) or not type.batched
 
 
-def _is_gathered(array: Array, type: TensorType, program: Program, name: str) -> bool:
-    """Return whether native code can gather rows of an array, which need not be checked."""
-    fits = array.dtype == type.dtype and array.shape[1:] == type.shape[1:]
-    plain = array.flags.c_contiguous and array.flags.aligned
-    return fits and plain and name in program.feeds and name not in program.index_bounds
-
-
 def _is_own(type: TensorType | None, value: Any) -> bool:
     """Return whether a feed has an axis more than declared."""
     try:
@@ -196,5 +208,5 @@ def _chosen(rows: Any, members: Sequence[int]) -> list[Rows]:
                 "not a list of the numbers of rows",
                 hint="rows=[indices of the first member, of the second, ...], each at least one",
             )
-    wide = np.dtype(np.intp)
+    wide = np.dtype(np.int64)
     return [chosen if chosen.dtype is wide else chosen.astype(wide) for chosen in found]

@@ -7,23 +7,23 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from graphc.backends.backend import Call, SideBySide, Spread
 from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
 from graphc.base.errors import FeedError, GraphError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import shape_at
 from graphc.runtime import errors
 from graphc.runtime.columns import Columns
-from graphc.runtime.entry import Entry
+from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
 from graphc.runtime.member_feeds import MemberFeeds
 from graphc.runtime.members import MemberHyper, Members, Stacked
 from graphc.runtime.rows import by_position
+from graphc.runtime.seat import Seat
 
 Combine = Literal["mean", "vote"]
 
@@ -184,7 +184,11 @@ class Population:
         numbers = self._numbers(members)
         if not numbers:
             raise StateError("keep: a population has at least one member")
-        self._entry(setattr, self._members, "places", self._members.places[numbers])
+        self._entry(self._keep, self._members.places[numbers])
+
+    def _keep(self, places: NDArray[np.intp]) -> None:
+        self._seat.forget()
+        self._members.places = places
 
     def copy(self, source: int, target: int) -> None:
         """Let a member take the whole state of another: parameters, slots, counters, rates, seed.
@@ -395,15 +399,14 @@ class Population:
 
         Return None if they are to run one after the other.
         """
-        members, numbers = self._members, self._members.places[given.members]
-        made = self._seat.side_by_side(given, members.spread, numbers, train=train)
+        made = self._seat.side_by_side(given, self._members, train=train)
         if made is None:
             return None
-        call, results = made
+        calls, results = made
         if train:
-            members.lock.write([call])
+            self._members.lock.write(calls)
         else:
-            call()
+            run_all(calls)
         return results
 
     # ------------------------------------------------------------------ one after the other
@@ -459,75 +462,6 @@ class Population:
             twice = next(number for number in numbers if numbers.count(number) > 1)
             raise StateError(f"member {twice} is named twice", hint="name each member once")
         return numbers
-
-
-class Seat(Executor):
-    """The executor on whose memory members run, side by side or in turns."""
-
-    has_members = True
-
-    def side_by_side(
-        self, given: MemberFeeds, states: Mapping[str, Spread], numbers: Array, *, train: bool
-    ) -> tuple[Call, dict[str, Array]] | None:
-        """Return the call that runs members side by side, and the arrays that it fills.
-
-        Return None if they cannot.
-        """
-        if self._sequences is not None or self.sharded is not None or self.plan.accumulate > 1:
-            return None
-        program = self._program("step" if train else "infer")
-        fed = given.spread(program, self._check(program))
-        missing = program.feeds.keys() - (fed.feeds if fed else ())
-        if fed is None or (missing and train):
-            return None
-        n = int(fed.rows[0])
-        bound = self._binder.layout(program, program.capacity, frozenset(missing))
-        names = program.graph.losses if train else bound.outputs
-        types = {name: program.buffers[program.outputs[name]].type for name in names}
-        results = {
-            name: np.empty((len(numbers), *shape_at(type.shape, n)), type.dtype)
-            for name, type in types.items()
-        }
-
-        own = {
-            name: spread._replace(array=self._workspace.own(spread.array))
-            for name, spread in fed.feeds.items()
-        }
-        made = {
-            name: Spread(array, "number", types[name].nbytes(n)) for name, array in results.items()
-        }
-        work = SideBySide(fed.rows, own, made, states, numbers, fed.chosen)
-        call = bound.runner.side_by_side(work) if results else None
-        return None if call is None else (call, results)
-
-    def checked(self, given: MemberFeeds, *, train: bool) -> list[Mapping[str, Any]]:
-        """Return the feeds of each member, or of all if they are fed alike.
-
-        Raise FeedError for the first that does not fit its input.
-        """
-        program = self._program(self._step_name if train else "infer")
-        check = self._check(program)
-        found: list[Mapping[str, Any]] = []
-        for number, feeds in enumerate(given.each()):
-            try:
-                check.feeds(self.padded(feeds), optional=not train)
-            except FeedError as error:
-                if not given.same:
-                    error.add_note(f"in the feeds of member {given.members[number]}")
-                raise
-            found.append(feeds)
-            if given.same:
-                break
-        return found
-
-    def run(self, memory: Array, work: Callable[[], None], writes: bool) -> None:
-        """Do the work with the state that lies in this memory."""
-        (own,) = self._state.blocks
-        self._state.lock.broken = False
-        np.copyto(own, memory)
-        work()
-        if writes:
-            np.copyto(memory, own)
 
 
 def _checked_seeds(members: int | None, seeds: Sequence[int] | None) -> list[int]:

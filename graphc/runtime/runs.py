@@ -176,10 +176,10 @@ class Runs:
             k: Spread(x, "number", types[program.outputs[k]].nbytes(rows))
             for k, x in results.items()
         }
-        call = bound.runner.side_by_side(SideBySide(np.full(count, rows), of_rows, made))
-        if not count or call is None:
+        ready = bound.runner.side_by_side(SideBySide(np.full(count, rows), of_rows, made))
+        if not count or ready is None:
             return 0
-        call()
+        run_all(ready.calls)
         return count * rows
 
     def _backward(self, cotangents: Mapping[str, Any]) -> dict[str, Array]:

@@ -24,7 +24,7 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes, layout
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Node
-from graphc.ir.init import FromArray, generator
+from graphc.ir.init import FromArray, SameAs, generator
 from graphc.ir.op import Array, Role
 from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.source import Parameter
@@ -89,13 +89,10 @@ class Owner:
     trained: frozenset[str]
 
     @classmethod
-    def of(cls, plan: Plan) -> Owner | None:
-        """Return the owner of a plan's slots, or None if the plan has no optimizer."""
-        if plan.optimizer is None:
-            return None
-        graph = plan.programs["apply"].graph
-        names = (name for name in graph.updates if graph[name].op.is_parameter)
-        return cls(plan.optimizer, frozenset(names))
+    def of(cls, plan: Plan) -> list[Owner]:
+        """Return the owners of a plan's slots."""
+        updates = plan.programs["apply"].graph.updates if plan.rules else ()
+        return [cls(r.optimizer, frozenset(r.wrt).intersection(updates)) for r in plan.rules]
 
     def check(self, others: Iterable[Owner]) -> None:
         """Raise StateError if another optimizer of this name has other settings or parameters."""
@@ -409,8 +406,9 @@ def initial_value(node: Node, seed: int) -> Array:
     if node.op.role.kind == "seed":
         return np.asarray(seed % 2**64, np.uint64)
     if isinstance(node.op, Parameter):
-        rng = generator(seed, node.name)
-        return node.op.init.sample(rng, node.op.shape, node.op.dtype)
+        init = node.op.init
+        rng = generator(seed, init.name if isinstance(init, SameAs) else node.name)
+        return init.sample(rng, node.op.shape, node.op.dtype)
     assert isinstance(node.op, StateOp)
     if isinstance(node.op.start, FromArray):
         return node.op.start.sample(generator(seed, node.name), node.op.shape, node.op.dtype)

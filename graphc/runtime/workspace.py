@@ -172,8 +172,8 @@ def memory_of(
     suffice, StateError if a given state belongs to another optimizer of that name; the state is
     then as it was.
     """
-    own, owner = State({}, seed) if state is None else state, Owner.of(plan)
-    if owner is not None:
+    own, owners = State({}, seed) if state is None else state, Owner.of(plan)
+    for owner in owners:
         owner.check(own.owners)
     try:
         if plan.memory.total > LARGEST:
@@ -187,8 +187,7 @@ def memory_of(
             f"there is not enough memory for this plan, which needs {plan.memory.total:,} bytes",
             hint="plan.memory says what for; compile with a smaller batch, or with budget=",
         ) from None
-    if owner is not None and owner not in own.owners:
-        own.owners.append(owner)
+    own.owners += [owner for owner in owners if owner not in own.owners]
     return own, workspace
 
 

@@ -23,6 +23,7 @@ from graphc.backends.backend import (
     Order,
     Part,
     PeakWork,
+    Ready,
     SideBySide,
     View,
     ZeroCopy,
@@ -127,7 +128,7 @@ class CountingRunner:
         """Return None: feeds are always copied."""
         return None
 
-    def side_by_side(self, work: SideBySide) -> Call | None:
+    def side_by_side(self, work: SideBySide) -> Ready | None:
         """Return None: there is one thread."""
         return None
 

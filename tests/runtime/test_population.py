@@ -337,6 +337,59 @@ def test_a_failure_half_way_breaks_the_population(backend: str) -> None:
     assert population.step(x=good)[2] == ex.step(x=good[2])
 
 
+def test_a_thousand_members() -> None:
+    net = gc.Net("line")
+    x, y = net.input("x", (gc.N, 2)), net.input("y", (gc.N, 1))
+    net.loss("loss", gc.mse_loss(gc.affine(x, 1), y))
+    plan = gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1))
+    population = gc.Population(plan, members=1000)
+    assert population.nbytes == plan.memory.population(1000)
+    feeds = {"x": np.eye(4, 2, dtype=np.float32), "y": np.ones((4, 1), np.float32)}
+    some = [0, 499, 999]
+    executors = [gc.Executor(plan, seed=i) for i in some]
+    for _ in range(2):
+        losses = population.step(feeds)
+        assert losses[some].tolist() == [ex.step(feeds) for ex in executors]
+    population.keep(some)
+    assert_equal(population, executors)
+
+
+def test_steps_of_one_kind_and_of_others_take_turns(plan: gc.Plan) -> None:
+    """A step that is made again must read its own feeds, rows and members."""
+    population, executors = population_of(plan), alone(plan)
+    x, y = data()
+    rng = np.random.default_rng(5)
+
+    def check(numbers: list[int], feeds: dict[str, Array], **options: Any) -> None:
+        rows = options.get("rows")
+        losses = population.step(**feeds, **options)
+        expected = []
+        for k, i in enumerate(numbers):
+            own = feeds if rows is None else {name: a[rows[k]] for name, a in feeds.items()}
+            own = own if own["x"].ndim == 2 else {name: a[k] for name, a in own.items()}
+            expected.append(executors[i].step(own))
+        assert losses.tolist() == expected
+
+    everyone = list(range(len(SEEDS)))
+    for size in (8, 8, 5):
+        rows = rng.integers(0, ROWS, (len(SEEDS), size))
+        own = {"x": x[rows], "y": y[rows]}
+        for _ in range(2):
+            check(everyone, {"x": x[:size], "y": y[:size]})
+            check(everyone, own)
+            check(everyone, {"x": x, "y": y}, rows=list(rows))
+            check(everyone, {"x": x, "y": y}, rows=[row[: 1 + i] for i, row in enumerate(rows)])
+            check([2, 0], {"x": x, "y": y}, rows=[rows[0], rows[1][:3]], members=[2, 0])
+        check(everyone, {"x": np.asfortranarray(own["x"]), "y": own["y"].astype(np.int32)})
+    many = np.concatenate([x] * 200), np.concatenate([y] * 200)
+    for _ in range(2):
+        check(everyone, dict(zip("xy", many, strict=True)), rows=list(rows))
+    population.keep([3, 1])
+    executors = [executors[3], executors[1]]
+    check([0, 1], {"x": x[:8], "y": y[:8]})
+    assert_equal(population, executors)
+
+
 def test_the_memory_is_known_before(plan: gc.Plan) -> None:
     for members in (1, 5, 33):
         assert gc.Population(plan, members=members).nbytes == plan.memory.population(members)

@@ -22,6 +22,7 @@ from graphc.backends.backend import (
     Order,
     Part,
     PeakWork,
+    Ready,
     SideBySide,
     View,
     ZeroCopy,
@@ -102,7 +103,7 @@ class CRunner:
         """Return None: feeds are always copied."""
         return None
 
-    def side_by_side(self, work: SideBySide) -> Call | None:
+    def side_by_side(self, work: SideBySide) -> Ready | None:
         """Return None: there is one thread."""
         return None
 

@@ -19,6 +19,7 @@ from graphc.backends.backend import (
     Order,
     Part,
     PeakWork,
+    Ready,
     SideBySide,
     View,
     ZeroCopy,
@@ -104,17 +105,18 @@ class NativeProgram:
         if not readable():
             return None
         entries = {name: self.feeds[name] for name in types if name in self.feeds}
-        check = bind_feeds(self.program, types, entries, self.table, self.memory.written)
+        written, rows = self.memory.written, self.program.capacity
+        check = bind_feeds(self.program, types, entries, self.table, written, rows)
         read = [name for name in self.program.feeds if name in types]
         return check, tuple(name for name in read if name not in entries)
 
-    def side_by_side(self, work: SideBySide) -> Call | None:
-        """Return the call that makes these runs, each thread its own ones.
+    def side_by_side(self, work: SideBySide) -> Ready | None:
+        """Return the calls that make these runs, each thread its own ones.
 
         Return None for a program that is not one function, for outputs that are not in the arena,
         and without an arena for each thread.
         """
-        return None if self._runs is None else self._runs.call(work)
+        return None if self._runs is None else self._runs.ready(work)
 
     @cached_property
     def _runs(self) -> Runs | None:

@@ -9,20 +9,22 @@ the members of a population have.  The bits are the same, since runs do not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
-from graphc.backends.backend import Call, Memory, SideBySide, Spread
+from graphc.backends.backend import Memory, Ready, Rows, SideBySide, Spread, ZeroCopy
 from graphc.backends.layout import Block, start_of
 from graphc.backends.native import pool
 from graphc.backends.native.cache_keys import module_key
+from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.ir import Module
 from graphc.backends.native.libraries import load_by_key
 from graphc.backends.native.structures import structure, written_out
 from graphc.backends.native.target import host
 from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Buffer, Program
 
 JOB = structure(
@@ -50,7 +52,9 @@ MOVED = structure(
 )
 """An array of which each run has a part."""
 Words = tuple[int, int, int, int, int]
-NUMBERS = list(MOVED).index("numbers")
+START, NUMBERS = (list(MOVED).index(name) for name in ("start", "numbers"))
+ANY = 2**62
+"""More rows than any array has."""
 
 # Takes the runs of its share, and then what is left of those of other threads: so a thread mostly
 # has the same members in its cache.  It is a program of one epoch, and of as many parts as threads.
@@ -196,7 +200,7 @@ class Runs:
         estimate: float,
     ) -> None:
         self._program, self._table, self._entries = program, table, entries
-        self._threads, self._estimate = memory.threads, estimate
+        self._memory, self._threads, self._estimate = memory, memory.threads, estimate
         self._tables = np.tile(table, (self._threads, 1))
         steps = np.arange(self._threads, dtype=np.uint64)
         self._tables[:, 0] += steps * np.uint64(program.arena.nbytes)
@@ -212,16 +216,15 @@ class Runs:
         )
         self._states: tuple[Mapping[str, Spread], Array] = {}, _words(())
         """The states of the last runs, and their words: a population has many, always the same."""
-        self._pointed: tuple[object, ...] = ()
-        """The owners of the memory that the job points to."""
+        self._work: SideBySide | None = None
         self.library = load_by_key(
             module_key("side_by_side"), lambda: (side_by_side_ir(),), ("side_by_side",), host()
         )
         self._calls: dict[int, Callable[[int], None]] = {}
         """The calls of so many runs; each chooses its threads by what it measured."""
 
-    def call(self, work: SideBySide) -> Call | None:
-        """Return the call that makes these runs, or None if an array cannot be used as it is."""
+    def ready(self, work: SideBySide) -> Ready | None:
+        """Return the calls that make these runs, or None if an array cannot be used as it is."""
         values = [self._result(name) for name in work.results]
         if any(value.space != "arena" or value.pitch for value in values):
             return None
@@ -233,30 +236,49 @@ class Runs:
             self._calls[count] = pool.bind(
                 self.library, "side_by_side", job, threads=self._threads, estimate=time
             )
-        return partial(self._calls[count], count)
+        calls = partial(self._taken.fill, 0), partial(self._calls[count], count)
+        return Ready(calls, lambda: self._work is work, self._refeed, self._choose)
 
     def prepared(self, work: SideBySide) -> Array:
         """Return the job of these runs."""
-        rows = work.rows
-        numbers = {"number": np.arange(len(rows)), "first": np.cumsum(rows) - rows}
-        numbers["state"] = work.numbers
-        at = {by: array.ctypes.data for by, array in numbers.items()}
+        count = len(work.rows)
+        rows, first = np.empty((2, count), np.int64)
+        self._numbers = {"rows": rows, "first": first}
+        self._numbers |= {"number": np.arange(count), "state": work.numbers}
+        at = {by: array.ctypes.data for by, array in self._numbers.items()}
         if work.states is not self._states[0]:
             self._states = work.states, _words(self._moved("state", work.states, at))
         self._states[1][:, NUMBERS] = at["state"]
-        entries = np.concatenate([self._states[1], _words(self._moved("feed", work.feeds, at))])
-        results = _words(
+        feeds = _words(self._moved("feed", work.feeds, at))
+        self._moving = np.concatenate([feeds, self._states[1]])
+        self._results = _words(
             _moved(start_of(self._result(name)), spread, at)
             for name, spread in work.results.items()
         )
-        self._pointed = work, numbers, entries, results
+        self._work = work
+        self._choose(work.rows, work.chosen)
+        self._set(count=count, rows=at["rows"], first=at["first"])
+        self._set(entries=self._moving.ctypes.data, entry_bytes=self._moving.nbytes)
+        self._set(results=self._results.ctypes.data, result_bytes=self._results.nbytes)
         self._taken[:] = 0
-        self._set(count=len(rows), rows=rows.ctypes.data, first=at["first"])
-        if work.chosen is not None:
-            self._set(chosen=work.chosen.ctypes.data)
-        self._set(entries=entries.ctypes.data, entry_bytes=entries.nbytes)
-        self._set(results=results.ctypes.data, result_bytes=results.nbytes)
         return self._job
+
+    def _choose(self, rows: Rows, chosen: Rows | None) -> None:
+        """Set the rows of each run."""
+        self._numbers["rows"][:] = rows
+        np.subtract(np.cumsum(rows), rows, self._numbers["first"])
+        self._chosen = chosen
+        self._set(chosen=0 if chosen is None else chosen.ctypes.data)
+
+    def _refeed(self, types: Mapping[str, TensorType], written: Sequence[Array]) -> ZeroCopy:
+        """Return a check of feeds, which the prepared runs read from then on."""
+        assert self._work is not None
+        if not readable():
+            return lambda _: None
+        names = [name for name in self._work.feeds if ("feed", name) in self._entries]
+        starts = {name: i * len(MOVED) + START for i, name in enumerate(names)}
+        own = [*self._memory.written, *written]
+        return bind_feeds(self._program, types, starts, self._moving, own, ANY)
 
     def _moved(
         self, space: str, parts: Mapping[str, Spread], at: Mapping[str, int]

@@ -116,7 +116,7 @@ class Ways:
         yield from self._labels()
         if "grad" in self.plan.programs:
             yield from self._backward()
-        if self.plan.optimizer is not None:
+        if self.plan.rules:
             yield from self._steps() if self.plan.shards is None else self._shards()
         if self._freezes():
             yield from self._frozen()
@@ -307,7 +307,7 @@ class Ways:
         yield from differing("model file", "state", before, after, self.draw.rows)
         one, other = self.ex.forward(self.feeds), loaded.forward(self.feeds)
         yield from differing("model file", "infer", one, other, self.draw.rows)
-        if self.plan.optimizer is not None:
+        if self.plan.rules:
             self.ex.step(self.feeds)
             loaded.step(self.feeds)
             before, after = dict(self.ex.state), dict(loaded.state)

@@ -17,6 +17,7 @@ from graphc.check.certificate.export import certify
 from graphc.check.verify import verify
 from graphc.ir.op import Array
 from graphc.runtime.bound import Binder
+from graphc.runtime.entry import run_all
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 from tests.backends.native.shared_runs import shared_runs
@@ -72,9 +73,9 @@ def test_each_thread_can_take_all_blocks(ex: gc.Executor) -> None:
     """In turns the last part comes first and takes all: in its own arena, with the same bits."""
     runner, n = runner_of(ex), 2 * THREADS * rows_at_once(ex.plan)
     feeds, expected, found = batch_of(n), results_of(n), results_of(n)
-    call = runner.side_by_side(blocks(ex, feeds, expected))
-    assert call is not None
-    call()
+    ready = runner.side_by_side(blocks(ex, feeds, expected))
+    assert ready is not None
+    run_all(ready.calls)
     runs = runner._runs
     assert runs is not None
     address, job = runs.library.address("side_by_side"), runs.prepared(blocks(ex, feeds, found))
