@@ -8,6 +8,7 @@ import importlib
 import json
 import math
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backends.backend import BACKENDS
+from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.data.table import PLAIN
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
@@ -242,6 +244,18 @@ def show(args: argparse.Namespace, data: Mapping[str, Any], text: object) -> Non
         print_json(data)
     else:
         print(text)
+
+
+def warned(path: Path, make: Callable[[Path], object]) -> list[Path]:
+    """Make a file, or print a line with what to install; return the path of what was made."""
+    try:
+        make(path)
+    except GraphError as error:
+        commands = (line.strip() for line in error.hint.splitlines() if "pip install" in line)
+        reason = "; ".join([error.sentence, *list(commands)[:1]])
+        print(f"warning: no {path.name}: {reason}", file=sys.stderr)
+        return []
+    return [path]
 
 
 def print_json(found: Mapping[str, Any]) -> None:

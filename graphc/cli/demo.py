@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.cli.arguments import Command, Parser, positive
+from graphc.cli.arguments import Command, Parser, positive, warned
 from graphc.cli.data import Feeds
 from graphc.cli.model import metrics
 from graphc.compiler.compile import compile
@@ -100,15 +97,15 @@ def _run(args: argparse.Namespace, out: Path) -> int:
     print(f"seed {seed}, true digit (down), predicted as (across):")
     print(_confusion_text(test["y"], predicted), end="\n\n")
     files = [
-        _write_optional(out / "digits.svg", plan.render),
-        _write_optional(out / "digits.html", plan.render),
-        _write_optional(out / "learning_curve.png", history.plot),
-        _write_optional(
+        *warned(out / "digits.svg", plan.render),
+        *warned(out / "digits.html", plan.render),
+        *warned(out / "learning_curve.png", history.plot),
+        *warned(
             out / "confusion_matrix.png", lambda path: confusion_matrix(test["y"], predicted, path)
         ),
         save(out / "digits.gc", ex),
     ]
-    print("wrote", *(str(path) for path in files if path is not None), sep="\n  ")
+    print("wrote", *map(str, files), sep="\n  ")
     return 0
 
 
@@ -129,15 +126,3 @@ def _confusion_text(truth: Array, predicted: Array) -> str:
         for k, (name, row) in enumerate(zip(["", *rows[0]], rows, strict=True))
     ]
     return "\n".join(lines)
-
-
-def _write_optional(path: Path, make: Callable[[Path], object]) -> Path | None:
-    """Make the file, or print a one-line warning with what to install, and return None."""
-    try:
-        make(path)
-    except GraphError as error:
-        commands = (line.strip() for line in error.hint.splitlines() if "pip install" in line)
-        reason = "; ".join([error.sentence, *list(commands)[:1]])
-        print(f"warning: no {path.name}: {reason}", file=sys.stderr)
-        return None
-    return path

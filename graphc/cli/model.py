@@ -88,6 +88,15 @@ def load_model(source: str) -> Model:
     return Model(Net.of(saved.plan.declared), saved)
 
 
+def check_has_loss(model: Model) -> None:
+    """Raise GraphError for a net that cannot be trained."""
+    if not model.graph.losses:
+        raise GraphError(
+            f"net {model.net.name!r} has no loss to train by",
+            hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
+        )
+
+
 def load_passes(source: str) -> PassList:
     """Return the pass list that FILE:NAME names; raise GraphError or UsersError if it cannot.
 

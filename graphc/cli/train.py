@@ -25,16 +25,16 @@ from graphc.cli.arguments import (
     positive,
     show,
     whole,
-    widths,
 )
 from graphc.cli.data import Feeds, feeds_of, split
 from graphc.cli.model import (
     Model,
     UsersError,
+    check_has_loss,
     compiled,
     metrics,
 )
-from graphc.cli.table_net import chosen_model
+from graphc.cli.table_net import add_net, chosen_model
 from graphc.files.disk import FolderLock, make_folder
 from graphc.files.serialize import load_executor, save
 from graphc.ir.op import Array
@@ -67,15 +67,7 @@ COMMAND = Command(
 def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    parser.add_model(required=False)
-    add(
-        "--hidden",
-        type=widths,
-        metavar="WIDTH,...",
-        help="a perceptron with these hidden layers in place of a MODEL; it prepares words and "
-        "missing values, and has classes for labels that are words or at most 20 whole numbers",
-    )
-    add("--regression", action="store_true", help="with --hidden: the label is always a number")
+    add_net(parser)
     parser.add_data(".npz, .csv, digits, iris, wine, ...", required=True)
     add("--epochs", type=positive, default=20, help="(default: 20)")
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
@@ -207,11 +199,7 @@ def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: in
 
 def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Executor:
     """Return a new executor; a saved model keeps its optimizer unless another is named."""
-    if not model.graph.losses:
-        raise GraphError(
-            f"net {model.net.name!r} has no loss to train by",
-            hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
-        )
+    check_has_loss(model)
     saved = model.saved
     resumes = saved is not None and bool(saved.plan.rules) and not args.optimizer
     chosen = None if resumes else optimizer(args.optimizer or "adam", args.lr)

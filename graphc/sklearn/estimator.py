@@ -28,6 +28,7 @@ from graphc.declare.optim import Adam, Optimizer
 from graphc.declare.perceptrons import Declare, Perceptron
 from graphc.declare.preparation import Preparation
 from graphc.ir.op import Array
+from graphc.ops.linalg import AffineLayer
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
@@ -52,8 +53,22 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
 }
 """The options that each of these options replaces."""
 
+PATIENCE = (10, 30)
+"""The usual patience, and that by the loss of validation rows, which are few: it wavers more."""
+
 FLOATS = (np.float64, np.float32)
 """The dtypes in which features are trained as they are; others are converted to the first."""
+
+
+def _copy_parameters(before: Executor, ex: Executor) -> None:
+    """Give an executor the parameters of another; raise ValueError if it has none like that."""
+    shapes = [{k: v.shape for k, v in one.parameters.items()} for one in (before, ex)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "warm_start: features, classes and layers must be those of the fit before, which had "
+            f"the parameters {shapes[0]}, not {shapes[1]}"
+        )
+    ex.state = dict(before.parameters)
 
 
 @dataclass
@@ -87,10 +102,11 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     batch: int = 200
     epochs: int = 200
     tol: float = 1e-4
-    patience: int = 10
+    patience: int | None = None
     early_stopping: bool = False
     validation_fraction: float = 0.1
     ensemble: int = 1
+    warm_start: bool = False
     verbose: bool = False
     backend: str | None = None
     threads: int | None = None
@@ -114,6 +130,27 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         """The training loss of each epoch."""
         check_is_fitted(self)
         return self.history_.loss
+
+    @property
+    def loss_(self) -> float:
+        """The training loss of the last epoch."""
+        return self.loss_curve_[-1]
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """The weights (inputs, outputs) of each layer, of features as the net prepares them."""
+        return self._layer_parameters(1)
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """The biases (outputs,) of each layer."""
+        return self._layer_parameters(2)
+
+    def _layer_parameters(self, operand: int) -> list[Array]:
+        check_is_fitted(self)
+        ex = self.executor_
+        layers = (node.inputs for node in ex.plan.declared if isinstance(node.op, AffineLayer))
+        return [ex.parameters[names[operand]] for names in layers if len(names) > operand]
 
     def _rows(
         self,
@@ -157,7 +194,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         train, held = rows, None
         if self.early_stopping:
             train, held = rows.parts(self.validation_fraction, seeds[0])
-        random, sweep = self.random_state is None, SWEEP.get()
+        random, sweep = self.random_state is None, None if self.warm_start else SWEEP.get()
         choice, last = self._choice(train, units), int(self.epochs)
         training = Training(choice, train, held, seeds, last, stopping, random)
         if sweep is not None and sweep.noting:
@@ -204,7 +241,10 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         self, rows: Rows, plan: Plan, classes: Sequence[str], seeds: tuple[int, ...]
     ) -> None:
         """Create new members whose statistics are fitted to the rows."""
+        before = self._members() if self.warm_start and hasattr(self, "_model") else ()
         self._make(plan, classes, seeds, [History() for _ in seeds])
+        for old, new in zip(before, self._members(), strict=False):
+            _copy_parameters(old, new)
         if isinstance(self._model, Executor):
             rows.fit_statistics(self._model)
         else:
@@ -304,8 +344,9 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _stopping(self) -> EarlyStopping:
         """Return the rule that ends `fit` early; raise ValueError for numbers out of range."""
-        for name in ("epochs", "patience", "ensemble"):
-            value = getattr(self, name)
+        patience = PATIENCE[bool(self.early_stopping)] if self.patience is None else self.patience
+        numbers = {"epochs": self.epochs, "patience": patience, "ensemble": self.ensemble}
+        for name, value in numbers.items():
             if whole(value, 1) is None:
                 raise ValueError(f"{name} is {value!r}, it must be a whole number from 1 up")
         if not (isinstance(self.tol, Real) and 0 <= self.tol < math.inf):
@@ -317,7 +358,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             )
         watch = "val_loss" if self.early_stopping else "loss"
         restore = bool(self.early_stopping)
-        return EarlyStopping(self.patience, watch=watch, least=float(self.tol), restore=restore)
+        return EarlyStopping(patience, watch=watch, least=float(self.tol), restore=restore)
 
     def _predict(self, X: ArrayLike) -> Array:
         """Return the output for each row: (N, units)."""

@@ -59,14 +59,16 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     epochs
         The most epochs.
     tol, patience
-        Training ends when the loss was not `tol` better than its best for `patience` epochs.  If
-        it has not ended after all epochs, `fit` warns.
+        Training ends when the loss was not `tol` better than its best for `patience` epochs, by
+        default 10, or 30 with `early_stopping`.  If it has not ended after all epochs, `fit` warns.
     early_stopping, validation_fraction
         Whether `fit` keeps this fraction of the rows, stratified by class, out of training, ends
         by their loss instead, and returns to the epoch at which it was smallest.
     ensemble
         The number of nets, with seeds and orders of rows of their own, which are trained side by
         side.  Predictions are the means of theirs, of probabilities for a classifier.
+    warm_start
+        Whether `fit` begins with the weights of the fit before it.
     verbose
         Whether a line is printed after each epoch.
     class_weight

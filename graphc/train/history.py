@@ -124,7 +124,7 @@ class History:
         columns = [("epoch", [str(epoch) for epoch in self.epochs])]
         columns.extend((name, [_number(v) for v in values]) for name, values in self._columns())
         columns.append(("seconds", [f"{value:.2f}" for value in self.seconds]))
-        return _table(columns)
+        return aligned(columns)
 
     def _columns(self) -> Iterator[tuple[str, list[float]]]:
         yield "loss", self.loss
@@ -193,13 +193,13 @@ class Histories(list[History]):
         for name in names:
             cells = (history.last().get(name) for history in self)
             columns.append((name, ["" if c is None else _number(c) for c in cells]))
-        return _table(columns)
+        return aligned(columns)
 
     def _watched(self) -> str:
         return "val_loss" if any(history.val_loss for history in self) else "loss"
 
 
-def _table(columns: list[tuple[str, list[str]]]) -> str:
+def aligned(columns: list[tuple[str, list[str]]]) -> str:
     """Return columns, each with its name, as lines of text."""
     widths = [max(map(len, (name, *cells))) for name, cells in columns]
     rows = [[name for name, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]

@@ -29,7 +29,7 @@ def net():
 """
 
 COMMANDS = (
-    *("demo", "train", "launch", "predict", "render", "plan", "diff", "check", "bisect"),
+    *("demo", "train", "sweep", "launch", "predict", "render", "plan", "diff", "check", "bisect"),
     *("verify", "prove", "bench", "replay", "compare", "export", "quantize", "import"),
 )
 MACHINE = tuple(name for name in COMMANDS if name not in ("demo", "render", "launch"))
