@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             type=separator,
             default=PLAIN.separator,
             metavar="MARK",
-            help='what stands between columns, such as ";", or tab (default: a comma)',
+            help='the mark between columns, such as ";", or tab (default: a comma)',
         )
         add("--encoding", type=encoding, default=PLAIN.encoding, help="(default: UTF-8)")
         add(

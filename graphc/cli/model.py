@@ -25,7 +25,7 @@ from graphc.cli.data import Feeds, index_bounds
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
-from graphc.files.serialize import load
+from graphc.files.serialize import load_executor
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.runtime.classes import classes_of, predicted_classes
@@ -84,7 +84,7 @@ def load_model(source: str) -> Model:
         from graphc.onnx import load as load_onnx
 
         return Model(load_onnx(source))
-    saved = load(source)
+    saved = load_executor(source)
     return Model(Net.of(saved.plan.declared), saved)
 
 

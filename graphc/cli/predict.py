@@ -161,7 +161,7 @@ class Predicted:
     words: tuple[str, ...] = ()
     """The names of the classes; empty if they are numbers."""
     proba: bool = False
-    """Whether scores of classes become probabilities."""
+    """True if scores of classes become probabilities."""
     rows: int = 0
     """The number of rows that are predicted so far."""
     labelled: int = 0
@@ -212,7 +212,7 @@ class Predicted:
             yield outputs
 
     def _compare(self, best: Array, labels: Labels) -> None:
-        """Count the labels of some rows, and those that are the class."""
+        """Count the labels of some rows, and the predicted classes that equal them."""
         for number, label in zip(best.tolist(), labels, strict=False):
             self.labelled += bool(label)
             self.right += label == (self.words[number] if self.words else str(number))

@@ -36,7 +36,7 @@ from graphc.cli.model import (
 )
 from graphc.cli.table_net import chosen_model
 from graphc.files.disk import FolderLock, make_folder
-from graphc.files.serialize import load, save
+from graphc.files.serialize import load_executor, save
 from graphc.ir.op import Array
 from graphc.runtime.classes import classes_of, predicted_classes
 from graphc.runtime.distributed.communicator import LIMIT, Communicator
@@ -213,22 +213,24 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
             hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
         )
     saved = model.saved
-    resumes = saved is not None and saved.plan.optimizer is not None and not args.optimizer
+    resumes = saved is not None and bool(saved.plan.rules) and not args.optimizer
     chosen = None if resumes else optimizer(args.optimizer or "adam", args.lr)
     if saved is not None:
-        saved = load(args.model, batch=args.batch, optimizer=chosen)
+        saved = load_executor(args.model, batch=args.batch, optimizer=chosen)
         chosen = saved.plan.optimizer
+    several = {} if saved is None or chosen is not None else {"updates": saved.plan.rules}
     names = [name.strip() for name in args.without.split(",") if name.strip()]
     plan = compiled(
         args,
         model.graph,
         optimizer=chosen,
-        wrt=None if saved is None else saved.plan.wrt,
+        wrt=None if saved is None or several else saved.plan.wrt,
         threads=args.threads or threads_of_rank(ranks),
         shards=args.shards or (DETERMINISTIC if args.deterministic else None),
         ranks=ranks.size,
         sync_batchnorm=args.sync_batchnorm,
         passes=own_passes().DEFAULT.without(*names),
+        **several,
     )
     ex = Executor(plan, seed=args.seed, communicator=ranks)
     if saved is not None:

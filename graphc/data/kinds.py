@@ -1,4 +1,4 @@
-"""What the columns of a `.csv` file hold: numbers or words, with gaps or without."""
+"""Kinds of the columns of a `.csv` file: numbers or words, with gaps or without."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MOST_CLASSES = 20
 
 @dataclass
 class Kind:
-    """What the cells of a column hold."""
+    """The kind of the cells of a column."""
 
     texts: set[str] = field(default_factory=set)
     """Different cells with a value: all, or more than there may be words."""
     words: bool = False
-    """Whether a cell is no number."""
+    """True if a cell is not a number."""
     gaps: bool = False
     rows: int = 0
 
@@ -40,7 +40,7 @@ class Kind:
 
     @property
     def names(self) -> bool:
-        """Whether it has too many words for categories."""
+        """True if it has too many words for categories."""
         count = len(self.texts)
         return self.words and (count > MOST_WORDS or count > max(FEW_WORDS, self.rows / 2))
 

@@ -27,12 +27,12 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
-"""What stands in a cell without a value, in any case."""
+"""The texts of a cell without a value, in lower case."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a `.csv` file is written, and the names of columns that are not read."""
+    """The separator and the encoding of a `.csv` file, and the columns that are not read."""
 
     separator: str = ","
     # Spreadsheets begin a file with a byte order mark, which is no part of the first name.
@@ -347,7 +347,7 @@ def _header(path: str | Path, rows: Lines, separator: str) -> tuple[list[str], L
         count = "a single column" if len(names) == 1 else f"{len(names)} columns"
         raise DataError(
             f"{path} has {count}, {', '.join(map(repr, names))}",
-            hint=f"columns are separated by commas, unless told otherwise: by {other!r}",
+            hint=f"columns are separated by commas here; for {other!r} give the separator",
         )
     if all(number_in(name) is not None for name in names):
         raise DataError(f"{path} has no header, its first line is all numbers", hint=hint)

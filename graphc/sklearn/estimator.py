@@ -6,8 +6,8 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache
 from inspect import signature
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -23,7 +23,6 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import plain, whole
 from graphc.base.errors import counted
-from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
 from graphc.declare.optim import Adam, Optimizer
 from graphc.declare.perceptrons import Declare, Perceptron
@@ -32,19 +31,21 @@ from graphc.ir.op import Array
 from graphc.ops.linalg import AffineLayer
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 from graphc.sklearn.columns import Words, chosen_columns
-from graphc.sklearn.nets import checked_net
 from graphc.sklearn.rows import Rows, predict
+from graphc.sklearn.together import (
+    SWEEP,
+    MemberTask,
+    NetChoice,
+    Trained,
+    Training,
+    fit_statistics,
+    train_alone,
+    train_ensemble,
+)
 from graphc.train.callbacks import Callback, EarlyStopping, Epoch
-from graphc.train.history import History, epoch_text
-from graphc.train.run import Run
-
-
-@lru_cache(maxsize=16)
-def _perceptron_plan(declare: Declare, features: int, units: int, **options: Any) -> Plan:
-    """Return a plan for a perceptron; they are cached, since a search asks for equal ones."""
-    return compile(declare(features, units), **options)
-
+from graphc.train.history import Histories, History, epoch_text
 
 REPLACED: Mapping[str, tuple[str, ...]] = {
     "net": ("hidden", "batchnorm", "dropout", "standardize", "prepare", "categorical_features"),
@@ -105,6 +106,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     early_stopping: bool = False
     validation_fraction: float = 0.1
     warm_start: bool = False
+    ensemble: int = 1
     verbose: bool = False
     backend: str | None = None
     threads: int | None = None
@@ -187,14 +189,24 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         return self._words.numbers(x)
 
     def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
-        """Train a new executor until the loss stands still, or for all epochs: then warn."""
-        stopping, seed = self._stopping(), self._seed()
+        """Train new members until their losses stand still, or for all epochs: then warn."""
+        stopping, seeds = self._stopping(), self._seeds()
         train, held = rows, None
         if self.early_stopping:
-            train, held = rows.parts(self.validation_fraction, seed)
-        self._begin(train, units, classes, seed)
-        self._train(train, self.epochs, stopping, held=held)
-        if not self.history_.stopped:
+            train, held = rows.parts(self.validation_fraction, seeds[0])
+        random, sweep = self.random_state is None, SWEEP.get()
+        choice, last = self._choice(train, units), int(self.epochs)
+        training = Training(choice, train, held, seeds, last, stopping, random)
+        if sweep is not None and sweep.noting:
+            sweep.note(training)
+            return self
+        trained = None if sweep is None else sweep.result(training)
+        if trained is None:
+            self._begin(train, choice.plan(), classes, seeds)
+            self._train(train, last, stopping, held=held)
+        else:
+            self._adopt(trained, classes)
+        if not all(history.stopped for history in self.histories_):
             other = "" if self.early_stopping else ", or early_stopping=True"
             warnings.warn(
                 f"training did not converge: {stopping.watch} still improved when all "
@@ -204,33 +216,67 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             )
         return self
 
-    def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+    def _seeds(self) -> tuple[int, ...]:
+        """Return the seed of each member, of which the first is that of an estimator of one."""
+        drawn = check_random_state(self.random_state).randint(2**31 - 1, size=self.ensemble)
+        return tuple(drawn.tolist())
+
+    def _choice(self, rows: Rows, units: int) -> NetChoice:
+        """Return the net for these rows and its options."""
+        self._check_replaced()
+        own = self.net is not None
+        return NetChoice(
+            declare=self.net or self._layers(rows),
+            features=rows.x.shape[1],
+            units=units,
+            output=self._output,
+            optimizer=self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
+            batch=plain(self.batch),
+            threads=plain(self.threads),
+            backend=self.backend if own else chosen_backend(self.backend),
+            own=own,
+        )
 
     def _begin(
-        self, rows: Rows, units: int, classes: Sequence[str] = (), seed: int | None = None
+        self, rows: Rows, plan: Plan, classes: Sequence[str], seeds: tuple[int, ...]
     ) -> None:
-        """Create a new executor whose statistics are fitted to the rows."""
-        self._check_replaced()
-        features = rows.x.shape[1]
-        options: dict[str, Any] = {
-            "batch": plain(self.batch),
-            "optimizer": self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
-            "threads": plain(self.threads),
-        }
-        if self.net is None:
-            layers, backend = self._layers(rows), chosen_backend(self.backend)
-            plan = _perceptron_plan(layers, features, units, backend=backend, **options)
+        """Create new members whose statistics are fitted to the rows."""
+        warm = self.warm_start and hasattr(self, "_model")
+        before = self._members() if warm else ()
+        self._make(plan, classes, seeds, [History() for _ in seeds])
+        for old, new in zip(before, self._members(), strict=False):
+            _copy_parameters(old, new)
+        if isinstance(self._model, Executor):
+            rows.fit_statistics(self._model)
         else:
-            net = checked_net(self.net(features, units), units, self._output)
-            plan = compile(net, backend=self.backend, **options)
-        executor = Executor(plan, seed=self._seed() if seed is None else seed)
-        before: Executor | None = getattr(self, "executor_", None)
-        if self.warm_start and before is not None:
-            _copy_parameters(before, executor)
-        rows.fit_statistics(executor)
-        executor.state.columns = self._columns(classes)
-        self.executor_, self.history_ = executor, History()
+            fit_statistics(self._model, [rows] * len(seeds))
+
+    def _adopt(self, trained: Trained, classes: Sequence[str]) -> None:
+        """Take the members that a sweep has trained."""
+        self._make(trained.plan, classes, trained.seeds, trained.histories)
+        for ex, state in zip(self._members(), trained.states, strict=True):
+            ex.state = state
+
+    def _make(
+        self,
+        plan: Plan,
+        classes: Sequence[str],
+        seeds: Sequence[int],
+        histories: Sequence[History],
+    ) -> None:
+        """Create new members."""
+        self._model: Executor | Population
+        if len(seeds) == 1:
+            self._model = Executor(plan, seed=seeds[0])
+            self._model.state.columns = self._columns(classes)
+        else:
+            self._model = self.population_ = Population(plan, seeds=seeds)
+            self._model.columns = self._columns(classes)
+        self.executor_ = self._members()[0]
+        self.histories_, self.history_ = Histories(histories), histories[0]
+
+    def _members(self) -> Sequence[Executor]:
+        return [self._model] if isinstance(self._model, Executor) else list(self._model)
 
     def _check_replaced(self) -> None:
         """Raise ValueError for options without effect because another one replaces them."""
@@ -285,20 +331,26 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         self, rows: Rows, epochs: int, *callbacks: Callback, held: Rows | None = None
     ) -> Self:
         """Train `epochs` more epochs; raise NotFiniteError if the loss does not stay finite."""
-        executor, history = self.executor_, self.history_
-        source = rows.training_source(executor, executor.state.seed)
-        judged = None if held is None else held.validation_source(executor)
-        last = len(history.epochs) + int(epochs)
-        if self.verbose:
-            callbacks = (*callbacks, Printed(last))
-        run = Run(executor, source, last, callbacks, validation=judged, history=history)
-        run.train(progress=False)
+        model, tasks = self._model, []
+        seeds = [ex.state.seed for ex in self._members()]
+        for seed, history in zip(seeds, self.histories_, strict=True):
+            last = len(history.epochs) + int(epochs)
+            called = (*callbacks, Printed(last)) if self.verbose else callbacks
+            tasks.append(MemberTask(rows, held, seed, last, deepcopy(called), history))
+        if isinstance(model, Executor):
+            train_alone(model, tasks[0])
+        else:
+            train_ensemble(model, tasks)
         return self
 
     def _stopping(self) -> EarlyStopping:
         """Return the rule that ends `fit` early; raise ValueError for numbers out of range."""
         patience = PATIENCE[bool(self.early_stopping)] if self.patience is None else self.patience
-        for name, value in (("epochs", self.epochs), ("patience", patience)):
+        for name, value in (
+            ("epochs", self.epochs),
+            ("patience", patience),
+            ("ensemble", self.ensemble),
+        ):
             if whole(value, 1) is None:
                 raise ValueError(f"{name} is {value!r}, it must be a whole number from 1 up")
         if not (isinstance(self.tol, Real) and 0 <= self.tol < math.inf):
@@ -316,7 +368,13 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the output for each row: (N, units)."""
         check_is_fitted(self)
         x = self._numbers(validate_data(self, X, reset=False, **self._takes()), reset=False)
-        executor = self.executor_
+        model = self._model
+        first = model if isinstance(model, Executor) else model[0]
         # The lock makes threads that predict at the same time take turns.
-        found = executor.state.lock(lambda: predict(executor, x))
-        return np.asarray(found[self._output] if isinstance(found, dict) else found)
+        found = first.state.lock(lambda: predict(model, x))
+        outputs = np.asarray(found[self._output] if isinstance(found, dict) else found)
+        return outputs if first is model else self._combined(outputs)
+
+    def _combined(self, outputs: Array) -> Array:
+        """Return the output of an ensemble from those of its members (members, N, units)."""
+        return np.asarray(outputs.mean(axis=0))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_class_weight
@@ -64,6 +66,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         by their loss instead, and returns to the epoch at which it was smallest.
     warm_start
         Whether `fit` begins with the weights of the fit before it.
+    ensemble
+        The number of nets, with seeds and orders of rows of their own, which are trained side by
+        side.  Predictions are the means of theirs, of probabilities for a classifier.
     verbose
         Whether a line is printed after each epoch.
     class_weight
@@ -79,9 +84,12 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     classes_
         The classes in ascending order.
     executor_
-        The trained Executor, for `gc.save`, `gc.freeze` and all else.
-    history_
-        The History with the loss of each epoch, and of the validation rows.
+        The trained Executor, for `gc.save`, `gc.freeze` and all else; that of the first net.
+    population_
+        The trained Population of an ensemble.
+    history_, histories_
+        The History with the loss of each epoch, and of the validation rows; that of the first net,
+        and those of all.
     loss_curve_
         The loss of each epoch.
 
@@ -194,7 +202,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
             )
         rows = self._by_class(_coded(rows, known), known)
         if first:
-            self._begin(rows, len(known), _words(known))
+            self._begin(rows, self._choice(rows, len(known)).plan(), _words(known), self._seeds())
             self.classes_, self._multilabel = known, rows.y.ndim == 2
         return self._train(rows, 1)
 
@@ -227,6 +235,14 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         if self._multilabel:
             return (chances > 0.5).astype(np.int64)
         return np.asarray(self.classes_[chances.argmax(axis=1)])
+
+    def _combined(self, outputs: Array) -> Array:
+        """Return the scores whose probabilities are the means of those of the members."""
+        if self._multilabel:
+            yes, no = -Softplus().reference([-outputs]), -Softplus().reference([outputs])
+            return np.asarray(logsumexp(yes, axis=0) - logsumexp(no, axis=0))
+        logarithms = LogSoftmax().reference([outputs])
+        return np.asarray(logsumexp(logarithms, axis=0) - math.log(len(outputs)))
 
     @with_shared(predict.__doc__)
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -330,9 +346,12 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     Attributes
     ----------
     executor_
-        The trained Executor, for `gc.save`, `gc.freeze` and all else.
-    history_
-        The History with the loss of each epoch, and of the validation rows.
+        The trained Executor, for `gc.save`, `gc.freeze` and all else; that of the first net.
+    population_
+        The trained Population of an ensemble.
+    history_, histories_
+        The History with the loss of each epoch, and of the validation rows; that of the first net,
+        and those of all.
     loss_curve_
         The loss of each epoch.
 
@@ -385,7 +404,7 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         first = not hasattr(self, "executor_")
         rows, flat = self._targets(X, y, sample_weight, reset=first)
         if first:
-            self._begin(rows, rows.y.shape[1])
+            self._begin(rows, self._choice(rows, rows.y.shape[1]).plan(), (), self._seeds())
             self._flat = flat
         elif flat != self._flat:
             declared = "(N,)" if self._flat else "(N, targets)"

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from graphc.base.errors import GraphError, counted
+from graphc.compiler.plan import Plan
 from graphc.data import two_parts
 from graphc.declare.perceptrons import WEIGHT
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 from graphc.train.source import Source
 from graphc.train.standardize import fit_new
 from graphc.train.user_data import training_source, validation_source
@@ -62,23 +64,23 @@ class Rows(NamedTuple):
 
     def fit_statistics(self, ex: Executor) -> None:
         """Fit the statistics of what the net standardises to these rows."""
-        feeds = self._feeds(ex)
+        feeds = self.feeds(ex.plan)
         if issparse(self.x):
             feeds["x"] = _DenseWhenRead(self.x)
         fit_new(ex, feeds, self.weight.astype(np.float64))
 
     def _data(self, ex: Executor, seed: int | None) -> Any:
-        feeds = self._feeds(ex)
+        feeds = self.feeds(ex.plan)
         return partial(_batches, feeds, ex.plan.batch, seed) if issparse(self.x) else feeds
 
-    def _feeds(self, ex: Executor) -> dict[str, Any]:
+    def feeds(self, plan: Plan) -> dict[str, Any]:
         """Return the arrays that the net takes; raise GraphError if it cannot take weights."""
         found = {"x": self.x, "y": self.y}
-        if WEIGHT in ex.plan.input_names:
+        if WEIGHT in plan.input_names:
             return {**found, WEIGHT: self.weight}
         if np.ptp(self.weight):
             raise GraphError(
-                f"net {ex.plan.declared.name!r} takes no sample_weight",
+                f"net {plan.declared.name!r} takes no sample_weight",
                 hint=f"declare net.input({WEIGHT!r}, gc.N), and give it to the loss: "
                 f"gc.softmax_loss(scores, y, weight=w)",
             )
@@ -112,12 +114,12 @@ def _batches(
         yield {**{k: v[rows] for k, v in feeds.items()}, "x": feeds["x"][rows].toarray()}
 
 
-def predict(ex: Executor, x: Any) -> Any:
+def predict(ex: Executor | Population, x: Any) -> Any:
     """Return the outputs for rows of features, dense or CSR."""
     if not issparse(x):
         return ex.predict(x=x)
-    size = ex.plan.batch
+    size, axis = ex.plan.batch, int(isinstance(ex, Population))
     pieces = [ex.predict(x=x[i : i + size].toarray()) for i in range(0, x.shape[0], size)]
     if isinstance(pieces[0], dict):
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    return np.concatenate(pieces)
+        return {name: np.concatenate([piece[name] for piece in pieces], axis) for name in pieces[0]}
+    return np.concatenate(pieces, axis)

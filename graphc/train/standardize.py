@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graphc.base.errors import FeedError
+from graphc.base.errors import FeedError, GraphError
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ops.row_norm import Standardize
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 
 _PIECE = 1 << 20
 """The numbers that are read at a time, so that data on disk need not fit in memory."""
@@ -49,7 +51,7 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
     [[3.0]]
     """
     arrays, rows = ex.rows(data, train=False)
-    layers = _layers(ex)
+    layers = _layers(ex.plan)
     for node in layers:
         if node.inputs[0] not in arrays:
             raise FeedError(
@@ -57,12 +59,23 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
                 operands=[node.described("standardised")],
                 hint="give the same arrays as to gc.fit",
             )
-    _set(ex, layers, arrays, _weights(weight, rows))
+    if values := _fitted(layers, arrays, _weights(weight, rows)):
+        ex.state = values
 
 
 def unfitted(ex: Executor) -> list[Node]:
     """Return the layers that still have the statistics with which they were declared."""
-    return [node for node in _layers(ex) if _as_declared(ex, node)]
+    return [node for node in _layers(ex.plan) if _as_declared(*_values(ex, node))]
+
+
+def check_fitted(ex: Executor) -> None:
+    """Raise GraphError for a layer without statistics, which streamed data cannot give."""
+    for node in unfitted(ex):
+        raise GraphError(
+            f"fit: {node.name!r} has no statistics yet, and streamed data gives none",
+            operands=[node.described("standardised")],
+            hint="gc.fit_standardize(ex, arrays) with some rows first",
+        )
 
 
 def fit_new(
@@ -72,7 +85,29 @@ def fit_new(
     new = unfitted(ex)
     if new:
         rows = len(arrays[new[0].inputs[0]])
-        _set(ex, new, arrays, np.ones(rows) if weight is None else weight)
+        ex.state = _fitted(new, arrays, np.ones(rows) if weight is None else weight)
+
+
+def names_of_statistics(plan: Plan) -> list[str]:
+    """Return the names of the states that hold statistics."""
+    return [name for node in _layers(plan) for name in node.inputs[1:]]
+
+
+def fit_members(
+    population: Population, arrays: Mapping[str, Array], rows: Sequence[NDArray[np.intp]]
+) -> None:
+    """Fit the statistics of layers that are unfitted in a member to its rows of the arrays."""
+    layers = _layers(population.plan)
+    values = {name: population.state[name] for name in names_of_statistics(population.plan)}
+    found = {id(chosen): _fitted(layers, arrays, np.ones(len(chosen)), chosen) for chosen in rows}
+    for node in layers:
+        names = node.inputs[1:]
+        new = _as_declared(*(values[name] for name in names))
+        for name in names:
+            fitted = np.stack([found[id(chosen)][name] for chosen in rows])
+            values[name][new] = fitted[new]
+    if values:
+        population.state = values
 
 
 def statistics(
@@ -109,34 +144,43 @@ def _pieces(x: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + count) for start in range(0, len(x), count))
 
 
-def _layers(ex: Executor) -> list[Node]:
+def _layers(plan: Plan) -> list[Node]:
     """Return the standardising layers whose statistics the plan has."""
-    known = ex.plan.state_nodes
-    layers = (node for node in ex.plan.declared if isinstance(node.op, Standardize))
+    known = plan.state_nodes
+    layers = (node for node in plan.declared if isinstance(node.op, Standardize))
     return [node for node in layers if node.inputs[1] in known and node.inputs[2] in known]
 
 
-def _as_declared(ex: Executor, node: Node) -> bool:
-    _, mean, scale = node.inputs
-    return not ex.state[mean].any() and bool((ex.state[scale] == 1).all())
+def _values(ex: Executor, node: Node) -> Iterator[Array]:
+    """Yield the statistics of a layer, as those of one member."""
+    return (ex.state[name][None] for name in node.inputs[1:])
 
 
-def _set(
-    ex: Executor, layers: list[Node], arrays: Mapping[str, Array], weight: NDArray[np.float64]
-) -> None:
+def _as_declared(mean: Array, scale: Array) -> NDArray[np.bool_]:
+    """Return, for each of several statistics of a layer, whether they are those it began with."""
+    inner = tuple(range(1, mean.ndim))
+    return np.asarray(~mean.any(axis=inner) & (scale == 1).all(axis=inner))
+
+
+def _fitted(
+    layers: Sequence[Node],
+    arrays: Mapping[str, Array],
+    weight: NDArray[np.float64],
+    rows: NDArray[np.intp] | None = None,
+) -> dict[str, Array]:
+    """Return the statistics of some rows of the arrays, by the names of their states."""
     values: dict[str, Array] = {}
     for node in layers:
-        x, mean, scale = node.inputs
+        x, *names = node.inputs
         if isinstance(arrays[x], list):
             raise FeedError(
                 f"rows of {x!r} have lengths of their own, so its steps have no common statistics",
                 operands=[node.described("standardised")],
                 hint="scale the arrays of rows before they are fed",
             )
-        fitted = statistics(arrays[x], weight)
-        values.update(zip((mean, scale), (v.astype(node.type.dtype) for v in fitted), strict=True))
-    if values:
-        ex.state = values
+        fitted = statistics(arrays[x] if rows is None else arrays[x][rows], weight)
+        values.update(zip(names, (v.astype(node.type.dtype) for v in fitted), strict=True))
+    return values
 
 
 def _weights(weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
