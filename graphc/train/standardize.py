@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from graphc.base.errors import FeedError
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
+from graphc.ops.lengths import with_lengths
 from graphc.ops.row_norm import Standardize
 from graphc.runtime.executor import Executor
 
@@ -22,7 +23,8 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
     """Set the mean and scale of every `gc.standardize` of the net to those of `data`.
 
     The scale is the standard deviation (divided by the sum of weights, not one less), and 1 where
-    that is nothing but the rounding of a constant.
+    that is nothing but the rounding of a constant.  If the input has `gc.lengths`, all steps have
+    the statistics of the steps that rows have.
 
     Parameters
     ----------
@@ -111,17 +113,27 @@ def _set(
 ) -> None:
     values: dict[str, Array] = {}
     for node in layers:
-        x, mean, scale = node.inputs
-        if isinstance(arrays[x], list):
-            raise FeedError(
-                f"rows of {x!r} have lengths of their own, so its steps have no common statistics",
-                operands=[node.described("standardised")],
-                hint="scale the arrays of rows before they are fed",
-            )
-        fitted = statistics(arrays[x], weight)
-        values.update(zip((mean, scale), (v.astype(node.type.dtype) for v in fitted), strict=True))
+        _, mean, scale = node.inputs
+        fitted = statistics(*_entries(ex, node.inputs[0], arrays, weight))
+        shape, dtype = node.type.shape[1:], node.type.dtype
+        values |= {
+            name: np.broadcast_to(found, shape).astype(dtype)  # type: ignore[arg-type]
+            for name, found in zip((mean, scale), fitted, strict=True)
+        }
     if values:
         ex.state = values
+
+
+def _entries(
+    ex: Executor, x: str, arrays: Mapping[str, Array], weight: NDArray[np.float64]
+) -> tuple[Array, NDArray[np.float64]]:
+    """Return the rows of an input and their weights; if it has lengths, the steps of all rows."""
+    found = next((n.name for n in ex.plan.declared if x in with_lengths(n)), None)
+    if found is None:
+        return arrays[x], weight
+    lengths = arrays[found]
+    steps = [row[:count] for row, count in zip(arrays[x], lengths, strict=True)]
+    return np.concatenate(steps), np.repeat(weight, lengths)
 
 
 def _weights(weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:

@@ -376,6 +376,26 @@ def test_weights_of_rows_and_classes() -> None:
     assert found == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
 
 
+def test_standardised_steps_have_the_statistics_of_all_steps_that_there_are() -> None:
+    net = gc.Net("scaled", dtype="float64")
+    x = net.input("x", (gc.N, STEPS, 2))
+    net.output("scaled", gc.standardize(x, name="s"))
+    n = gc.lengths(x)
+    net.output("mask", gc.length_mask(n, STEPS))
+    given, _, _ = rows(12, "float64")
+    given = [5 * row + [2, -3] for row in given]
+    weight = np.arange(12.0)
+    lengths = np.array(list(map(len, given)))
+    every, by = np.concatenate(given), np.repeat(weight, lengths)
+    mean = np.average(every, 0, by)
+    scale = np.sqrt(np.average((every - mean) ** 2, 0, by))
+    for feeds in ({"x": given}, {"x": padded(given, 99), "lengths:x": lengths}):
+        ex = gc.Executor(gc.compile(net, batch=5, backend="numpy"))
+        gc.fit_standardize(ex, feeds, weight=weight)
+        np.testing.assert_allclose(ex.state["s.mean"], np.tile(mean, (STEPS, 1)))
+        np.testing.assert_allclose(ex.state["s.scale"], np.tile(scale, (STEPS, 1)))
+
+
 @pytest.mark.slow
 def test_validation_draws_lengths_that_rows_may_have() -> None:
     validate_model(network().graph(), 3)
