@@ -69,6 +69,7 @@ from graphc.ops.losses.rows import CosineLoss, KlLoss, SoftNllLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
+from graphc.ops.random_numbers import Noise
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
 from graphc.ops.scan import Scan
@@ -123,6 +124,11 @@ def _dropout(op: Dropout, ins: Sequence[Tensor], train: bool) -> Tensor:
         return x
     mask = DropoutMask(tuple(x.shape), "float64", op.keep_prob, op.stream)
     return x * torch.as_tensor(mask.reference([seed.numpy(), draws.numpy()]))
+
+
+def _noise(op: Noise, ins: Sequence[Tensor], train: bool) -> Tensor:
+    drawn = op.drawn.reference([key.numpy() for key in ins[1:]])
+    return torch.as_tensor(drawn if train else np.full_like(drawn, op.drawn.mean)).double()
 
 
 def _row_loss(op: RowLoss, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -377,6 +383,7 @@ RULES: Mapping[type[Op], Rule] = {
     AffineLayer: _affine,
     BatchNorm: _batchnorm,
     Dropout: _dropout,
+    Noise: _noise,
     SoftmaxLoss: _row_loss,
     SvmLoss: _row_loss,
     NllLoss: _row_loss,

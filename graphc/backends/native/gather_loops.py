@@ -194,7 +194,7 @@ def _position(f: Function, i: Value, count: Dim, axis: AxisMap) -> tuple[Value, 
 def _both(f: Function, a: Value | None, b: Value | None) -> Value | None:
     if a is None or b is None:
         return a or b
-    return f.value(f"and i1 {a}, {b}")
+    return f.both(a, b)
 
 
 def fetches(kernel: Loop) -> bool:

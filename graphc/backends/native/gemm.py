@@ -118,7 +118,7 @@ def _share(frame: Frame) -> tuple[Range, Range]:
     if frame.kernel.partition == "columns":
         return rows, f.thread_part(frame.panels)
     only = f.value("icmp eq i64 %tid, 0")
-    return ("0", f.value(f"select i1 {only}, i64 {frame.m}, i64 0")), panels
+    return ("0", f.select(only, "i64", frame.m, 0)), panels
 
 
 def emit_batched(module: Module, kernel: BatchedGemm, bits: int) -> Callee:

@@ -196,7 +196,7 @@ class Squares:
             f.call(name, *left, *right, sums.place(rows[0], column), frame.scratch.row, frame.k)
 
         end = f.smaller(f.mul(panels[1], width), frame.scratch.columns)
-        end = f.value(f"select i1 {f.less(*rows)}, i64 {end}, i64 0")
+        end = f.select(f.less(*rows), "i64", end, 0)
         f.loop(f.mul(panels[0], width), end, frame.tile.lanes, vector)
         sums.run_body(rows, panels)
 

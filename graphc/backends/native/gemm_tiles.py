@@ -359,13 +359,12 @@ class Tiles:
         if self.kernel.trans_b or panel.masked:
             self._pack_b(panel)
             return _Placed(panel, self.panel, width)
-        many = f.value(f"icmp sgt i64 {f.sub(*rows[::-1])}, {CHUNK}")
-        long = f.value(f"icmp sgt i64 {frame.k}, {self._held_in_place()}")
-        packs = f.value(f"and i1 {many}, {long}")
+        many = f.less(CHUNK, f.sub(*rows[::-1]))
+        packs = f.both(f.less(self._held_in_place(), frame.k), many)
         f.when(packs, lambda: self._pack_b(panel))
         place = frame.address(frame.b, panel.column)
-        place = f.value(f"select i1 {packs}, ptr {self.panel}, ptr {place}")
-        pitch = f.value(f"select i1 {packs}, i64 {width}, i64 {f.size(frame.rows_b)}")
+        place = f.select(packs, "ptr", self.panel, place)
+        pitch = f.select(packs, "i64", width, f.size(frame.rows_b))
         return _Placed(panel, place, pitch)
 
     def _held_in_place(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 
 from graphc.backends.maths import apply
 from graphc.backends.native.gemm_frame import Frame
@@ -40,54 +41,100 @@ class GroupLine:
     ) -> None:
         """Prepare; `outer` are the phases of the line, `last` that of the places in it."""
         self.f, self.element, self.window = f, element, window
-        self.phase = last
-        numbers = [f"%at{axis}" for axis in range(len(outer))]
-        self.filter_lines = filter_lines(f, element, window, outer, numbers, "%image")
+        self.outer, self.phase = outer, last
+        self.numbers = [f"%at{axis}" for axis in range(len(outer))]
 
     def number(self, place: Value, at: Value | int) -> Value:
         """Emit the number of the pixel, in its line, that a place meets."""
         return self.f.add(self.f.mul(place, self.window.stride[-1]), at)
 
-    def pixel(self, line: FilterLine, place: Value, at: Value | int) -> Value:
-        """Emit the address of the pixel that a place meets."""
+    def pixel(self, pixels: Value, place: Value, at: Value | int) -> Value:
+        """Emit the address of the pixel that a place meets in the line at address `pixels`."""
         number = self.number(place, at)
-        return self.f.address(line.pixels, self.f.mul(number, self.window.pixel), self.element)
+        return self.f.address(pixels, self.f.mul(number, self.window.pixel), self.element)
 
     def has_pixel(self, place: Value, at: Value | int) -> Value:
         """Emit the condition that a place meets a pixel."""
         return self.f.value(f"icmp ult i64 {self.number(place, at)}, {self.window.space[-1]}")
 
+    def lines(
+        self,
+        body: Callable[[Value, Value, list[Value]], list[Value]],
+        carried: Sequence[tuple[str, Value]],
+        number: Value = "0",
+        index: Value = "0",
+        axis: int = 0,
+    ) -> list[Value]:
+        """Emit `carried = body(number, index, carried)` for each line of the filter that is met.
+
+        `number` is that of the line, `index` that of the first element of the line of pixels that
+        it meets.  `carried` are (type, value) pairs; return the last values.
+        """
+        f, window = self.f, self.window
+        if axis == len(self.outer):
+            return body(number, index, [value for _, value in carried])
+        types = [type for type, _ in carried]
+        around = f.quotient(self.numbers[axis], window.divisor[axis])
+        first = f.mul(around, window.stride[axis])
+        pitch = prod(window.space[axis + 1 :]) * window.pixel
+
+        def offset(number_of: Value, at: Value, values: list[Value]) -> list[Value]:
+            """Emit the lines with an offset in this dimension, if it meets pixels."""
+            pixel = f.add(first, at)
+            line = f.add(f.mul(number, window.kernel[axis]), number_of)
+            start = f.add(index, f.mul(pixel, pitch))
+
+            def inner(values: list[Value]) -> list[Value]:
+                return self.lines(body, [*zip(types, values, strict=True)], line, start, axis + 1)
+
+            phase = self.outer[axis]
+            checked = inside(window, axis, phase) != (0, phase.places)
+            there = f.value(f"icmp ult i64 {pixel}, {window.space[axis]}") if checked else None
+            return f.when_for(there, inner, [*zip(types, values, strict=True)])
+
+        return _offsets(f, self.outer[axis], offset, carried)
+
     def offsets(
         self,
         body: Callable[[Value, Value, list[Value]], list[Value]],
-        type: str,
-        carried: list[Value],
+        carried: Sequence[tuple[str, Value]],
     ) -> list[Value]:
-        """Emit `carried = body(offset, at, carried)` for each offset of a line of the filter.
-
-        Return the last values, which are of `type`.  The offsets are evenly spaced.
-        """
-        met = self.phase.met
-        if not met:
-            return carried
-        (offset, at), (second, then) = met[0], met[min(1, len(met) - 1)]
-
-        def one(i: Value | int, carried: list[Value]) -> list[Value]:
-            f = self.f
-            number = f.add(f.mul(i, second - offset), offset)
-            return body(number, f.add(f.mul(i, then - at), at), carried)
-
-        if self.straight < len(met):
-            return self.f.loop(0, len(met), 1, one, [(type, x) for x in carried])
-        for i in range(len(met)):
-            carried = one(i, carried)
-        return carried
+        """Emit `carried = body(offset, at, carried)` for each offset of a line of the filter."""
+        return _offsets(self.f, self.phase, body, carried, straight=self.straight > 1)
 
     @property
     def straight(self) -> int:
         """The number of offsets of a line of the filter whose code is unrolled: all, or one."""
         many = len(self.phase.met) * self.window.channels > STRAIGHT
         return 1 if many else len(self.phase.met)
+
+
+def _offsets(
+    f: Function,
+    phase: Phase,
+    body: Callable[[Value, Value, list[Value]], list[Value]],
+    carried: Sequence[tuple[str, Value]],
+    straight: bool = False,
+) -> list[Value]:
+    """Emit `carried = body(offset, at, carried)` for each offset that a phase meets.
+
+    It is a loop unless the code is `straight`; the offsets are evenly spaced.
+    """
+    met, values = phase.met, [value for _, value in carried]
+    if not met:
+        return values
+    (offset, at), (second, then) = met[0], met[min(1, len(met) - 1)]
+
+    def one(i: Value, values: list[Value]) -> list[Value]:
+        return body(
+            f.add(f.mul(i, second - offset), offset), f.add(f.mul(i, then - at), at), values
+        )
+
+    if not straight:
+        return f.loop(0, len(met), 1, one, carried)
+    for i in range(len(met)):
+        values = one(str(i), values)
+    return values
 
 
 class GroupChannels:
@@ -104,14 +151,19 @@ class GroupChannels:
         starts = range(0, columns, self.lanes)
         self.counts = [min(columns - start, self.lanes) for start in starts]
         self.in_line = self.channels <= units and self.lanes % units == 0
+        self.start: Value = "0"
         if self.in_line:
             first = self.f.quotient("%column", units)
             self.start = self.f.mul(first, self.channels)
             return
         self.offsets = [self._offsets(self.f.add("%column", start)) for start in starts]
 
+    def of_panel(self, pixels: Value) -> Value:
+        """Emit where `load` finds the channels of the panel, of pixels that begin at an address."""
+        return self.f.address(pixels, self.start, self.element)
+
     def load(self, pixel: Value, channel: int) -> list[Value]:
-        """Emit, for each column, this channel of its group in the pixel at address `pixel`."""
+        """Emit, for each column, this channel of its group in a pixel; see `of_panel`."""
         if not self.in_line:
             place = self.f.address(pixel, channel, self.element)
             masks = map(self._mask, self.counts)
@@ -124,9 +176,9 @@ class GroupChannels:
     def _repeated(self, pixel: Value, number: int, channel: int) -> Value:
         """Emit a load that reads each channel once, and a shuffle that repeats it per column."""
         each, units = self.channels, self.units
-        start = self.f.add(self.start, number * self.lanes // units * each)
+        start = self.f.address(pixel, number * self.lanes // units * each, self.element)
         mask = self._mask(self.counts[number] // units * each)
-        x = self.v.load(self.f.address(pixel, start, self.element), self.dtype, mask)
+        x = self.v.load(start, self.dtype, mask)
         if units == 1:
             return x
         lanes = [lane // units * each + channel for lane in range(self.lanes)]
@@ -184,7 +236,7 @@ class GroupPlaces:
 
     def _most(self, line: GroupLine) -> int:
         """Return the places of a tile: as many as registers allow, fewer if the code is long."""
-        text = len(line.filter_lines) * line.straight * self.window.channels * self.panel.vectors
+        text = line.straight * self.window.channels * self.panel.vectors
         return max(min(self.panel.most, LONGEST // max(text, 1)), min(self.panel.most, 2))
 
     def _counted(self, phase: Phase, place: Value) -> Value:
@@ -194,37 +246,38 @@ class GroupPlaces:
 
     def _tile(self, line: GroupLine, first: Value, width: int, checked: bool) -> None:
         """Emit `width` places of a phase from number `first`; `checked` ones may miss pixels."""
-        f, panel = self.f, self.panel
-        sums: list[Value] = ["zeroinitializer"] * (width * panel.vectors)
-        places = [f.add(first, i) for i in range(width)]
-        for filter_line in line.filter_lines:
-            start = filter_line.number * self.window.kernel[-1]
+        f, panel, window = self.f, self.panel, self.window
+        sums = [(panel.type, "zeroinitializer")] * (width * panel.vectors)
+        pixels = self.channels.of_panel(line.pixel("%image", first, 0))
+        row = window.channels * panel.pitch
 
-            def offset(
-                number: Value,
-                at: Value,
-                sums: list[Value],
-                filter_line: FilterLine = filter_line,
-                start: int = start,
-            ) -> list[Value]:
-                """Emit the multiply-adds of an offset of the filter line."""
-                pixels = [line.pixel(filter_line, place, at) for place in places]
-                body = partial(self._offset, f.add(number, start), pixels)
+        def filter_line(number: Value, index: Value, sums: list[Value]) -> list[Value]:
+            """Emit the multiply-adds of a line of the filter."""
+            met = panel.at(pixels, index)
+            factors = panel.at("%v", f.mul(number, window.kernel[-1] * row))
+
+            def offset(number: Value, at: Value, sums: list[Value]) -> list[Value]:
+                """Emit the multiply-adds of an offset of the line."""
+                start = panel.at(met, f.mul(at, window.pixel))
+                step = window.stride[-1] * window.pixel
+                places = [panel.at(start, i * step) for i in range(width)]
+                body = partial(self._offset, panel.at(factors, f.mul(number, row)), places)
                 there = line.has_pixel(first, at) if checked else None
                 return f.when_for(there, body, [(panel.type, x) for x in sums])
 
-            body = partial(line.offsets, offset, panel.type)
-            sums = f.when_for(filter_line.there, body, [(panel.type, x) for x in sums])
-        divisor = self.window.divisor[-1]
-        row = f.add(f.mul(first, divisor), line.phase.first)
-        panel.run_body(sums, f.add("%top", row), divisor)
+            return line.offsets(offset, [(panel.type, x) for x in sums])
 
-    def _offset(self, number: Value, pixels: Sequence[Value], sums: list[Value]) -> list[Value]:
-        """Emit the sums with an offset of the filter, which meets these pixels, added."""
-        f, panel = self.f, self.panel
-        first = f.mul(number, self.window.channels)
+        found = line.lines(filter_line, sums)
+        divisor = window.divisor[-1]
+        panel.run_body(
+            found, f.add("%top", f.add(f.mul(first, divisor), line.phase.first)), divisor
+        )
+
+    def _offset(self, start: Value, pixels: Sequence[Value], sums: list[Value]) -> list[Value]:
+        """Emit the sums with an offset added, whose factors begin at `start`."""
+        panel = self.panel
         for channel in range(self.window.channels):
-            factors = panel.row(f.add(first, channel))
+            factors = panel.row(start, channel)
             met = [x for pixel in pixels for x in self.channels.load(pixel, channel)]
             terms = zip(met, factors * len(pixels), sums, strict=True)
             sums = [panel.v.fma(x, factor, total, panel.dtype) for x, factor, total in terms]
@@ -265,11 +318,14 @@ class GroupSums:
             self.masks[-1] = self.v.mask_below(rest)
         *outer, last = (window.phases(axis) for axis in range(len(window.space)))
         assert all(len(phases) == 1 for phases in (*outer, last)), "pixels are side by side"
-        self.line = GroupLine(f, self.element, window, [phases[0] for phases in outer], last[0])
+        phases = [phases[0] for phases in outer]
+        self.line = GroupLine(f, self.element, window, phases, last[0])
+        start = self.channels.of_panel("%image")
+        self.lines = filter_lines(f, self.element, window, phases, self.line.numbers, start)
 
     def emit(self) -> None:
         """Emit the rows of each line of the filter, as many at a time as registers hold."""
-        for line in self.line.filter_lines:
+        for line in self.lines:
             if line.there is None:
                 self._filter_line(line)
             else:
@@ -319,7 +375,7 @@ class GroupSums:
         ]
         found, before = [], iter(sums)
         for _, at, channel in rows:
-            pixel = self.line.pixel(line, place, at)
+            pixel = self.line.pixel(line.pixels, place, at)
             for x, factor in zip(self.channels.load(pixel, channel), factors, strict=True):
                 found.append(self.v.fma(x, factor, next(before), self.dtype))
         return found

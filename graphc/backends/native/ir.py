@@ -18,6 +18,8 @@ Value = str
 """The SSA name or the literal of a value, without its type."""
 Range = tuple[Value, Value]
 """The first value of a range and the first one after it."""
+TRUE, FALSE = "true", "false"
+"""The conditions that are known when code is emitted."""
 
 
 EXPECTED = "i64 @llvm.expect.i64"
@@ -172,8 +174,23 @@ class Function:
         return first, last if unit == 1 else self.smaller(last, count)
 
     def less(self, a: Value | int, b: Value | int) -> Value:
-        """Append whether a < b, as an i1; both are signed i64."""
+        """Append whether a < b, as an i1, of signed i64; two literals yield a literal."""
+        x, y = _literal(a), _literal(b)
+        if x is not None and y is not None:
+            return TRUE if x < y else FALSE
         return self.value(f"icmp slt i64 {a}, {b}")
+
+    def both(self, a: Value, b: Value) -> Value:
+        """Append whether two conditions are true."""
+        if TRUE in (a, b):
+            return b if a == TRUE else a
+        return FALSE if FALSE in (a, b) else self.value(f"and i1 {a}, {b}")
+
+    def select(self, condition: Value, type: str, a: Value | int, b: Value | int) -> Value:
+        """Append a if the condition is true, else b."""
+        if condition in (TRUE, FALSE):
+            return str(a if condition == TRUE else b)
+        return self.value(f"select i1 {condition}, {type} {a}, {type} {b}")
 
     def smaller(self, a: Value | int, b: Value | int) -> Value:
         """Append the smaller of two i64."""
@@ -248,7 +265,7 @@ class Function:
     def when_all(self, conditions: Sequence[Value], body: Callable[[], None]) -> None:
         """Append `if all(conditions): body()`; without conditions, the body alone."""
         if conditions:
-            self.when(reduce(lambda a, b: self.value(f"and i1 {a}, {b}"), conditions), body)
+            self.when(reduce(self.both, conditions), body)
         else:
             body()
 
@@ -259,7 +276,11 @@ class Function:
         self._begin(after)
 
     def when(self, condition: Value, body: Callable[[], object]) -> None:
-        """Append `if condition: body()`; the condition is an i1."""
+        """Append `if condition: body()`; the condition is an i1, and may be a literal."""
+        if condition in (TRUE, FALSE):
+            if condition == TRUE:
+                body()
+            return
         inside, after = self._fresh("then"), self._fresh("after")
         self.do(f"br i1 {condition}, label %{inside}, label %{after}")
         self._begin(inside)

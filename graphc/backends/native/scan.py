@@ -99,7 +99,7 @@ def _in_turns(
     f.when(every, lambda: made.each(0, steps, lambda i: f.call(step, *given, i, -1, steps)))
     number = f.sub("%turn", 1)
     i, phase = f.quotient(number, phases), f.remainder(number, phases)
-    runs = f.value(f"and i1 {f.less(0, '%turn')}, {f.less(i, steps)}")
+    runs = f.both(f.less(0, "%turn"), f.less(i, steps))
     f.when(runs, lambda: f.call(step, *given, i, phase, steps))
     last = f.value(f"icmp eq i64 %turn, {scan.epochs - 1}")
     f.when(f.value(f"or i1 {every}, {last}"), lambda: made.end(steps, lengths))
@@ -193,7 +193,7 @@ class _Emission:
             found = self._slice(one.result, one.stacked, self._position(f.sub(i, 1), steps))
         elif one.before:
             kept = self._slice(one.feed, one.before, self._position(i, steps))
-            found = f.value(f"select i1 {f.less(i, steps)}, ptr {kept}, ptr {found}")
+            found = f.select(f.less(i, steps), "ptr", kept, found)
         first = f.value(f"icmp eq i64 {i}, 0")
         return f.value(f"select i1 {first}, ptr {self._initial(one)}, ptr {found}")
 

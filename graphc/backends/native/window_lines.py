@@ -80,6 +80,6 @@ def filter_lines(
             index = f.add(index, f.mul(pixel, prod(window.space[axis + 1 :]) * window.pixel))
             if inside(window, axis, phases[axis]) != (0, phases[axis].places):
                 is_pixel = f.value(f"icmp ult i64 {pixel}, {window.space[axis]}")
-                there = is_pixel if there is None else f.value(f"and i1 {there}, {is_pixel}")
+                there = is_pixel if there is None else f.both(there, is_pixel)
         found.append(FilterLine(number, f.address(image, index, element), there))
     return found

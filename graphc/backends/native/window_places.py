@@ -33,9 +33,9 @@ class PanelFunction:
         self._last = panel.last_mask(self.v)
         self._epilogue = Epilogue(frame.elements(self.v), vectors, panel.masked)
 
-    def row(self, number: Value) -> list[Value]:
-        """Load a row of the panel."""
-        start = self.at("%v", self.f.mul(number, self.pitch))
+    def row(self, rows: Value, number: int) -> list[Value]:
+        """Load a row of the panel, of those that begin at `rows`."""
+        start = self.at(rows, number * self.pitch)
         starts = range(0, self.pitch, self.v.lanes)
         return [self.v.load(self.at(start, i), self.dtype) for i in starts]
 

@@ -63,7 +63,7 @@ class WindowSums(WindowProduct):
         """Emit the condition that a chunk of rows belongs to this thread."""
         f = self.f
         after = f.value(f"icmp sge i64 {start}, {rows[0]}")
-        return f.value(f"and i1 {after}, {f.less(start, rows[1])}")
+        return f.both(after, f.less(start, rows[1]))
 
     def _chunk(self, panel: Panel, s: Value, v: Value, start: int) -> None:
         """Emit the tiles of a chunk of rows."""

@@ -101,9 +101,17 @@ def _comparisons(
         if shards.exchange_mismatch in checks:
             yield before, made, shards.bucket_mismatch, draws[:1]
         for check in checks:
-            yield in_float64(before), in_float64(made), check, draws
+            yield in_float64(_of_rule(step, before)), in_float64(made), check, draws
     else:
         yield from _general(step, before, made, draws)
+
+
+def _of_rule(step: Pass, graph: Graph) -> Graph:
+    """Return the graph without gradients of parameters that an Update leaves to other rules."""
+    if not isinstance(step, Update) or step.wrt is None:
+        return graph
+    own = {name: value for name, value in graph.gradients.items() if name in step.wrt}
+    return graph.with_nodes(graph, gradients=own)
 
 
 def _kept_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -128,7 +136,7 @@ def _checks(step: Pass, before: Graph) -> list[Check]:
     if isinstance(step, Update):
         sums = step.optimizer.accumulate > 1
         mismatch = updates.accumulation_mismatch if sums else updates.update_mismatch
-        return [partial(mismatch, step.optimizer)]
+        return [partial(mismatch, step)]
     if isinstance(step, Shard):
         return [partial(shards.shard_mismatch, step)]
     return [shards.exchange_mismatch] if isinstance(step, DataParallel) else []
@@ -234,8 +242,8 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
     times the cotangents that are fed.  A node without gradient must not affect that sum.
     """
     values = values_of(new, draw)
-    plain = values_of(old, draw)
-    before, after = (without_gradients(results_of(g, v)) for g, v in ((old, plain), (new, values)))
+    plain, before = _seen(step, old, draw)
+    after = without_gradients(results_of(new, values))
     changed = first_mismatch(before, after, None, draw.rows, "backward leaves it as it is")
     if changed is not None:
         return changed
@@ -257,6 +265,26 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
         if found is not None:
             return Mismatch(f"gradient {name}", draw.rows, *found)
     return None
+
+
+def _seen(step: Backward, old: Graph, draw: Draw) -> tuple[dict[str, Array], Results]:
+    """Return the values that a backward differentiates, and all results but gradients.
+
+    Where rules before it update parameters, these are the values of the graph at their next values;
+    so are outputs that none of those rules' losses depends on.
+    """
+    arrays = source_arrays(old, draw)
+    plain = values_of_arrays(old, draw.rows, arrays)
+    results = without_gradients(results_of(old, plain))
+    written = {name: plain[value] for name, value in step.written(old.updates).items()}
+    if not written:
+        return plain, results
+    values = values_of_arrays(old, draw.rows, arrays | written)
+    read = old.upstream(old.outputs[name] for name in step.losses)
+    read -= old.upstream(old.outputs[name] for rule in step.before for name in rule.losses)
+    later = without_gradients(results_of(old, values))
+    moved = [f"output {name}" for name, value in old.outputs.items() if value in read]
+    return values, results | {name: later[name] for name in moved}
 
 
 # ------------------------------------------------------------------ specialize
