@@ -96,13 +96,6 @@ def rows_of(step: StepGraph, inside: set[str] | None = None) -> dict[str, Rows]:
     return known
 
 
-def _is_sum(node: Node, kinds: set[str], step: StepGraph) -> bool:
-    """Return whether a node adds up the rows of its operands, or rearranges such a sum."""
-    if kinds == {"sums"}:
-        return isinstance(node.op, (Reshape, Transpose))
-    return kinds == {"rows"} and _adds_rows(node, step)
-
-
 def _adds_rows(node: Node, step: StepGraph) -> bool:
     """Return whether a node adds up all rows: of two batches it makes the sum of both results."""
     ins = [step.types[name] for name in node.inputs]
@@ -187,13 +180,13 @@ class _Split:
         inside = [n for n in self.graph if n.name not in self.before | self.after]
         early = [n for n in self.graph if n.name in self.before]
         read = {name for node in inside for name in node.inputs} | set(self.step.nexts)
-        late = {name for name in self.after for name in self.graph[name].inputs}
+        late = dict.fromkeys(x for n in self.graph if n.name in self.after for x in n.inputs)
         asked = {op.result for op in self.ops}
         ahead = self._part(early, operands, {})
         given = {
             n.name: self._result(ahead, n.name, "stacked", operands)
             for n in early
-            if n.name in read | late | asked
+            if n.name in read.union(late, asked)
         }
         core = self._core(inside, given)
         of_core = operands | given
@@ -225,18 +218,11 @@ class _Split:
         made = {name: _input(self.graph[name]) for name in given}
         nodes = [*made.values(), *inside]
         step = self.step
-        kept = {name for node in nodes for name in node.inputs}
-        kept |= {*self._asked(), *step.nexts}
-        found = replace(
-            step,
-            nodes=tuple(nodes),
-            sequences=(*(n for n in step.sequences if n in kept), *given),
-            whole=tuple(n for n in step.whole if n in kept or n == step.lengths),
-            number=step.number if step.number in kept else "",
-        )
-        read = {*found.inputs, found.number}
-        left = tuple(n for n in nodes if n.name in read or not n.op.is_input)
-        return replace(found, nodes=left)
+        kept = {name for node in nodes for name in node.inputs} | self._asked()
+        kept |= {*step.nexts, *self._fed(), *given, step.lengths}
+        left = (n for n in nodes if n.name in kept or not n.op.is_input)
+        core = step.with_nodes(left, step.carried)
+        return replace(core, sequences=(*core.sequences, *given))
 
     def _asked(self) -> set[str]:
         return {op.result for op in self.ops}

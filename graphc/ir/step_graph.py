@@ -101,13 +101,20 @@ class StepGraph:
         """
         given = (*(one.input for one in self.carried), *filter(None, (self.lengths,)))
         kept = [self._input(name) for name in given if name not in graph]
+        carried = tuple(Carried(x.input, graph.outputs[x.next]) for x in self.carried)
+        return self.with_nodes((*kept, *graph), carried)
+
+    def with_nodes(self, nodes: Iterable[Node], carried: tuple[Carried, ...]) -> StepGraph:
+        """Return the step with these nodes and carried values, and with those inputs among them."""
+        made = tuple(nodes)
+        names = {node.name for node in made}
         return replace(
             self,
-            nodes=(*kept, *graph),
-            sequences=tuple(name for name in self.sequences if name in graph),
-            carried=tuple(Carried(x.input, graph.outputs[x.next]) for x in self.carried),
-            whole=tuple(name for name in self.whole if name in graph or name == self.lengths),
-            number=self.number if self.number in graph else "",
+            nodes=made,
+            sequences=tuple(name for name in self.sequences if name in names),
+            carried=carried,
+            whole=tuple(name for name in self.whole if name in names),
+            number=self.number if self.number in names else "",
         )
 
     def _input(self, name: str) -> Node:
@@ -130,14 +137,7 @@ class StepGraph:
         if self.lengths:
             needed.add(self.lengths)
         needed.update(one.input for one in carried)
-        return replace(
-            self,
-            nodes=tuple(node for node in self.nodes if node.name in needed),
-            sequences=tuple(name for name in self.sequences if name in needed),
-            carried=carried,
-            whole=tuple(name for name in self.whole if name in needed),
-            number=self.number if self.number in needed else "",
-        )
+        return self.with_nodes((node for node in self.nodes if node.name in needed), carried)
 
 
 def _number(node: Node) -> str:

@@ -110,15 +110,9 @@ class _Gradient:
         ends = [*(value.name for value in found.values()), *(one.next for one in carried)]
         graph = Graph("gradient", self.inner.nodes.values(), outputs={name: name for name in ends})
         nodes = self._with_kept(graph.pruned(), carried)
-        held = {node.name for node in nodes}
-        return StepGraph(
-            nodes,
-            tuple(name for name in self.sequences if name in held),
-            carried,
-            tuple(name for name in self.whole if name in held or name == self.step.lengths),
-            self.step.number if self.step.number in held else "",
-            self.step.lengths,
-        )
+        number, lengths = self.step.number, self.step.lengths
+        step = StepGraph((), (*self.sequences,), (), (*self.whole,), number, lengths)
+        return step.with_nodes(nodes, carried)
 
     def _with_kept(self, graph: Graph, carried: Iterable[Carried]) -> tuple[Node, ...]:
         """Return the nodes of the gradient, with inputs in the place of values that are kept."""

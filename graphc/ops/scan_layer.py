@@ -157,7 +157,7 @@ class _Loop:
     def trace(self, step: Callable[..., Any], steps: int, lengths: Value | None) -> None:
         """Declare the step, and check what it returns."""
         self.steps, self.lengths = steps, lengths
-        self.first = [_steps_first(x) for x in self.inputs]
+        self.first = [_swapped(x) for x in self.inputs]
         inner = self.inner = StepBuilder(self.b, self.name)
         names = _names(step, [*self.inputs, *self.initial])
         slices = [inner.input(names.pop(0), _slice(x.type)) for x in self.inputs]
@@ -252,7 +252,7 @@ class _Loop:
             for i, one in enumerate(self.step.carried)
         ]
         outputs = [
-            _rows_first(found, self.name if i == 0 else f"{self.name}.{i}")
+            _swapped(found, self.name if i == 0 else f"{self.name}.{i}")
             for i, found in enumerate(steps)
         ]
         return _as_given(outputs, self.single[0]), _as_given(lasts, self.single[1])
@@ -271,11 +271,8 @@ def _slice(type: TensorType) -> TensorType:
     return type.with_shape((type.shape[0], *type.shape[2:]))
 
 
-def _steps_first(x: Value) -> Value:
-    return transpose(x, (1, 0, *range(2, x.type.rank)))
-
-
-def _rows_first(x: Value, name: str) -> Value:
+def _swapped(x: Value, name: str | None = None) -> Value:
+    """Return a value with steps first that has rows first, or the other way round."""
     return transpose(x, (1, 0, *range(2, x.type.rank)), name=name)
 
 

@@ -173,7 +173,7 @@ def check_layout(
 
     Raise FeedError if an array does not fit.
     """
-    shapes = {name: _blank(ex, name, given[name]) for name in unread}
+    shapes = {name: blank(ex, name, given[name].shape) for name in unread}
     found = ex.rows({**given, **shapes}, train=train)
     types = {name: ex.plan.declared[name].type for name in given}
     whole = {name: array for name, array in given.items() if not isinstance(found[0][name], list)}
@@ -196,10 +196,12 @@ def _check_positions(ex: Executor, given: Mapping[str, Any]) -> None:
         )
 
 
-def _blank(ex: Executor, name: str, array: Array) -> Array:
-    """Return zeros of the array's shape and the input's dtype that take no memory."""
-    dtype = ex.plan.declared[name].type.dtype if name in ex.plan.declared else array.dtype
-    return np.broadcast_to(np.zeros((), dtype), array.shape)
+def blank(ex: Executor, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
+    """Return zeros for an input, or lengths of 1, that take no memory; of its dtype by default."""
+    node = ex.plan.declared.nodes.get(name)
+    dtype = dtype or (node.type.dtype if node else "float32")
+    one = node is not None and node.op.role.kind == "lengths"
+    return np.broadcast_to(np.asarray(int(one), dtype), shape)
 
 
 class ArraySource(Source):

@@ -12,9 +12,11 @@ from graphc.base.errors import FeedError, GraphError
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
+from graphc.ops.lengths import with_lengths
 from graphc.ops.row_norm import Standardize
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
+from graphc.runtime.rows import rows_of
 
 _PIECE = 1 << 20
 """The numbers that are read at a time, so that data on disk need not fit in memory."""
@@ -24,7 +26,8 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
     """Set the mean and scale of every `gc.standardize` of the net to those of `data`.
 
     The scale is the standard deviation (divided by the sum of weights, not one less), and 1 where
-    that is nothing but the rounding of a constant.
+    that is nothing but the rounding of a constant.  If the input has `gc.lengths`, all steps have
+    the statistics of the steps that rows have.
 
     Parameters
     ----------
@@ -59,7 +62,7 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
                 operands=[node.described("standardised")],
                 hint="give the same arrays as to gc.fit",
             )
-    if values := _fitted(layers, arrays, _weights(weight, rows)):
+    if values := _fitted(ex.plan, layers, arrays, _weights(weight, rows)):
         ex.state = values
 
 
@@ -85,7 +88,7 @@ def fit_new(
     new = unfitted(ex)
     if new:
         rows = len(arrays[new[0].inputs[0]])
-        ex.state = _fitted(new, arrays, np.ones(rows) if weight is None else weight)
+        ex.state = _fitted(ex.plan, new, arrays, np.ones(rows) if weight is None else weight)
 
 
 def names_of_statistics(plan: Plan) -> list[str]:
@@ -99,7 +102,10 @@ def fit_members(
     """Fit the statistics of layers that are unfitted in a member to its rows of the arrays."""
     layers = _layers(population.plan)
     values = {name: population.state[name] for name in names_of_statistics(population.plan)}
-    found = {id(chosen): _fitted(layers, arrays, np.ones(len(chosen)), chosen) for chosen in rows}
+    found = {
+        id(chosen): _fitted(population.plan, layers, arrays, np.ones(len(chosen)), chosen)
+        for chosen in rows
+    }
     for node in layers:
         names = node.inputs[1:]
         new = _as_declared(*(values[name] for name in names))
@@ -163,6 +169,7 @@ def _as_declared(mean: Array, scale: Array) -> NDArray[np.bool_]:
 
 
 def _fitted(
+    plan: Plan,
     layers: Sequence[Node],
     arrays: Mapping[str, Array],
     weight: NDArray[np.float64],
@@ -172,15 +179,25 @@ def _fitted(
     values: dict[str, Array] = {}
     for node in layers:
         x, *names = node.inputs
-        if isinstance(arrays[x], list):
-            raise FeedError(
-                f"rows of {x!r} have lengths of their own, so its steps have no common statistics",
-                operands=[node.described("standardised")],
-                hint="scale the arrays of rows before they are fed",
-            )
-        fitted = statistics(arrays[x] if rows is None else arrays[x][rows], weight)
-        values.update(zip(names, (v.astype(node.type.dtype) for v in fitted), strict=True))
+        lengths = next((n.name for n in plan.declared if x in with_lengths(n)), None)
+        used = {name: arrays[name] for name in (x, lengths) if name is not None}
+        if rows is not None:
+            used = {name: rows_of(y, plan.declared[name].type, rows) for name, y in used.items()}
+        numbers, by = used[x], weight
+        if lengths is not None:
+            numbers, by = _steps(numbers, used[lengths], weight)
+        shape, dtype = node.type.shape[1:], node.type.dtype
+        for name, found in zip(names, statistics(numbers, by), strict=True):
+            values[name] = np.broadcast_to(found, shape).astype(dtype)  # type: ignore[arg-type]
     return values
+
+
+def _steps(
+    rows: Array, lengths: Array, weight: NDArray[np.float64]
+) -> tuple[Array, NDArray[np.float64]]:
+    """Return all steps that rows have, and the weight of each."""
+    steps = [row[:count] for row, count in zip(rows, lengths, strict=True)]
+    return np.concatenate(steps), np.repeat(weight, lengths)
 
 
 def _weights(weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:

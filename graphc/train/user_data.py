@@ -18,6 +18,7 @@ from graphc.compiler.loss_share import divisors
 from graphc.files.disk import check_plain
 from graphc.ir.init import generator
 from graphc.ir.op import Array
+from graphc.ops.lengths import with_lengths
 from graphc.runtime.executor import Executor
 from graphc.runtime.rows import (
     Piece,
@@ -35,6 +36,7 @@ from graphc.train.source import (
     FunctionSource,
     IteratorSource,
     Source,
+    blank,
     check_layout,
     checked_arrays,
     filled,
@@ -65,12 +67,20 @@ class PartFileSource(Source):
             )
         headers = [_checked(ex, file, train) for file in self.files]
         self._counts = [count for _, count in headers]
-        self.names = self.stored = headers[0][0]
+        self.stored = headers[0][0]
         self.rows = sum(self._counts)
         self._check_names([names for names, _ in headers])
         _check_choosable(ex, self.stored, shuffled=seed is not None)
         self._batch, self._seed = batch, seed
-        types = {name: ex.plan.declared[name].type for name in self.stored}
+        self._lengths = {
+            node.name: stored
+            for node in ex.plan.declared
+            for stored in self.stored.intersection(with_lengths(node))
+            if node.name not in self.stored
+        }
+        """The inputs of lengths that files do not hold, and an input whose steps all rows have."""
+        self.names = self.stored.union(self._lengths)
+        types = {name: ex.plan.declared[name].type for name in self.names}
         axes = {name: RowAxis.of(type) for name, type in types.items()}
         self._axes = {name: axis for name, axis in axes.items() if axis is not None}
 
@@ -136,6 +146,8 @@ class PartFileSource(Source):
                 arrays = {name: np.asarray(file[name]) for name in self.stored}
         except _UNREADABLE as error:
             raise _unreadable(self.files[part], error) from error
+        for name, of in self._lengths.items():
+            arrays[name] = np.full(len(arrays[of]), arrays[of].shape[1], np.int32)
         split = {name: axis.split(arrays[name]) for name, axis in self._axes.items()}
         return {**arrays, **split}
 
@@ -148,15 +160,27 @@ class PartFileSource(Source):
         for name, axis in self._axes.items():
             parts = [piece[name] for piece in pieces]
             feeds[name] = axis.join(
-                parts[0] if len(parts) == 1 else np.concatenate(parts, axis.axis)
+                parts[0] if len(parts) == 1 else _concatenated(parts, axis.axis)
             )
         return feeds
+
+
+def _concatenated(parts: list[Array], axis: int) -> Array:
+    """Return the arrays one after the other, with zeros where rows of one have fewer steps."""
+    if len(parts) == 1:
+        return parts[0]
+    most = np.max([part.shape for part in parts], 0)
+    for i, part in enumerate(parts):
+        more = [(0, int(m) - s) for m, s in zip(most, part.shape, strict=True)]
+        more[axis] = 0, 0
+        parts[i] = np.pad(part, more) if any(after for _, after in more) else part
+    return np.concatenate(parts, axis)
 
 
 def _checked(ex: Executor, file: Path, train: bool) -> tuple[frozenset[str], int]:
     """Return a part file's arrays and rows, from its headers; raise FeedError for a misfit."""
     try:
-        headers = _headers(file)
+        headers = _headers(ex, file)
     except _UNREADABLE as error:
         raise _unreadable(file, error) from error
     try:
@@ -168,8 +192,8 @@ def _checked(ex: Executor, file: Path, train: bool) -> tuple[frozenset[str], int
     return frozenset(headers), rows
 
 
-def _headers(file: Path) -> dict[str, Array]:
-    """Return zeros of the shape and dtype of each array, which take no memory."""
+def _headers(ex: Executor, file: Path) -> dict[str, Array]:
+    """Return what has the shape and dtype of each array, and takes no memory."""
     found = {}
     check_plain(file)
     with zipfile.ZipFile(file) as archive:
@@ -182,7 +206,8 @@ def _headers(file: Path) -> dict[str, Array]:
                     else np.lib.format.read_array_header_2_0
                 )
                 shape, _, dtype = read(stream)
-                found[entry.removesuffix(".npy")] = np.broadcast_to(np.zeros((), dtype), shape)
+                name = entry.removesuffix(".npy")
+                found[name] = blank(ex, name, shape, dtype)
     return found
 
 

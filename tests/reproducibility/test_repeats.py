@@ -32,8 +32,13 @@ print(printed(lambda: executor(workload, backend={backend!r}), workload, {steps}
 
 def elsewhere(name: str, backend: str, **environ: str) -> str:
     """The digest of training in a new process."""
+    return run(IN_ANOTHER_PROCESS.format(name=name, backend=backend, steps=STEPS), **environ)
+
+
+def run(code: str, **environ: str) -> str:
+    """What code prints in a new process."""
     done = subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS.format(name=name, backend=backend, steps=STEPS)],
+        [sys.executable, "-c", code],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
         capture_output=True,
@@ -60,6 +65,19 @@ def test_again(name: str, backend: str) -> None:
 def test_again_in_another_process(backend: str) -> None:
     here = digest(SMALLER["seed"], backend)
     assert {elsewhere("seed", backend, PYTHONHASHSEED=seed) for seed in ("1", "2")} == {here}
+
+
+GRAPH_OF_LOOPS = """
+import graphc as gc
+from tests.check.loops import nested
+print(gc.compile(nested(), batch=4, backend="numpy").programs["grad"].graph)
+"""
+
+
+@pytest.mark.slow
+def test_loops_have_the_same_graph_in_another_process() -> None:
+    """Whatever the order of sets there."""
+    assert len({run(GRAPH_OF_LOOPS, PYTHONHASHSEED=seed) for seed in ("1", "2", "3")}) == 1
 
 
 @pytest.mark.slow

@@ -379,6 +379,57 @@ def test_weights_of_rows_and_classes() -> None:
     assert found == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_part_files_of_unequal_steps_are_the_same_rows(said: bool, tmp_path: Path) -> None:
+    """They hold the lengths of their rows, or all rows of a file have the steps of its arrays."""
+    x, y, c = rows(13)
+    for at in (slice(0, 6), slice(6, 9), slice(9, 13)):
+        steps = max(map(len, x[at]))
+        if not said:
+            x[at], y[at] = ([*padded(one[at])[:, :steps]] for one in (x, y))
+        lengths = {LENGTHS: np.array([len(row) for row in x[at]])} if said else {}
+        arrays = {"x": padded(x[at])[:, :steps], "y": padded(y[at])[:, :steps], "c": c[at]}
+        np.savez(tmp_path / f"{at.start:02}.npz", **arrays, **lengths)
+    options: Any = {"epochs": 2, "batch": 4, "shuffle": False}
+    by_files, by_lists = executor(backend="numpy"), executor(backend="numpy")
+    found = gc.fit(by_files, tmp_path, validation=tmp_path, **options)
+    wanted = gc.fit(by_lists, {"x": x, "y": y, "c": c}, validation=(x, y, c), **options)
+    assert found.loss == wanted.loss
+    np.testing.assert_allclose(found.val_loss, wanted.val_loss, rtol=1e-6)
+    assert by_files.evaluate(tmp_path) == pytest.approx(by_lists.evaluate(x, y, c), rel=1e-6)
+
+
+def test_lengths_may_lie_in_a_file(tmp_path: Path) -> None:
+    x, y, c = rows(12)
+    arrays = {"x": padded(x), "y": padded(y), "c": c, LENGTHS: np.array([len(row) for row in x])}
+    mapped = {}
+    for i, (name, array) in enumerate(arrays.items()):
+        np.save(tmp_path / f"{i}.npy", array)
+        mapped[name] = np.load(tmp_path / f"{i}.npy", mmap_mode="r")
+    histories = [gc.fit(executor(backend="numpy"), data, epochs=1) for data in (arrays, mapped)]
+    assert histories[0].loss == histories[1].loss
+
+
+def test_standardised_steps_have_the_statistics_of_all_steps_that_there_are() -> None:
+    net = gc.Net("scaled", dtype="float64")
+    x = net.input("x", (gc.N, STEPS, 2))
+    net.output("scaled", gc.standardize(x, name="s"))
+    n = gc.lengths(x)
+    net.output("mask", gc.length_mask(n, STEPS))
+    given, _, _ = rows(12, "float64")
+    given = [5 * row + [2, -3] for row in given]
+    weight = np.arange(12.0)
+    lengths = np.array(list(map(len, given)))
+    every, by = np.concatenate(given), np.repeat(weight, lengths)
+    mean = np.average(every, 0, by)
+    scale = np.sqrt(np.average((every - mean) ** 2, 0, by))
+    for feeds in ({"x": given}, {"x": padded(given, 99), "lengths:x": lengths}):
+        ex = gc.Executor(gc.compile(net, batch=5, backend="numpy"))
+        gc.fit_standardize(ex, feeds, weight=weight)
+        np.testing.assert_allclose(ex.state["s.mean"], np.tile(mean, (STEPS, 1)))
+        np.testing.assert_allclose(ex.state["s.scale"], np.tile(scale, (STEPS, 1)))
+
+
 @pytest.mark.slow
 def test_validation_draws_lengths_that_rows_may_have() -> None:
     validate_model(network().graph(), 3)
