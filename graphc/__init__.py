@@ -25,6 +25,7 @@ from graphc.declare.mlp import mlp
 from graphc.declare.net import Net
 from graphc.declare.optim import every_kind
 from graphc.declare.schedules import Cosine, Step, WarmUp
+from graphc.declare.track import track
 from graphc.ir.build import Value, apply
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from graphc.declare import optim as optim
     from graphc.declare.optim.adam import *
     from graphc.declare.optim.optimizer import *
+    from graphc.declare.optim.rule import *
     from graphc.declare.optim.sgd import *
     from graphc.files.code.export import export_c, export_object
     from graphc.files.serialize import load, save
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from graphc.ops.elementwise import *
     from graphc.ops.functions import *
     from graphc.ops.gather import *
+    from graphc.ops.gaussian import *
     from graphc.ops.index import *
     from graphc.ops.index_tuples import *
     from graphc.ops.lengths import *
@@ -75,6 +78,7 @@ if TYPE_CHECKING:
     from graphc.ops.norm import *
     from graphc.ops.pad import *
     from graphc.ops.pool_layer import *
+    from graphc.ops.random_numbers import *
     from graphc.ops.recurrent import *
     from graphc.ops.recurrent_cells import *
     from graphc.ops.reduce import *
@@ -89,7 +93,9 @@ if TYPE_CHECKING:
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze
+    from graphc.runtime.population import Population as Population
     from graphc.runtime.quantize import quantize as quantize
+    from graphc.runtime.replay_buffer import ReplayBuffer as ReplayBuffer
     from graphc.runtime.state import State as State
     from graphc.train import (
         Callback,
@@ -97,6 +103,7 @@ if TYPE_CHECKING:
         CsvLog,
         EarlyStopping,
         Epoch,
+        Histories,
         History,
         TensorBoardLog,
         fit_standardize,
@@ -112,7 +119,9 @@ _FIRST_USE = {
     "graphc.compiler.plan": ("Plan",),
     "graphc.runtime.executor": ("Executor",),
     "graphc.runtime.freeze": ("freeze",),
+    "graphc.runtime.population": ("Population",),
     "graphc.runtime.quantize": ("quantize",),
+    "graphc.runtime.replay_buffer": ("ReplayBuffer",),
     "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
     "graphc.onnx": ("onnx",),
@@ -128,8 +137,8 @@ _FIRST_USE = {
     "graphc.files.serialize": ("load", "save"),
     "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
     "graphc.train": (
-        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "History"),
-        *("TensorBoardLog", "fit", "fit_standardize"),
+        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "Histories"),
+        *("History", "TensorBoardLog", "fit", "fit_standardize"),
     ),
     "graphc.train.replay": ("Replay", "RunDifference", "compare_runs", "replay"),
 }
@@ -174,6 +183,7 @@ __all__ = [
     "Graph",
     "GraphError",
     "He",
+    "Histories",
     "History",
     "Layer",
     "ModelFileError",
@@ -187,6 +197,7 @@ __all__ = [
     "Orthogonal",
     "OutOfMemoryError",
     "Plan",
+    "Population",
     "RankError",
     "RendererMissing",
     "Replay",
@@ -225,6 +236,7 @@ __all__ = [
     "replay",
     "save",
     "save_torch_state",
+    "track",
 ]
 __all__ += FUNCTIONS
 _NAMES = __all__

@@ -7,12 +7,11 @@ The order and its reasons:
   differentiated.
 - `channels_last` before `backward`, too, so that gradients have the same layout, and before
   `fold_constants`, which joins the reshapes that it makes.
-- `split_scans` before `backward`, so that gradients of what it takes out of loops are outside, too,
-  and after it, for the gradients of weights.  Then `transpose_factors`, since gradients read
-  weights transposed.
-- `segment_scans` then cuts sums over the steps of long loops into segments.  Before `split_scans`,
-  and only if a plan is over its budget, `recompute_scans` cuts the loops themselves: sums then have
-  the same bits.
+- `transpose_factors` after `backward`, since gradients read weights transposed.  Then
+  `segment_scans` cuts long loops into segments, and `split_scans` takes products out of the loops
+  over a segment; a gradient is one loop until then, so that products share what they read.
+- `recompute_scans` before `backward`, and only if a plan is over its budget: it cuts loops as
+  `segment_scans` does, so that sums have the same bits.
 - `backward`, then `update`, which reads the gradients.
 - If a step is cut into shards, `shard` right after `specialize`, while the parts of layers
   have the names that it gave; and `data_parallel` between `backward` and `update`.
@@ -66,11 +65,10 @@ DEFAULT = PassList(
         fold_constants,
         dead_code,
         "recompute_scans",
-        split_scans,
         "backward",
-        split_scans,
-        segment_scans,
         transpose_factors,
+        segment_scans,
+        split_scans,
         "data_parallel",
         "update",
         cse,

@@ -1,12 +1,11 @@
-"""Cut sums over the steps of long loops into segments.
+"""Cut long loops with products that `split_scans` takes out of them into segments.
 
     d_w = scan of 512 steps:          d_w = scan of 16 steps: sum of
             sum of x.T @ d_y     ->           d = scan of 32 steps: sum of x.T @ d_y
 
 What goes before and after a loop, such as the products of all steps, is then made for a segment at
-a time.  Here it is done for sums over steps, such as the gradients of weights: what they read
-stays in caches, and they are the sums of those of segments, also if `recompute_scans` cuts the loop
-itself.
+a time, and what is handed to and from it stays in caches.  Sums over steps, such as the gradients
+of weights, are those of segments, also if `recompute_scans` cuts the loop.
 Only loops whose number of steps has a divisor near `LENGTH` are cut.
 """
 
@@ -26,6 +25,7 @@ from graphc.ops.scan import Scan, loops
 from graphc.ops.shape import Cast, Reshape
 from graphc.ops.source import Input, constant
 from passes.contract import graph_pass
+from passes.split_scans import splits
 
 LENGTH = 32
 """The length of a segment that is aimed at, in steps."""
@@ -33,14 +33,9 @@ LENGTH = 32
 
 @graph_pass(preserves="reassociated", on_steps=False)
 def segment_scans(graph: Graph) -> Graph:
-    """Return the graph with loops over segments in the place of long sums."""
-    found = {n[0].name: n for n in loops(graph).values() if is_long(n) and _is_sum(n)}
+    """Return the graph with loops over segments in the place of long ones."""
+    found = {n[0].name: n for n in loops(graph).values() if is_long(n) and splits(graph, n)}
     return in_segments(graph, found) if found else graph
-
-
-def _is_sum(nodes: Sequence[Node]) -> bool:
-    ops = [node.op for node in nodes if isinstance(node.op, Scan)]
-    return not ops[0].step.carried and any(op.kind == "sum" for op in ops)
 
 
 def in_segments(graph: Graph, found: Mapping[str, Sequence[Node]]) -> Graph:

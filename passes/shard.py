@@ -34,10 +34,10 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Role
 from graphc.ir.step_graph import StepGraph
 from graphc.ir.tensor_type import Batch
-from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import FIRST_ROW, SHARE, ShardInput, Total
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
+from graphc.ops.random_numbers import Drawn
 from graphc.ops.scan import Scan
 from graphc.ops.source import COUNTER, Input, constant
 
@@ -86,7 +86,7 @@ class Shard:
         norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
         statistics = {f"{norm}.{part}" for norm in norms for part in STATISTICS}
         for node in graph:
-            if isinstance(node.op, (DropoutMask, Scan)):
+            if isinstance(node.op, (Drawn, Scan)):
                 b.insert(_keyed(b, node))
             elif node.name in norms:
                 b.insert(_normalised(node))
@@ -136,9 +136,9 @@ def _check_derivatives(graph: Graph) -> None:
 
 
 def _keyed(b: Builder, node: Node) -> Node:
-    """Return a mask, or a loop with masks, keyed by rows of the whole batch.
+    """Return random numbers, or a loop with such, keyed by rows of the whole batch.
 
-    A mask without rows is the same for all shards.
+    Numbers without rows are the same for all shards.
     """
     if isinstance(node.op, Scan):
         return _with_keyed_step(b, node, node.op)
@@ -173,7 +173,7 @@ def _keyed_step(step: StepGraph) -> tuple[StepGraph, tuple[int, ...]]:
             inner, factors = _keyed_step(node.op.step)
             node = replace(node, op=replace(node.op, step=inner))
             more = tuple(map(first, factors))
-        elif isinstance(node.op, DropoutMask) and isinstance(rows := node.type.shape[0], Batch):
+        elif isinstance(node.op, Drawn) and isinstance(rows := node.type.shape[0], Batch):
             more = (first(rows.factor),)
         nodes.append(replace(node, inputs=(*node.inputs, *more)))
     if not names:

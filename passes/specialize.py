@@ -4,9 +4,9 @@
                                          d = mul(x, d.mask)          (training)
 
 The last op keeps the layer's name, the others are `name.part`.  Training also advances the
-counter `draws`, which keys the next forward's masks.  A layer that is its operand, as dropout is in
-inference, is left out; if a derivative is taken by it, it becomes a reshape, since its operand has
-another derivative.
+counter `draws`, which keys the next forward's masks; inference updates no state.  A layer that is
+its operand, as dropout is in inference, is left out; if a derivative is taken by it, it becomes a
+reshape, since its operand has another derivative.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Specialize:
         if self.train:
             counter = draws(b)
             b.update(counter, add(counter, 1, name="draws.next"))
+        else:
+            b.updates.clear()
         return b.graph()
 
     def of_step(self, step: Graph) -> Graph:

@@ -43,6 +43,14 @@ def split_scans(graph: Graph) -> Graph:
     return graph.with_nodes(made for node in graph for made in changed.get(node.name, [node]))
 
 
+def splits(graph: Graph, nodes: Sequence[Node]) -> bool:
+    """Return whether a loop has products that go before or after it, or sums."""
+    ops = [node.op for node in nodes if isinstance(node.op, Scan)]
+    split = _Split(graph, nodes)
+    sums = not ops[0].step.carried and any(op.kind == "sum" for op in ops)
+    return bool(sums or split.before or split.after)
+
+
 def runs_at_once(step: StepGraph, ops: Sequence[Scan]) -> bool:
     """Return whether all steps can run as one, with the rows of all steps."""
     if step.carried or step.number or not step.sequences:

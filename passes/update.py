@@ -19,11 +19,15 @@ accumulation the same graph serves `ex.update()` after `ex.backward()`, by gradi
 
     w.velocity.next = momentum(w.velocity, gradient:w)
     w.next = sgd_step(w, w.velocity.next, hyper.lr)
+
+Parameters that follow others, as `gc.track` declares, move towards the next values of those:
+
+    target.next = track(target, w.next)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -37,6 +41,7 @@ from graphc.declare.optim.slots import (
     slot,
     with_own_states,
 )
+from graphc.declare.track import Tracked
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Role
@@ -54,6 +59,10 @@ class Update:
     of_step: ClassVar[None] = None
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     optimizer: Optimizer
+    wrt: tuple[str, ...] | None = None
+    """The parameters of the optimizer's rule; None means all that have a gradient."""
+    tracked: tuple[Tracked, ...] = ()
+    """The parameters that follow others."""
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph that steps, or the graph as it was if no parameter has a gradient."""
@@ -61,7 +70,7 @@ class Update:
         gradients = {
             name: b.value(gradient)
             for name, gradient in b.gradients.items()
-            if b.nodes[name].op.is_parameter and self.optimizer.trains(name)
+            if b.nodes[name].op.is_parameter and self.trains(name)
         }
         if not gradients:
             return graph
@@ -70,21 +79,35 @@ class Update:
             _add_sums(b, gradients)
         else:
             _add_updates(b, self.optimizer, gradients)
+            _follow(b, self.tracked, gradients)
         return with_own_states(b.graph(), self.optimizer, graph.nodes)
 
+    def trains(self, name: str) -> bool:
+        """Return whether the optimizer updates a parameter."""
+        return (self.wrt is None or name in self.wrt) and self.optimizer.trains(name)
 
-def apply_graph(parameters: Iterable[Node], optimizer: Optimizer, name: str = "apply") -> Graph:
-    """Return the update of these parameters by gradients that are fed or have been accumulated."""
-    b = Builder(name)
-    b.locs = ()
+
+def apply_graph(
+    parameters: Iterable[Node],
+    optimizer: Optimizer,
+    onto: Graph | None = None,
+    tracked: tuple[Tracked, ...] = (),
+) -> Graph:
+    """Return the update of these parameters by gradients that are fed or have been accumulated.
+
+    `onto` is the graph of other updates, which it adds to; `tracked` follow these parameters.
+    """
+    onto = Graph("apply", ()) if onto is None else onto
+    b = Builder.extending(onto)
     values = {node.name: b.insert(node) for node in parameters}
     accumulated = optimizer.accumulate > 1
     gradients = _means(b, values) if accumulated else _fed(b, values)
     if gradients:
         _add_updates(b, optimizer, gradients)
+        _follow(b, tracked, gradients)
     if accumulated:
         _clear(b, [*map(_sum_of, values.values()), _step_counter(b)])
-    return with_own_states(b.graph(), optimizer)
+    return with_own_states(b.graph(), optimizer, onto.nodes)
 
 
 def _add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]) -> None:
@@ -106,6 +129,16 @@ def _add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value
     b.update(counter, add(counter, 1, name=b.unique("updates.next")))
     if optimizer.ema is not None:
         count_average(b)
+
+
+def _follow(b: Builder, tracked: Iterable[Tracked], trained: Container[str]) -> None:
+    """Move parameters towards the next values of those that they follow."""
+    for each in tracked:
+        if each.source in trained:
+            if each.target.name not in b.nodes:
+                b.insert(each.target)
+            new = b.insert(each.next.reading({each.source: b.updates[each.source]}))
+            b.updates[each.target.name] = new.name
 
 
 class _Rates:

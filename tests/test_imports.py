@@ -127,6 +127,7 @@ def test_imports_run_one_way() -> None:
                 assert below <= rank, f"{name} imports {other}"
 
 
+@pytest.mark.slow
 def test_every_module_that_imports_passes_tells_of_a_foreign_one(tmp_path: Path) -> None:
     """Another package of that name in the way is told in one sentence, not as a missing module."""
     importers = [

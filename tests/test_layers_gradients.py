@@ -64,6 +64,7 @@ def test_affine_with_whole_numbers_is_exact() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("ours", "theirs", "target"),
     [

@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphc.backends.interface import Interface
 from graphc.base.errors import GraphError, RuleError
@@ -63,6 +65,10 @@ class Memory(Protocol):
     def written(self) -> Sequence[Array]:
         """The memory that runs write to."""
 
+    @property
+    def feed_bytes(self) -> int:
+        """The bytes of the feeds of a thread; those of the next thread, if it has any, follow."""
+
     def view(self, program: Program, name: str, n: int) -> Array:
         """Return the array of a buffer for a run of `n` rows."""
 
@@ -77,6 +83,53 @@ class Part(NamedTuple):
     calls: Sequence[Call]
     starts: tuple[int, ...]
     ends: tuple[int, ...]
+
+
+Rows = NDArray[np.int64]
+
+
+class Spread(NamedTuple):
+    """An array of which each run has a part."""
+
+    array: Array
+    by: Literal["none", "number", "first", "state", "chosen"] = "none"
+    """The number that is multiplied by the stride: none, so that all runs share one part; that of
+    the run, of its first row among those of all runs, or of its state.  "chosen" are rows that the
+    run gathers, by the numbers in `SideBySide.chosen`."""
+    stride: int = 0
+    """The bytes from a part to the next; those of a row for "first" and "chosen"."""
+    offset: int = 0
+    """The bytes before the first part."""
+
+
+class SideBySide(NamedTuple):
+    """Runs of one program that do not depend on each other: threads may take whole runs."""
+
+    rows: Rows
+    """The number of rows of each run."""
+    feeds: Mapping[str, Spread]
+    results: Mapping[str, Spread]
+    """The arrays that outputs are copied to; a part is as long as the stride."""
+    states: Mapping[str, Spread] = MappingProxyType({})
+    """The arrays of the states, if each run has a state of its own."""
+    numbers: Rows = np.zeros(0, np.int64)
+    """The number of the state of each run."""
+    chosen: Rows | None = None
+    """The numbers of the rows of all runs, one run after the other, in arrays that are gathered."""
+
+
+class Ready(NamedTuple):
+    """Runs that are made side by side, until others are."""
+
+    calls: tuple[Call, ...]
+    """The calls that make them, in order."""
+    current: Callable[[], bool]
+    """Returns whether no others have been made ready since."""
+    refeed: Callable[[Mapping[str, TensorType], Sequence[Array]], ZeroCopy]
+    """Makes a check of feeds of these types, which the calls read from then on where they lie; they
+    must not lie in the memory that runs write to.  Rows are those of all runs together."""
+    choose: Callable[[Rows, Rows], None]
+    """Sets the number of rows of each run, and the rows that they gather."""
 
 
 class Runner(Protocol):
@@ -104,10 +157,10 @@ class Runner(Protocol):
         Return None if all feeds are copied.
         """
 
-    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
-        """Run blocks of the first of `n` rows, each thread its own ones, and return their rows.
+    def side_by_side(self, work: SideBySide) -> Ready | None:
+        """Return the calls that make these runs, each thread its own ones.
 
-        The outputs go to `results`.  Return 0 if threads cannot: then blocks run one by one.
+        Return None if threads cannot: then runs are made one by one.
         """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from graphc.base.arguments import checked_number
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
-from graphc.ir.interpreter import by_reference, interpret
+from graphc.ir.interpreter import Rule, by_reference, interpret
 from graphc.ir.op import Array, Op, attributes
+from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.scan import Scan
 from graphc.ops.source import Constant, Input
@@ -235,8 +237,8 @@ def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
 class Function:
     """The weighted sum of some nodes as a function of one node's value.
 
-    Only nodes that depend on it are recomputed; stop_gradient keeps its value, since a derivative
-    treats it as constant.
+    Only nodes that depend on it are recomputed; stop_gradient keeps its value, in steps of loops as
+    well, since a derivative treats it as constant.
     """
 
     def __init__(
@@ -258,6 +260,10 @@ class Function:
                 self.nodes.append(node)
                 changed.add(node.name)
         self.known = {name: value for name, value in values.items() if name not in changed}
+        self.kept: list[Array] = []
+        """The values of stop_gradient in steps, in the order in which they are computed."""
+        if any(node.op.stops_gradients for node in nested(self.nodes)):
+            self._run(values[target], partial(self._in_loops, None))
 
     @property
     def is_on_kink(self) -> bool:
@@ -268,9 +274,23 @@ class Function:
 
     def __call__(self, x: Array) -> float:
         """Return the sum if the node has the value x."""
-        with np.errstate(all="ignore"):
-            values = interpret(self.nodes, self.rule, {**self.known, self.target: x})
+        values = self._run(x, partial(self._in_loops, iter(self.kept)) if self.kept else self.rule)
         return float(sum((values[name] * weight).sum() for name, weight in self.weights))
+
+    def _run(self, x: Array, rule: Rule) -> dict[str, Array]:
+        with np.errstate(all="ignore"):
+            return interpret(self.nodes, rule, {**self.known, self.target: x})
+
+    def _in_loops(self, kept: Iterator[Array] | None, node: Node, ins: Sequence[Array]) -> Array:
+        """Compute a node; a stop_gradient in a step is the next of those kept, or is kept."""
+        if isinstance(node.op, Scan):
+            return node.op.computed_by(partial(self._in_loops, kept), ins)
+        if kept is not None and node.op.stops_gradients:
+            return next(kept)
+        value = self.rule(node, ins)
+        if node.op.stops_gradients:
+            self.kept.append(value)
+        return value
 
 
 def disagreement(

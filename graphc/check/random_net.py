@@ -310,6 +310,7 @@ DRAWS: Mapping[str, Draw] = {
     "batchnorm": lambda g: call("batchnorm", g.matrix()),
     "layernorm": lambda g: call("layernorm", g.matrix()),
     "dropout": lambda g: call("dropout", g.matrix(), keep_prob=0.5),
+    "random_normal": lambda g: call("random_normal", g.matrix()),
     "reshape": _reshaped,
     "transpose": _transposed,
     "concat": _joined,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
 import json
 import math
@@ -17,6 +18,7 @@ import numpy as np
 
 from graphc.backends.backend import BACKENDS
 from graphc.base.import_paths import own_passes
+from graphc.data.table import PLAIN
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 class Parser(argparse.ArgumentParser):
     """A parser with the options that several commands share."""
 
-    def add_model(self) -> None:
+    def add_model(self, *, required: bool = True) -> None:
         """Add the argument MODEL."""
         self.add_argument(
-            "model", metavar="MODEL", help="file.py:function, a saved model, or an .onnx file"
+            "model",
+            metavar="MODEL",
+            nargs=None if required else "?",
+            help="file.py:function, a saved model, or an .onnx file",
         )
 
     def add_data(self, what: str, *, required: bool) -> None:
@@ -41,6 +46,32 @@ class Parser(argparse.ArgumentParser):
             metavar="COLUMN",
             help="which column of a .csv file is the label (default: y, label or target, else the "
             "last)",
+        )
+        self.add_form()
+
+    def add_form(self) -> None:
+        """Add the options that say how a .csv file is written, and what is read of it."""
+        add = self.add_argument
+        add(
+            "--separator",
+            type=separator,
+            default=PLAIN.separator,
+            metavar="MARK",
+            help='the mark between columns, such as ";", or tab (default: a comma)',
+        )
+        add("--encoding", type=encoding, default=PLAIN.encoding, help="(default: UTF-8)")
+        add(
+            "--drop",
+            metavar="COLUMN,...",
+            action="append",
+            default=[],
+            help="columns that are not read",
+        )
+        add(
+            "--fill",
+            type=number,
+            metavar="NUMBER",
+            help="the number for missing ones: empty cells, NA, NaN, null, none, ?",
         )
 
     def add_batch(self) -> None:
@@ -126,6 +157,39 @@ def from_up(least: int) -> Callable[[str], int]:
 
 
 positive, whole = from_up(1), from_up(0)
+
+
+def widths(text: str) -> list[int]:
+    """Return the widths of hidden layers: 64,32; "" for none."""
+    return [positive(width) for width in text.split(",")] if text else []
+
+
+def separator(text: str) -> str:
+    """Return the character between the columns of a table."""
+    mark = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(mark) != 1 or mark in '"\r\n':
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, or tab")
+    return mark
+
+
+def encoding(text: str) -> str:
+    """Return the name of an encoding of text."""
+    try:
+        codecs.lookup(text)
+    except (LookupError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an encoding, as latin-1 is") from None
+    return text
+
+
+def number(text: str) -> float:
+    """Return a number that is finite in float32."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    if not abs(value) <= float(np.finfo(np.float32).max):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
 
 
 def nbytes(text: str) -> int:

@@ -128,7 +128,7 @@ def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str
 def _call(plan: Plan, feeds: Mapping[str, Any]) -> Callable[[], object]:
     """Return a function that runs a step on these feeds or, without an optimizer, inference."""
     ex = Executor(plan)
-    if plan.optimizer is not None:
+    if plan.rules:
         return lambda: ex.step(feeds)
     return lambda: ex.forward(feeds, copy=False)
 

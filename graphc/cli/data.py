@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from numpy.typing import NDArray
 
 from graphc.base.errors import DataError, counted, first_of
 from graphc.compiler.plan import Plan
-from graphc.data import load_data, stratified_split
-from graphc.data.table import Header, Read, Table, no_number, read_table
-from graphc.ir.init import generator
+from graphc.data import load_data, two_parts
+from graphc.data.table import PLAIN, Form, Header, Read, Table, no_number, read_table
 from graphc.ir.tensor_type import N, shape_at, shape_text
 from graphc.runtime.columns import Columns
 
@@ -58,6 +58,13 @@ class TableInputs:
     source: str
     label: str | None = None
     known: Columns | None = None
+    form: Form = PLAIN
+    fill: float | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, args: argparse.Namespace, known: Columns | None) -> TableInputs:
+        """Return the inputs that the options name."""
+        return cls(plan, args.data, args.label, known, form_of(args), args.fill)
 
     def training_feeds(self) -> tuple[Feeds, Columns]:
         """Return features and label of every row in the types of their inputs, and column names.
@@ -65,7 +72,7 @@ class TableInputs:
         Raise DataError if there are not as many columns as the net takes, if one is missing, or if
         a cell is not a number that its input takes.
         """
-        table = read_table(self.source, self.training_read)
+        table = read_table(self.source, self.training_read, self.form)
         if not len(table.values):
             raise DataError(
                 f"{table.path} has a header but no rows", hint="add a line of numbers per sample"
@@ -78,9 +85,13 @@ class TableInputs:
             found[label], classes = self._labels(table, label, read.words, classes)
         try:
             names = tuple(table.header[column] for column in read.numbers)
-            return found, Columns(
+            columns = Columns(
                 names, "" if read.words is None else table.header[read.words], classes
             )
+            known = self.known
+            if known is None:
+                return found, columns
+            return found, replace(columns, words=known.words, gaps=known.gaps)
         except ValueError as error:
             raise DataError(
                 f"{self.source} has column names that cannot be kept: {error}",
@@ -95,7 +106,7 @@ class TableInputs:
             return self.predicting_read(header)
         if known is None or not known.features:
             at = header.column(self.label)
-            return Read(self._all_but(header, features, at), at)
+            return self._read(self._all_but(header, features, at), at)
         if known.label and self.label is None and known.label not in header.header:
             raise _missing(header, [known.label])
         at = header.column((known.label or None) if self.label is None else self.label)
@@ -105,22 +116,35 @@ class TableInputs:
                 f"the label {header.header[at]!r} is one of the columns that the model reads",
                 hint="--label COLUMN names another",
             )
-        return Read(columns, at)
+        return self._read(columns, at)
+
+    def _read(self, columns: list[int], label: int | None, **more: bool) -> Read:
+        """Return the columns of features and label, with what the model knows of gaps and words."""
+        words: tuple[tuple[str, ...], ...] = ()
+        fill = self.fill
+        if self.known is not None:
+            words = self.known.words
+            fill = nan if fill is None and self.known.gaps else fill
+        pairs = zip(columns, words, strict=False)
+        codes = {at: {word: code for code, word in enumerate(own)} for at, own in pairs if own}
+        return Read(columns, label, codes, fill, **more)
 
     def predicting_read(self, header: Header) -> Read:
-        """Return the columns of the features only.
+        """Return the columns of the features, and that of the label if there is one to compare.
 
         They are found by the names that the model was trained on, if it has them; otherwise they
         are all but the label, in their order.  Raise DataError if one is missing, or if there are
         not as many as the net takes.
         """
         features = self._predicting
-        at = None if self.label is None else header.column(self.label)
-        if self.known is not None and self.known.features:
-            return Read(self._by_name(header, features, self.known))
+        at, known = None if self.label is None else header.column(self.label), self.known
+        if known is not None and known.features:
+            if at is None and known.label in header.header:
+                at = header.header.index(known.label)
+            return self._read(self._by_name(header, features, known), at, optional=True)
         if self.label is None and len(header.header) == self._width(features) + 1:
             at = header.label
-        return Read(self._all_but(header, features, at))
+        return self._read(self._all_but(header, features, at), at, optional=True)
 
     def predicting_feeds(self, table: Table, read: Read) -> Feeds:
         """Return the features of every row; raise DataError if a cell is not a valid number."""
@@ -285,18 +309,27 @@ def _check_whole(table: Table, name: str, columns: list[int], bound: int | None)
         )
 
 
-def feeds_of(
-    plan: Plan, source: str, label: str | None = None, known: Columns | None = None
-) -> tuple[Feeds, Columns | None]:
-    """Return the arrays of a data set or file for each input, matched by name or read from a table.
+def form_of(args: argparse.Namespace) -> Form:
+    """Return how the options say that a `.csv` file is written."""
+    drop = tuple(name for given in args.drop for name in given.split(","))
+    return Form(args.separator, args.encoding, drop)
 
-    Also return the names of the columns, which are `known` if the source has no columns.  `label`
-    names the column of a `.csv` file that becomes y.  Raise DataError if an input has no array, or
-    if arrays have different numbers of rows.
+
+def feeds_of(
+    plan: Plan, args: argparse.Namespace, known: Columns | None = None
+) -> tuple[Feeds, Columns | None]:
+    """Return the arrays of --data for each input, matched by name or read from a table.
+
+    Also return the names of the columns, which are `known` if the data has no columns.  Raise
+    DataError if an input has no array, or if arrays have different numbers of rows.
     """
+    source = args.data
     if is_table(source):
-        return TableInputs(plan, source, label, known).training_feeds()
-    feeds = named(plan.input_names, load_data(source, label), source)
+        return TableInputs.of(plan, args, known).training_feeds()
+    feeds = named(plan.input_names, arrays_of(args), source)
+    for name, array in feeds.items():
+        if array.ndim == 1 and plan.declared[name].type.shape == (N, 1):
+            feeds[name] = array[:, None]
     rows = {name: len(array) for name, array in feeds.items() if array.ndim}
     if len(set(rows.values())) > 1:
         text = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
@@ -310,8 +343,18 @@ def first_rows(
     """Return the first rows of the data that --data names, or None without that option."""
     if not args.data:
         return None
-    feeds, _ = feeds_of(plan, args.data, args.label, known)
+    feeds, _ = feeds_of(plan, args, known)
     return {name: array[:rows] for name, array in feeds.items()}
+
+
+def arrays_of(args: argparse.Namespace) -> Feeds:
+    """Return the arrays of data other than a table; raise DataError for options of tables."""
+    if form_of(args) != PLAIN or args.fill is not None:
+        raise DataError(
+            f"{args.data} is not a .csv file",
+            hint="--separator, --encoding, --drop and --fill say how one is read",
+        )
+    return load_data(args.data, args.label)
 
 
 def is_table(source: str) -> bool:
@@ -333,12 +376,8 @@ def named(names: Sequence[str], arrays: Feeds, source: str) -> Feeds:
 def split(feeds: Feeds, part: float, seed: int) -> tuple[Feeds, Feeds]:
     """Return training and validation rows, stratified by class if there is one vector of labels."""
     labels = [array for array in feeds.values() if array.ndim == 1 and array.dtype.kind in "iu"]
-    if len(labels) == 1:
-        train, validation = stratified_split(labels[0], part, seed)
-    else:
-        order = generator(seed, "validation").permutation(len(next(iter(feeds.values()))))
-        count = round(part * len(order))
-        train, validation = np.sort(order[count:]), np.sort(order[:count])
+    rows = len(next(iter(feeds.values())))
+    train, validation = two_parts(rows, part, seed, labels[0] if len(labels) == 1 else None)
     if not len(train) or not len(validation):
         raise DataError(
             f"a fraction of {part:g} of {len(train) + len(validation)} rows leaves nothing on one "

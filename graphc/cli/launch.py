@@ -10,7 +10,7 @@ from graphc.base.errors import GraphError
 from graphc.cli import train
 from graphc.cli.arguments import Command, Parser, add_command, positive, whole
 from graphc.cli.data import feeds_of
-from graphc.cli.model import load_model
+from graphc.cli.table_net import chosen_model
 from graphc.compiler.compile import compile
 from graphc.runtime.distributed.mpi import Launch
 
@@ -68,7 +68,7 @@ def _check(words: list[str]) -> None:
     parser = Parser(prog="graphc launch")
     add_command(parser.add_subparsers(), train)
     args = parser.parse_args(words)
-    model = load_model(args.model)
+    model = chosen_model(args)
     if Path(args.data).suffix.lower() != ".npz" or not Path(args.data).exists():
         plan = compile(model.graph, batch=1, backend=PORTABLE)
-        feeds_of(plan, args.data, args.label, model.columns)
+        feeds_of(plan, args, model.columns)

@@ -25,7 +25,7 @@ from graphc.cli.data import Feeds, index_bounds
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
-from graphc.files.serialize import load
+from graphc.files.serialize import load_executor
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.runtime.classes import classes_of, predicted_classes
@@ -47,10 +47,14 @@ class UsersError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """A net, and the executor that was saved if it comes from a model file of graphc."""
+    """A net, and the executor that was saved if it comes from a model file of graphc.
+
+    `known` are the names of the columns that a net was declared for.
+    """
 
     net: Net
     saved: Executor | None = None
+    known: Columns | None = None
 
     @property
     def graph(self) -> Graph:
@@ -59,8 +63,8 @@ class Model:
 
     @property
     def columns(self) -> Columns | None:
-        """The names of the columns that the model was trained on, if it has some."""
-        return None if self.saved is None else self.saved.state.columns
+        """The names of the columns that the model was trained on, or is for, if it has some."""
+        return self.known if self.saved is None else self.saved.state.columns
 
 
 def load_model(source: str) -> Model:
@@ -80,7 +84,7 @@ def load_model(source: str) -> Model:
         from graphc.onnx import load as load_onnx
 
         return Model(load_onnx(source))
-    saved = load(source)
+    saved = load_executor(source)
     return Model(Net.of(saved.plan.declared), saved)
 
 

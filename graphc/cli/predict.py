@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from graphc.base.errors import DataError, GraphError, counted
 from graphc.cli.arguments import Command, Parser, print_json, show
-from graphc.cli.data import Feeds, TableInputs, is_table, named, predicting_inputs
+from graphc.cli.data import Feeds, TableInputs, arrays_of, is_table, named, predicting_inputs
 from graphc.cli.model import load_model
 from graphc.compiler.plan import Plan
-from graphc.data import load_data
 from graphc.data.table import read_blocks
 from graphc.files.disk import cannot_write, check_plain, new_file, reason
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, TensorType, shape_text
+from graphc.ops.functions import Softmax
 from graphc.runtime.classes import Classes, classes_of
 from graphc.runtime.columns import Columns
 from graphc.runtime.rows import RowAxis, predictions
@@ -38,7 +38,8 @@ COMMAND = Command(
     help="predict with a trained model",
     description="Predict a row for each row of the data: the outputs of the net, and for a "
     "classifier first the class with the largest score. Only the inputs that the outputs depend "
-    "on are read. A model that was trained on a .csv file knows the names of its columns: they "
+    "on are read. Where the file has labels, the part of rows that is classified right is "
+    "printed, too. A model that was trained on a .csv file knows the names of its columns: they "
     "may be in any order, all must be there, and others are ignored. It also knows the words that "
     "its classes had. For other models the columns are in the order of training, and a label "
     "column may be there. A .npy file holds the one input; it may be larger than memory.",
@@ -54,9 +55,12 @@ def declare(parser: Parser) -> None:
     add(
         "--label",
         metavar="COLUMN",
-        help="a column of a .csv file to leave out (default: y, label or target, where the file "
-        "has one column more than the net takes)",
+        help="a column of a .csv file with labels, which are compared and not read as a feature "
+        "(default: that of the training; or y, label or target, where the file has one column more "
+        "than the net takes)",
     )
+    parser.add_form()
+    add("--proba", action="store_true", help="probabilities of the classes in place of scores")
     add("--out", metavar="FILE", help=".csv, .npy or .npz (default: print the .csv file)")
     parser.add_json()
 
@@ -72,10 +76,12 @@ def run(args: argparse.Namespace) -> int:
         )
     ex = model.saved
     shown = Predicted.of(ex.plan, model.columns)
+    shown.proba = args.proba
+    shown.check()
     pieces = shown.counted(
-        piece
-        for feeds in _feeds(ex.plan, args.data, args.label, model.columns)
-        for piece in predictions(ex, (feeds,), {})[1]
+        (rows, outputs, labels)
+        for feeds, labels in _blocks(ex.plan, args, model.columns)
+        for rows, outputs in predictions(ex, (feeds,), {})[1]
     )
     if args.out is not None:
         try:
@@ -83,27 +89,40 @@ def run(args: argparse.Namespace) -> int:
                 shown.write(file, kind, pieces)
         except OSError as error:
             raise cannot_write(args.out, error, GraphError) from None
-        data = {"net": shown.net, "rows": shown.rows, "file": args.out}
+        data = {"net": shown.net, "rows": shown.rows, "file": args.out, **shown.accuracy}
         show(args, data, f"wrote {args.out}: {counted(shown.rows, 'row')}")
     elif args.json:
-        print_json({"net": shown.net, "predictions": shown.joined(pieces)})
+        found = shown.joined(pieces)
+        print_json({"net": shown.net, "predictions": found, **shown.accuracy})
     else:
         for text in shown.csv(pieces):
             sys.stdout.write(text)
+    if not args.json:
+        for name, value in shown.accuracy.items():
+            print(f"{name}: {value:.4f} of {counted(shown.labelled, 'row')}", file=sys.stderr)
     return 0
 
 
-def _feeds(plan: Plan, source: str, label: str | None, known: Columns | None) -> Iterator[Feeds]:
+Labels = Iterator[str]
+"""The words of the labels of the rows that follow, "" where there is none."""
+
+
+def _blocks(
+    plan: Plan, args: argparse.Namespace, known: Columns | None
+) -> Iterator[tuple[Feeds, Labels]]:
+    """Yield features and labels of some rows at a time; there may be no labels."""
+    source = args.data
     if is_table(source):
-        columns = TableInputs(plan, source, label, known)
-        for table in read_blocks(source, BLOCK, columns.predicting_read):
-            yield columns.predicting_feeds(table, columns.predicting_read(table))
+        columns = TableInputs.of(plan, args, known)
+        for table in read_blocks(source, BLOCK, columns.predicting_read, columns.form):
+            read = columns.predicting_read(table)
+            yield columns.predicting_feeds(table, read), iter(table.words)
         return
     inputs = predicting_inputs(plan)
     if Path(source).suffix.lower() != ".npy":
-        yield named(inputs, load_data(source, label), source)
+        yield named(inputs, arrays_of(args), source), iter(())
     elif len(inputs) == 1:
-        yield {inputs[0]: _mapped(source)}
+        yield {inputs[0]: _mapped(source)}, iter(())
     else:
         raise DataError(
             f"{source} holds one array, the outputs of the net need {', '.join(inputs)}",
@@ -128,6 +147,8 @@ def _mapped(source: str) -> NDArray[Any]:
 
 CLASS = "class"
 """The name of the column with the class of the largest score."""
+PROBA = "probability"
+"""The name of the columns with the probabilities of classes, each followed by the class."""
 
 
 @dataclass
@@ -139,8 +160,14 @@ class Predicted:
     classes: Classes | None
     words: tuple[str, ...] = ()
     """The names of the classes; empty if they are numbers."""
+    proba: bool = False
+    """True if scores of classes become probabilities."""
     rows: int = 0
     """The number of rows that are predicted so far."""
+    labelled: int = 0
+    """The number of these that have a label."""
+    right: int = 0
+    """The number of labels that are the predicted class."""
 
     @classmethod
     def of(cls, plan: Plan, columns: Columns | None = None) -> Predicted:
@@ -156,9 +183,22 @@ class Predicted:
             )
         return cls(plan.declared.name, types, classes, words)
 
-    def counted(self, pieces: Iterable[tuple[int, Feeds]]) -> Iterator[Feeds]:
-        """Yield outputs and count their rows; raise DataError for a row that has no class."""
-        for rows, outputs in pieces:
+    def check(self) -> None:
+        """Raise GraphError for probabilities of what is not trained for them."""
+        if self.proba and (self.classes is None or not self.classes.by_softmax):
+            raise GraphError(
+                f"net {self.net!r} has no probabilities of classes",
+                hint="--proba is for nets that softmax_loss trains, or nll_loss",
+            )
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """The part of the labels that are the predicted class, if there are labels."""
+        return {"accuracy": self.right / self.labelled} if self.labelled else {}
+
+    def counted(self, pieces: Iterable[tuple[int, Feeds, Labels]]) -> Iterator[Feeds]:
+        """Yield outputs and count rows and labels; raise DataError for a row without class."""
+        for rows, outputs, labels in pieces:
             if self.classes is not None and self.classes.scores in outputs:
                 odd = np.flatnonzero(np.isnan(outputs[self.classes.scores]).any(axis=1))
                 if len(odd):
@@ -167,8 +207,15 @@ class Predicted:
                         "not numbers",
                         hint="its data, or the model's parameters, have values that are not finite",
                     )
+                self._compare(outputs[self.classes.scores].argmax(axis=1), labels)
             self.rows += rows
             yield outputs
+
+    def _compare(self, best: Array, labels: Labels) -> None:
+        """Count the labels of some rows, and the predicted classes that equal them."""
+        for number, label in zip(best.tolist(), labels, strict=False):
+            self.labelled += bool(label)
+            self.right += label == (self.words[number] if self.words else str(number))
 
     def write(self, file: BinaryIO, kind: str, pieces: Iterable[Feeds]) -> None:
         """Write a file; write .csv and most .npy files piece by piece, without keeping pieces."""
@@ -222,9 +269,9 @@ class Predicted:
             columns = {name: self._columns(name, array) for name, array in found.items()}
             if first:
                 writer.writerow(
-                    name if found[name].ndim == 1 else f"{name}_{number}"
+                    name if found[name].ndim == 1 else f"{name}_{column}"
                     for name, rows in columns.items()
-                    for number in range(rows.shape[1])
+                    for column in self._numbers(name, rows.shape[1])
                 )
             writer.writerows(np.concatenate([c.astype(str) for c in columns.values()], 1).tolist())
             yield text.getvalue()
@@ -234,8 +281,17 @@ class Predicted:
         classes = self.classes
         if classes is None or classes.scores not in piece or CLASS in self.types:
             return piece
-        best = piece[classes.scores].argmax(axis=1)
+        scores = piece[classes.scores]
+        best = scores.argmax(axis=1)
+        if self.proba:
+            chances = Softmax().reference([scores])
+            named = {PROBA if k == classes.scores else k: v for k, v in piece.items()}
+            piece = named | {PROBA: chances}
         return {CLASS: np.array(self.words)[best] if self.words else best, **piece}
+
+    def _numbers(self, name: str, count: int) -> Sequence[object]:
+        """Return what is added to an output's name for its columns: numbers, or the classes."""
+        return self.words if name == PROBA and self.proba and self.words else range(count)
 
     def _columns(self, name: str, array: Array) -> Array:
         """Return the rows of an output, flat."""

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.model} declares a net without trained weights",
             hint="graphc train writes a model that can be quantized: graphc-run/NAME.gc",
         )
-    feeds, _ = feeds_of(model.saved.plan, args.data, args.label, model.columns)
+    feeds, _ = feeds_of(model.saved.plan, args, model.columns)
     calibration, rest = split(feeds, args.validation, 0) if args.validation else (feeds, feeds)
     quantized = quantize(model.saved, calibration)
     report = compare_quantized(model.saved, quantized, rest)

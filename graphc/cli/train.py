@@ -25,17 +25,18 @@ from graphc.cli.arguments import (
     positive,
     show,
     whole,
+    widths,
 )
 from graphc.cli.data import Feeds, feeds_of, split
 from graphc.cli.model import (
     Model,
     UsersError,
     compiled,
-    load_model,
     metrics,
 )
+from graphc.cli.table_net import chosen_model
 from graphc.files.disk import FolderLock, make_folder
-from graphc.files.serialize import load, save
+from graphc.files.serialize import load_executor, save
 from graphc.ir.op import Array
 from graphc.runtime.classes import classes_of, predicted_classes
 from graphc.runtime.distributed.communicator import LIMIT, Communicator
@@ -57,6 +58,7 @@ COMMAND = Command(
     "are saved with the model. A .npz file has an array for each input. Ctrl-C saves the model as "
     "it is then.",
     example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
+    "graphc train --hidden 64,32 --data train.csv\n"
     "graphc train net.py:net --data train.csv --checkpoint 9 --out steps\n"
     "graphc train net.py:net --data train.csv --label species --record",
 )
@@ -65,7 +67,15 @@ COMMAND = Command(
 def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    parser.add_model()
+    parser.add_model(required=False)
+    add(
+        "--hidden",
+        type=widths,
+        metavar="WIDTH,...",
+        help="a perceptron with these hidden layers in place of a MODEL; it prepares words and "
+        "missing values, and has classes for labels that are words or at most 20 whole numbers",
+    )
+    add("--regression", action="store_true", help="with --hidden: the label is always a number")
     parser.add_data(".npz, .csv, digits, iris, wine, ...", required=True)
     add("--epochs", type=positive, default=20, help="(default: 20)")
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
@@ -118,9 +128,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, ranks: Communicator) -> int:
     with beginning(ranks):
-        model = load_model(args.model)
+        model = chosen_model(args)
         ex = _executor(args, model, ranks)
-        feeds, ex.state.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
+        feeds, ex.state.columns = feeds_of(ex.plan, args, model.columns)
         feeds |= ex.rows(feeds, train=True)[0]
         train, validation = (
             split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
@@ -203,22 +213,24 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
             hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
         )
     saved = model.saved
-    resumes = saved is not None and saved.plan.optimizer is not None and not args.optimizer
+    resumes = saved is not None and bool(saved.plan.rules) and not args.optimizer
     chosen = None if resumes else optimizer(args.optimizer or "adam", args.lr)
     if saved is not None:
-        saved = load(args.model, batch=args.batch, optimizer=chosen)
+        saved = load_executor(args.model, batch=args.batch, optimizer=chosen)
         chosen = saved.plan.optimizer
+    several = {} if saved is None or chosen is not None else {"updates": saved.plan.rules}
     names = [name.strip() for name in args.without.split(",") if name.strip()]
     plan = compiled(
         args,
         model.graph,
         optimizer=chosen,
-        wrt=None if saved is None else saved.plan.wrt,
+        wrt=None if saved is None or several else saved.plan.wrt,
         threads=args.threads or threads_of_rank(ranks),
         shards=args.shards or (DETERMINISTIC if args.deterministic else None),
         ranks=ranks.size,
         sync_batchnorm=args.sync_batchnorm,
         passes=own_passes().DEFAULT.without(*names),
+        **several,
     )
     ex = Executor(plan, seed=args.seed, communicator=ranks)
     if saved is not None:

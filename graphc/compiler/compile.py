@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
@@ -20,7 +20,8 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
-from graphc.declare.selection import Names, select_outputs, select_wrt
+from graphc.declare.optim.rule import UpdateRule, one_rule, several_rules
+from graphc.declare.selection import Names
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Contract
 from passes import DEFAULT
@@ -38,6 +39,7 @@ def compile(
     *,
     batch: int,
     optimizer: Optimizer | None = None,
+    updates: Sequence[UpdateRule] | None = None,
     losses: Names = None,
     outputs: Names = None,
     wrt: Names = None,
@@ -63,6 +65,8 @@ def compile(
         The largest number of rows of a run.
     optimizer
         The optimizer, for a plan that trains.
+    updates
+        The update rules of a step, in place of `optimizer`, `losses` and `wrt`.
     losses
         The losses to minimise, by name, value or pattern such as "actor/*"; None means all.
     outputs
@@ -141,20 +145,44 @@ def compile(
                 loc=caller_loc(),
                 hint="shards wait for each other in one order, which graphc chooses",
             )
-        graph = select_outputs(graph, losses, outputs)
-        trained, required = select_wrt(graph, wrt)
-        check_losses(graph, optimizer)
+        if updates is None:
+            training = one_rule(graph, losses, outputs, wrt, optimizer)
+            check_losses(training.graph, optimizer)
+        else:
+            _check_alone(losses=losses, wrt=wrt, optimizer=optimizer)
+            training = several_rules(graph, outputs, updates)
+            if cut is not None and len(training.rules) > 1:
+                raise GraphError(
+                    f"{len(training.rules)} update rules do not go with shards or ranks",
+                    loc=caller_loc(),
+                    hint="a later rule waits for all shards of those before it; compile without "
+                    "shards= and ranks=",
+                )
+            for rule in training.rules:
+                check_losses(training.graph, rule.optimizer)
         chosen = _limited(DEFAULT if passes is None else _passes(passes))
         rows = cut.rows(batch) if cut else batch
         run = backend, threads, budget, batch, cut, planner, schedule, contract
         full = outputs is not None
-        options = CompileOptions(graph, rows, trained, required, optimizer, chosen, full, *run)
+        graph, names, required, rules = training
+        options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run)
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
     if validate is not False and not callable(validate):
         higher("compile.run")(plan)
     return plan
+
+
+def _check_alone(**others: object) -> None:
+    """Raise GraphError for an option of compile() that `updates` replaces."""
+    for name, given in others.items():
+        if given is not None:
+            raise GraphError(
+                f"compile: {name}= does not go with updates=",
+                loc=caller_loc(),
+                hint="each gc.UpdateRule(losses, wrt, optimizer) has its own",
+            )
 
 
 def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Watch | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -53,8 +54,7 @@ class Divisor:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The inputs that have to be fed to compute the divisor."""
-        needed = self.graph.upstream(self.operands)
-        return tuple(n.name for n in self.graph if n.op.is_input and n.name in needed)
+        return tuple(node.name for node in self._nodes if node.op.is_input)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -64,13 +64,23 @@ class Divisor:
         assert isinstance(op, RowLoss)
         return sources, op if op.counts_by else None
 
+    @property
+    def reads_state(self) -> bool:
+        """True if it depends on parameters or states, too."""
+        return any(node.op.persistent for node in self._nodes)
+
+    @cached_property
+    def _nodes(self) -> list[Node]:
+        """The nodes that compute the operands."""
+        needed = self.graph.upstream(self.operands)
+        return [node for node in self.graph if node.name in needed]
+
     def __call__(
         self, feeds: Mapping[str, Any], n: int, state: Mapping[str, Array] | None = None
     ) -> float:
         """Return the divisor for a batch of `n` rows."""
-        needed = self.graph.upstream(self.operands)
-        nodes = [node for node in self.graph if node.name in needed]
-        known = {k: v for k, v in (state or {}).items() if k in needed}
+        nodes = self._nodes
+        known = {node.name: state[node.name] for node in nodes if state and node.name in state}
         known |= {k: np.asarray(feeds[k], self.graph[k].type.dtype) for k in self.inputs}
         with np.errstate(all="ignore"):
             values = interpret(nodes, by_reference(n), known)

@@ -179,17 +179,18 @@ class Lowering:
 
     def _scatter_add(self, node: Node) -> None:
         """Add the kernel of a scatter-add."""
-        indices, rows = node.inputs
+        indices, source = node.inputs
         of_indices = self.graph[indices].type
         builder = BodyBuilder()
         builder.store(builder.scatter_add(node.type.dtype), node.name, "each")
-        space = matrix(node.type.shape)
+        rows, columns = node.type.shape[0], count(node.type.shape[1:])  # a vector has one column
         kernel = ScatterAdd(
-            *space,
+            rows,
+            columns,
             "rows",
             builder.body(),
             "columns",
-            source=self._grouping.root(rows),
+            source=self._grouping.root(source),
             indices=self._grouping.root(indices),
             index_dtype=of_indices.dtype,
             count=count(of_indices.shape),

@@ -29,6 +29,7 @@ from graphc.compiler.sizes import (
     arena_count,
     block_bytes,
     constant_types,
+    feed_count,
     feed_types,
     layout,
     region_bytes,
@@ -121,6 +122,28 @@ class MemoryReport:
             That of a plan which recomputes the same values.
         """
         return MemoryReport(at_batch(self._plan, checked_whole("memory.at: n", n)))
+
+    def population(self, members: int) -> int:
+        """Return the bytes of a population: states, an arena for each thread, and all else.
+
+        Parameters
+        ----------
+        members
+            The number of members.
+
+        Returns
+        -------
+        int
+            What `gc.Population(plan, members=members).nbytes` will be.
+        """
+        count = checked_whole("memory.population: members", members, 1)
+        programs, threads = self._programs, self._arena_threads
+        feeds = region_bytes(feed_types(programs), run_rows(programs))
+        _, state = layout(self._plan.state_nodes)
+        own = arena_bytes(programs, self.n, threads, members=True)
+        sizes = count * state, own, feed_count(programs, threads) * feeds
+        rest = self.total - self.gradients - self.arena - self.feeds
+        return rest + sum(map(block_bytes, sizes))
 
     @cached_property
     def arenas(self) -> dict[str, int]:

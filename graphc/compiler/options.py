@@ -17,6 +17,8 @@ from graphc.compiler.program import build_program
 from graphc.compiler.remat.fit import fitted, sparing
 from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
+from graphc.declare.optim.rule import UpdateRule
+from graphc.declare.track import tracked, untracked
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Contract, Program
 from graphc.kernels.traits import Forms
@@ -50,7 +52,8 @@ class CompileOptions:
     batch: int
     wrt: tuple[str, ...]
     required: tuple[str, ...]
-    optimizer: Optimizer | None
+    rules: tuple[UpdateRule, ...]
+    """The updates of a step, in order; none if the plan does not train."""
     passes: PassList
     all_outputs: bool
     """True if a training step also computes outputs that no loss depends on."""
@@ -96,7 +99,7 @@ class CompileOptions:
         programs = {name: self.program(name, graph, forms) for name, graph in last.items()}
         graphs = dict(records)
         trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
-        plan = Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
+        plan = Plan(self.graph, self.batch, self.rules, programs, graphs, trained, self)
         if self.budget is None or plan.memory.total <= self.budget:
             return plan
         if not self.recompute_loops and has_long_loops(self.graph):
@@ -127,7 +130,7 @@ class CompileOptions:
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
         passes = self._passes(specialize=Specialize(train=False), **self._of_loops())
-        return run_passes(self.graph, passes, watch)[1]
+        return run_passes(untracked(self.graph), passes, watch)[1]
 
     def _of_loops(self) -> dict[str, Pass]:
         """Return the pass that cuts long loops, if their gradients recompute them."""
@@ -139,40 +142,51 @@ class CompileOptions:
 
     def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
         """Return the pass records of programs that train; passes up to backward run only once."""
-        required = self.required if self.graph.losses else ()
-        backward = Backward(self.graph.losses, self._differentiated(), required)
+        backward, *later = self._backwards()
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         slots |= self._of_loops()
         head, tail = _split(self._passes(**slots), backward)
-        declared = _keeping(self.graph, self.required)  # verified for inference
+        declared = _keeping(untracked(self.graph), self.required)  # verified for inference
         common, first = run_passes(declared, head, watch, verified=True)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
-        records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
-        if self.optimizer is None:
+        records = {"grad": first + run_passes(common, (*later, *tail), watch, verified=True)[1]}
+        if not self.rules:
             return records
-        slots["update"] = Update(self.optimizer)
-        name = "accumulate" if self.optimizer.accumulate > 1 else "step"
+        follow = tracked(self.graph)
+        updates = [Update(rule.optimizer, rule.wrt, follow) for rule in self.rules]
+        slots["update"] = updates[0]
+        name = "accumulate" if self.rules[0].optimizer.accumulate > 1 else "step"
         if self.sharding is None:
             trained = common if self.all_outputs else _only_losses(common)
             _, tail = _split(self._passes(**slots), backward)
-            records[name] = first + run_passes(trained, tail, watch, verified=True)[1]
+            chain = _each_rule(tail, updates, later)
+            records[name] = first + run_passes(trained, chain, watch, verified=True)[1]
         else:
             records.update(self._sharded(name, slots, self.sharding, watch))
         gradients = records["grad"][-1].graph.gradients
-        nodes = [self.graph[n] for n in gradients if self._is_parameter(n) and self._trains(n)]
-        apply = apply_graph(nodes, self.optimizer)
-        if watch is not None:
-            watch.apply(nodes, self.optimizer, apply)
+        apply = self._apply(gradients, watch)
         _, tail = _split(self._passes(backward=backward), backward)
         records["apply"] = run_passes(apply, tail, watch)[1]
         return records
 
-    def _differentiated(self) -> tuple[str, ...]:
+    def _backwards(self) -> list[Backward]:
+        """Return the pass that differentiates for each rule, or for all losses without rules."""
+        if not self.rules:
+            required = self.required if self.graph.losses else ()
+            return [Backward(self.graph.losses, self.wrt, required)]
+        found: list[Backward] = []
+        for i, rule in enumerate(self.rules):
+            asked = tuple(name for name in self.required if name in rule.wrt)
+            wrt, before = self._differentiated(rule), self.rules[:i]
+            found.append(Backward(rule.losses, wrt, asked, before=before))
+        return found
+
+    def _differentiated(self, rule: UpdateRule) -> tuple[str, ...]:
         """Return the names to differentiate by: frozen ones only if they were asked for by name."""
-        asked = self.required
-        names = tuple(n for n in self.wrt if n in asked or self._trains(n))
-        if self.optimizer is not None and not any(map(self._trains, names)):
+        trains = rule.optimizer.trains
+        names = tuple(name for name in rule.wrt if name in self.required or trains(name))
+        if not any(map(trains, names)):
             raise GraphError(
                 f"every parameter of net {self.graph.name!r} that could be trained is frozen",
                 loc=caller_loc(),
@@ -180,9 +194,16 @@ class CompileOptions:
             )
         return names
 
-    def _trains(self, name: str) -> bool:
-        """Return whether a parameter is trained: no optimizer freezes it."""
-        return self.optimizer is None or self.optimizer.trains(name)
+    def _apply(self, gradients: Iterable[str], watch: Watch | None) -> Graph:
+        """Return the graph of all updates by fed gradients, or by accumulated ones."""
+        graph, follow = Graph("apply", ()), tracked(self.graph)
+        for rule in self.rules:
+            names = (n for n in gradients if n in rule.wrt and self.graph[n].op.is_parameter)
+            nodes = [self.graph[name] for name in names if rule.optimizer.trains(name)]
+            if watch is not None:
+                watch.apply(nodes, rule.optimizer, apply_graph(nodes, rule.optimizer))
+            graph = apply_graph(nodes, rule.optimizer, graph, follow)
+        return graph
 
     def _sharded(
         self, name: str, slots: dict[str, Pass], cut: Sharding, watch: Watch | None
@@ -195,7 +216,7 @@ class CompileOptions:
             "data_parallel": DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
-        declared = _keeping(self.graph, self.required)
+        declared = _keeping(untracked(self.graph), self.required)
         common, first = run_passes(declared, head, watch, verified=True)
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
@@ -213,9 +234,6 @@ class CompileOptions:
             loc=caller_loc(),
             hint="argmax, comparisons, casts to integers and gc.stop_gradient pass none",
         )
-
-    def _is_parameter(self, name: str) -> bool:
-        return self.graph[name].op.is_parameter
 
     def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
         """Compile the program that differentiates outputs by cotangents that are fed."""
@@ -242,6 +260,18 @@ def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassR
     """Run repeat_elements, and return the pass records with its own if it changes something."""
     graph, more = run_passes(rows[-1].graph, (repeat_elements,), watch, verified=True)
     return rows if graph is rows[-1].graph else rows + more
+
+
+def _each_rule(
+    passes: tuple[Pass, ...], updates: Sequence[Update], backwards: Sequence[Backward]
+) -> tuple[Pass, ...]:
+    """Return the passes after the first backward, with those up to update for each other rule."""
+    own, rest = _split(passes, updates[0])
+    found = [*own]
+    for update, backward in zip(updates[1:], backwards, strict=True):
+        parameters = replace(backward, required=())  # the program of gradients has checked them
+        found += [parameters, *own[:-1], update]
+    return (*found, *rest)
 
 
 def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:

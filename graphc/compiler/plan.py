@@ -13,6 +13,7 @@ from graphc.base.door import Proof, higher
 from graphc.compiler.memory_report import MemoryReport
 from graphc.compiler.sizes import state_nodes
 from graphc.declare.optim import Optimizer
+from graphc.declare.optim.rule import UpdateRule
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Program
 from graphc.ops.source import Input, Parameter
@@ -32,8 +33,8 @@ class Plan:
         The graph of the user's layers, restricted to the chosen losses and outputs.
     batch
         The largest number of rows of a run, of one shard if a step cuts its batch into shards.
-    optimizer
-        The optimizer, if the plan trains.
+    rules
+        The updates of a step in order; none if the plan does not train.
     programs
         The program `infer`; with losses `grad`; with an optimizer `step` and `apply`, or with
         accumulation `accumulate` and `apply`.
@@ -55,7 +56,7 @@ class Plan:
 
     declared: Graph
     batch: int
-    optimizer: Optimizer | None
+    rules: tuple[UpdateRule, ...]
     programs: Mapping[str, Program]
     graphs: Mapping[str, tuple[PassRecord, ...]]
     wrt: tuple[str, ...]
@@ -108,14 +109,19 @@ class Plan:
         return self.declared.losses
 
     @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer; None if the plan does not train, or has several update rules."""
+        return self.rules[0].optimizer if len(self.rules) == 1 else None
+
+    @property
     def accumulate(self) -> int:
         """The number of steps whose gradients make one update."""
-        return self.optimizer.accumulate if self.optimizer is not None else 1
+        return self.rules[0].optimizer.accumulate if self.rules else 1
 
     @property
     def step_counter(self) -> str:
         """The state that counts accumulated steps."""
-        return "accumulated" if self.optimizer is None else self.optimizer.state("accumulated")
+        return self.rules[0].optimizer.state("accumulated") if self.rules else "accumulated"
 
     @cached_property
     def state_nodes(self) -> Mapping[str, Node]:

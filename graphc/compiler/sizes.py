@@ -71,16 +71,21 @@ def scratch_size(programs: Mapping[str, Program], threads: int | None) -> Scratc
     return ScratchSize(align(max(needs, default=0)), max(counts, default=1))
 
 
-def arena_bytes(programs: Mapping[str, Program], batch: int, threads: int | None) -> int:
+def arena_bytes(
+    programs: Mapping[str, Program], batch: int, threads: int | None, members: bool = False
+) -> int:
     """Return the bytes of the arenas of programs, which run one at a time."""
     found = programs.values()
-    return max((p.arena.nbytes * arena_count(p, batch, threads) for p in found), default=0)
+    return max((p.arena.nbytes * arena_count(p, batch, threads, members) for p in found), default=0)
 
 
-def arena_count(program: Program, batch: int, threads: int | None) -> int:
-    """Return how many arenas a program has: one for each thread if each may take whole blocks."""
+def arena_count(program: Program, batch: int, threads: int | None, members: bool = False) -> int:
+    """Return how many arenas a program has: one for each thread if each may take whole runs.
+
+    These are blocks of rows, or `members` of a population.
+    """
     most = backend(program.backend).threads(threads)
-    return most if batch // program.capacity >= most else 1
+    return most if members or batch // program.capacity >= most else 1
 
 
 def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
@@ -90,6 +95,11 @@ def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
         given = program.fed_gradients
         found.update({name: type for name, type in program.feeds.items() if name not in given})
     return found
+
+
+def feed_count(programs: Mapping[str, Program], threads: int | None) -> int:
+    """Return how many threads of a population have feeds of their own."""
+    return max((backend(p.backend).threads(threads) for p in programs.values()), default=1)
 
 
 def run_rows(programs: Mapping[str, Program]) -> int:

@@ -106,6 +106,17 @@ def stratified_split(
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
+def two_parts(
+    rows: int, fraction: float, seed: int, labels: ArrayLike | None = None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows to train on and those to validate on, stratified where there are labels."""
+    if labels is not None:
+        return stratified_split(labels, fraction, seed)
+    order = generator(seed, "validation").permutation(rows)
+    count = round(fraction * rows)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
 def load_data(source: str, label: str | None = None) -> dict[str, NDArray[Any]]:
     """Return the arrays of a data set or of a file, by name.
 

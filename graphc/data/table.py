@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import math
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,30 @@ EXACT = 2.0**53
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+"""The texts of a cell without a value, in lower case."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The separator and the encoding of a `.csv` file, and the columns that are not read."""
+
+    separator: str = ","
+    # Spreadsheets begin a file with a byte order mark, which is no part of the first name.
+    encoding: str = "utf-8-sig"
+    drop: tuple[str, ...] = ()
+
+
+PLAIN = Form()
+
+
 @dataclass(frozen=True)
 class Header:
-    """The names of a file's columns."""
+    """The names of a file's columns, and their places in the file if some are dropped."""
 
     path: str
     header: tuple[str, ...]
+    places: tuple[int, ...] = field(default=(), kw_only=True)
 
     @property
     def label(self) -> int | None:
@@ -67,16 +86,25 @@ class Header:
 
     def wrong_at(self, line: int, column: int, what: str, hint: str) -> DataError:
         """Return the error for a cell, by its line from 1 and its column from 0."""
-        place = f"line {line}, column {column + 1} ({self.header[column]!r})"
+        number = (self.places[column] if self.places else column) + 1
+        place = f"line {line}, column {number} ({self.header[column]!r})"
         return DataError(f"{self.path}, {place}: {what}", hint=hint)
 
 
 @dataclass(frozen=True)
 class Read:
-    """The columns to read: some as numbers, one as words; the others may hold anything."""
+    """The columns to read: some as numbers, one as words; the others may hold anything.
+
+    `codes` have the numbers of words for columns of numbers that hold categories: another word is
+    -1, a missing one NaN.  `fill` takes the place of missing numbers, which are errors without it.
+    Words may be missing only if they are `optional`.
+    """
 
     numbers: Collection[int]
     words: int | None = None
+    codes: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    fill: float | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +140,15 @@ def _all_numbers(header: Header) -> Read:
     return Read(range(len(header.header)))
 
 
-def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[Any]]:
+def load_table(
+    path: str | Path,
+    label: str | None = None,
+    *,
+    separator: str = ",",
+    encoding: str = "utf-8-sig",
+    drop: Sequence[str] = (),
+    fill: float | None = None,
+) -> dict[str, NDArray[Any]]:
     r"""Return the features and labels of a `.csv` file of numbers with a header.
 
     Parameters
@@ -122,6 +158,12 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
     label
         The name of the column that becomes y.  By default the first of y, label and target (in
         any case) that exists, or else the last column.
+    separator, encoding
+        The character between columns, and the encoding of the text.
+    drop
+        The names of columns that are not read.
+    fill
+        The number for missing features: empty cells, NA, N/A, NaN, null, none and ?; it may be NaN.
 
     Returns
     -------
@@ -143,7 +185,12 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
     >>> load_table("flats.csv", label="rent")["y"]
     array([700, 900])
     """
-    table = read_table(path, lambda header: Read(range(len(header.header)), header.column(label)))
+
+    def choose(header: Header) -> Read:
+        at = header.column(label)
+        return Read([i for i in range(len(header.header)) if i != at], at, fill=fill)
+
+    table = read_table(path, choose, Form(separator, encoding, tuple(drop)))
     table.check_distinct(range(len(table.header)))
     at = table.column(label)
     if not len(table.values):
@@ -160,6 +207,10 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
 def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
     """Return labels as int64 if all are exact integers, or else as float32."""
     y = table.values[:, at]
+    odd = np.flatnonzero(np.isnan(y))
+    if len(odd):
+        row = int(odd[0])
+        raise no_number(table, int(table.lines[row]), at, table.words[row])
     if not np.all(np.rint(y) == y):
         return y.astype(np.float32)
     if np.all(np.abs(y) < EXACT):
@@ -174,42 +225,80 @@ def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
         raise table.wrong(row, at, what, "number classes from 0; 1e30 is a measurement") from None
 
 
-def read_table(path: str | Path, choose: Callable[[Header], Read] = _all_numbers) -> Table:
+def read_table(
+    path: str | Path, choose: Callable[[Header], Read] = _all_numbers, form: Form = PLAIN
+) -> Table:
     """Return all rows of a `.csv` file with a header; see `read_blocks`."""
-    (table,) = read_blocks(path, None, choose)
+    (table,) = read_blocks(path, None, choose, form)
     return table
 
 
 def read_blocks(
-    path: str | Path, size: int | None, choose: Callable[[Header], Read] = _all_numbers
+    path: str | Path,
+    size: int | None,
+    choose: Callable[[Header], Read] = _all_numbers,
+    form: Form = PLAIN,
 ) -> Iterator[Table]:
     """Yield the rows in tables of `size`, the last of which may be smaller; at least one table.
 
     `choose` returns the columns to read, once the header is known.  Raise DataError, with line and
     column, if the file is missing or ragged, or if a number to read is missing or not finite.
     """
+    with read_lines(path, form) as (header, rows):
+        read = choose(header)
+        first = True
+        while len((table := _block(header, read, islice(rows, size))).lines) or first:
+            yield table
+            first = False
+            if size is None:
+                return
+
+
+@contextmanager
+def read_lines(path: str | Path, form: Form) -> Iterator[tuple[Header, Lines]]:
+    """Open a `.csv` file: its header, and the line number and cells of each row.
+
+    Raise DataError, with line and column, if the file is missing or ragged.
+    """
     try:
-        # Spreadsheets begin a file with a byte order mark, which is no part of the first name.
-        with open(system_path(path), encoding="utf-8-sig", newline="") as file:
-            rows = _rows(path, csv.reader(file, strict=True))
-            names, rows = _header(path, rows)
-            header = Header(str(path), tuple(names))
-            read = choose(header)
-            first = True
-            while len((table := _block(header, read, islice(rows, size))).lines) or first:
-                yield table
-                first = False
-                if size is None:
-                    return
+        with open(system_path(path), encoding=form.encoding, newline="") as file:
+            reader = csv.reader(file, strict=True, delimiter=form.separator)
+            names, rows = _header(path, _rows(path, reader), form.separator)
+            every = Header(str(path), tuple(names))
+            yield _without(every, _whole_rows(every, rows), form.drop)
     except OSError as error:
         raise DataError(
             f"cannot read {shown(path)}: {reason(error)}", hint="give the path of a .csv file"
         ) from error
     except UnicodeDecodeError as error:
+        known = form.encoding == PLAIN.encoding
         raise DataError(
-            f"{path} is not UTF-8 text: it has a byte {error.object[error.start]:#04x}",
-            hint="export it as CSV in UTF-8",
+            f"{path} is not {'UTF-8' if known else form.encoding} text: it has a byte "
+            f"{error.object[error.start]:#04x}",
+            hint="export it as CSV in UTF-8, or name its encoding, such as latin-1",
         ) from error
+
+
+def _without(every: Header, rows: Lines, drop: Sequence[str]) -> tuple[Header, Lines]:
+    """Return the header and the rows without some columns; raise DataError for an unknown one."""
+    if not drop:
+        return every, rows
+    dropped = {every.column(name) for name in drop}
+    places = tuple(at for at in range(len(every.header)) if at not in dropped)
+    kept = Header(every.path, tuple(every.header[at] for at in places), places=places)
+    return kept, ((line, [cells[at] for at in places]) for line, cells in rows)
+
+
+def _whole_rows(header: Header, rows: Lines) -> Lines:
+    """Yield the rows; raise DataError for one that does not have a cell for each column."""
+    for line, cells in rows:
+        if len(cells) != len(header.header):
+            raise DataError(
+                f"{header.path}, line {line}: {counted(len(cells), 'value')}, but the header names "
+                f"{len(header.header)} columns",
+                hint="give every line one value for each column, separated by commas",
+            )
+        yield line, cells
 
 
 def _block(header: Header, read: Read, rows: Lines) -> Table:
@@ -226,6 +315,7 @@ def _block(header: Header, read: Read, rows: Lines) -> Table:
         np.array(values, np.float64).reshape(-1, len(header.header)),
         np.array(lines, np.int64),
         tuple(words),
+        places=header.places,
     )
 
 
@@ -244,7 +334,7 @@ def _rows(path: str | Path, reader: Any) -> Lines:
         ) from error
 
 
-def _header(path: str | Path, rows: Lines) -> tuple[list[str], Lines]:
+def _header(path: str | Path, rows: Lines, separator: str) -> tuple[list[str], Lines]:
     """Return the column names and the lines that follow; raise DataError if there is no header."""
     _, cells = next(rows, (0, []))
     following = next(rows, None)
@@ -252,14 +342,14 @@ def _header(path: str | Path, rows: Lines) -> tuple[list[str], Lines]:
     hint = "the first line names the columns: some features and one label"
     if not names:
         raise DataError(f"{path} is empty", hint=hint)
-    other = _other_separator(names, second)
+    other = _other_separator(names, second) if separator == "," else None
     if other is not None:
         count = "a single column" if len(names) == 1 else f"{len(names)} columns"
         raise DataError(
             f"{path} has {count}, {', '.join(map(repr, names))}",
-            hint=f"columns are separated by commas, not by {other!r}",
+            hint=f"columns are separated by commas here; for {other!r} give the separator",
         )
-    if all(_number(name) is not None for name in names):
+    if all(number_in(name) is not None for name in names):
         raise DataError(f"{path} has no header, its first line is all numbers", hint=hint)
     if _alike(names, second):
         raise DataError(
@@ -278,14 +368,14 @@ def _alike(names: Sequence[str], second: Sequence[str]) -> bool:
 
     Columns may be called by their numbers, 0,1,2 or 1,2,3, in their order.
     """
-    numbers = [_number(name) for name in names]
+    numbers = [number_in(name) for name in names]
     written = [number for number in numbers if number is not None]
     if not written or len(names) != len(second):
         return False
     counted = [written[0] + step for step in range(len(written))]
     if written == counted and written[0] in (0, 1) and len(written) > 1:
         return False
-    return [number is None for number in numbers] == [_number(cell) is None for cell in second]
+    return [number is None for number in numbers] == [number_in(cell) is None for cell in second]
 
 
 def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
@@ -300,28 +390,33 @@ def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
 
 def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[float]:
     """Return the numbers of a line, NaN where none is read; raise DataError for a wrong cell."""
-    if len(cells) != len(header.header):
-        raise DataError(
-            f"{header.path}, line {line}: {counted(len(cells), 'value')}, but the header names "
-            f"{len(header.header)} columns",
-            hint="give every line one value for each column, separated by commas",
-        )
     found = [math.nan] * len(cells)
     for position in read.numbers:
-        number = _number(cells[position])
+        if position in read.codes:
+            found[position] = _code(read.codes[position], cells[position].strip())
+            continue
+        number = number_in(cells[position])
         if number is None or not abs(number) <= _FLOAT32_MAX:
-            raise no_number(header, line, position, cells[position].strip())
+            text = cells[position].strip()
+            if read.fill is None or text.lower() not in MISSING:
+                raise no_number(header, line, position, text)
+            number = read.fill
         found[position] = number
     if read.words is not None:
         word = cells[read.words].strip()
-        if not word:
+        if not word and not read.optional:
             raise no_number(header, line, read.words, word)
-        number = _number(word)
+        number = number_in(word)
         if number is not None:
             if not abs(number) <= _FLOAT32_MAX:
                 raise no_number(header, line, read.words, word)
             found[read.words] = number
     return found
+
+
+def _code(codes: Mapping[str, int], word: str) -> float:
+    """Return the number of a word."""
+    return math.nan if word.lower() in MISSING else codes.get(word, -1)
 
 
 def no_number(header: Header, line: int, column: int, text: str) -> DataError:
@@ -331,7 +426,7 @@ def no_number(header: Header, line: int, column: int, text: str) -> DataError:
     return header.wrong_at(line, column, what, hint)
 
 
-def _number(text: str) -> float | None:
+def number_in(text: str) -> float | None:
     """Return the number in a cell, or None; `1_000`, which Python reads, does not count."""
     try:
         return None if "_" in text else float(text)

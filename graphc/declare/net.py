@@ -13,10 +13,10 @@ from graphc.base.errors import GraphError, UnknownName
 from graphc.base.other_names import Missing
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
-from graphc.ir.init import resolve
+from graphc.ir.init import FromArray, generator, resolve
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
-from graphc.ops.source import Constant, Input, Parameter, constant_op
+from graphc.ops.source import Constant, Input, Parameter, State, constant_op
 
 
 class Net(Missing):
@@ -125,6 +125,83 @@ class Net(Missing):
                 hint="say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape",
             ) from None
         return self._source(op, name)
+
+    def state(
+        self, name: str, shape: Sequence[int] | int, start: Any = 0.0, *, dtype: str | None = None
+    ) -> Value:
+        """Declare an array that lasts between steps and that no optimizer trains.
+
+        Parameters
+        ----------
+        name
+            The name in the state.
+        shape
+            The dimensions, without the batch.
+        start
+            The number, or the array, that it starts at.
+        dtype
+            The dtype; by default the net's.
+
+        Returns
+        -------
+        Value
+            The array; `net.update` gives it its next value.
+
+        Raises
+        ------
+        GraphError
+            If the shape has the batch dimension, or `start` does not fit it.
+
+        Examples
+        --------
+        >>> net = gc.Net("net")
+        >>> x, seen = net.input("x", (gc.N, 3)), net.state("seen", (3,))
+        >>> net.update(seen, 0.99 * seen + 0.01 * gc.mean(x, axis=0))
+        """
+        sizes = sizes_of(shape)
+        try:
+            given = start if isinstance(start, (int, float)) else FromArray.of(start)
+            op = State(sizes, dtype_name(dtype or self.dtype), given)
+            if isinstance(given, FromArray):
+                given.sample(generator(0, name), sizes, op.dtype)
+            if any(isinstance(size, Batch) for size in sizes):
+                raise ValueError(f"its shape has the batch dimension, {shape_text(sizes)}")
+        except (ValueError, TypeError) as error:
+            raise GraphError(f"state {name!r}: {error}") from None
+        return self._source(op, name)
+
+    def update(self, state: Value, value: Value) -> None:
+        """Set the next value of a state, or of a parameter that is not trained.
+
+        Training alone updates it: a step, or `forward(train=True)`, sets it at the end, and all
+        reads in the step see the value from before.
+
+        Parameters
+        ----------
+        state
+            A state or a parameter of this net.
+        value
+            The next value, of the same type.
+
+        Raises
+        ------
+        GraphError
+            If either is not of this net, the types differ, or the state is updated already.
+        """
+        for given in (state, value):
+            self._check_own(given, "net.update(state, value) takes values of this net")
+        if not state.node.op.persistent:
+            sentence, hint = "is neither a state nor a parameter", 'net.state("seen", (3,))'
+        elif state.name in self.builder.updates:
+            sentence, hint = "is updated already", "update it once"
+        elif state.type != value.type:
+            sentence = f"is {state.type}, and its next value {value.type}"
+            hint = "reduce over the rows, or cast it"
+        else:
+            self.builder.update(state, value)
+            return
+        described = [state.node.described("state"), value.node.described("value")]
+        raise GraphError(f"update: {state.name!r} {sentence}", operands=described, hint=hint)
 
     def constant(self, array: Any, *, name: str | None = None, dtype: str | None = None) -> Value:
         """Declare a fixed array.
@@ -328,18 +405,23 @@ class Net(Missing):
 
     def _check_public(self, name: str, value: Value) -> None:
         """Raise GraphError unless the value is of this net and the name is free."""
-        if not isinstance(value, Value) or value.builder is not self.builder:
-            found = f"of type {type(value).__name__}"
-            if isinstance(value, Value):
-                found = f"{value.name!r} of net {value.builder.name!r}"
-            raise GraphError(
-                f"the value given as {name!r} is {found}, not a value of net {self.name!r}",
-                hint='give the name, then a value of this net: net.output("scores", scores)',
-            )
+        hint = 'give the name, then a value of this net: net.output("scores", scores)'
+        self._check_own(value, hint, f" given as {name!r}")
         if name in self.builder.outputs:
             raise GraphError(
                 f"net {self.name!r} has an output {name!r} already", hint="choose another name"
             )
+
+    def _check_own(self, value: object, hint: str, given: str = "") -> None:
+        """Raise GraphError unless this is a value of this net."""
+        if isinstance(value, Value) and value.builder is self.builder:
+            return
+        found = f"of type {type(value).__name__}"
+        if isinstance(value, Value):
+            found = f"{value.name!r} of net {value.builder.name!r}"
+        raise GraphError(
+            f"the value{given} is {found}, not a value of net {self.name!r}", hint=hint
+        )
 
 
 def _found_instead(name: str, b: Builder) -> str:

@@ -26,17 +26,23 @@ def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
 
 def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names to differentiate by, and the ones that `wrt` gives without patterns."""
-    parameters = [node.name for node in graph if node.op.is_parameter]
+    parameters = [n.name for n in graph if n.op.is_parameter and n.name not in graph.updates]
     if wrt is None:
         if parameters:
             _check_each_loss(graph, parameters)
         return tuple(parameters), ()
     floats = {node.name for node in graph if node.type.is_float}
-    listed = _listed(wrt)
-    inner = [name for name in listed if name in floats and name not in parameters]
+    asked = listed(wrt)
+    inner = [name for name in asked if name in floats and name not in parameters]
+    for name in graph.updates.keys() & {*asked}:
+        raise GraphError(
+            f"{name!r} is updated by the net itself, so no optimizer trains it",
+            operands=[graph[graph.updates[name]].described("update")],
+            hint="leave it out of wrt=",
+        )
     names = _matching(wrt, [*parameters, *inner], "parameter or float value")
     _check_some_loss(graph, names)
-    return tuple(names), tuple(name for name in names if name in listed)
+    return tuple(names), tuple(name for name in names if name in asked)
 
 
 def _check_each_loss(graph: Graph, parameters: Sequence[str]) -> None:
@@ -62,7 +68,7 @@ def _check_some_loss(graph: Graph, names: Sequence[str]) -> None:
         )
 
 
-def _listed(names: Names) -> list[str]:
+def listed(names: Names) -> list[str]:
     """Return names and values as a list of names."""
     if names is None:
         return []
@@ -75,7 +81,7 @@ def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
     """Return the known names that match a wanted name or pattern, in the order of `known`."""
     pool = list(known)
     chosen: set[str] = set()
-    for pattern in _listed(wanted):
+    for pattern in listed(wanted):
         hits = [pattern] if pattern in pool else [k for k in pool if fnmatchcase(k, pattern)]
         if not hits:
             raise GraphError(
@@ -83,3 +89,27 @@ def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
             )
         chosen.update(hits)
     return [name for name in pool if name in chosen]
+
+
+def counterparts(own: str, other: str, names: Iterable[str]) -> dict[str, str]:
+    """Return, for the names that `own` matches, what `other` makes of the part under its star.
+
+    Raise GraphError unless both patterns have one star, or none.
+
+    >>> counterparts("target/*", "critic/*", ["target/w", "actor/w"])
+    {'target/w': 'critic/w'}
+    """
+    head, star, tail = own.partition("*")
+    if "*" in tail or (star != "") != (other.count("*") == 1):
+        raise GraphError(
+            f"{own!r} and {other!r} do not go together",
+            hint='each has one star, such as "target/*" and "critic/*", or none',
+        )
+    if not star:
+        return {own: other} if own in names else {}
+    ends = len(head) + len(tail)
+    return {
+        name: other.replace("*", name[len(head) : len(name) - len(tail)])
+        for name in names
+        if name.startswith(head) and name.endswith(tail) and len(name) >= ends
+    }

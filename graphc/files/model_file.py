@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from graphc.compiler.sharding import Sharding, sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
+from graphc.declare.optim.rule import UpdateRule, check_rules
 from graphc.declare.schedules import Schedule
 from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
@@ -30,8 +32,9 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import value_text
 from graphc.ir.text.tokens import Reader
-from graphc.runtime.columns import COLUMNS_KEY, Columns
+from graphc.runtime.columns import COLUMNS_KEY, PREPARED, Columns
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 from passes import DEFAULT
 
 FORMAT = 1
@@ -79,14 +82,18 @@ _DAMAGE = (
 def columns_of(text: str) -> Columns:
     """Parse the column names of a model file; raise ValueError or RecursionError on failure."""
     found = json.loads(text, object_pairs_hook=single)
-    if not isinstance(found, dict) or found.keys() != {"features", "label", "classes"}:
+    usual = {"features", "label", "classes"}
+    if not isinstance(found, dict) or found.keys() - set(PREPARED) != usual:
         raise ValueError("they are not written as graphc writes them")
     features, label, classes = found["features"], found["label"], found["classes"]
-    if not (isinstance(features, list) and isinstance(classes, list)):
+    words, gaps = found.get("words", []), found.get("gaps", False)
+    if not all(isinstance(names, list) for names in (features, classes, words, *words)):
         raise ValueError("they are not lists")
-    if not all(isinstance(name, str) for name in (*features, *classes, label)):
+    if not all(isinstance(name, str) for name in (*features, *classes, label, *chain(*words))):
         raise ValueError("they are not text")
-    return Columns(tuple(features), label, tuple(classes))
+    if not isinstance(gaps, bool):
+        raise ValueError("gaps are true or false")
+    return Columns(tuple(features), label, tuple(classes), tuple(map(tuple, words)), gaps)
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -98,6 +105,12 @@ def check_executor(call: str, given: object, hint: str) -> None:
     """Raise GraphError for an argument that is not an executor."""
     if not isinstance(given, Executor):
         raise GraphError(f"{call} takes an executor, not {type(given).__name__}", hint=hint)
+
+
+def check_saved(given: object) -> None:
+    """Raise GraphError for what `save` does not write."""
+    if not isinstance(given, Population):
+        check_executor("save", given, "gc.save(path, ex) with ex = gc.Executor(plan)")
 
 
 @contextmanager
@@ -162,10 +175,10 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """The kind of the model: net, plan or executor."""
+        """The kind of the model: net, plan, executor or population."""
         with damage(self, "a model"):
             kind = str(self.notes["kind"])
-            if kind not in ("net", "plan", "executor"):
+            if kind not in ("net", "plan", "executor", "population"):
                 raise ValueError(f"it is of the unknown kind {kind[:40]!r}")
             return kind
 
@@ -197,11 +210,16 @@ class Model:
         if batch is not None or optimizer is not None:
             check_options(graph, 1 if batch is None else batch, optimizer)
             check_losses(graph, optimizer)
+        if optimizer is not None and len(saved_rules(self)) > 1:
+            raise GraphError(
+                f"{self.where} has several update rules, which one optimizer cannot replace",
+                hint="declare the net again, and compile it with updates=",
+            )
         with damage(self, "a plan"):
             options = self._compile_options(graph, self.notes["plan"], optimizer)
             options = options.of_rows(batch or options.rows)
-            given = options.optimizer, options.threads, options.budget, options.contract
-            check_options(graph, options.rows, *given)
+            given = options.threads, options.budget, options.contract
+            check_options(graph, options.rows, None, *given)
             plan = options.plan()
         if batch is None:
             self._check_memory(plan)
@@ -224,15 +242,15 @@ class Model:
         self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None
     ) -> CompileOptions:
         without = [name for name in options["without"] if name in DEFAULT.names]
-        text = options["optimizer"]
+        wrt = _names(graph, options["wrt"])
         return CompileOptions(
             graph=graph,
             batch=0,
             rows=options["batch"],
             sharding=_sharding(options),
-            wrt=_names(graph, options["wrt"]),
+            wrt=wrt,
             required=_names(graph, options["required"]),
-            optimizer=other if other is not None or text is None else optimizer_of(text),
+            rules=_rules(graph, options, wrt, other),
             passes=DEFAULT.without(*without),
             all_outputs=bool(options["all_outputs"]),
             backend=kept_backend(options["backend"]),
@@ -244,19 +262,38 @@ class Model:
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
         """Return an executor with the state of the file; `optimizer` replaced the file's."""
         with damage(self, "an executor"):
-            found = tensors_named(self.tensors, STATE)
-            needed = dict(plan.state_nodes)
-            if optimizer is not None:
-                found = _kept(plan, found, optimizer, self.notes["plan"]["optimizer"])
-                model = _model_states(plan)
-                needed = {k: node for k, node in needed.items() if k in found or k in model}
-            _check_state(needed, found)
+            found = self._states(plan, optimizer)
             ex = Executor(plan, seed=self.notes["seed"])
             ex.state = found
-        if self.columns is not None:
-            with damage(self, "names of columns"):
-                ex.state.columns = columns_of(self.columns)
+        ex.state.columns = self._table_columns()
         return ex
+
+    def population(self, plan: Plan, optimizer: Optimizer | None = None) -> Population:
+        """Return a population with the states of the file; `optimizer` replaced the file's."""
+        with damage(self, "a population"):
+            seeds = self.notes["seeds"]
+            found = self._states(plan, optimizer, len(seeds))
+            made = Population(plan, seeds=seeds)
+            made.state = found
+        made.columns = self._table_columns()
+        return made
+
+    def _states(self, plan: Plan, optimizer: Optimizer | None, *members: int) -> dict[str, Array]:
+        """Return the checked arrays of the state, whose first axis is the members if there are."""
+        found = tensors_named(self.tensors, STATE)
+        needed = dict(plan.state_nodes)
+        if optimizer is not None:
+            found = _kept(plan, found, optimizer, self.notes["plan"]["optimizer"])
+            model = _model_states(plan)
+            needed = {k: node for k, node in needed.items() if k in found or k in model}
+        _check_state(needed, found, members)
+        return found
+
+    def _table_columns(self) -> Columns | None:
+        if self.columns is None:
+            return None
+        with damage(self, "names of columns"):
+            return columns_of(self.columns)
 
 
 def _sharding(options: Mapping[str, Any]) -> Sharding | None:
@@ -293,6 +330,35 @@ def _descendants(cls: type[Any]) -> list[type[Any]]:
     return [cls, *(deeper for child in children for deeper in _descendants(child))]
 
 
+def saved_rules(model: Model) -> list[dict[str, Any]]:
+    """Return the update rules as they were written; a single one has an optimizer alone."""
+    options = model.notes["plan"]
+    alone = [] if options["optimizer"] is None else [{"optimizer": options["optimizer"]}]
+    return list(options.get("updates", ())) or alone
+
+
+def _rules(
+    graph: Graph, options: Mapping[str, Any], wrt: tuple[str, ...], other: Optimizer | None
+) -> tuple[UpdateRule, ...]:
+    """Return the update rules of a file, or the one of another optimizer."""
+    several = options.get("updates", ())
+    text = options["optimizer"]
+    if not several:
+        optimizer = other if other is not None or text is None else optimizer_of(text)
+        return () if optimizer is None else (UpdateRule(graph.losses, wrt, optimizer),)
+    rules = tuple(_rule(graph, **each) for each in several)
+    check_rules(rules)
+    return rules
+
+
+def _rule(graph: Graph, losses: Sequence[str], wrt: Sequence[str], optimizer: str) -> UpdateRule:
+    """Return an update rule of a file; raise KeyError if it does not belong to the graph."""
+    unknown = {*losses}.difference(graph.losses)
+    if unknown:
+        raise KeyError(min(unknown))
+    return UpdateRule(losses, _names(graph, wrt), optimizer_of(optimizer))
+
+
 def _names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(graph[name].name for name in names)
 
@@ -313,11 +379,14 @@ def _kept(
     return {name: array for name, array in found.items() if name in names}
 
 
-def _check_state(nodes: Mapping[str, Node], found: Mapping[str, Array]) -> None:
+def _check_state(
+    nodes: Mapping[str, Node], found: Mapping[str, Array], members: tuple[int, ...]
+) -> None:
     """Raise ValueError unless these are the arrays of the states, in their dtypes and shapes."""
     odd = sorted(found.keys() ^ nodes.keys())
     if odd:
         raise ValueError(f"the file and the plan do not both have the state {odd[0]!r}")
     for name, node in nodes.items():
-        if (node.type.dtype, node.type.shape) != (found[name].dtype.name, found[name].shape):
+        shape = (*members, *node.type.shape)
+        if (node.type.dtype, shape) != (found[name].dtype.name, found[name].shape):
             raise ValueError(f"the state {name!r} is of another type")

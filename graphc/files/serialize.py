@@ -21,6 +21,7 @@ from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
+from graphc.declare.optim.rule import UpdateRule
 from graphc.files.container import pack, read_file, single
 from graphc.files.disk import write_file
 from graphc.files.graph_file import graph_file, tensors_named, user_ops
@@ -30,18 +31,19 @@ from graphc.files.model_file import (
     RUN,
     STATE,
     Model,
-    check_executor,
+    check_saved,
     damage,
     is_onnx,
     optimizer_text,
 )
 from graphc.ir.op import Array, Op
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 from passes import DEFAULT
 
 
-def save(path: str | Path, ex: Executor) -> Path:
-    """Write an executor to a file; if that fails, an old file stays as it was.
+def save(path: str | Path, ex: Executor | Population) -> Path:
+    """Write an executor or a population to a file; if that fails, an old file stays as it was.
 
     The file holds the declared graph, the options of `compile`, `ex.state.columns`, and every array
     of the state, so that training continues as if it had not been interrupted.  Your own passes
@@ -52,7 +54,7 @@ def save(path: str | Path, ex: Executor) -> Path:
     path
         The path of the file; any suffix but `.onnx`.
     ex
-        The executor.
+        The executor, or the population.
 
     Returns
     -------
@@ -62,10 +64,10 @@ def save(path: str | Path, ex: Executor) -> Path:
     Raises
     ------
     GraphError
-        If `ex` is not an executor, if the path is that of an ONNX model, or if text cannot hold an
+        If `ex` is neither, if the path is that of an ONNX model, or if text cannot hold an
         attribute of an op.
     StateError
-        If a step of the executor failed half-way.
+        If a step failed half-way.
     ModelFileError
         If the file cannot be written.
 
@@ -77,7 +79,7 @@ def save(path: str | Path, ex: Executor) -> Path:
     >>> gc.load(path).plan.batch
     8
     """
-    check_executor("save", ex, "gc.save(path, ex) with ex = gc.Executor(plan)")
+    check_saved(ex)
     if is_onnx(path):
         raise GraphError(
             f"save writes graphc's own files, {path} is the name of an ONNX model",
@@ -89,11 +91,11 @@ def save(path: str | Path, ex: Executor) -> Path:
 
 def write_model(
     path: str | Path,
-    ex: Executor,
+    ex: Executor | Population,
     metadata: Mapping[str, str] | None = None,
     tensors: Mapping[str, Array] | None = None,
 ) -> None:
-    """Write an executor with additional text and arrays, all or nothing; see `save`."""
+    """Write an executor or population with more text and arrays, all or nothing."""
     write_file(path, _pieces(ex, metadata, tensors))
 
 
@@ -104,8 +106,8 @@ def load(
     optimizer: Optimizer | None = None,
     ops: Sequence[type[Op]] = (),
     work: float | None = None,
-) -> Executor:
-    """Return a saved executor, compiled anew.
+) -> Any:
+    """Return a saved executor or population, compiled anew.
 
     Parameters
     ----------
@@ -123,8 +125,8 @@ def load(
 
     Returns
     -------
-    Executor
-        With the saved state.
+    Executor or Population
+        What was saved, with its state.
 
     Raises
     ------
@@ -142,45 +144,70 @@ def load(
     >>> gc.load(path, batch=32).plan.batch
     32
     """
-    _check_ops(ops)
-    model = Model.read(read_file(path, "give the path that gc.save was given"), str(path))
-    if model.kind != "executor":
+    model = _read(path, ops)
+    if model.kind not in ("executor", "population"):
         raise model.error(f"it holds a {model.kind}, not an executor", HINT)
     with model.budget(work):
-        return model.executor(model.plan(model.graph(ops), batch, optimizer), optimizer)
+        plan = model.plan(model.graph(ops), batch, optimizer)
+        made = model.population if model.kind == "population" else model.executor
+        return made(plan, optimizer)
 
 
-def to_bytes(thing: Net | Plan | Executor) -> bytes:
+def load_executor(
+    path: str | Path,
+    *,
+    batch: int | None = None,
+    optimizer: Optimizer | None = None,
+    ops: Sequence[type[Op]] = (),
+) -> Executor:
+    """Return a saved executor as `load` does; raise ModelFileError for a population."""
+    model = _read(path, ops)
+    if model.kind == "population":
+        hint = "choose a member: gc.save(path, gc.load(population)[0])"
+        raise model.error("it holds a population, not an executor", hint)
+    found: Executor = load(path, batch=batch, optimizer=optimizer, ops=ops)
+    return found
+
+
+def _read(path: str | Path, ops: Sequence[type[Op]]) -> Model:
+    """Read a model file; raise ModelFileError if it is damaged."""
+    _check_ops(ops)
+    return Model.read(read_file(path, "give the path that gc.save was given"), str(path))
+
+
+def to_bytes(thing: Net | Plan | Executor | Population) -> bytes:
     """Return the bytes of a model file; those of a net or plan hold no state."""
     return b"".join(_pieces(thing))
 
 
 def from_bytes(
     data: bytes, ops: Sequence[type[Op]] = (), work: float | None = None
-) -> Net | Plan | Executor:
-    """Return the net, plan or executor of bytes; raise ModelFileError if they are damaged."""
+) -> Net | Plan | Executor | Population:
+    """Return what `to_bytes` was given; raise ModelFileError if the bytes are damaged."""
     model = Model.read(data, "the bytes of the model")
     with model.budget(work):
         graph = model.graph(ops)
         if model.kind == "net":
             return model.net(graph)
         plan = model.plan(graph)
+        if model.kind == "population":
+            return model.population(plan)
         return plan if model.kind == "plan" else model.executor(plan)
 
 
-def pickled(thing: Net | Plan | Executor) -> tuple[Any, ...]:
-    """Return the function and the arguments with which pickle rebuilds a net, plan or executor."""
+def pickled(thing: Net | Plan | Executor | Population) -> tuple[Any, ...]:
+    """Return the function and the arguments with which pickle rebuilds one of these."""
     graph = thing.graph() if isinstance(thing, Net) else _plan_of(thing).declared
     # Whoever unpickles trusts the bytes already: the work has no limit.
     return from_bytes, (to_bytes(thing), user_ops(graph), math.inf)
 
 
-def _plan_of(thing: Plan | Executor) -> Plan:
-    return thing.plan if isinstance(thing, Executor) else thing
+def _plan_of(thing: Plan | Executor | Population) -> Plan:
+    return thing if isinstance(thing, Plan) else thing.plan
 
 
 def _pieces(
-    thing: Net | Plan | Executor,
+    thing: Net | Plan | Executor | Population,
     more: Mapping[str, str] | None = None,
     arrays: Mapping[str, Array] | None = None,
 ) -> list[bytes | memoryview]:
@@ -193,10 +220,14 @@ def _pieces(
         plan = _plan_of(thing)
         file = graph_file(plan.declared)
         model = {"kind": "plan", "plan": _choices(plan.options)}
-    if isinstance(thing, Executor):
+    if isinstance(thing, (Executor, Population)):
         tensors.update({STATE + name: array for name, array in thing.snapshot().items()})
-        model.update(kind="executor", seed=thing.state.seed)
-        if (columns := thing.state.columns) is not None:
+        if isinstance(thing, Executor):
+            model.update(kind="executor", seed=thing.state.seed)
+        else:
+            model.update(kind="population", seeds=thing.seeds)
+        columns = thing.columns if isinstance(thing, Population) else thing.state.columns
+        if columns is not None:
             more = {**columns.metadata(), **(more or {})}
     model.update(file.notes)
     metadata = {"format": f"graphc {FORMAT}", "graph": file.text, "model": json.dumps(model)}
@@ -214,7 +245,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
         )
     for option in options.own:
         _warn(f"the {option} of your own is not saved; a loaded model is compiled with graphc's")
-    optimizer = options.optimizer
+    trained = [_rule(rule) for rule in options.rules]
     alone = options.sharding and options.sharding.alone
     return {
         "batch": options.rows or options.batch,
@@ -227,9 +258,16 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
         "threads": options.threads,
         "budget": options.budget,
         "contract": options.contract,
-        "optimizer": None if optimizer is None else optimizer_text(optimizer),
+        "optimizer": trained[0]["optimizer"] if len(trained) == 1 else None,
+        "updates": trained if len(trained) > 1 else [],
         "without": [name for name in dict.fromkeys(own) if name not in used],
     }
+
+
+def _rule(rule: UpdateRule) -> dict[str, Any]:
+    """Return an update rule, for JSON."""
+    text = optimizer_text(rule.optimizer)
+    return {"losses": rule.losses, "wrt": rule.wrt, "optimizer": text}
 
 
 def _check_ops(ops: Sequence[type[Op]]) -> None:

@@ -113,6 +113,8 @@ class Builder:
         """The names of loops under construction."""
         self.outer: Builder | None = None
         """The graph that has a loop of this one."""
+        self.open: Builder | None = None
+        """The step of a loop of this graph while it is declared."""
         self.depth = 0
         """The number of loops around it."""
         self.path = ""

@@ -220,6 +220,18 @@ class OutAt(Initializer):
 
 
 @dataclass(frozen=True, slots=True)
+class SameAs(Initializer):
+    """The values of another parameter, which has that name and initializer."""
+
+    name: str
+    of: Initializer
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Draw the values, by the random numbers of the other parameter."""
+        return self.of.sample(rng, shape, dtype)
+
+
+@dataclass(frozen=True, slots=True)
 class FromArray(Initializer):
     """The values of a given array, copied when it was given."""
 

@@ -18,6 +18,8 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
 
 T = TypeVar("T")
+Rule = Callable[[Node, Sequence[Array]], Array]
+"""Computes a node from the values of its operands."""
 
 
 def interpret(
@@ -40,7 +42,7 @@ def interpret(
     return values
 
 
-def by_reference(n: int, train: bool = False) -> Callable[[Node, Sequence[Array]], Array]:
+def by_reference(n: int, train: bool = False) -> Rule:
     """Return the rule that computes nodes for a batch of `n` rows as their ops define them.
 
     `train` selects the meaning of layers.

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.ir.access import AccessMap
-from graphc.ir.expr import Broadcast, Step
+from graphc.ir.expr import BodyBuilder, Broadcast, Expr, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
 from graphc.kernels.kernel import (
@@ -71,6 +71,19 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 """The scalar functions of a kernel's steps, as NumPy computes them: the vocabulary of all backends.
 
 select(condition, a, b); cast converts to the step's dtype, toward zero for integers."""
+
+
+def evaluated(rule: Callable[[Expr], Expr], x: Array) -> Array:
+    """Return a scalar expression of an array's elements; every step rounds by itself."""
+    result = rule(BodyBuilder().load("x", "each", x.dtype.name))
+    values: list[Array] = []
+    for step in result.builder.steps:
+        if step.args:
+            found = FUNCTIONS[step.op](*[values[arg] for arg in step.args])
+        else:
+            found = x if step.op == "load" else step.value
+        values.append(np.asarray(found).astype(step.dtype, copy=False))
+    return values[result.number]
 
 
 def run(kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:

@@ -1,4 +1,4 @@
-"""The random words of dropout masks: Philox4x32-10 in NumPy.
+"""The random words of dropout masks and random numbers: Philox4x32-10 in NumPy.
 
 Philox is counter-based: a word is a pure function of (counter, key), so a mask does not
 depend on how a batch is cut, on threads, or on earlier draws.  Algorithm and
@@ -82,14 +82,21 @@ def philox4x32(
 
 
 def keep_words(
-    seed: int, stream: int, draws: int, rows: int, columns: int, first_row: int = 0
+    seed: int,
+    stream: int,
+    draws: int,
+    rows: int,
+    columns: int,
+    first_row: int = 0,
+    first_column: int = 0,
 ) -> Words:
     """Return the word of every element of a mask, uint32 (rows, columns): the definition.
 
-    `first_row` is the index of row 0 within the whole batch, over all ranks.
+    `first_row` and `first_column` are the indices of row 0 and column 0 within the whole batch,
+    over all ranks.
     """
     row = np.arange(first_row, first_row + rows, dtype=np.uint64)[:, None]
-    column = np.arange(columns, dtype=np.uint64)[None, :]
+    column = np.arange(first_column, first_column + columns, dtype=np.uint64)[None, :]
     counter = (_LANES * (column // _GROUP) + column % _LANES, row, draws & _LOW, stream & _LOW)
     words = np.stack(philox4x32(counter, key_of(seed)))
     which = (column % _GROUP // _LANES).astype(np.intp)

@@ -18,7 +18,7 @@ from graphc.files.disk import write_file
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.ir.text.graph import op_text
+from graphc.ir.text.graph import op_text, word_of
 from graphc.onnx.export import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
 from graphc.onnx.export.functions import BODIES
 from graphc.onnx.export.loops import write_loop
@@ -28,6 +28,7 @@ from graphc.onnx.model_file import LARGEST_FILE, names_read, path_of
 from graphc.onnx.scope import DOMAIN
 from graphc.ops import OPS
 from graphc.ops.autodiff import Gradient
+from graphc.ops.random_numbers import Noise
 from graphc.ops.scan import loops
 from graphc.ops.source import Constant
 from graphc.runtime.executor import Executor
@@ -222,17 +223,19 @@ class Functions:
         elif type(op) not in STANDARD or STANDARD[type(op)](w, op, ins, out) is None:
             self._check(op, node)
             text = op_text(op)
+            ins = ins[:1] if isinstance(op, Noise) else ins  # ONNX's random numbers have no keys
             function = self._function(w, op, ins, text)
             w.emit(function.name, ins, out, domain=DOMAIN, graphc=text)
 
     def _check(self, op: Op, node: Node | None) -> None:
         own = type(op) in OPS.values()
         layer = op.is_layer and not isinstance(op, Gradient)
-        if own and (layer or op.name in BODIES):
+        if own and (layer or word_of(type(op)) in BODIES):
             return
+        what = "random numbers by a counter" if op.is_random else "ops of your own"
+        what = "gradients" if isinstance(op, Gradient) else what
         raise GraphError(
-            f"{op.name} {node.name if node else ''!r} is not exported to ONNX, which has no "
-            f"{'gradients' if isinstance(op, Gradient) else 'ops of your own'}",
+            f"{op.name} {node.name if node else ''!r} is not exported to ONNX, which has no {what}",
             loc=node.loc if node else None,
             hint="a plan without it is: gc.compile(net, batch=..., outputs=[...], losses=[])",
         )
@@ -241,7 +244,7 @@ class Functions:
         types = tuple(w.types[name] for name in ins)
         key = text, types
         if key not in self.made:
-            body = self._body(op, types)
+            body = self._body(w, op, types)
             self._count[op.name] += 1
             same = self._count[op.name]
             self.made[key] = helper.make_function(
@@ -255,12 +258,13 @@ class Functions:
             )
         return self.made[key]
 
-    def _body(self, op: Op, types: tuple[TensorType, ...]) -> Writer:
-        if op.name in BODIES and not op.is_layer:
+    def _body(self, w: Writer, op: Op, types: tuple[TensorType, ...]) -> Writer:
+        word = word_of(type(op))
+        if word in BODIES:
             names = operand_names(op, len(types))
-            w = Writer(dict(zip(names, types, strict=True)), names, False)
-            BODIES[op.name](w, op, names, "result")
-            return w
+            inner = Writer(dict(zip(names, types, strict=True)), names, w.train)
+            BODIES[word](inner, op, names, "result")
+            return inner
         graph = expanded(op, types)
         fed = [node.name for node in graph if node.op.is_input]
         w = Writer({node.name: node.type for node in graph}, fed, False)

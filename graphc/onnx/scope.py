@@ -41,6 +41,7 @@ from graphc.onnx.folding import folded
 from graphc.onnx.function import Body, body_of
 from graphc.onnx.model_file import array_of, names_read
 from graphc.ops import OPS
+from graphc.ops.random_numbers import Noise, keys_of
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
@@ -277,6 +278,8 @@ class Scope:
         if domain == DOMAIN and DOMAIN in attributes:
             values = [self.value(operand) for operand in operands if operand is not None]
             op = parse_op(str(attributes[DOMAIN]), OPS)
+            if isinstance(op, Noise):
+                values += keys_of(self.reading.builder)
             check_count(op, len(values))
             return [apply(op, *values, name=call.free_name())]
         body = body_of(node, call, self.reading.functions)

@@ -26,14 +26,18 @@ VISITED = 16
 
 
 def vjp(
-    b: Builder, cotangents: Mapping[str, Value], wrt: Iterable[str], prefix: str = "d_"
+    b: Builder,
+    cotangents: Mapping[str, Value],
+    wrt: Iterable[str],
+    prefix: str = "d_",
+    leaves: frozenset[str] = frozenset(),
 ) -> dict[str, Value]:
     """Return the cotangent of each `wrt` node, by name, from those of nodes that depend on it.
 
     Nodes without a gradient are left out.  New nodes are named `<prefix><node>` and take
-    the lines of the node that they differentiate.
+    the lines of the node that they differentiate.  `leaves` count as constants.
     """
-    return _Reverse(b, cotangents, frozenset(wrt), prefix).run()
+    return _Reverse(b, cotangents, frozenset(wrt), prefix, leaves).run()
 
 
 def pullback(of: Value, dout: Value, ins: Sequence[Value]) -> list[Value | None]:
@@ -59,7 +63,7 @@ class _Reverse:
     ) -> None:
         self.b, self.wrt, self.prefix, self.leaves = b, wrt, prefix, leaves
         nodes = _upstream(b.nodes, cotangents, leaves)
-        self.active = _depend_on(nodes, wrt)
+        self.active = _depend_on(nodes, wrt, leaves)
         self.order = [node for node in nodes if node.name in self.active]
         self.expected = self._count_contributions(cotangents)
         self.parts: dict[str, list[Value]] = {name: [v] for name, v in cotangents.items()}
@@ -179,9 +183,9 @@ class _Reverse:
             given[operand] = given.get(operand, 0) + 1
             if part in new and part not in names:
                 names[part] = self._gradient_name(operand, given[operand])
-        needed = _needed(new, [part for _, part in pairs])
+        wanted = needed(new, [part for _, part in pairs])
         for name, made in new.items():
-            if name in needed:
+            if name in wanted:
                 inputs = tuple(names.get(i, i) for i in made.inputs)
                 self.b.insert(Node(names.get(name, name), made.op, inputs, made.type, made.locs))
         for operand, part in pairs:
@@ -233,28 +237,29 @@ def _upstream(
     nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str]
 ) -> list[Node]:
     """Return the named nodes and all that they depend on, up to the leaves, in graph order."""
-    needed = _needed(nodes, names, leaves)
-    spend_nodes(len(needed) // VISITED)
+    wanted = needed(nodes, names, leaves)
+    spend_nodes(len(wanted) // VISITED)
     found: list[Node] = []
     for node in reversed(nodes.values()):  # type: ignore[call-overload]
-        if node.name in needed:
+        if node.name in wanted:
             found.append(node)
-            if len(found) == len(needed):
+            if len(found) == len(wanted):
                 break
     return found[::-1]
 
 
-def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:
+def _depend_on(nodes: Iterable[Node], wrt: frozenset[str], leaves: frozenset[str]) -> set[str]:
     """Return the float nodes that depend on one of `wrt`, which are included."""
     active: set[str] = set()
     for node in nodes:
-        reached = node.name in wrt or any(operand in active for operand in node.inputs)
+        operands = () if node.name in leaves else node.inputs
+        reached = node.name in wrt or any(operand in active for operand in operands)
         if reached and node.type.is_float:
             active.add(node.name)
     return active
 
 
-def _needed(
+def needed(
     nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str] = frozenset()
 ) -> set[str]:
     """Return the names of those `nodes` that the named ones are computed from, up to the leaves."""
@@ -341,7 +346,7 @@ def _check_depends(value: Value, target: Value) -> None:
         return  # refused when the node is made
     if 0 in target.shape:
         return  # it has no number to depend on
-    if target.name not in _needed(value.builder.nodes, [value.name]):
+    if target.name not in needed(value.builder.nodes, [value.name]):
         raise misfit(
             f"grad: {value.name!r} does not depend on {target.name!r}\n"
             "compute the value from it, or leave it out: its derivative is 0",

@@ -10,13 +10,12 @@ import numpy as np
 from graphc.base.arguments import finite, takes
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.expr import Axis, Broadcast, Expr, philox, select
-from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
-from graphc.ir.tensor_type import Batch, Shape, TensorType, shape_at
+from graphc.ir.expr import Axis, Expr, philox, select
+from graphc.ir.op import Array, Iteration, Layer
+from graphc.ir.tensor_type import Batch, TensorType, shape_at
 from graphc.kernels.philox import keep_words, stream_of, threshold
-from graphc.ops.elementwise import add, mul
-from graphc.ops.shape import cast
-from graphc.ops.source import constant, draws, seed
+from graphc.ops.elementwise import mul
+from graphc.ops.random_numbers import Drawn, check_keys, keys_of
 
 __all__ = ["dropout"]
 
@@ -38,7 +37,7 @@ class Dropout(Layer):
         if not isinstance(x.shape[0], Batch) and x.batched:
             raise ValueError(f"x is {x}, the batch must be its first dimension")
         _check_kept(self.keep_prob)
-        _check_keys(keys)
+        check_keys(keys)
         return x
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -57,29 +56,15 @@ class Dropout(Layer):
 
 
 @dataclass(frozen=True)
-class DropoutMask(Op):
-    """1/keep_prob where an element is kept, else 0; keyed by seed, draws, layer and position.
+class DropoutMask(Drawn):
+    """1/keep_prob where an element is kept, else 0; keyed by seed, draws, layer and position."""
 
-    The random words are those of Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11), so that the
-    order of computation does not matter.  In a shard of a batch, `first_row` is the index of row 0
-    in the whole batch.
-    """
-
-    takes_pairs = True
-    is_exact = True
-    is_random = True
-    roles = ("seed", "draws", "first_row")
-    optional = 1
-    gradient_text = ("", "", "")
-    shape: Shape
-    dtype: str
     keep_prob: float
     stream: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         _check_kept(self.keep_prob)
-        _check_keys(ins)
-        return TensorType(self.shape, self.dtype)
+        return super().infer(ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Compute 0 or 1 / keep_prob from the words of a counter-based generator, by row."""
@@ -96,19 +81,12 @@ class DropoutMask(Op):
         # A vector is one row of a kernel, but each of its words belongs to a row of the batch.
         return "elements" if len(self.shape) > 1 else "call"
 
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        one: Broadcast = "one"
-        return (one,) * len(ins)
-
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         key, counter, *first = ins
         # threshold(1) is 2**32, which no word holds.
         kept = philox(key, counter, self.stream, *first) <= threshold(self.keep_prob) - 1
         scale = np.dtype(self.dtype).type(1) / np.dtype(self.dtype).type(self.keep_prob)
         return select(kept, key.builder.const(float(scale), self.dtype), 0)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,) * len(ins)
 
 
 @takes(
@@ -158,24 +136,7 @@ def dropout(
     keep = _keep_prob(keep_prob, drop_prob)
     node = b.free_name("dropout", name)
     layer = Dropout(keep, stream_of(b.path + b.prefix + node))
-    return b.apply(layer, x, seed(b), _counter(b), name=node)
-
-
-STEPS = 0x9E3779B9, 0x85EBCA6B
-"""The draws between two steps of a loop, and the factor for each loop around it: odd numbers whose
-multiples modulo 2**32 lie far apart, so that other steps and forwards do not have the same masks.
-The first is 2**32 divided by the golden ratio (Knuth 1998, The Art of Computer Programming 3, 6.4).
-"""
-
-
-def _counter(b: Builder) -> Value:
-    """Return the counter of training forwards; in a loop each step has its own."""
-    if b.outer is None or not b.number:
-        return draws(b)
-    apart, more = STEPS
-    between = apart * more ** (b.depth - 1) % 2**32
-    step = cast(b.value(b.number), "int64")
-    return add(b.captured(_counter(b.outer)), mul(step, constant(b, between, "int64")))
+    return b.apply(layer, x, *keys_of(b), name=node)
 
 
 def _check_kept(keep_prob: float) -> None:
@@ -183,13 +144,6 @@ def _check_kept(keep_prob: float) -> None:
     number = finite(keep_prob)
     if number is None or not 0 < number <= 1:
         raise ValueError(f"keep_prob is {keep_prob}, it must lie in (0, 1]")
-
-
-def _check_keys(keys: Sequence[TensorType]) -> None:
-    """Raise ValueError unless each key of a mask is one whole number."""
-    for role, key in zip(DropoutMask.roles, keys, strict=False):
-        if key.shape or np.dtype(key.dtype).kind not in "iu":
-            raise ValueError(f"{role} is {key}, a mask is keyed by single whole numbers")
 
 
 def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:

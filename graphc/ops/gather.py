@@ -103,7 +103,7 @@ class Gather(AxisIndexed):
         """Return reads of rows at clipped indices; None for other axes or sizes of the batch."""
         x, indices = ins
         rows, size, columns = count(indices.shape), x.shape[0], count(x.shape[1:])
-        if normal_axis(self.axis, x.rank) or x.rank < 2 or 0 in (rows, columns):
+        if normal_axis(self.axis, x.rank) or 0 in (rows, columns):
             return None
         if not isinstance(size, int) or not isinstance(columns, int) or not indices.rank:
             return None
@@ -150,7 +150,7 @@ class GatherGrad(AxisIndexed):
 
     def is_scatter_add(self, result: TensorType) -> bool:
         counted = all(isinstance(dim, int) and dim for dim in result.shape)
-        first = result.rank > 1 and not normal_axis(self.axis, result.rank)
+        first = not normal_axis(self.axis, result.rank)
         return counted and first and result.is_float
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:

@@ -243,6 +243,20 @@ class Average(UpdateOp):
         return select(averages > 0, mixed, weight)
 
 
+@dataclass(frozen=True)
+class Track(UpdateOp):
+    """(1 - rate)*target + rate*source."""
+
+    roles = ("target", "source")
+    arrays = 2
+    rate: float
+
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return the next target."""
+        target, source = ins
+        return (1 - self.rate) * target + self.rate * source
+
+
 class SquareSum(Op):
     """The sum of the squares of a gradient, its part in the global norm, in float64.
 

@@ -14,7 +14,7 @@ import numpy as np
 from graphc.base.errors import counted
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
-from graphc.ir.interpreter import by_reference, interpret
+from graphc.ir.interpreter import Rule, by_reference, interpret
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.step_graph import Kind, StepGraph, flops, stacked
 from graphc.ir.tensor_type import Batch, TensorType
@@ -68,26 +68,30 @@ class Scan(Op):
         return self.reference_in(ins, train=False)
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        """Compute the steps one after another, and collect what is asked for.
+        """Compute the steps by the reference rules of their ops."""
+        return self.computed_by(by_reference(self.rows(ins), train), ins)
+
+    def computed_by(self, rule: Rule, ins: Sequence[Array]) -> Array:
+        """Compute the nodes of one step after another by a rule, and collect what is asked for.
 
         Rows whose steps are over keep their carried values, and their results are 0: the step
         itself says so, by its input of lengths.
         """
         carried = self._initial(ins)
         found: dict[int, Array] = {}
-        for t, values in self.runs(ins, train):
+        for t, values in self.runs(ins, rule):
             carried = {one.input: values[one.next] for one in self.step.carried}
             if self.kind != "last":
                 found[t] = values[self.result]
         return carried[self.result].copy() if self.kind == "last" else self._collected(found, ins)
 
-    def runs(self, ins: Sequence[Array], train: bool = False) -> Iterator[tuple[int, Values]]:
+    def runs(self, ins: Sequence[Array], rule: Rule | None = None) -> Iterator[tuple[int, Values]]:
         """Yield the position of each step that runs, in their order, and the values of its nodes.
 
         What is yielded for a step is computed when it is asked for.
         """
         carried = self._initial(ins)
-        rule = by_reference(self.rows(ins), train)
+        rule = rule or by_reference(self.rows(ins))
         for t in self.order(ins):
             given = dict(carried)
             slices = zip(self.step.sequences, ins, strict=False)

@@ -119,8 +119,11 @@ def _listed(role: str, values: Several) -> list[Value]:
 
 
 def _innermost(values: Sequence[Value]) -> Builder:
-    """Return the builder of the innermost loop that one of the values belongs to."""
-    return max((value.builder for value in values), key=lambda b: b.depth)
+    """Return the innermost step that the values are known in and that is being declared."""
+    b = max((value.builder for value in values), key=lambda b: b.depth)
+    while b.open is not None:
+        b = b.open
+    return b
 
 
 def _steps(inputs: Sequence[Value], steps: int | None) -> int:
@@ -161,7 +164,11 @@ class _Loop:
         before = [inner.input(names.pop(0), x.type) for x in self.initial]
         self.number = inner.input("step", TensorType((), "int32"))
         inner.number = self.number.name
-        found = step(*slices, *before)
+        self.b.open = inner
+        try:
+            found = step(*slices, *before)
+        finally:
+            self.b.open = None
         if not isinstance(found, tuple) or len(found) != 2:
             raise GraphError(
                 f"scan: the step returned {_shown(found)}",
@@ -187,8 +194,15 @@ class _Loop:
         )
 
     def _inside(self, value: Value) -> Value:
-        """Return a value that the step returns as a node of the step."""
-        return self.inner.captured(value)
+        """Return a value that the step returns as a node of the step; raise GraphError if not."""
+        found = self.inner.captured(value)
+        if found.builder is not self.inner:
+            raise misfit(
+                f"scan: the step returned {value.name!r} of {value.builder.name}\n"
+                "return what the step itself computes, or a value from around it",
+                value=value,
+            )
+        return found
 
     def _active(self, lengths: Value) -> Value:
         """Return whether a row has the step; raise GraphError if lengths are not one a row."""

@@ -16,11 +16,15 @@ from graphc.runtime.executor import Executor
 
 @dataclass(frozen=True)
 class Classes:
-    """The output that scores classes, the input that holds labels, and the number of classes."""
+    """The output that scores classes, the input that holds labels, and the number of classes.
+
+    `by_softmax` says that softmax makes probabilities of the scores.
+    """
 
     scores: str
     labels: str
     count: int
+    by_softmax: bool
 
 
 def classes_of(graph: Graph) -> Classes | None:
@@ -33,7 +37,9 @@ def classes_of(graph: Graph) -> Classes | None:
             if isinstance(graph[scores].op, LogSoftmax):
                 scores = graph[scores].inputs[0]
             if scores in public and graph[labels].op.is_input:
-                return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
+                count = dim_at(graph[scores].type.shape[-1], 1)
+                by_softmax = not isinstance(node.op, SvmLoss)
+                return Classes(public[scores], labels, count, by_softmax)
     return None
 
 

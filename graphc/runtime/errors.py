@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from graphc.runtime.feeds import Feed
 
 
-def no_plan(given: object) -> StateError:
+def no_plan(given: object, taker: str = "Executor") -> StateError:
     """Return the error for an object that is not a plan."""
     return StateError(
-        f"Executor takes a plan, not {type(given).__name__}",
+        f"{taker} takes a plan, not {type(given).__name__}",
         hint="compile the net first: plan = gc.compile(net, batch=128)",
     )
 

@@ -15,6 +15,7 @@ from graphc.base.arguments import checked_number, lost_in
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan
 from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE, owned_by
+from graphc.declare.selection import counterparts
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import align
 from graphc.runtime.state import State, readonly
@@ -149,7 +150,10 @@ class Parameters(_ByName[Array]):
         )
 
     def copy_from(
-        self, other: Mapping[str, Any], mix: float = 1.0, names: str | Sequence[str] | None = None
+        self,
+        other: Mapping[str, Any],
+        mix: float = 1.0,
+        names: str | Sequence[str] | Mapping[str, str] | None = None,
     ) -> None:
         """Move towards other parameters: new = (1 - mix) * own + mix * other.
 
@@ -160,7 +164,8 @@ class Parameters(_ByName[Array]):
         mix
             The weight of the others; 1 copies them.
         names
-            A pattern such as "actor/*", or several; by default all names that both have.
+            A pattern such as "actor/*", or several; by default all names that both have.  A
+            mapping renames: {"target/*": "critic/*"} sets target/w by the other's critic/w.
 
         Raises
         ------
@@ -172,16 +177,17 @@ class Parameters(_ByName[Array]):
                 f"copy_from takes parameters, not {type(other).__name__}",
                 hint="ex.parameters.copy_from(other.parameters)",
             )
-        shared = tuple(self._shared(other, names))
+        pairs = self._pairs(other, names)
+        mine, named = tuple(pairs), tuple(pairs.values())
         if isinstance(other, Parameters):
-            own, theirs = self._vectors_of(shared), other._vectors_of(shared)
-            if self._shapes(shared) == other._shapes(shared) and _sizes(own) == _sizes(theirs):
+            own, theirs = self._vectors_of(mine), other._vectors_of(named)
+            if self._shapes(mine) == other._shapes(named) and _sizes(own) == _sizes(theirs):
                 values = other._state.lock(_copies, theirs)
                 self._state.lock(self._mix_vectors, own, values, mix)
                 return
-            new = dict(zip(shared, other._state.lock(_copies, other._arrays(shared)), strict=True))
+            new = dict(zip(mine, other._state.lock(_copies, other._arrays(named)), strict=True))
         else:
-            new = {name: np.asarray(other[name]) for name in shared}
+            new = {name: np.asarray(other[theirs]) for name, theirs in pairs.items()}
         self._state.lock(self._mixed_in, new, mix)
 
     def _vectors_of(self, names: tuple[str, ...]) -> list[Array]:
@@ -213,21 +219,29 @@ class Parameters(_ByName[Array]):
             new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
         self._state.assign(new)
 
-    def _shared(self, other: Mapping[str, Any], names: str | Sequence[str] | None) -> list[str]:
-        """Return the parameters of both that match; raise StateError if there are none."""
+    def _pairs(
+        self, other: Mapping[str, Any], names: str | Sequence[str] | Mapping[str, str] | None
+    ) -> dict[str, str]:
+        """Return the parameters to set, each with its name in `other`; raise StateError if none."""
         if names is None and isinstance(other, Parameters) and other._names == self._names:
-            return list(self._names)
-        patterns = ("*",) if names is None else (names,) if isinstance(names, str) else tuple(names)
-        shared = [
-            name
-            for name in self._names
-            if name in other and any(fnmatchcase(name, pattern) for pattern in patterns)
-        ]
-        if not shared:
+            return dict(zip(self._names, self._names, strict=True))
+        if isinstance(names, Mapping):
+            patterns = tuple(names)
+            found = {k: v for p in names.items() for k, v in counterparts(*p, self._names).items()}
+            for name, theirs in found.items():
+                if theirs not in other:
+                    raise StateError(f"there is no parameter {theirs!r} to set {name!r} by")
+        else:
+            patterns = (
+                ("*",) if names is None else (names,) if isinstance(names, str) else (*names,)
+            )
+            both = (name for name in self._names if name in other)
+            found = {n: n for n in both if any(fnmatchcase(n, pattern) for pattern in patterns)}
+        if not found:
             raise StateError(
                 f"no parameter matches {', '.join(patterns)}", hint=f"there are: {self._shown()}"
             )
-        return shared
+        return found
 
 
 def _sizes(vectors: Sequence[Array]) -> list[tuple[int, np.dtype[Any]]]:
@@ -253,7 +267,7 @@ class Hyper(_ByName[float]):
     Parameters
     ----------
     plan
-        The plan whose optimizer it is; if it has none, all optimizers of the state are meant.
+        The plan whose optimizers it is of; if it has none, all optimizers of the state are meant.
     state
         The state that holds the numbers.
 
@@ -269,9 +283,9 @@ class Hyper(_ByName[float]):
 
     def __init__(self, plan: Plan, state: State) -> None:
         self._state = state
-        alone = plan.optimizer is not None
+        alone = len(plan.rules) == 1
         own = {name: node.op.role for name, node in plan.state_nodes.items()}
-        roles = own if alone else state.roles
+        roles = own if plan.rules else state.roles
         self._names: dict[str, str] = {
             role.part if alone else owned_by(role.optimizer, role.part): name
             for name, role in roles.items()
@@ -305,16 +319,38 @@ class Hyper(_ByName[float]):
         return float(self._state.arrays[self.state_of(name)])
 
     def __setitem__(self, name: str, value: float) -> None:
-        state = self.state_of(name)
+        held = self._state.arrays[self.state_of(name)]
+        self._state.lock(held.__setitem__, ..., self.fit(name, value))
+
+    def fit(self, name: str, value: Any) -> float:
+        """Check a value of a hyper-parameter.
+
+        Parameters
+        ----------
+        name
+            The name of the hyper-parameter.
+        value
+            A finite number.
+
+        Returns
+        -------
+        float
+            The number.
+
+        Raises
+        ------
+        StateError
+            If it is not a number, or one that the dtype cannot hold.
+        """
+        held = self._state.arrays[self.state_of(name)]
         hint = "to change it over time give the optimizer a schedule"
         number = checked_number(f"hyper-parameter {name!r}", value, hint=hint, error=StateError)
-        held = self._state.arrays[state]
         if lost := lost_in(held.dtype, number):
             raise StateError(
                 f"hyper-parameter {name!r} is {value!r}, which is {lost} in {held.dtype}",
                 hint="nothing was changed",
             )
-        self._state.lock(held.__setitem__, ..., number)
+        return number
 
     def __delitem__(self, name: str) -> None:
         raise StateError(
@@ -324,15 +360,17 @@ class Hyper(_ByName[float]):
 
 def averaged(ex: Executor) -> Executor:
     """Return the executor that `Executor.averaged` describes; raise StateError without averages."""
-    optimizer = ex.plan.optimizer
-    if optimizer is None or optimizer.ema is None:
+    averaging = [rule.optimizer for rule in ex.plan.rules if rule.optimizer.ema is not None]
+    if not averaging:
         raise StateError(
             "averaged: the optimizer keeps no averages of the weights",
             hint="compile with one that does: gc.SGD(lr=0.1, ema=0.999)",
         )
     twin = deepcopy(ex)
     arrays = twin.state.arrays
-    if arrays[optimizer.state(AVERAGES_MADE)]:
+    for optimizer in averaging:
+        if not arrays[optimizer.state(AVERAGES_MADE)]:
+            continue
         kept = {name: optimizer.state(f"{name}.{AVERAGE}") for name in twin.parameters}
         averages = {name: arrays.get(slot) for name, slot in kept.items()}
         twin.state.assign({name: a for name, a in averages.items() if a is not None})

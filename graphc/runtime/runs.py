@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from graphc.backends.backend import Call, ZeroCopy
+from graphc.backends.backend import Call, SideBySide, Spread, ZeroCopy
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
@@ -89,11 +89,14 @@ class Runs:
     Nothing here takes a lock: `Executor` does so by its `Entry`.
     """
 
+    has_members = False
+    """True if each thread has memory of its own, in which it runs members of a population."""
+
     def __init__(
         self, plan: Plan, seed: int, state: State | None, communicator: Communicator | None
     ) -> None:
         self.plan = plan
-        self._state, self._workspace = memory_of(plan, seed, state)
+        self._state, self._workspace = memory_of(plan, seed, state, self.has_members)
         self._lock = self._state.lock
         self.sharded = sharded_step(plan, communicator, self._state)
         """The step as the shards of this rank; None if the plan has no shards."""
@@ -152,7 +155,7 @@ class Runs:
         arrays = {name: self._workspace.own(feeds.arrays[name]) for name in given}
         results = {name: self._workspace.result(program, name, feeds.n) for name in bound.outputs}
         self._outcome = NOTHING
-        first = bound.runner.side_by_side(arrays, results, feeds.n)
+        first = self._blocks_side_by_side(bound, arrays, results, feeds.n)
         for start in range(first, feeds.n, program.capacity):
             stop = min(start + program.capacity, feeds.n)
             part = {name: array[start:stop] for name, array in arrays.items()}
@@ -160,6 +163,24 @@ class Runs:
             for name, rows in done.items():
                 np.copyto(results[name][start:stop], rows)
         return Outcome({name: fixed(array) for name, array in results.items()})
+
+    def _blocks_side_by_side(
+        self, bound: Bound, arrays: Mapping[str, Array], results: Mapping[str, Array], n: int
+    ) -> int:
+        """Run the first blocks, as many as make equal shares of threads; return their rows."""
+        program, threads = bound.program, self._workspace.threads
+        rows, types = program.capacity, {k: buffer.type for k, buffer in program.buffers.items()}
+        count = n // rows // threads * threads
+        of_rows = {k: Spread(x, "first", types[k].nbytes(1)) for k, x in arrays.items()}
+        made = {
+            k: Spread(x, "number", types[program.outputs[k]].nbytes(rows))
+            for k, x in results.items()
+        }
+        ready = bound.runner.side_by_side(SideBySide(np.full(count, rows), of_rows, made))
+        if not count or ready is None:
+            return 0
+        run_all(ready.calls)
+        return count * rows
 
     def _backward(self, cotangents: Mapping[str, Any]) -> dict[str, Array]:
         self._lock.begin(writes=False)

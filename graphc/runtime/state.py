@@ -24,7 +24,7 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes, layout
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Node
-from graphc.ir.init import FromArray, generator
+from graphc.ir.init import FromArray, SameAs, generator
 from graphc.ir.op import Array, Role
 from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.source import Parameter
@@ -89,13 +89,10 @@ class Owner:
     trained: frozenset[str]
 
     @classmethod
-    def of(cls, plan: Plan) -> Owner | None:
-        """Return the owner of a plan's slots, or None if the plan has no optimizer."""
-        if plan.optimizer is None:
-            return None
-        graph = plan.programs["apply"].graph
-        names = (name for name in graph.updates if graph[name].op.is_parameter)
-        return cls(plan.optimizer, frozenset(names))
+    def of(cls, plan: Plan) -> list[Owner]:
+        """Return the owners of a plan's slots."""
+        updates = plan.programs["apply"].graph.updates if plan.rules else ()
+        return [cls(r.optimizer, frozenset(r.wrt).intersection(updates)) for r in plan.rules]
 
     def check(self, others: Iterable[Owner]) -> None:
         """Raise StateError if another optimizer of this name has other settings or parameters."""
@@ -139,6 +136,10 @@ class State(Mapping[str, Array]):
         The parameters and states to make, by name.
     seed
         The seed of initial parameters and random masks.
+    lock
+        The lock of several states that are written together; by default one of its own.
+    memory
+        The zeroed bytes for these arrays, 64-byte aligned; by default new ones.
 
     Examples
     --------
@@ -151,8 +152,14 @@ class State(Mapping[str, Array]):
     >>> ex.state = saved
     """
 
-    def __init__(self, nodes: Mapping[str, Node], seed: int = 0) -> None:
-        self.lock = StateLock()
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        seed: int = 0,
+        lock: StateLock | None = None,
+        memory: Array | None = None,
+    ) -> None:
+        self.lock = StateLock() if lock is None else lock
         self.arrays: dict[str, Array] = {}
         self.roles: dict[str, Role] = {}
         """The role of each array."""
@@ -164,15 +171,17 @@ class State(Mapping[str, Array]):
         model files keep them."""
         self.blocks: list[Array] = []
         """The memory that holds the arrays."""
-        self.extend(nodes)
+        self.extend(nodes, memory)
 
-    def extend(self, nodes: Mapping[str, Node]) -> None:
+    def extend(self, nodes: Mapping[str, Node], memory: Array | None = None) -> None:
         """Make the arrays that do not exist yet, with their initial values.
 
         Parameters
         ----------
         nodes
             Parameters and states by name.
+        memory
+            The bytes for them; by default new ones.
 
         Raises
         ------
@@ -186,7 +195,7 @@ class State(Mapping[str, Array]):
         if not missing:
             return
         offsets, nbytes = layout(missing)
-        memory = block(nbytes)
+        memory = block(nbytes) if memory is None else memory
         made: dict[str, Array] = {}
         for name, node in missing.items():
             start = offsets[name]
@@ -397,8 +406,9 @@ def initial_value(node: Node, seed: int) -> Array:
     if node.op.role.kind == "seed":
         return np.asarray(seed % 2**64, np.uint64)
     if isinstance(node.op, Parameter):
-        rng = generator(seed, node.name)
-        return node.op.init.sample(rng, node.op.shape, node.op.dtype)
+        init = node.op.init
+        rng = generator(seed, init.name if isinstance(init, SameAs) else node.name)
+        return init.sample(rng, node.op.shape, node.op.dtype)
     assert isinstance(node.op, StateOp)
     if isinstance(node.op.start, FromArray):
         return node.op.start.sample(generator(seed, node.name), node.op.shape, node.op.dtype)

@@ -16,6 +16,7 @@ from graphc.compiler.sizes import (
     arena_bytes,
     block_bytes,
     constant_types,
+    feed_count,
     feed_types,
     result_types,
     run_rows,
@@ -34,6 +35,7 @@ class Workspace:
 
     `capacity` is the most rows of a run.  `threads` is the option of `compile`: the number of
     threads, or None for all cores.  With `sparing` there is one arena, which all threads share.
+    With `members` each thread has an arena and feeds, to run members of a population.
     """
 
     def __init__(
@@ -43,13 +45,16 @@ class Workspace:
         state: State,
         threads: int | None = None,
         sparing: bool = False,
+        members: bool = False,
     ) -> None:
         self._capacity, self._state = capacity, state
+        own = 1 if sparing else threads
         # Programs share the arena, since only one of them runs at a time.
-        self.arena = block(arena_bytes(programs, capacity, 1 if sparing else threads))
+        self.arena = block(arena_bytes(programs, capacity, own, members))
         self.scratch_size = scratch_size(programs, threads)
         self.scratch = block(self.scratch_size.nbytes)
-        self.feeds = _Region(feed_types(programs), run_rows(programs), block)
+        copies = feed_count(programs, own) if members else 1
+        self.feeds = _Region(feed_types(programs), run_rows(programs), block, copies)
         self.results = _Region(result_types(programs, capacity), capacity, block)
         self.constants = _Region(constant_types(programs), capacity, large_block)
         self._gradients: Array | None = None
@@ -69,6 +74,11 @@ class Workspace:
         if self._gradients is not None:
             parts.append(len(self._gradients))
         return sum(block_bytes(part) for part in parts)
+
+    @property
+    def feed_bytes(self) -> int:
+        """The bytes of the feeds of a thread; those of the next thread, if it has any, follow."""
+        return self.feeds.one
 
     @property
     def written(self) -> list[Array]:
@@ -137,41 +147,47 @@ class _Region:
         types: Mapping[str, TensorType],
         capacity: int,
         make: Callable[[int], Array],
+        copies: int = 1,
     ) -> None:
         self._offsets: dict[str, int] = {}
         offset = 0
         for name, type in types.items():
             self._offsets[name] = offset
             offset += align(type.nbytes(capacity))
-        self.memory = make(offset)
-        self.nbytes = offset
+        self.one = offset
+        """The bytes of one copy of all arrays."""
+        self.nbytes = offset * copies
+        self.memory = make(self.nbytes)
 
     def view(self, name: str, type: TensorType, n: int) -> Array:
         return _typed(self.memory, self._offsets[name], type, n)
 
 
-def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Workspace]:
+def memory_of(
+    plan: Plan, seed: int, state: State | None, members: bool = False
+) -> tuple[State, Workspace]:
     """Return a new state, or the one given, and the memory of one executor.
 
-    Raise OutOfMemoryError if memory does not suffice, StateError if a given state belongs to
-    another optimizer of that name; the state is then as it was.
+    With `members` it is the memory of a population.  Raise OutOfMemoryError if memory does not
+    suffice, StateError if a given state belongs to another optimizer of that name; the state is
+    then as it was.
     """
-    own, owner = State({}, seed) if state is None else state, Owner.of(plan)
-    if owner is not None:
+    own, owners = State({}, seed) if state is None else state, Owner.of(plan)
+    for owner in owners:
         owner.check(own.owners)
     try:
         if plan.memory.total > LARGEST:
             raise MemoryError
         options = plan.options
-        workspace = Workspace(plan.programs, plan.batch, own, options.threads, options.sparing)
+        of_plan = options.threads, options.sparing, members
+        workspace = Workspace(plan.programs, plan.batch, own, *of_plan)
         own.extend(plan.state_nodes)
     except MemoryError:
         raise OutOfMemoryError(
             f"there is not enough memory for this plan, which needs {plan.memory.total:,} bytes",
             hint="plan.memory says what for; compile with a smaller batch, or with budget=",
         ) from None
-    if owner is not None and owner not in own.owners:
-        own.owners.append(owner)
+    own.owners += [owner for owner in owners if owner not in own.owners]
     return own, workspace
 
 

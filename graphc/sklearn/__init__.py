@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn: `GraphClassifier` and `GraphRegressor`."""
+"""Estimators for scikit-learn, `GraphClassifier` and `GraphRegressor`, and `SweepSearchCV`."""
 
 from __future__ import annotations
 
@@ -11,5 +11,6 @@ except ImportError:
     ) from None
 
 from graphc.sklearn.models import GraphClassifier, GraphRegressor
+from graphc.sklearn.search import SweepSearchCV
 
-__all__ = ["GraphClassifier", "GraphRegressor"]
+__all__ = ["GraphClassifier", "GraphRegressor", "SweepSearchCV"]

@@ -3,133 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache
 from inspect import signature
 from numbers import Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import plain, whole
-from graphc.base.errors import GraphError
-from graphc.compiler.compile import compile
+from graphc.base.errors import counted
 from graphc.compiler.plan import Plan
-from graphc.declare.mlp import mlp
-from graphc.declare.net import Net
 from graphc.declare.optim import Adam, Optimizer
-from graphc.ir.build import Value
+from graphc.declare.perceptrons import Declare, Perceptron
+from graphc.declare.preparation import Preparation
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import N, TensorType
-from graphc.ops.losses.classes import softmax_loss
-from graphc.ops.losses.elements import mse_loss
-from graphc.ops.row_norm import standardize
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.train.callbacks import Callback, EarlyStopping
-from graphc.train.history import History
-from graphc.train.run import Run
-from graphc.train.standardize import fit_standardize
-from graphc.train.user_data import training_source
-
-Declare = Callable[[int, int], Net]
-"""A function that declares a net for a number of features and a number of outputs."""
-
-WEIGHT = "weight"
-
-
-@dataclass(frozen=True)
-class Perceptron:
-    """The options of a multilayer perceptron in which each row has a weight."""
-
-    hidden: tuple[int, ...]
-    batchnorm: bool
-    dropout: float
-    standardize: bool
-    dtype: str
-
-    def _scores(self, x: Value, units: int) -> Value:
-        h = standardize(x, name="features") if self.standardize else x
-        return mlp(h, self.hidden, units, batchnorm=self.batchnorm, dropout=self.dropout)
-
-
-class ClassifierNet(Perceptron):
-    """A net with scores of each class, trained by the cross-entropy of softmax."""
-
-    def __call__(self, features: int, units: int) -> Net:
-        """Declare inputs x (N, features), y (N,), weight (N,) and output scores (N, units)."""
-        net = Net("classifier", self.dtype)
-        x = net.input("x", (N, features))
-        y = net.input("y", N, dtype="int64")
-        weight = net.input(WEIGHT, N)
-        scores = net.output("scores", self._scores(x, units))
-        net.loss("loss", softmax_loss(scores, y, weight=weight))
-        return net
-
-
-class RegressorNet(Perceptron):
-    """A net for predictions, trained by mean squared error in standard deviations of the target."""
-
-    def __call__(self, features: int, units: int) -> Net:
-        """Declare inputs x (N, features), y (N, units), weight (N,); output prediction."""
-        net = Net("regressor", self.dtype)
-        x = net.input("x", (N, features))
-        y = net.input("y", (N, units))
-        weight = net.input(WEIGHT, N)
-        target = standardize(y, name="target")
-        scaled = self._scores(x, units)
-        net.output("prediction", scaled * net["target.scale"] + net["target.mean"])
-        net.loss("loss", mse_loss(scaled, target, weight=weight))
-        return net
-
-
-def _checked(net: Any, units: int, output: str) -> Net:
-    """Return the net; raise GraphError unless it has the inputs and output of an estimator."""
-    if not isinstance(net, Net):
-        raise GraphError(
-            f"the function given as net returned {type(net).__name__}, not a Net",
-            hint="it takes the numbers of features and outputs, and returns a gc.Net",
-        )
-    graph = net.graph()
-    inputs = [node.name for node in graph if node.op.is_input]
-    for name in ("x", "y"):
-        if name not in inputs:
-            raise GraphError(
-                f"net {net.name!r} has no input {name!r}",
-                hint=f"it has {', '.join(inputs) or 'none'}; an estimator feeds x and y, and "
-                f"{WEIGHT} where there is one",
-            )
-    if output not in graph.outputs:
-        raise GraphError(
-            f"net {net.name!r} has no output {output!r}",
-            hint=f"net.output({output!r}, value) makes a value public",
-        )
-    found = graph[graph.outputs[output]]
-    wanted = TensorType((N, units), found.type.dtype)
-    if found.type != wanted:
-        raise GraphError(
-            f"output {output!r} is {found.type}, for this data it must be {wanted}",
-            operands=[found.described(output)],
-            hint="the last layer is gc.affine(h, units), units being the function's second "
-            "argument",
-        )
-    return net
-
-
-@lru_cache(maxsize=16)
-def _perceptron_plan(declare: Declare, features: int, units: int, **options: Any) -> Plan:
-    """Return a plan for a perceptron; they are cached, since a search asks for equal ones."""
-    return compile(declare(features, units), **options)
-
+from graphc.runtime.population import Population
+from graphc.sklearn.columns import Words, chosen_columns
+from graphc.sklearn.rows import Rows, predict
+from graphc.sklearn.together import (
+    SWEEP,
+    MemberTask,
+    NetChoice,
+    Trained,
+    Training,
+    fit_statistics,
+    train_alone,
+    train_ensemble,
+)
+from graphc.train.callbacks import Callback, EarlyStopping, Epoch
+from graphc.train.history import Histories, History, epoch_text
 
 REPLACED: Mapping[str, tuple[str, ...]] = {
-    "net": ("hidden", "batchnorm", "dropout", "standardize"),
+    "net": ("hidden", "batchnorm", "dropout", "standardize", "prepare", "categorical_features"),
     "optimizer": ("lr", "weight_decay"),
 }
 """The options that each of these options replaces."""
@@ -138,35 +56,16 @@ FLOATS = (np.float64, np.float32)
 """The dtypes in which features are trained as they are; others are converted to the first."""
 
 
-class Rows(NamedTuple):
-    """The rows to train on: x (N, features), y, and the weight of each row."""
+@dataclass
+class Printed(Callback):
+    """A callback that prints a line after each epoch, of which the last has this number."""
 
-    x: Array
-    y: Array
-    weight: Array
+    only_reads_numbers = True
+    last: int
 
-    def ready(self) -> Rows:
-        """Return the rows with positive weights, of at most 1, in the dtype of x."""
-        weight = (self.weight / self.weight.max()).astype(self.x.dtype)
-        return self._replace(weight=weight).weighted()
-
-    def weighted(self) -> Rows:
-        """Return the rows of positive weight."""
-        kept = self.weight > 0
-        return self if kept.all() else Rows(self.x[kept], self.y[kept], self.weight[kept])
-
-    def feeds(self, ex: Executor) -> dict[str, Array]:
-        """Return the arrays that the net takes; raise GraphError if it cannot take weights."""
-        found = {"x": self.x, "y": self.y}
-        if WEIGHT in ex.plan.input_names:
-            return {**found, WEIGHT: self.weight}
-        if np.ptp(self.weight):
-            raise GraphError(
-                f"net {ex.plan.declared.name!r} takes no sample_weight",
-                hint=f"declare net.input({WEIGHT!r}, gc.N), and give it to the loss: "
-                f"gc.softmax_loss(scores, y, weight=w)",
-            )
-        return found
+    def __call__(self, epoch: Epoch) -> None:
+        """Print the numbers of the epoch."""
+        sys.stdout.write(epoch_text(epoch.history, self.last) + "\n")
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -174,12 +73,13 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     """The base of `GraphClassifier` and `GraphRegressor`; its fields are their common options."""
 
     _output: ClassVar[str]
-    _perceptron: ClassVar[type[ClassifierNet] | type[RegressorNet]]
 
     hidden: tuple[int, ...] = field(default=(100,), kw_only=False)
     batchnorm: bool = False
     dropout: float = 0.0
     standardize: bool = True
+    prepare: bool = False
+    categorical_features: Sequence[int | str] | NDArray[Any] | None = None
     net: Declare | None = None
     lr: float = 1e-3
     weight_decay: float = 3e-3
@@ -188,15 +88,32 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     epochs: int = 200
     tol: float = 1e-4
     patience: int = 10
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    ensemble: int = 1
+    verbose: bool = False
     backend: str | None = None
     threads: int | None = None
     random_state: int | np.random.RandomState | None = None
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return scikit-learn's tags: sparse features, or columns that the net prepares."""
+        tags = super().__sklearn_tags__()
+        takes, prepare = tags.input_tags, bool(self.prepare)
+        takes.sparse, takes.allow_nan, takes.string, takes.categorical = not prepare, *[prepare] * 3
+        return tags
 
     @property
     def n_iter_(self) -> int:
         """The number of epochs that have been trained."""
         check_is_fitted(self)
         return len(self.history_.epochs)
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The training loss of each epoch."""
+        check_is_fitted(self)
+        return self.history_.loss
 
     def _rows(
         self,
@@ -208,34 +125,117 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         **y_as: bool,
     ) -> Rows:
         """Return the checked rows of positive weight; raise ValueError for unusable data."""
-        x, y = validate_data(self, X, y, dtype=FLOATS, reset=reset, **y_as)
+        x, labels = validate_data(self, X, y, reset=reset, **self._takes(), **y_as)
+        x = self._numbers(x, reset=reset)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
         if (weight < 0).any():
             raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
         if not weight.any():
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
-        return Rows(x, np.asarray(y), weight).weighted()
+        dense: Any = labels.toarray() if issparse(labels) else np.asarray(labels)
+        return Rows(x, dense, weight).weighted()
 
-    def _begin(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> None:
-        """Create a new executor whose statistics are fitted to the rows."""
-        self._check_replaced()
-        features = rows.x.shape[1]
-        options: dict[str, Any] = {
-            "batch": plain(self.batch),
-            "optimizer": self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
-            "threads": plain(self.threads),
-        }
-        if self.net is None:
-            layers, backend = self._layers(rows.x.dtype.name), chosen_backend(self.backend)
-            plan = _perceptron_plan(layers, features, units, backend=backend, **options)
+    def _takes(self) -> dict[str, Any]:
+        """Return how X is checked: as floats, or as columns of any kind with gaps."""
+        if self.prepare:
+            return {"dtype": None, "ensure_all_finite": "allow-nan"}
+        if self.categorical_features is not None:
+            raise ValueError("categorical_features is given, which needs prepare=True")
+        return {"dtype": FLOATS, "accept_sparse": "csr"}
+
+    def _numbers(self, x: Any, *, reset: bool) -> Any:
+        """Return checked X as floats, with numbers for words; `reset` sets the words."""
+        if not self.prepare:
+            return x
+        if reset:
+            self._words = Words.of(x)
+        return self._words.numbers(x)
+
+    def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
+        """Train new members until their losses stand still, or for all epochs: then warn."""
+        stopping, seeds = self._stopping(), self._seeds()
+        train, held = rows, None
+        if self.early_stopping:
+            train, held = rows.parts(self.validation_fraction, seeds[0])
+        random, sweep = self.random_state is None, SWEEP.get()
+        choice, last = self._choice(train, units), int(self.epochs)
+        training = Training(choice, train, held, seeds, last, stopping, random)
+        if sweep is not None and sweep.noting:
+            sweep.note(training)
+            return self
+        trained = None if sweep is None else sweep.result(training)
+        if trained is None:
+            self._begin(train, choice.plan(), classes, seeds)
+            self._train(train, last, stopping, held=held)
         else:
-            net = _checked(self.net(features, units), units, self._output)
-            plan = compile(net, backend=self.backend, **options)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        executor = Executor(plan, seed=seed)
-        fit_standardize(executor, rows.feeds(executor), weight=rows.weight)
-        executor.state.columns = self._columns(classes)
-        self.executor_, self.history_ = executor, History()
+            self._adopt(trained, classes)
+        if not all(history.stopped for history in self.histories_):
+            other = "" if self.early_stopping else ", or early_stopping=True"
+            warnings.warn(
+                f"training did not converge: {stopping.watch} still improved when all "
+                f"{counted(self.epochs, 'epoch')} were done; give more epochs, another lr{other}",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def _seeds(self) -> tuple[int, ...]:
+        """Return the seed of each member, of which the first is that of an estimator of one."""
+        drawn = check_random_state(self.random_state).randint(2**31 - 1, size=self.ensemble)
+        return tuple(drawn.tolist())
+
+    def _choice(self, rows: Rows, units: int) -> NetChoice:
+        """Return the net for these rows and its options."""
+        self._check_replaced()
+        own = self.net is not None
+        return NetChoice(
+            declare=self.net or self._layers(rows),
+            features=rows.x.shape[1],
+            units=units,
+            output=self._output,
+            optimizer=self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
+            batch=plain(self.batch),
+            threads=plain(self.threads),
+            backend=self.backend if own else chosen_backend(self.backend),
+            own=own,
+        )
+
+    def _begin(
+        self, rows: Rows, plan: Plan, classes: Sequence[str], seeds: tuple[int, ...]
+    ) -> None:
+        """Create new members whose statistics are fitted to the rows."""
+        self._make(plan, classes, seeds, [History() for _ in seeds])
+        if isinstance(self._model, Executor):
+            rows.fit_statistics(self._model)
+        else:
+            fit_statistics(self._model, [rows] * len(seeds))
+
+    def _adopt(self, trained: Trained, classes: Sequence[str]) -> None:
+        """Take the members that a sweep has trained."""
+        self._make(trained.plan, classes, trained.seeds, trained.histories)
+        for ex, state in zip(self._members(), trained.states, strict=True):
+            ex.state = state
+
+    def _make(
+        self,
+        plan: Plan,
+        classes: Sequence[str],
+        seeds: Sequence[int],
+        histories: Sequence[History],
+    ) -> None:
+        """Create new members."""
+        self._model: Executor | Population
+        if len(seeds) == 1:
+            self._model = Executor(plan, seed=seeds[0])
+            self._model.state.columns = self._columns(classes)
+        else:
+            self._model = self.population_ = Population(plan, seeds=seeds)
+            self._model.columns = self._columns(classes)
+        self.executor_ = self._members()[0]
+        self.histories_, self.history_ = Histories(histories), histories[0]
+
+    def _members(self) -> Sequence[Executor]:
+        return [self._model] if isinstance(self._model, Executor) else list(self._model)
 
     def _check_replaced(self) -> None:
         """Raise ValueError for options without effect because another one replaces them."""
@@ -253,11 +253,17 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the names of features and classes, or None if no model file can store them."""
         features = tuple(getattr(self, "feature_names_in_", ()))
         try:
-            return Columns(features, "", tuple(classes)) if features or classes else None
+            words = self._words.columns if self.prepare and self._words.categories else ()
+            found = Columns(features, "", tuple(classes), words, bool(self.prepare))
+            return None if found == Columns(()) else found
         except ValueError:
             return None
 
-    def _layers(self, dtype: str) -> Declare:
+    def _perceptron(self, rows: Rows) -> type[Perceptron]:
+        """Return the kind of net for these rows."""
+        raise NotImplementedError
+
+    def _layers(self, rows: Rows) -> Declare:
         hidden = self.hidden
         try:
             widths = tuple(hidden)
@@ -265,34 +271,65 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"hidden is {hidden!r}, it must list the widths of the hidden layers, as (100, 50)"
             ) from None
-        return self._perceptron(
-            widths, bool(self.batchnorm), float(self.dropout), bool(self.standardize), dtype
-        )
+        dtype, kind = rows.x.dtype.name, self._perceptron(rows)
+        flags = bool(self.batchnorm), float(self.dropout), bool(self.standardize)
+        return kind(widths, *flags, dtype, self._preparation(rows))
 
-    def _train(self, rows: Rows, epochs: int, *callbacks: Callback) -> Self:
+    def _preparation(self, rows: Rows) -> Preparation | None:
+        """Return how the net prepares its columns, or None if it does not."""
+        if not self.prepare:
+            return None
+        names = tuple(getattr(self, "feature_names_in_", ()))
+        given = chosen_columns(self.categorical_features, rows.x.shape[1], names)
+        found = Preparation.of(rows.x, given | self._words.categories)
+        if not found.numbers and not found.categories:
+            raise ValueError("X has no column with a value")
+        return found
+
+    def _train(
+        self, rows: Rows, epochs: int, *callbacks: Callback, held: Rows | None = None
+    ) -> Self:
         """Train `epochs` more epochs; raise NotFiniteError if the loss does not stay finite."""
-        executor, history = self.executor_, self.history_
-        seed = executor.state.seed
-        source = training_source(executor, rows.feeds(executor), executor.plan.batch, seed)
-        last = len(history.epochs) + int(epochs)
-        Run(executor, source, last, callbacks, history=history).train(progress=False)
+        model, tasks = self._model, []
+        seeds = [ex.state.seed for ex in self._members()]
+        for seed, history in zip(seeds, self.histories_, strict=True):
+            last = len(history.epochs) + int(epochs)
+            called = (*callbacks, Printed(last)) if self.verbose else callbacks
+            tasks.append(MemberTask(rows, held, seed, last, deepcopy(called), history))
+        if isinstance(model, Executor):
+            train_alone(model, tasks[0])
+        else:
+            train_ensemble(model, tasks)
         return self
 
     def _stopping(self) -> EarlyStopping:
         """Return the rule that ends `fit` early; raise ValueError for numbers out of range."""
-        for name in ("epochs", "patience"):
+        for name in ("epochs", "patience", "ensemble"):
             value = getattr(self, name)
             if whole(value, 1) is None:
                 raise ValueError(f"{name} is {value!r}, it must be a whole number from 1 up")
         if not (isinstance(self.tol, Real) and 0 <= self.tol < math.inf):
             raise ValueError(f"tol is {self.tol!r}, it must be a number of 0 or more")
-        return EarlyStopping(self.patience, watch="loss", least=float(self.tol), restore=False)
+        part = self.validation_fraction
+        if not (isinstance(part, Real) and 0 < part < 1):
+            raise ValueError(
+                f"validation_fraction is {part!r}, it must be a number between 0 and 1"
+            )
+        watch = "val_loss" if self.early_stopping else "loss"
+        restore = bool(self.early_stopping)
+        return EarlyStopping(self.patience, watch=watch, least=float(self.tol), restore=restore)
 
     def _predict(self, X: ArrayLike) -> Array:
         """Return the output for each row: (N, units)."""
         check_is_fitted(self)
-        x = validate_data(self, X, dtype=FLOATS, reset=False)
-        executor = self.executor_
+        x = self._numbers(validate_data(self, X, reset=False, **self._takes()), reset=False)
+        model = self._model
+        first = model if isinstance(model, Executor) else model[0]
         # The lock makes threads that predict at the same time take turns.
-        found = executor.state.lock(lambda: executor.predict(x=x))
-        return np.asarray(found[self._output] if isinstance(found, dict) else found)
+        found = first.state.lock(lambda: predict(model, x))
+        outputs = np.asarray(found[self._output] if isinstance(found, dict) else found)
+        return outputs if first is model else self._combined(outputs)
+
+    def _combined(self, outputs: Array) -> Array:
+        """Return the output of an ensemble from those of its members (members, N, units)."""
+        return np.asarray(outputs.mean(axis=0))

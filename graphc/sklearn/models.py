@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
 
 from graphc.base.docstrings import with_shared
+from graphc.declare.perceptrons import ClassifierNet, MultiLabelNet, Perceptron, RegressorNet
 from graphc.ir.op import Array
-from graphc.ops.functions import Softmax
-from graphc.sklearn.estimator import ClassifierNet, GraphEstimator, RegressorNet, Rows
+from graphc.ops.functions import LogSoftmax, Sigmoid, Softmax, Softplus
+from graphc.sklearn.estimator import GraphEstimator
+from graphc.sklearn.rows import Rows
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -34,8 +39,15 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         Whether hidden layers have batchnorm, and the share of their values that is dropped.
     standardize
         Whether the net standardises features by the statistics of the rows in `fit`.
+    prepare
+        Whether the net prepares its columns, so that X may have missing values, and words.  A
+        missing number (NaN) becomes the mean, and a further feature says that it was missing.  A
+        column of words or categories becomes a feature for each of its values in `fit`.  X is
+        then dense, of floats, or of objects.
+    categorical_features
+        The columns of numbers that are categories: positions, names or a mask.
     net
-        A function from the numbers of features and classes to a Net, in place of the four options
+        A function from the numbers of features and classes to a Net, in place of the six options
         above.  The net has inputs x (N, features), y (N,) of int64 and, to take sample weights,
         weight (N,), an output "scores" (N, classes), and a loss.
     lr, weight_decay
@@ -47,7 +59,16 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     epochs
         The most epochs.
     tol, patience
-        Training ends when the loss was not `tol` better than its best for `patience` epochs.
+        Training ends when the loss was not `tol` better than its best for `patience` epochs.  If
+        it has not ended after all epochs, `fit` warns.
+    early_stopping, validation_fraction
+        Whether `fit` keeps this fraction of the rows, stratified by class, out of training, ends
+        by their loss instead, and returns to the epoch at which it was smallest.
+    ensemble
+        The number of nets, with seeds and orders of rows of their own, which are trained side by
+        side.  Predictions are the means of theirs, of probabilities for a classifier.
+    verbose
+        Whether a line is printed after each epoch.
     class_weight
         A mapping from class to weight, 1 for classes that it omits, or "balanced", which gives
         every class the same total weight.  A row's weight is its class's times its own.
@@ -61,9 +82,14 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     classes_
         The classes in ascending order.
     executor_
-        The trained Executor, for `gc.save`, `gc.freeze` and all else.
-    history_
-        The History with the loss of each epoch.
+        The trained Executor, for `gc.save`, `gc.freeze` and all else; that of the first net.
+    population_
+        The trained Population of an ensemble.
+    history_, histories_
+        The History with the loss of each epoch, and of the validation rows; that of the first net,
+        and those of all.
+    loss_curve_
+        The loss of each epoch.
 
     Examples
     --------
@@ -75,9 +101,16 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     """
 
     _output = "scores"
-    _perceptron = ClassifierNet
-
     class_weight: Mapping[Any, float] | str | None = None
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return scikit-learn's tags of the estimator, which takes several labels a row, too."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _perceptron(self, rows: Rows) -> type[Perceptron]:
+        return ClassifierNet if rows.y.ndim == 1 else MultiLabelNet
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train from scratch.
@@ -85,7 +118,8 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X, y
-            Features (N, features), and their classes (N,), of any type.
+            Features (N, features), dense or sparse, and their classes (N,), of any type; or
+            (N, labels) of 0 and 1 for labels that do not exclude each other.
         sample_weight
             The weight of each row (N,), 1 by default.  A row of weight 0 counts as absent, and one
             of weight 2 as two rows.
@@ -100,19 +134,30 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         ValueError
             If the data cannot be trained on, or an option is out of range.
         """
-        stopping = self._stopping()
-        rows = self._rows(X, y, sample_weight, reset=True)
-        check_classification_targets(rows.y)
-        classes = np.unique(rows.y)
+        self._stopping()
+        rows = self._labelled(X, y, sample_weight, reset=True)
+        self._multilabel = rows.y.ndim == 2
+        classes = _classes(rows.y)
         if len(classes) < 2:
             raise ValueError(
                 f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
                 + ("" if sample_weight is None else " in rows of positive weight")
             )
-        rows = self._by_class(_coded(rows, classes), classes)
-        self._begin(rows, len(classes), _words(classes))
         self.classes_ = classes
-        return self._train(rows, self.epochs, stopping)
+        rows = self._by_class(_coded(rows, classes), classes)
+        return self._fit(rows, len(classes), _words(classes))
+
+    def _labelled(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
+    ) -> Rows:
+        """Return the rows with classes (N,), or labels (N, labels) of 0 and 1."""
+        rows = self._rows(X, y, sample_weight, reset=reset, multi_output=True)
+        if rows.y.ndim == 2 and rows.y.shape[1] == 1:
+            rows = rows._replace(y=column_or_1d(rows.y, warn=True))
+        check_classification_targets(rows.y)
+        if rows.y.ndim == 2 and type_of_target(rows.y) != "multilabel-indicator":
+            raise ValueError(f"y has shape {rows.y.shape}; several labels a row must be 0 or 1")
+        return rows
 
     @with_shared(fit.__doc__)
     def partial_fit(
@@ -129,9 +174,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X, y
-            Features (N, features), and their classes (N,).
+            Features (N, features), and their classes (N,), or labels (N, labels).
         classes
-            All classes, which the first call needs.
+            All classes, which the first call needs unless a row has several labels.
 
         Raises
         ------
@@ -140,11 +185,12 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
             weights are "balanced", which needs all rows.
         """
         first = not hasattr(self, "executor_")
-        if first and classes is None:
+        if first and classes is None and np.ndim(y) < 2:
             raise ValueError("the first call of partial_fit needs classes, a list of all of them")
-        rows = self._rows(X, y, sample_weight, reset=first)
-        check_classification_targets(rows.y)
-        known = np.unique(np.asarray(classes)) if first else self.classes_
+        rows = self._labelled(X, y, sample_weight, reset=first)
+        known = self.classes_ if not first else _classes(rows.y if classes is None else classes)
+        if not first and (rows.y.ndim == 2) != self._multilabel:
+            raise ValueError(f"y has shape {rows.y.shape}, unlike that of the first call")
         if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), known):
             raise ValueError(f"classes are not those of the first call: {known.tolist()}")
         if isinstance(self.class_weight, str):
@@ -154,14 +200,16 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
             )
         rows = self._by_class(_coded(rows, known), known)
         if first:
-            self._begin(rows, len(known), _words(known))
-            self.classes_ = known
+            self._begin(rows, self._choice(rows, len(known)).plan(), _words(known), self._seeds())
+            self.classes_, self._multilabel = known, rows.y.ndim == 2
         return self._train(rows, 1)
 
     def _by_class(self, rows: Rows, classes: NDArray[Any]) -> Rows:
         """Return the rows with their weights multiplied by those of their classes."""
         if self.class_weight is None:
             return rows.ready()
+        if rows.y.ndim == 2:
+            raise ValueError("class_weight is for classes of which a row has one, y has several")
         factors = class_factors(self.class_weight, classes, rows.y, rows.weight)
         weight = rows.weight * factors[rows.y]
         if not weight.any():
@@ -179,10 +227,20 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         Returns
         -------
         array
-            Classes (N,).
+            Classes (N,), or labels (N, labels) of 0 and 1.
         """
-        best = self.predict_proba(X).argmax(axis=1)
-        return np.asarray(self.classes_[best])
+        chances = self.predict_proba(X)
+        if self._multilabel:
+            return (chances > 0.5).astype(np.int64)
+        return np.asarray(self.classes_[chances.argmax(axis=1)])
+
+    def _combined(self, outputs: Array) -> Array:
+        """Return the scores whose probabilities are the means of those of the members."""
+        if self._multilabel:
+            yes, no = -Softplus().reference([-outputs]), -Softplus().reference([outputs])
+            return np.asarray(logsumexp(yes, axis=0) - logsumexp(no, axis=0))
+        logarithms = LogSoftmax().reference([outputs])
+        return np.asarray(logsumexp(logarithms, axis=0) - math.log(len(outputs)))
 
     @with_shared(predict.__doc__)
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -193,7 +251,28 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         array
             Probabilities (N, classes), in the order of `classes_`.
         """
-        return Softmax().reference([self._predict(X)])
+        scores = self._predict(X)
+        return (Sigmoid() if self._multilabel else Softmax()).reference([scores])
+
+    @with_shared(predict_proba.__doc__)
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Return the logarithm of the probability of each class.
+
+        Returns
+        -------
+        array
+            Logarithms (N, classes), in the order of `classes_`.
+        """
+        scores = self._predict(X)
+        if self._multilabel:
+            return -Softplus().reference([-scores])
+        return LogSoftmax().reference([scores])
+
+
+def _classes(y: ArrayLike) -> NDArray[Any]:
+    """Return the classes in ascending order, or the numbers of the labels."""
+    labels = np.asarray(y)
+    return np.arange(labels.shape[1]) if labels.ndim == 2 else np.unique(labels)
 
 
 def _words(classes: NDArray[Any]) -> list[str]:
@@ -204,6 +283,10 @@ def _words(classes: NDArray[Any]) -> list[str]:
 
 def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:
     """Return labels as positions among the classes; raise ValueError for an unknown label."""
+    if rows.y.ndim == 2:
+        if rows.y.shape[1] != len(classes):
+            raise ValueError(f"y has {rows.y.shape[1]} labels a row, there are {len(classes)}")
+        return rows._replace(y=rows.y.astype(rows.x.dtype))
     codes = np.searchsorted(classes, rows.y)
     unknown = np.flatnonzero(np.take(classes, codes, mode="clip") != rows.y)
     if len(unknown):
@@ -254,16 +337,21 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     Parameters
     ----------
     net
-        A function from the numbers of features and targets to a Net, in place of the four options
+        A function from the numbers of features and targets to a Net, in place of the six options
         above.  The net has inputs x (N, features), y (N, targets) and, to take sample weights,
         weight (N,), an output "prediction" (N, targets), and a loss.
 
     Attributes
     ----------
     executor_
-        The trained Executor, for `gc.save`, `gc.freeze` and all else.
-    history_
-        The History with the loss of each epoch.
+        The trained Executor, for `gc.save`, `gc.freeze` and all else; that of the first net.
+    population_
+        The trained Population of an ensemble.
+    history_, histories_
+        The History with the loss of each epoch, and of the validation rows; that of the first net,
+        and those of all.
+    loss_curve_
+        The loss of each epoch.
 
     Examples
     --------
@@ -275,7 +363,9 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     """
 
     _output = "prediction"
-    _perceptron = RegressorNet
+
+    def _perceptron(self, rows: Rows) -> type[Perceptron]:
+        return RegressorNet
 
     def __sklearn_tags__(self) -> Tags:
         """Return scikit-learn's tags of the estimator, which takes several targets, too."""
@@ -292,11 +382,9 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         X, y
             Features (N, features), and targets, (N,) or (N, targets).
         """
-        stopping = self._stopping()
-        rows, flat = self._targets(X, y, sample_weight, reset=True)
-        self._begin(rows, rows.y.shape[1])
-        self._flat = flat
-        return self._train(rows, self.epochs, stopping)
+        self._stopping()
+        rows, self._flat = self._targets(X, y, sample_weight, reset=True)
+        return self._fit(rows, rows.y.shape[1])
 
     @with_shared(GraphClassifier.fit.__doc__)
     def partial_fit(
@@ -314,7 +402,7 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         first = not hasattr(self, "executor_")
         rows, flat = self._targets(X, y, sample_weight, reset=first)
         if first:
-            self._begin(rows, rows.y.shape[1])
+            self._begin(rows, self._choice(rows, rows.y.shape[1]).plan(), (), self._seeds())
             self._flat = flat
         elif flat != self._flat:
             declared = "(N,)" if self._flat else "(N, targets)"

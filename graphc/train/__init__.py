@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphc.train.callbacks import Callback, CsvLog, EarlyStopping, Epoch, TensorBoardLog
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.fit import fit
-from graphc.train.history import History
+from graphc.train.history import Histories, History
 from graphc.train.standardize import fit_standardize
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "CsvLog",
     "EarlyStopping",
     "Epoch",
+    "Histories",
     "History",
     "TensorBoardLog",
     "fit",

@@ -17,7 +17,7 @@ from graphc.base.errors import GraphError, ModelFileError, Operand
 from graphc.declare.optim import Optimizer
 from graphc.files.disk import FolderLock, make_folder, remove_temporaries, shown
 from graphc.files.graph_file import UnknownOp, user_ops
-from graphc.files.model_file import Model, damage, optimizer_of
+from graphc.files.model_file import Model, damage, optimizer_of, saved_rules
 from graphc.files.serialize import CheckpointFile, read_checkpoint, save, write_checkpoint
 from graphc.ir.difference import LONGEST, Difference, Pair, difference
 from graphc.ir.graph import Graph, Node
@@ -281,11 +281,19 @@ def _state_mismatch(before: Mapping[str, Array], ex: Executor) -> Mismatch | Non
 
 
 def _optimizer_mismatch(file: CheckpointFile, ex: Executor) -> Mismatch | None:
-    options, now = file.model.notes["plan"], ex.plan.optimizer
-    assert now is not None
-    before = _optimizer(options["optimizer"])
+    texts = [rule["optimizer"] for rule in saved_rules(file.model)]
+    rules = ex.plan.rules
+    if len(texts) != len(rules):
+        return Mismatch(f"had {len(texts)} update rules, now there are {len(rules)}")
+    found = (_difference(t, r.optimizer, file, ex) for t, r in zip(texts, rules, strict=True))
+    return next((each for each in found if each is not None), None)
+
+
+def _difference(text: str, now: Optimizer, file: CheckpointFile, ex: Executor) -> Mismatch | None:
+    """Return how an optimizer differs from the text of the one before."""
+    before = _optimizer(text)
     if type(before) is not type(now):
-        was = options["optimizer"].partition("(")[0] if options["optimizer"] else "none"
+        was = text.partition("(")[0]
         return Mismatch(f"had the optimizer {was}, now it is {type(now).__name__}")
     hyper = _hyper(file, before, ex)
     for name, value in ex.hyper.items():
@@ -293,15 +301,15 @@ def _optimizer_mismatch(file: CheckpointFile, ex: Executor) -> Mismatch | None:
             return Mismatch(f"had {name} {hyper[name][0]:.6g}, now it is {value:.6g}")
     for each in fields(now):
         old, new = getattr(before, each.name), getattr(now, each.name)
-        if old != new and each.name not in hyper:
+        if old != new and hyper.keys().isdisjoint((each.name, now.state(each.name))):
             return Mismatch(f"had {each.name} {value_text(old)}, now it is {value_text(new)}")
     return None
 
 
-def _optimizer(text: str | None) -> Optimizer | None:
+def _optimizer(text: str) -> Optimizer | None:
     """Return the optimizer that a text describes; None if its class is unknown here."""
     try:
-        return None if text is None else optimizer_of(text)
+        return optimizer_of(text)
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -5,31 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from graphc.base.arguments import checked_whole, plain, takes, takes_one, whole
 from graphc.base.errors import GraphError
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 from graphc.train.callbacks import Callback, EarlyStopping, Epoch, Function
 from graphc.train.checkpoints import Checkpoints
-from graphc.train.history import History
+from graphc.train.fit_population import Choice, fit_population
+from graphc.train.history import Histories, History
 from graphc.train.record.folder import identity
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source, checked_arrays
-from graphc.train.standardize import fit_new, unfitted
+from graphc.train.standardize import check_fitted, fit_new, unfitted
 from graphc.train.user_data import streamed, training_source, validation_source
 
 
-@takes(
-    "data is one argument: gc.fit(ex, (x, y), epochs=5)",
-    batch_size="it is batch, at most that of gc.compile(net, batch=128)",
-    validation_split="gc.fit(ex, train, validation=held): graphc.data.stratified_split cuts data",
-    validation_data="it is validation",
-    verbose="it is progress",
-    group_by_length="it is by_length",
-    initial_epoch='gc.fit(ex, data, checkpoint="run", resume=True) continues a run',
-)
+@overload
 def fit(
     ex: Executor,
     data: Any,
@@ -47,8 +41,57 @@ def fit(
     resume: bool = False,
     record: str | Path | None = None,
     progress: bool | None = None,
-) -> History:
+) -> History: ...
+@overload
+def fit(
+    ex: Population,
+    data: Any,
+    *,
+    validation: Any = None,
+    epochs: int = 1,
+    batch: int | None = None,
+    shuffle: bool = True,
+    seed: int | Sequence[int] = 0,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    callbacks: Sequence[Callable[[Epoch], Any]] = (),
+    folds: int | Sequence[tuple[Any, Any]] | None = None,
+    bootstrap: bool = False,
+    progress: bool | None = None,
+) -> Histories: ...
+@takes(
+    "data is one argument: gc.fit(ex, (x, y), epochs=5)",
+    batch_size="it is batch, at most that of gc.compile(net, batch=128)",
+    validation_split="gc.fit(ex, train, validation=held): graphc.data.stratified_split cuts data",
+    validation_data="it is validation",
+    verbose="it is progress",
+    group_by_length="it is by_length",
+    initial_epoch='gc.fit(ex, data, checkpoint="run", resume=True) continues a run',
+)
+def fit(
+    ex: Executor | Population,
+    data: Any,
+    *,
+    validation: Any = None,
+    epochs: int = 1,
+    batch: int | None = None,
+    shuffle: bool = True,
+    by_length: bool = False,
+    seed: int | Sequence[int] = 0,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    callbacks: Sequence[Callable[[Epoch], Any]] = (),
+    checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = False,
+    record: str | Path | None = None,
+    folds: int | Sequence[tuple[Any, Any]] | None = None,
+    bootstrap: bool = False,
+    progress: bool | None = None,
+) -> History | Histories:
     """Train for some epochs over all rows of `data`.
+
+    Each member of a population gets the bits of its net trained alone with its rows and seed.  One
+    that a callback stops, or whose numbers are finite no more, costs nothing from then on.
 
     Statistics of inputs that the net standardises are fitted to `data` first if it has none.
     Ctrl-C takes effect between two steps.  Several ranks call `fit` with the same arguments; rank 0
@@ -57,7 +100,7 @@ def fit(
     Parameters
     ----------
     ex
-        The executor to train.
+        The executor or the population to train.
     data, validation
         The data to train on, and to evaluate on after each epoch:
 
@@ -73,7 +116,7 @@ def fit(
         The rows of a step, by default those of the plan.  The last batch may be smaller.
     shuffle, seed
         Whether rows, except those of functions, are shuffled, by the seed and the number of the
-        epoch.
+        epoch.  Members may have a seed each; with one for all they take the same batches.
     by_length
         Whether a batch has rows of like length, so that loops run fewer steps.  The batches are
         in a random order if rows are shuffled, and begin with the shortest rows if not.
@@ -81,7 +124,8 @@ def fit(
         A number for each row (N,), and a mapping from class to number.  Their product, 1 by
         default, is fed to the input that a loss takes as `weight=`.
     callbacks
-        Functions of an Epoch, or Callbacks, which are called after each epoch.
+        Functions of an Epoch, or Callbacks, which are called after each epoch.  Each member has
+        copies of its own.
     checkpoint
         A folder, or Checkpoints, to save the run in, also when it is interrupted.  One run at a
         time uses a folder.
@@ -90,6 +134,12 @@ def fit(
     record
         A folder for a digest of each step, some states, and arrays up to 256 MB, with which
         `gc.replay` repeats any step.
+    folds
+        Of a population: a number of folds, which `seed` draws, with like shares of each class, or
+        pairs of row numbers.  Member i leaves out fold i % folds, and validates on it.
+    bootstrap
+        Of a population: whether each member trains on as many rows, drawn with its own seed, of
+        which some come several times.
     progress
         Whether to show a bar; by default in terminals and notebooks.  Without one, each epoch is
         logged to "graphc".
@@ -98,7 +148,7 @@ def fit(
     -------
     History
         The losses of each epoch and, of the validation data, every scalar output: means over rows,
-        weighted losses by their weights.
+        weighted losses by their weights.  Of a population Histories, one for each member.
 
     Raises
     ------
@@ -110,6 +160,7 @@ def fit(
         If options make no sense, or the run to resume differs; nothing is trained then.
     NotFiniteError
         If a number is not finite.  It names node and line; the executor is as before the step.
+        A member only stops, and its history says why.
     ModelFileError
         If a checkpoint cannot be written or read.
 
@@ -125,11 +176,23 @@ def fit(
     True
     """
     epochs, seed = plain(epochs), plain(seed)
-    rows = _check(ex, data, epochs, batch, seed)
+    rows = _check(ex, data, epochs, batch)
+    called = _callbacks(callbacks)
+    if isinstance(ex, Population):
+        alone = {"by_length": by_length, "checkpoint": checkpoint, "record": record}
+        _check_for(ex, **alone, resume=resume)
+        seeds = _seeds(ex, seed)
+        weights = {"sample_weight": sample_weight, "class_weight": class_weight}
+        orders = seeds if shuffle else [None] * len(seeds)
+        choice = Choice(rows, orders, folds, seeds[0], bootstrap, weights)
+        _check_callbacks(ex, called, validation, folds)
+        return fit_population(ex, data, choice, validation, epochs, called, progress)
+    _check_for(ex, folds=folds, bootstrap=bootstrap)
+    seed = checked_whole("fit: seed", seed, 0)
     order = seed if shuffle else None
     source = training_source(ex, data, rows, order, sample_weight, class_weight, by_length)
     held_out = None if validation is None else validation_source(ex, validation)
-    kept, called = _checkpoints(checkpoint, resume), _callbacks(callbacks)
+    kept = _checkpoints(checkpoint, resume)
     _check_watched(ex, held_out is not None, [kept, *called])
     choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
     choices["by_length"] = by_length
@@ -172,27 +235,20 @@ def _kind_of_run(
 
 def _standardise(ex: Executor, data: Any) -> None:
     """Fit statistics that are not fitted yet; raise GraphError if that needs streamed data."""
-    layers = unfitted(ex)
-    if not layers:
-        return
     if streamed(data):
-        raise GraphError(
-            f"fit: {layers[0].name!r} has no statistics yet, and streamed data gives none",
-            operands=[layers[0].described("standardised")],
-            hint="gc.fit_standardize(ex, arrays) with some rows first",
-        )
-    fit_new(ex, checked_arrays(ex, data, train=True)[0])
+        check_fitted(ex)
+    elif unfitted(ex):
+        fit_new(ex, checked_arrays(ex, data, train=True)[0])
 
 
-def _check(ex: Executor, data: Any, epochs: int, batch: int | None, seed: int) -> int:
+def _check(ex: Executor | Population, data: Any, epochs: int, batch: int | None) -> int:
     """Return the rows of a batch; raise GraphError for options that make no sense."""
-    if not isinstance(ex, Executor):
+    if not isinstance(ex, (Executor, Population)):
         raise GraphError(
             f"fit trains an executor, not {type(ex).__name__}",
             hint="ex = gc.Executor(plan), then gc.fit(ex, data)",
         )
     checked_whole("fit: epochs", epochs)
-    checked_whole("fit: seed", seed, 0)
     rows = whole(ex.plan.rows if batch is None else batch, 1)
     if rows is None or rows > ex.plan.rows:
         raise _wrong(
@@ -207,6 +263,40 @@ def _check(ex: Executor, data: Any, epochs: int, batch: int | None, seed: int) -
     if (isinstance(data, Iterator) or callable(data)) and batch is not None:
         raise _wrong("batch is given, but the data come in batches already")
     return rows
+
+
+def _check_for(ex: Executor | Population, **options: Any) -> None:
+    """Raise GraphError for an option that is not for what is trained."""
+    what = "a population" if isinstance(ex, Population) else "one executor"
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise _wrong(f"{name} is given, which is not for {what}")
+
+
+def _check_callbacks(
+    ex: Population, callbacks: Sequence[Callback], validation: Any, folds: Any
+) -> None:
+    """Raise GraphError for a callback that members cannot have, and for two kinds of validation."""
+    if validation is not None and folds is not None:
+        raise _wrong(
+            "validation is given, and so is folds, of which each member validates on its own",
+            "leave out validation, or give pairs of row numbers as folds",
+        )
+    for callback in callbacks:
+        if callback.writes_files:
+            raise _wrong(
+                f"{type(callback).__name__} writes a file, which members cannot share",
+                "the Histories that gc.fit returns have the numbers of all members",
+            )
+    _check_watched(ex, validation is not None or folds is not None, callbacks)
+
+
+def _seeds(population: Population, given: int | Sequence[int]) -> list[int]:
+    """Return the seed of each member's order of rows; raise GraphError if there are too few."""
+    seeds = list(given) if isinstance(given, Sequence) else [given] * len(population)
+    if len(seeds) != len(population):
+        raise _wrong(f"seed has {len(seeds)} numbers for {len(population)} members")
+    return [checked_whole("fit: seed", plain(seed), 0) for seed in seeds]
 
 
 def _checkpoints(given: str | Path | Checkpoints | None, resume: bool) -> Checkpoints | None:
@@ -261,7 +351,7 @@ def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callback, ...]:
     return tuple(one if isinstance(one, Callback) else Function(one) for one in listed)
 
 
-def _check_watched(ex: Executor, validated: bool, watching: Sequence[Any]) -> None:
+def _check_watched(ex: Executor | Population, validated: bool, watching: Sequence[Any]) -> None:
     """Raise GraphError for a number that the history will not have."""
     program = ex.plan.programs["infer"]
     scalars = [k for k, out in program.outputs.items() if not program.buffers[out].type.rank]

@@ -124,16 +124,87 @@ class History:
         columns = [("epoch", [str(epoch) for epoch in self.epochs])]
         columns.extend((name, [_number(v) for v in values]) for name, values in self._columns())
         columns.append(("seconds", [f"{value:.2f}" for value in self.seconds]))
-        widths = [max(map(len, (name, *cells))) for name, cells in columns]
-        rows = [[name for name, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]
-        lines = ("  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
-        return "\n".join(lines)
+        return _table(columns)
 
     def _columns(self) -> Iterator[tuple[str, list[float]]]:
         yield "loss", self.loss
         if self.val_loss:
             yield "val_loss", self.val_loss
         yield from self.metrics.items()
+
+
+class Histories(list[History]):
+    """The histories of the members of a population, as `gc.fit` returns them.
+
+    Examples
+    --------
+    >>> histories = gc.Histories([gc.History(loss=[0.5]), gc.History(loss=[0.25])])
+    >>> histories.best()
+    1
+    """
+
+    def best(self, watch: str = "", largest: bool = False) -> int:
+        """Return the number of the member whose best epoch is the best.
+
+        Parameters
+        ----------
+        watch
+            "loss", "val_loss" or a metric; by default the loss of validation data if there are any.
+        largest
+            Whether greater numbers are better.
+
+        Returns
+        -------
+        int
+            The first of the best members.
+        """
+        watch = watch or self._watched()
+        best, found = Best(largest), 0
+        for number, history in enumerate(self):
+            for value in history.column(watch) if watch in history.last() else ():
+                found = number if best.add(value) else found
+        return found
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw the learning curves of all members.
+
+        Parameters
+        ----------
+        path
+            The file to write, in the format of its suffix, or PNG without one.
+
+        Returns
+        -------
+        Path
+            The path of the file.
+
+        Raises
+        ------
+        GraphError
+            If matplotlib is missing or does not draw that format.
+        """
+        drawn: Path = higher("History.plot")(self, path)
+        return drawn
+
+    def __str__(self) -> str:
+        names = list(dict.fromkeys(name for history in self for name in history.last()))
+        columns = [("member", [str(number) for number in range(len(self))])]
+        columns.append(("epochs", [str(len(history.epochs)) for history in self]))
+        for name in names:
+            cells = (history.last().get(name) for history in self)
+            columns.append((name, ["" if c is None else _number(c) for c in cells]))
+        return _table(columns)
+
+    def _watched(self) -> str:
+        return "val_loss" if any(history.val_loss for history in self) else "loss"
+
+
+def _table(columns: list[tuple[str, list[str]]]) -> str:
+    """Return columns, each with its name, as lines of text."""
+    widths = [max(map(len, (name, *cells))) for name, cells in columns]
+    rows = [[name for name, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]
+    lines = ("  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(lines)
 
 
 def _number(value: float) -> str:
@@ -234,13 +305,19 @@ class Progress:
         """Show or log the numbers of a finished epoch."""
         if self._bar is None and not LOG.isEnabledFor(logging.INFO):
             return
-        number, found = len(history.epochs), history.last()
-        text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        text = epoch_text(history, self._epochs)
         if self._bar is None:
-            LOG.info("epoch %d/%d: %s", number, self._epochs, text)
+            LOG.info(text)
             return
-        self._bar.set_description(f"epoch {number}/{self._epochs}", refresh=False)
-        self._bar.set_postfix_str(text)
+        number, _, numbers = text.partition(": ")
+        self._bar.set_description(number, refresh=False)
+        self._bar.set_postfix_str(numbers)
+
+
+def epoch_text(history: History, epochs: int) -> str:
+    """Return a line with the numbers of the last epoch."""
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in history.last().items())
+    return f"epoch {len(history.epochs)}/{epochs}: {numbers}"
 
 
 def _bar() -> Any:

@@ -45,7 +45,7 @@ class Ranks:
         mine = {
             "version of graphc": __version__,
             "net": _digest(graph_text(plan.declared).encode()),
-            "optimizer": type(plan.optimizer).__name__,
+            "optimizer": ", ".join(type(rule.optimizer).__name__ for rule in plan.rules),
             "rows of a plan": str(plan.rows),
             "shards": str(plan.shards),
             "seed of the executor": str(self._ex.state.seed),

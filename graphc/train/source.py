@@ -211,6 +211,8 @@ class ArraySource(Source):
     to the check of each step.
     """
 
+    rows: int
+
     def __init__(
         self,
         named: Mapping[str, Any],

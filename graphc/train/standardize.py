@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graphc.base.errors import FeedError
+from graphc.base.errors import FeedError, GraphError
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ops.row_norm import Standardize
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 
 _PIECE = 1 << 20
 """The numbers that are read at a time, so that data on disk need not fit in memory."""
@@ -49,7 +51,7 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
     [[3.0]]
     """
     arrays, rows = ex.rows(data, train=False)
-    layers = _layers(ex)
+    layers = _layers(ex.plan)
     for node in layers:
         if node.inputs[0] not in arrays:
             raise FeedError(
@@ -57,36 +59,84 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
                 operands=[node.described("standardised")],
                 hint="give the same arrays as to gc.fit",
             )
-    _set(ex, layers, arrays, _weights(weight, rows))
+    if values := _fitted(layers, arrays, _weights(weight, rows)):
+        ex.state = values
 
 
 def unfitted(ex: Executor) -> list[Node]:
     """Return the layers that still have the statistics with which they were declared."""
-    return [node for node in _layers(ex) if _as_declared(ex, node)]
+    return [node for node in _layers(ex.plan) if _as_declared(*_values(ex, node))]
 
 
-def fit_new(ex: Executor, arrays: Mapping[str, Array]) -> None:
-    """Fit the statistics of layers that are unfitted."""
+def check_fitted(ex: Executor) -> None:
+    """Raise GraphError for a layer without statistics, which streamed data cannot give."""
+    for node in unfitted(ex):
+        raise GraphError(
+            f"fit: {node.name!r} has no statistics yet, and streamed data gives none",
+            operands=[node.described("standardised")],
+            hint="gc.fit_standardize(ex, arrays) with some rows first",
+        )
+
+
+def fit_new(
+    ex: Executor, arrays: Mapping[str, Array], weight: NDArray[np.float64] | None = None
+) -> None:
+    """Fit the statistics of layers that are unfitted; rows weigh 1 by default."""
     new = unfitted(ex)
     if new:
-        _set(ex, new, arrays, np.ones(len(arrays[new[0].inputs[0]])))
+        rows = len(arrays[new[0].inputs[0]])
+        ex.state = _fitted(new, arrays, np.ones(rows) if weight is None else weight)
+
+
+def names_of_statistics(plan: Plan) -> list[str]:
+    """Return the names of the states that hold statistics."""
+    return [name for node in _layers(plan) for name in node.inputs[1:]]
+
+
+def fit_members(
+    population: Population, arrays: Mapping[str, Array], rows: Sequence[NDArray[np.intp]]
+) -> None:
+    """Fit the statistics of layers that are unfitted in a member to its rows of the arrays."""
+    layers = _layers(population.plan)
+    values = {name: population.state[name] for name in names_of_statistics(population.plan)}
+    found = {id(chosen): _fitted(layers, arrays, np.ones(len(chosen)), chosen) for chosen in rows}
+    for node in layers:
+        names = node.inputs[1:]
+        new = _as_declared(*(values[name] for name in names))
+        for name in names:
+            fitted = np.stack([found[id(chosen)][name] for chosen in rows])
+            values[name][new] = fitted[new]
+    if values:
+        population.state = values
 
 
 def statistics(
     x: NDArray[Any], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and scale of each entry of a row of x (N, ...), weighted by `weight` (N,)."""
-    total, first = weight.sum(), x[0].astype(np.float64)
+    """Return mean and scale of each entry of a row of x (N, ...), weighted by `weight` (N,).
+
+    A missing number (NaN) counts as the mean of the others.
+    """
+    total, first = weight.sum(), np.nan_to_num(x[0].astype(np.float64))
     offset = np.zeros(x.shape[1:])  # of the mean from the first row: exactly 0 for a constant
+    present = np.full(x.shape[1:], total)
     for rows in _pieces(x):
-        offset += np.tensordot(weight[rows], x[rows] - first, 1)
-    offset /= total
+        offset += np.tensordot(weight[rows], _zeroed(x[rows] - first), 1)
+        if (missing := np.isnan(x[rows])).any():
+            present -= np.tensordot(weight[rows], missing, 1)
+    offset /= np.where(present > 0, present, 1)
     square, largest = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
     for rows in _pieces(x):
-        square += np.tensordot(weight[rows], (x[rows] - first - offset) ** 2, 1)
-        np.maximum(largest, np.abs(x[rows]).max(axis=0), out=largest)
+        square += np.tensordot(weight[rows], _zeroed(x[rows] - first - offset) ** 2, 1)
+        np.maximum(largest, np.fmax.reduce(np.abs(x[rows]), axis=0, initial=0), out=largest)
     mean, scale = first + offset, np.sqrt(square / total)
     return mean, np.where(scale > np.finfo(x.dtype).eps * largest, scale, 1.0)
+
+
+def _zeroed(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Set what is missing to 0, in place."""
+    differences[np.isnan(differences)] = 0
+    return differences
 
 
 def _pieces(x: NDArray[Any]) -> Iterator[slice]:
@@ -94,34 +144,43 @@ def _pieces(x: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + count) for start in range(0, len(x), count))
 
 
-def _layers(ex: Executor) -> list[Node]:
+def _layers(plan: Plan) -> list[Node]:
     """Return the standardising layers whose statistics the plan has."""
-    known = ex.plan.state_nodes
-    layers = (node for node in ex.plan.declared if isinstance(node.op, Standardize))
+    known = plan.state_nodes
+    layers = (node for node in plan.declared if isinstance(node.op, Standardize))
     return [node for node in layers if node.inputs[1] in known and node.inputs[2] in known]
 
 
-def _as_declared(ex: Executor, node: Node) -> bool:
-    _, mean, scale = node.inputs
-    return not ex.state[mean].any() and bool((ex.state[scale] == 1).all())
+def _values(ex: Executor, node: Node) -> Iterator[Array]:
+    """Yield the statistics of a layer, as those of one member."""
+    return (ex.state[name][None] for name in node.inputs[1:])
 
 
-def _set(
-    ex: Executor, layers: list[Node], arrays: Mapping[str, Array], weight: NDArray[np.float64]
-) -> None:
+def _as_declared(mean: Array, scale: Array) -> NDArray[np.bool_]:
+    """Return, for each of several statistics of a layer, whether they are those it began with."""
+    inner = tuple(range(1, mean.ndim))
+    return np.asarray(~mean.any(axis=inner) & (scale == 1).all(axis=inner))
+
+
+def _fitted(
+    layers: Sequence[Node],
+    arrays: Mapping[str, Array],
+    weight: NDArray[np.float64],
+    rows: NDArray[np.intp] | None = None,
+) -> dict[str, Array]:
+    """Return the statistics of some rows of the arrays, by the names of their states."""
     values: dict[str, Array] = {}
     for node in layers:
-        x, mean, scale = node.inputs
+        x, *names = node.inputs
         if isinstance(arrays[x], list):
             raise FeedError(
                 f"rows of {x!r} have lengths of their own, so its steps have no common statistics",
                 operands=[node.described("standardised")],
                 hint="scale the arrays of rows before they are fed",
             )
-        fitted = statistics(arrays[x], weight)
-        values.update(zip((mean, scale), (v.astype(node.type.dtype) for v in fitted), strict=True))
-    if values:
-        ex.state = values
+        fitted = statistics(arrays[x] if rows is None else arrays[x][rows], weight)
+        values.update(zip(names, (v.astype(node.type.dtype) for v in fitted), strict=True))
+    return values
 
 
 def _weights(weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:

@@ -29,9 +29,14 @@ LOGARITHMIC = 50.0
 """The factor spanned by positive numbers above which the axis is logarithmic."""
 NUMBERED = 25
 """The most classes for which each cell shows its number and each class its name."""
+LINES = ("--", "-", ":", "-.")
+"""The lines of the numbers of a population, whose colours are those of members."""
 COLUMNS = 4
 FEWEST_BINS, MOST_BINS = 9, 60
 LONGEST_NAME = 30
+
+Curves = Sequence[Sequence[float]]
+"""A curve for each member."""
 
 _DRAWS = with_shared("""
 Parameters
@@ -54,13 +59,14 @@ GraphError
 
 
 @_DRAWS
-def learning_curve(history: History, path: str | Path) -> Path:
+def learning_curve(history: History | Sequence[History], path: str | Path) -> Path:
     """Draw the losses in one panel and, if there are any, the metrics in another below.
 
     Parameters
     ----------
     history
-        What `gc.fit` returned; `history.plot(path)` does the same.
+        What `gc.fit` returned; `history.plot(path)` does the same.  The curves of a population have
+        a colour for each member.
 
     Examples
     --------
@@ -68,12 +74,17 @@ def learning_curve(history: History, path: str | Path) -> Path:
     >>> gc.plots.learning_curve(history, "curve.svg").name
     'curve.svg'
     """
-    losses: dict[str, Sequence[float]] = {"training": history.loss}
-    if history.val_loss:
-        losses["validation"] = history.val_loss
-    panels: list[tuple[str, Mapping[str, Sequence[float]]]] = [("loss", losses)]
-    if history.metrics:
-        panels.append(("validation metrics", history.metrics))
+    members = history if isinstance(history, Sequence) else [history]
+    losses: dict[str, Curves] = {"training": [member.loss for member in members]}
+    if any(member.val_loss for member in members):
+        losses["validation"] = [member.val_loss for member in members]
+    panels = [("loss", losses)]
+    names = dict.fromkeys(name for member in members for name in member.metrics)
+    if names:
+        metrics: dict[str, Curves] = {
+            name: [member.metrics.get(name, []) for member in members] for name in names
+        }
+        panels.append(("validation metrics", metrics))
     figure = new_figure("a learning curve", 7.0, 1.0 + 3.4 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (label, curves) in zip(axes, panels, strict=True):
@@ -82,21 +93,22 @@ def learning_curve(history: History, path: str | Path) -> Path:
     return save_figure(figure, Path(path))
 
 
-def _spread(curves: Mapping[str, Sequence[float]]) -> float:
+def _spread(curves: Mapping[str, Curves]) -> float:
     """Return the largest number over the smallest, or 0 if some have no logarithm."""
-    values = [value for curve in curves.values() for value in curve]
+    values = [value for members in curves.values() for curve in members for value in curve]
     if not values or not all(math.isfinite(value) and value > 0 for value in values):
         return 0.0
     return max(values) / min(values)
 
 
-def _curves(axis: Any, label: str, curves: Mapping[str, Sequence[float]]) -> None:
+def _curves(axis: Any, label: str, curves: Mapping[str, Curves]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    for name, values in curves.items():
-        epochs = range(1, len(values) + 1)
-        marker = "o" if len(values) <= MARKED else None
-        axis.plot(epochs, values, marker=marker, markersize=3, linewidth=1.6, label=name)
+    for number, (name, members) in enumerate(curves.items()):
+        if len(members) == 1:
+            _curve(axis, members[0], 1.6, label=name)
+        else:
+            _member_curves(axis, members, name, LINES[number % len(LINES)])
     if _spread(curves) > LOGARITHMIC:
         axis.set_yscale("log")
     axis.set_ylabel(label)
@@ -104,6 +116,23 @@ def _curves(axis: Any, label: str, curves: Mapping[str, Sequence[float]]) -> Non
     axis.grid(alpha=0.3)
     bare(axis)
     axis.legend(frameon=False)
+
+
+def _curve(axis: Any, values: Sequence[float], width: float, **look: Any) -> None:
+    epochs = range(1, len(values) + 1)
+    marker = "o" if len(values) <= MARKED else None
+    axis.plot(epochs, values, marker=marker, markersize=2 * width, linewidth=width, **look)
+
+
+def _member_curves(axis: Any, members: Curves, name: str, line: str) -> None:
+    """Draw a thin line for each member, and name the kind of line."""
+    from matplotlib import colormaps
+
+    for colour, values in zip(
+        colormaps["viridis"](np.linspace(0, 0.9, len(members))), members, strict=True
+    ):
+        _curve(axis, values, 0.9, color=colour, linestyle=line)
+    axis.plot([], [], color=BEFORE, linestyle=line, label=f"{name}, {len(members)} members")
 
 
 @_DRAWS

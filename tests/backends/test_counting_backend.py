@@ -23,11 +23,12 @@ from graphc.backends.backend import (
     Order,
     Part,
     PeakWork,
+    Ready,
+    SideBySide,
     View,
     ZeroCopy,
 )
 from graphc.compiler.cost import kernel_flops, program_cost
-from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.interpret import FUNCTIONS
 from graphc.kernels.kernel import Gemm, Kernel
@@ -127,9 +128,9 @@ class CountingRunner:
         """Return None: feeds are always copied."""
         return None
 
-    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
-        """Return 0: there is one thread."""
-        return 0
+    def side_by_side(self, work: SideBySide) -> Ready | None:
+        """Return None: there is one thread."""
+        return None
 
 
 @pytest.fixture

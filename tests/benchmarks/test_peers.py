@@ -75,7 +75,7 @@ def supports(name: str, workload: str) -> bool:
     return name == "graphc-numpy" or (name == "numpy" and SMALL[workload].kind == "rows")
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.one_in(14)
 @pytest.mark.parametrize("workload", SMALL)
 @pytest.mark.parametrize("name", HERE)
 def test_every_side_trains_alike(name: str, workload: str) -> None:

@@ -61,3 +61,22 @@ def nested(dtype: str = "float64") -> gc.Net:
     net.output("last", last)
     net.loss("loss", gc.mean(steps * steps) + gc.mean(last**2))
     return net
+
+
+def derived(dtype: str = "float64") -> gc.Net:
+    """Derivatives in the steps of two loops, one within the other, and a stop_gradient there."""
+    net = gc.Net("derived", dtype=dtype)
+    x, h0 = net.input("x", (gc.N, 2, 2, 2)), net.input("h0", (gc.N, 2))
+
+    def inner(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        y = gc.dropout(gc.tanh(gc.affine(x, 2) * gc.stop_gradient(h)), keep_prob=0.8)
+        return y, gc.tanh(h - 0.5 * gc.grad(gc.sum(y * y + y), x))
+
+    def outer(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        states, last = gc.scan(inner, x, h)
+        return states, last - 0.5 * gc.grad(gc.sum(last * last), h)
+
+    steps, last = gc.scan(outer, x, h0)
+    net.output("last", last)
+    net.loss("loss", gc.mean(steps * steps) + gc.mean(last**2))
+    return net

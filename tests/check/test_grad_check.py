@@ -19,11 +19,13 @@ from graphc.ir.tensor_type import N
 from graphc.ops.autodiff import grad
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
+from graphc.ops.functions import tanh
 from graphc.ops.index import one_hot
 from graphc.ops.linalg import affine
 from graphc.ops.losses.classes import softmax_loss, svm_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import mean, sum_
+from graphc.ops.scan_layer import scan
 from graphc.ops.select import relu
 from graphc.ops.shape import stop_gradient
 from graphc.runtime.reference import initial_state
@@ -141,6 +143,24 @@ def test_stop_gradient_and_penalties() -> None:
     assert isinstance(slope, Value)
     net.loss("penalty", sum_(slope * slope))
     report = grad_check(net, {"x": RNG.standard_normal((2, 3))})
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_stop_gradient_in_steps_of_loops(alone: bool) -> None:
+    """It is constant for differences in a loop within a loop; x may have no gradient at all."""
+    net = Net("looped", dtype="float64")
+    x, h0 = net.input("x", (N, 3, 2, 2)), net.input("h0", (N, 2))
+
+    def inner(x: Value, h: Value) -> tuple[Value, Value]:
+        stopped = stop_gradient(tanh(affine(x, 2, name="a")))
+        h = tanh(stopped + h if alone else x * stopped + h)
+        return h, h
+
+    outputs, last = scan(lambda x, h: scan(inner, x, h), x, h0)
+    net.loss("loss", sum_(outputs * outputs) + sum_(last))
+    feeds = {"x": RNG.standard_normal((2, 3, 2, 2)), "h0": RNG.standard_normal((2, 2))}
+    report = grad_check(net, feeds)
     assert report.ok, str(report)
 
 

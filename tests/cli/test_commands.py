@@ -277,6 +277,7 @@ def test_plan_shows_native_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("  scratch") and "1 here" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_plan_within_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["plan", deep, "--batch", "256", "--backend", "numpy", "--optimizer", "sgd"]
     curve = printed(capsys, *argv, "--curve", "--budget", "600kB")

@@ -113,7 +113,7 @@ MISTAKES = {
     ("model.py:net", "--pass", "cee"): (
         "error: there is no pass 'cee'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, "
-        "dead_code, recompute_scans, split_scans, backward, segment_scans, transpose_factors, "
+        "dead_code, recompute_scans, backward, transpose_factors, segment_scans, split_scans, "
         "data_parallel, update, join_transposes, share_batchnorm_statistics, fold_batchnorm, "
         "widen_sums, middle_axes, fuse_affine_relu, recompute_attention, rematerialize, "
         "repeat_elements\n"

@@ -183,7 +183,8 @@ def test_data_in_the_place_of_a_model(folder: Path, capsys: pytest.CaptureFixtur
 def test_a_table_that_is_no_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("t.csv").write_bytes("a,b\ncaf\u00e9,2\n".encode("latin-1"))
     assert said(capsys, "train", "model.py:table", "--data", "t.csv") == (
-        "error: t.csv is not UTF-8 text: it has a byte 0xe9\n  hint: export it as CSV in UTF-8\n"
+        "error: t.csv is not UTF-8 text: it has a byte 0xe9\n"
+        "  hint: export it as CSV in UTF-8, or name its encoding, such as latin-1\n"
     )
 
 

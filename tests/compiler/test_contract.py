@@ -31,6 +31,7 @@ def test_an_unknown_contract_is_refused() -> None:
         gc.compile(small_nets.net(), batch=8, contract="fast")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_numpy_agrees_within_rounding() -> None:
     ex = executor("numpy", "unfused")
     native = executor("native", "unfused")

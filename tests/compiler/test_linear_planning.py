@@ -16,7 +16,7 @@ GROWTH = 1.3
 """How much more work a node may be in the larger net: sorting and sharing of memory take more."""
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_node_takes_as_many_calls_in_a_large_net(kind: str) -> None:
     declare = KINDS[kind]

@@ -100,7 +100,7 @@ def traced(plan: Plan, feeds: dict[str, Array]) -> Iterator[None]:
         tracemalloc.stop()
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @both
 @pytest.mark.parametrize(
     "optimizer", [None, SGD, gc.Adam(clip_norm=1.0), gc.SGD(0.1, accumulate=2)]

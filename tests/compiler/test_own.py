@@ -116,7 +116,7 @@ def trained(plan: gc.Plan, steps: int = 3) -> dict[str, Any]:
 # ---------------------------------------------------------------- what is right
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "own",
@@ -268,6 +268,7 @@ def test_a_wrong_plan_is_refuted_by_its_proof(backend: str, own: Any, rules: Any
     assert proof.counterexample.rule in rules
 
 
+@pytest.mark.slow
 def test_validation_names_the_proof_of_a_wrong_plan_and_does_not_warn_of_a_right_one() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

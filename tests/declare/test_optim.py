@@ -268,7 +268,7 @@ def test_clip_scale(total: float, scale: float) -> None:
     np.testing.assert_equal(float(ops.ClipScale().reference(operands)), scale)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -94,6 +94,7 @@ def test_a_node_that_only_python_computes_is_named(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_a_budget_refuses_with_the_shortfall_or_finds_a_plan(tmp_path: Path) -> None:
     net = gc.Net("deep")
     h = net.input("x", (gc.N, 8))
@@ -112,6 +113,7 @@ def test_a_budget_refuses_with_the_shortfall_or_finds_a_plan(tmp_path: Path) -> 
         gc.export_c(ex, tmp_path / "deep.c", budget=1000)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(backend("native").missing()), reason="there is no native backend")
 def test_a_self_test_finds_a_changed_weight(tmp_path: Path) -> None:
     file, *_ = gc.export_c(executor(), tmp_path / "digits.c", backward=True, self_test=True)

@@ -67,6 +67,7 @@ def test_names_that_no_onnx_file_can_have(tmp_path: Path, call: str, name: str) 
             gc.onnx.save(small(), tmp_path / name)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", ["a\0b.png", "a" * 300 + ".png", "nowhere/a.png", "folder.png"])
 def test_names_that_no_curve_can_have(tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib")

@@ -91,7 +91,7 @@ def assert_go_on_alike(a: gc.Executor, b: gc.Executor) -> None:
 # ---------------------------------------------------------------------- round trips
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize(
     "optimizer",
     [

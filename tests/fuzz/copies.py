@@ -23,9 +23,9 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, TensorType, shape_at
-from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import add, mul
 from graphc.ops.norm import BatchNormTrain
+from graphc.ops.random_numbers import Drawn
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import Constant, Input, Parameter, State, constant
 
@@ -80,7 +80,7 @@ class _Copies:
         return b.graph()
 
     def _copy(self, node: Node) -> None:
-        if isinstance(node.op, (Input, Parameter, State, Constant, DropoutMask)):
+        if isinstance(node.op, (Input, Parameter, State, Constant, Drawn)):
             whole = self._at(node, node.name, self.n, node.inputs)
             self.copies[node.name] = self._cut(node.type, whole)
         elif node.name in self.together:

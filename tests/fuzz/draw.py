@@ -14,6 +14,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Layer
 from graphc.ops.dropout import Dropout
 from graphc.ops.norm import BatchNorm
+from graphc.ops.random_numbers import Noise
 from graphc.ops.scan import Scan
 from graphc.ops.source import Parameter
 from tests.fuzz.case import Case, Event
@@ -100,7 +101,7 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
 
 def _again_share(case: Case, wishes: Wishes) -> float:
     """Most nets with dropout, whose masks are of the counter as it was."""
-    return wishes.again * (20 if _has(case.graph, Dropout) else 1)
+    return wishes.again * (20 if _has(case.graph, Dropout, Noise) else 1)
 
 
 def _cut_share(case: Case, wishes: Wishes) -> float:
@@ -117,7 +118,7 @@ def _cut_share(case: Case, wishes: Wishes) -> float:
 def _learned(graph: Graph, names: Collection[str]) -> bool:
     """Whether values are computed from parameters, or with masks."""
     ops = [graph[name].op for name in graph.upstream(names)]
-    return any(isinstance(op, (Parameter, Dropout)) for op in ops)
+    return any(isinstance(op, (Parameter, Dropout, Noise)) for op in ops)
 
 
 def _cut(r: random.Random, case: Case) -> Case:
@@ -249,8 +250,8 @@ def _rows(r: random.Random, kind: str, batch: int) -> int:
     return r.randint(1, 3 * batch if kind == "evaluate" else batch) if r.random() < 0.4 else batch
 
 
-def _has(graph: Graph, layer: type[Layer]) -> bool:
-    return any(isinstance(node.op, layer) for node in graph)
+def _has(graph: Graph, *layers: type[Layer]) -> bool:
+    return any(isinstance(node.op, layers) for node in graph)
 
 
 def _losses(r: random.Random, graph: Graph) -> tuple[str, ...] | None:

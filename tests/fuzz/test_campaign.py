@@ -45,6 +45,7 @@ def test_the_text_of_a_test_holds_the_whole_case() -> None:
         assert repr(case.optimizer) in source(Verdict("wrong", "", case)) or not case.optimizer
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_took_part(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,7 +59,7 @@ def case(graph: Graph) -> Case:
     return Case(graph, 2, (Event("step", 2),), gc.SGD(lr=0.1), backend="interpreted")
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
 def test_a_planted_fault_is_caught(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(fault, monkeypatch)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from graphc.ir.graph import Node
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.ops.activations import (
     Celu,
     Elu,
@@ -68,8 +69,10 @@ from graphc.ops.losses.rows import CosineLoss, KlLoss, SoftNllLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
+from graphc.ops.random_numbers import Noise
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
+from graphc.ops.scan import Scan
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,
@@ -87,6 +90,7 @@ from graphc.ops.select import (
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.sorting import TopK
+from graphc.ops.source import Constant
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]
@@ -120,6 +124,11 @@ def _dropout(op: Dropout, ins: Sequence[Tensor], train: bool) -> Tensor:
         return x
     mask = DropoutMask(tuple(x.shape), "float64", op.keep_prob, op.stream)
     return x * torch.as_tensor(mask.reference([seed.numpy(), draws.numpy()]))
+
+
+def _noise(op: Noise, ins: Sequence[Tensor], train: bool) -> Tensor:
+    drawn = op.drawn.reference([key.numpy() for key in ins[1:]])
+    return torch.as_tensor(drawn if train else np.full_like(drawn, op.drawn.mean)).double()
 
 
 def _row_loss(op: RowLoss, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -258,8 +267,11 @@ def _gradient(op: Gradient, ins: Sequence[Tensor], train: bool) -> Tensor:
 
 
 def _cast(op: Cast, ins: Sequence[Tensor], train: bool) -> Tensor:
-    kind = torch.float64 if op.dtype.startswith("float") else getattr(torch, op.dtype)
-    return ins[0].to(kind)
+    return ins[0].to(_kind(op.dtype))
+
+
+def _kind(dtype: str) -> torch.dtype:
+    return torch.float64 if dtype.startswith("float") else getattr(torch, dtype)
 
 
 def _causal_softmax(op: Any, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -327,6 +339,27 @@ def _flat_index(op: FlatIndex, ins: Sequence[Tensor], train: bool) -> Tensor:
     return torch.as_tensor(np.asarray(np.ravel_multi_index(tuple(parts), op.sizes)))
 
 
+def _scan(op: Scan, ins: Sequence[Tensor], train: bool) -> Tensor:
+    """One result of a loop, by a loop in Python."""
+    step, n = op.step, op.rows(ins)
+    values = dict(zip(step.inputs, ins, strict=True))
+    count = int(values[step.lengths].max().clamp(0, op.steps)) if step.lengths else op.steps
+    found: dict[int, Tensor] = {}
+    for t in reversed(range(count)) if op.reverse else range(count):
+        at = values | {name: values[name][t] for name in step.sequences}
+        at |= {step.number: torch.tensor(t, dtype=torch.int32)} if step.number else {}
+        for node in step.nodes:
+            if node.name not in at:
+                at[node.name] = computed(node, [at[name] for name in node.inputs], n, train)
+        values |= {one.input: at[one.next] for one in step.carried}
+        found[t] = at[op.result]
+    if op.kind == "last":
+        return values[op.result]
+    type = step.types[op.result]
+    zero = torch.zeros(shape_at(type.shape, n), dtype=_kind(type.dtype))
+    return torch.stack([found.get(t, zero) for t in range(op.steps)])
+
+
 def _reduced(function: Callable[..., Tensor]) -> Rule:
     def rule(op: Any, ins: Sequence[Tensor], train: bool) -> Tensor:
         return function(ins[0], dim=op.axes, keepdim=op.keepdims) if op.axes else ins[0]
@@ -338,10 +371,19 @@ def _plain(function: Callable[..., Tensor]) -> Rule:
     return lambda op, ins, train: function(*ins)
 
 
+def computed(node: Node, ins: Sequence[Tensor], n: int, train: bool) -> Tensor:
+    """The value of a node for `n` rows; no source but a constant."""
+    op = node.op.at(n)
+    if isinstance(op, Constant):
+        return torch.tensor(op.array(), dtype=_kind(node.type.dtype))
+    return RULES[type(op)](op, ins, train)
+
+
 RULES: Mapping[type[Op], Rule] = {
     AffineLayer: _affine,
     BatchNorm: _batchnorm,
     Dropout: _dropout,
+    Noise: _noise,
     SoftmaxLoss: _row_loss,
     SvmLoss: _row_loss,
     NllLoss: _row_loss,
@@ -451,4 +493,5 @@ RULES: Mapping[type[Op], Rule] = {
         ins[0].mT if op.trans_a else ins[0], ins[1].mT if op.trans_b else ins[1]
     ),
     CausalSoftmax: _causal_softmax,
+    Scan: _scan,
 }

@@ -27,9 +27,9 @@ from graphc.declare.schedules import Cosine, Schedule, Step, WarmUp
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ops.norm import BatchNorm
-from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.ops.source import Input, Parameter, State
 from tests.fuzz.bound import Meant
-from tests.fuzz.torch_ops import RULES, Tensor
+from tests.fuzz.torch_ops import Tensor, computed
 
 INFERENCE = ("infer", "unlabelled", "frozen", "evaluate")
 SLACK = 4.0
@@ -79,9 +79,7 @@ class _Event:
             return _tensor(self.feeds[node.name], True)
         if isinstance(op, (Parameter, State)):
             return _tensor(self.before[node.name], isinstance(op, Parameter))
-        if isinstance(op, Constant):
-            return _tensor(op.array(), False)
-        return RULES[type(op)](op, [self.values[name] for name in node.inputs], self.train)
+        return computed(node, [self.values[name] for name in node.inputs], self.n, self.train)
 
     def results(self) -> dict[str, Array]:
         values = self.values

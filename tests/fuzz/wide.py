@@ -33,6 +33,7 @@ from graphc.ops.norm import BatchNormDx, columns, feature_axes
 from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
+from graphc.ops.random_numbers import RandomNormal, RandomUniform
 from graphc.ops.reduce import BroadcastTo, Max, Min
 from graphc.ops.scan import Scan
 from graphc.ops.scatter import GatherElements, LastWrite
@@ -51,7 +52,7 @@ EXACT = (
     *(Min, Argmin, TopK),
     *(Floor, Ceil, Round, Logic, Not, WholeQuotient),
     *(Gather, GatherElements, LastWrite, FlatIndex),
-    *(DropoutMask, Cleared, Pad, MaxPool, MaxPoolIndex, MaxPoolPick),
+    *(DropoutMask, RandomNormal, RandomUniform, Cleared, Pad, MaxPool, MaxPoolIndex, MaxPoolPick),
 )
 """Ops that do not round."""
 ELEMENTWISE = (Unary, Binary, UpdateOp)

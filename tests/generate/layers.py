@@ -67,6 +67,18 @@ def dropout(g: Growth, x: gc.Value) -> gc.Value:
     return gc.dropout(x, keep_prob=g.choice(0.5, 0.8, 0.8, 1.0))
 
 
+def noise(g: Growth, x: gc.Value) -> gc.Value:
+    """Random numbers added or multiplied, or a sample of a normal distribution that is learned."""
+    draw = g.choice(gc.random_normal, gc.random_uniform)
+    h = x + draw(x) * 0.5 if g.chance(0.5) else x * draw(x, (gc.N, *[1] * (x.type.rank - 1)))
+    if x.type.rank < 2 or g.chance(0.6):
+        return gc.tanh(h)
+    policy = gc.Gaussian(gc.tanh(h), g.parameter(columns(x)) * 0.1, squash=g.chance(0.5))
+    sample = policy.sample()
+    g.loss(gc.mean(policy.log_prob(sample)) * 0.1)
+    return sample
+
+
 def residual(g: Growth, x: gc.Value) -> gc.Value:
     return x + gc.relu(gc.affine(x, columns(x), axis=-1))
 
@@ -124,6 +136,7 @@ STEPS = {
     prelu: 1,
     row_norm: 3,
     dropout: 4,
+    noise: 2,
     residual: 3,
     matmul: 2,
     matmul_of_rows: 1,

@@ -95,6 +95,7 @@ STEPS: tuple[Step, ...] = (
     lambda g, s: gc.maximum(s, gc.transpose(s)),
     lambda g, s: s * gc.mean(s),
     lambda g, s: gc.dropout(s, keep_prob=0.7),
+    lambda g, s: gc.tanh(s + gc.random_normal(s)),
     lambda g, s: gc.cast(gc.cast(s, "float32"), s.dtype) * 1.5,
 )
 LOSSES: tuple[Step, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import graphc as gc
 from graphc.ir.op import Array
@@ -44,6 +45,7 @@ def test_steps_are_multiplied_at_once_and_nothing_is_copied() -> None:
     np.testing.assert_allclose(frozen.forward(x=x)["y"], by_steps(x, weights), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_have_lengths() -> None:
     """A row that ends early is the row alone, and 0 behind its end."""
     shapes = {"w": (2, 3 * UNITS, FEATURES), "r": (2, 3 * UNITS, UNITS), "b": (2, 6 * UNITS)}

@@ -269,6 +269,30 @@ def test_the_forward_part_of_a_training_step() -> None:
     assert 0 < dropped.mean() < 1
 
 
+def test_random_numbers_are_means_or_what_each_runtime_draws() -> None:
+    net = gc.Net("noise")
+    x = net.input("x", (gc.N, 40))
+    policy = gc.Gaussian(gc.affine(x, 30), -1.0, squash=True)
+    net.output("sample", policy.sample())
+    net.output("normal", gc.random_normal(x))
+    net.output("uniform", gc.random_uniform(x, (gc.N, 2, 20)))
+    feeds = feeds_of(net, 50)
+    wanted = gc.Executor(gc.compile(net, batch=50, backend="numpy")).forward(feeds)
+    for _, found in by_both(to_proto(net), feeds):
+        for name, array in wanted.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-6)
+    for _, found in by_both(to_proto(net, train=True), feeds):
+        assert abs(found["normal"].std() - 1) < 0.1 > abs(found["normal"].mean())
+        assert abs(found["uniform"].mean() - 0.5) < 0.05
+        assert found["uniform"].shape == (50, 2, 20)
+    for train in (True, False):
+        assert declared(load(to_proto(net, train=train))) == declared(net)
+    counter = net.input("counter", (), dtype="int64")
+    net.output("keyed", gc.random_normal(x, counter=counter))
+    with pytest.raises(gc.GraphError, match="ONNX, which has no random numbers by a counter"):
+        to_proto(net)
+
+
 def test_windows_whose_pixels_lie_apart() -> None:
     """Opset 18 has no such average; what a later one says comes back as it was."""
     how = {"kernel_shape": [2, 3], "dilations": [2, 1], "strides": [1, 2], "pads": [1, 0, 0, 1]}

@@ -77,6 +77,7 @@ from graphc.ops.optim import (
     NesterovStep,
     SgdStep,
     SquareSum,
+    Track,
 )
 from graphc.ops.pad import Pad
 from graphc.ops.pool import (
@@ -88,6 +89,7 @@ from graphc.ops.pool import (
     SumPoolGrad,
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
+from graphc.ops.random_numbers import Noise
 from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
@@ -477,6 +479,11 @@ def _norms() -> Iterator[Example]:
         yield Example(DropoutMask(shape, "float64", 0.7, 12345), keyed, (99, 99))
         yield Example(DropoutMask(shape, "float64", 0.7, 12345), (*keyed, whole()), (99, 99, 99))
         yield Example(Dropout(0.7, 12345), (t(*shape), *keyed), (GRID, 99, 99))
+        for kind in ("normal", "uniform"):
+            noise = Noise(shape, "float64", kind, 12345)
+            yield Example(noise, (t(N), *keyed), (GRID, 99, 99))
+            yield Example(noise.drawn, keyed, (99, 99))
+            yield Example(noise.drawn, (*keyed, whole()), (99, 99, 99))
     yield Example(Dropout(1.0, 1), (t(N, 3), *keyed), (GRID, 99, 99))
 
 
@@ -599,6 +606,7 @@ def _updates() -> Iterator[Example]:
             yield Example(adam, (p, p, p, s, u), (GRID, GRID, POSITIVE, GRID, 9))
         yield Example(Average(0.9), (p, p, u), (GRID, GRID, 2))
         yield Example(Cleared(), (p,))
+        yield Example(Track(0.25), (p, p))
         yield Example(SquareSum(), (p,))
     for fill in ((POSITIVE, POSITIVE), (GRID, POSITIVE)):
         yield Example(ClipScale(), (t(), t()), fill)

@@ -118,7 +118,7 @@ def executor(name: str, dtype: str, backend: str) -> gc.Executor:
     return gc.Executor(plan, seed=0)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", EXPECTED)

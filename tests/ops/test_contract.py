@@ -105,6 +105,7 @@ def test_an_alias_needs_no_instruction(examples: list[Example]) -> None:
         assert np.array_equal(found, example.concrete(ROWS).reference(ins)), str(example)
 
 
+@pytest.mark.one_in(3)
 @each(EXAMPLES)
 def test_infer_tells_the_type_of_the_reference(examples: list[Example]) -> None:
     for example in examples:
@@ -122,7 +123,7 @@ def test_infer_tells_the_type_of_the_reference(examples: list[Example]) -> None:
             assert shape_at(op.infer(concrete).shape, n) == results[0].shape, str(example)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @each(CALLED)
 def test_program_equals_reference(examples: list[Example]) -> None:
     for example in examples:
@@ -137,7 +138,7 @@ def test_program_equals_reference(examples: list[Example]) -> None:
                     assert np.array_equal(mine, given), f"{example} writes to an operand"
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @each(CALLED)
 def test_program_of_many_parts_equals_reference(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
@@ -150,6 +151,7 @@ def test_program_of_many_parts_equals_reference(
         assert close(found, example.concrete(ROWS).reference(ins)), str(example)
 
 
+@pytest.mark.one_in(4)
 @each([e for e in CALLED if e.op.inplace])
 def test_program_may_write_over_the_operands_it_names(examples: list[Example]) -> None:
     tried = 0
@@ -184,7 +186,7 @@ BUFFERS = 3 * 8192 * 8 + 4096
 """NumPy's own pieces, of 8,192 elements, for broadcasts, casts and parts; they do not grow."""
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @each([e for e in DOUBLE if is_called(e)])
 def test_kernel_allocates_no_array(examples: list[Example]) -> None:
     for example in examples:

@@ -125,7 +125,7 @@ def modes(op: Op) -> Sequence[bool]:
 SOME = 3
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("examples", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
 def test_gradient(examples: list[Example]) -> None:
     for example in examples:
@@ -134,7 +134,7 @@ def test_gradient(examples: list[Example]) -> None:
                 check(example, train, second=False)
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("examples", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
 def test_second_order(examples: list[Example]) -> None:
     """Of the first examples; the others take long."""

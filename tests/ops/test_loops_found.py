@@ -78,18 +78,28 @@ def test_an_op_without_a_kernel_runs_in_a_loop() -> None:
     )
 
 
-def test_a_loop_that_the_step_of_another_declares_outside() -> None:
-    net = gc.Net("found")
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_loop_in_a_step_over_a_sequence_from_around(reads: bool) -> None:
+    """The step of it returns values of the step around it, and computes with them if it reads."""
+    net = gc.Net("found", dtype="float64")
     x = net.input("x", (gc.N, 3, 4))
 
     def step(one: gc.Value) -> tuple[gc.Value, Any]:
-        twice, _ = gc.scan(lambda v: (v * 2, ()), x)
-        return one + twice[:, 0], ()
+        (sums, same), _ = gc.scan(lambda v: ((v * one if reads else v * 2, one), ()), x)
+        return one + sums[:, 1] + same[:, 2], ()
 
     y, _ = gc.scan(step, x)
     net.output("y", y)
     found = gc.Executor(gc.compile(net, batch=2, backend="numpy")).forward(x=X)["y"]
-    np.testing.assert_allclose(found, X + 2 * X[:, :1], rtol=1e-5)
+    np.testing.assert_allclose(found, 2 * X + X[:, 1:2] * (X if reads else 2), rtol=1e-12)
+
+
+def test_a_step_that_returns_what_only_another_step_has() -> None:
+    net = gc.Net("found")
+    x, kept = net.input("x", (gc.N, 3, 4)), list[gc.Value]()
+    gc.scan(lambda v: (kept.append(v * 2) or v, ()), x)  # type: ignore[func-returns-value]
+    with pytest.raises(gc.GraphError, match="the step returned 'mul_1' of the step of scan_1"):
+        gc.scan(lambda v: (kept[0], ()), x)
 
 
 def test_indices_that_a_step_reads_are_checked() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -261,7 +263,7 @@ def test_layers_expand_to_what_they_mean() -> None:
                 names = reference.operand_names(example.op, len(example.types))
                 ins = example.operands(5)
                 values = evaluate(graph, dict(zip(names, ins, strict=True)), {}, 5)
-                wanted = example.op.reference_in(ins, train)
+                wanted = cast(Layer, example.op.at(5)).reference_in(ins, train)
                 np.testing.assert_allclose(values[graph.outputs["out"]], wanted, rtol=1e-12)
 
 

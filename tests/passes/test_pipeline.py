@@ -111,7 +111,7 @@ def test_required_passes_stay() -> None:
     assert error_text(caught.value) == (
         "pass 'backward' is required\n"
         "  hint: these can be left out: cse, channels_last, fold_constants, recompute_scans, "
-        "split_scans, segment_scans, transpose_factors, join_transposes, "
+        "transpose_factors, segment_scans, split_scans, join_transposes, "
         "share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, "
         "recompute_attention, rematerialize, repeat_elements"
     )
@@ -124,7 +124,7 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
     assert error_text(caught.value) == (
         "there is no pass 'fuse'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, "
-        "dead_code, recompute_scans, split_scans, backward, segment_scans, transpose_factors, "
+        "dead_code, recompute_scans, backward, transpose_factors, segment_scans, split_scans, "
         "data_parallel, update, join_transposes, share_batchnorm_statistics, fold_batchnorm, "
         "widen_sums, middle_axes, fuse_affine_relu, recompute_attention, rematerialize, "
         "repeat_elements"

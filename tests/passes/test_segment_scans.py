@@ -5,6 +5,7 @@ import pytest
 
 import graphc as gc
 import passes
+from graphc.ir.graph import Graph
 from graphc.ops.scan import Scan, loops
 from passes.recompute_scans import has_long_loops, recompute_scans
 from passes.segment_scans import segment, segment_scans
@@ -36,14 +37,28 @@ def test_values_stay_if_loops_are_cut(lengths: bool, reverse: bool) -> None:
     assert recompute_scans(after) is after
 
 
-def test_sums_of_gradients_are_cut_and_other_loops_are_not() -> None:
+def steps_of(graph: Graph) -> list[int]:
+    """The numbers of steps of a graph's loops."""
+    ops = [nodes[0].op for nodes in loops(graph).values()]
+    return [op.steps for op in ops if isinstance(op, Scan)]
+
+
+def test_loops_with_products_outside_of_their_chain_are_cut() -> None:
+    graph = differentiated(recurrent(64))
+    assert steps_of(graph) == [64, 64]
+    after = assert_preserved(segment_scans, graph, 2)
+    assert steps_of(after) == [2, 2]
+    assert segment_scans(after) is after
+    assert not has_long_loops(specialized(recurrent(31)))
+
+
+def test_of_loops_that_were_split_only_sums_are_cut() -> None:
     graph = split_scans(differentiated(recurrent(64)))
     after = assert_preserved(segment_scans, graph, 2)
     for nodes in loops(after).values():
         op = nodes[0].op
         assert isinstance(op, Scan)
         assert op.steps == (2 if {node.op.kind for node in nodes} == {"sum"} else 64)  # type: ignore[attr-defined]
-    assert not has_long_loops(specialized(recurrent(31)))
 
 
 @pytest.mark.one_in(4)

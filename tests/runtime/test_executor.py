@@ -113,7 +113,7 @@ def test_backward_is_what_the_gradient_nodes_mean() -> None:
     assert_same(ex.backward(), {name: want[node] for name, node in graph.gradients.items()})
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
 def test_steps_follow_the_update_nodes(optimizer: Any) -> None:
     ex = executor(optimizer)

@@ -110,6 +110,7 @@ def assert_interrupted(printed: str, backend: str) -> None:
         assert broken == "0"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of a thread are POSIX's")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ctrl_c_leaves_all_of_a_step_or_none_or_says_so(backend: str) -> None:
@@ -191,6 +192,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_fork_in_the_midst_of_training(backend: str) -> None:

@@ -93,6 +93,7 @@ def test_each_row_has_the_bits_of_the_row_alone(backend: str) -> None:
         np.testing.assert_allclose(together["scores"][i], scores, atol=1e-5)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_losses_count_the_steps_that_there_are(backend: str) -> None:
     x, y, c = rows(8)
@@ -177,6 +178,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_refused(wrong: str) -> None:
     feeds, message = WRONG[wrong]
@@ -283,6 +285,7 @@ def test_shards_keep_the_lengths_of_their_rows() -> None:
 # ------------------------------------------------------------------ training
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("by_length", [False, True])
 def test_fit_on_lists_is_fit_on_padded_arrays(by_length: bool) -> None:
     x, y, c = rows(21)

@@ -171,7 +171,7 @@ def test_a_row_among_longer_ones_is_the_row_alone(layer: Any, options: Any, back
         assert not states[row, length:].any()
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("rows", [gc.N, 1, 2])
 @pytest.mark.parametrize("sizes", [(1, 2, 3), (3, 1, 1), (1, 1, 1)])
@@ -234,7 +234,7 @@ def test_the_graph_does_not_grow_with_the_steps() -> None:
         inside = {node.op.step: 0 for node in graph if isinstance(node.op, Scan)}
         return len(graph) + sum(len(step.nodes) for step in inside)
 
-    assert size(4) <= size(512) == size(256) < 200
+    assert size(512) == size(256) <= size(4) < 200
 
 
 def test_products_of_the_inputs_are_one() -> None:

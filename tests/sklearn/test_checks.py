@@ -12,7 +12,7 @@ import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from graphc.backends.native.target import available
-from graphc.sklearn import GraphClassifier, GraphRegressor
+from graphc.sklearn import GraphClassifier, GraphRegressor, SweepSearchCV
 
 ESTIMATORS = (GraphClassifier, GraphRegressor)
 
@@ -30,6 +30,26 @@ def test_check(estimator: Any, check: Callable[[Any], None]) -> None:
 @parametrize_with_checks([kind(backend="numpy") for kind in ESTIMATORS])
 @pytest.mark.filterwarnings("ignore")
 def test_check_on_numpy(estimator: Any, check: Callable[[Any], None]) -> None:
+    check(estimator)
+
+
+SEARCHES = [
+    SweepSearchCV(kind(epochs=9, random_state=0), {"lr": [1e-3, 1e-2]}, cv=2) for kind in ESTIMATORS
+]
+ENSEMBLES = [kind(epochs=50, ensemble=2) for kind in ESTIMATORS]
+OF_EVERY_SEARCH = {
+    "check_classifiers_one_label_sample_weights": "no split has two classes, whatever the search"
+}
+
+
+@pytest.mark.slow
+@pytest.mark.one_in(8)
+@parametrize_with_checks(
+    [*SEARCHES, *ENSEMBLES],
+    expected_failed_checks=lambda made: OF_EVERY_SEARCH if hasattr(made, "cv") else {},
+)
+@pytest.mark.filterwarnings("ignore")
+def test_check_of_several_nets(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
 

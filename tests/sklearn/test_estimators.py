@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_regression
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -19,9 +20,12 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import graphc as gc
 from graphc.cli import main
+from graphc.data import stratified_split
 from graphc.sklearn import GraphClassifier, GraphRegressor
 from graphc.sklearn.models import class_factors
 from tests.error_text import error_text
+
+pytestmark = pytest.mark.filterwarnings("ignore:training did not converge")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +139,10 @@ def test_a_net_of_ones_own(digits: list[Any]) -> None:
         ),
         ({"epochs": 0}, "epochs is 0, it must be a whole number from 1 up"),
         ({"patience": 1.5}, "patience is 1.5, it must be a whole number from 1 up"),
+        (
+            {"validation_fraction": 1.0},
+            "validation_fraction is 1.0, it must be a number between 0 and 1",
+        ),
         ({"tol": -1}, "tol is -1, it must be a number of 0 or more"),
     ],
 )
@@ -196,6 +204,66 @@ def test_training_stops_when_the_loss_stands_still() -> None:
     x, y = make_regression(50, 4, random_state=0)
     found = GraphRegressor(tol=1e9, patience=4, random_state=0).fit(x, y)
     assert found.n_iter_ == 5 == len(found.history_.loss)
+
+
+# ---------------------------------------------------------------------- early stopping
+
+
+def _noisy(rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Features that say little of the label, so that many epochs learn it by heart."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 20))
+    return x, (x[:, 0] + 3 * rng.normal(size=rows) > 0).astype(int)
+
+
+def test_early_stopping_returns_to_the_best_epoch_of_rows_that_were_not_trained_on() -> None:
+    x, y = _noisy()
+    options = {"lr": 0.01, "random_state": 0, "early_stopping": True, "validation_fraction": 0.25}
+    found = GraphClassifier(patience=5, **options).fit(x, y)
+    curve = found.history_.val_loss
+    best = int(np.argmin(curve)) + 1
+    assert found.n_iter_ < 200 and len(curve) == len(found.loss_curve_) == found.n_iter_
+    with pytest.warns(ConvergenceWarning):
+        there = GraphClassifier(epochs=best, **options).fit(x, y)
+    np.testing.assert_array_equal(found.predict_proba(x), there.predict_proba(x))
+    _, held = stratified_split(y, 0.25, found.executor_.state.seed)
+    chances = found.predict_proba(x)[held, y[held]]
+    np.testing.assert_allclose(-np.log(chances).mean(), min(curve))
+
+
+def test_early_stopping_of_a_regressor() -> None:
+    x, y = make_regression(300, 5, n_targets=2, noise=200.0, random_state=0)
+    found = GraphRegressor(early_stopping=True, lr=0.01, random_state=0).fit(x, y)
+    assert found.n_iter_ < 200 and found.score(x, y) > 0
+
+
+def test_too_few_rows_to_hold_some_out() -> None:
+    with pytest.raises(ValueError) as caught:
+        GraphRegressor(early_stopping=True).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
+    assert str(caught.value) == "a validation_fraction of 0.1 of 3 rows leaves none on one side"
+
+
+def test_training_that_did_not_converge_warns_at_the_users_line() -> None:
+    x, y = _noisy()
+    with pytest.warns(ConvergenceWarning) as caught:
+        GraphClassifier(epochs=3, random_state=0).fit(x, y)
+    (one,) = caught
+    assert str(one.message) == (
+        "training did not converge: loss still improved when all 3 epochs were done; give more "
+        "epochs, another lr, or early_stopping=True"
+    )
+    assert one.filename == __file__
+
+
+def test_verbose_prints_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = _noisy()
+    model = GraphClassifier(epochs=2, random_state=0, verbose=True, early_stopping=True)
+    model.fit(x, y)
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in shown] == ["epoch 1/2", "epoch 2/2"]
+    assert shown[1].endswith(
+        f"loss {model.loss_curve_[1]:.4g}, val_loss {model.history_.val_loss[1]:.4g}"
+    )
 
 
 def test_threads_may_predict_at_the_same_time(digits: list[Any]) -> None:

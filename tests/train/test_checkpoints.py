@@ -113,6 +113,7 @@ def made(epoch: int):
         yield X[rows], Y[rows]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["part files", "function"])
 def test_other_kinds_of_data(tmp_path: Path, kind: str) -> None:
     data = part_files(tmp_path / "part files") if kind == "part files" else made

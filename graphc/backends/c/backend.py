@@ -22,6 +22,8 @@ from graphc.backends.backend import (
     Order,
     Part,
     PeakWork,
+    Ready,
+    SideBySide,
     View,
     ZeroCopy,
     bind_outside,
@@ -29,7 +31,6 @@ from graphc.backends.backend import (
 from graphc.backends.c.source import program_source
 from graphc.backends.layout import layout
 from graphc.base.errors import GraphError
-from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
 
@@ -102,9 +103,9 @@ class CRunner:
         """Return None: feeds are always copied."""
         return None
 
-    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
-        """Return 0: there is one thread."""
-        return 0
+    def side_by_side(self, work: SideBySide) -> Ready | None:
+        """Return None: there is one thread."""
+        return None
 
 
 PEAK = """\

@@ -19,13 +19,14 @@ from graphc.backends.backend import (
     Order,
     Part,
     PeakWork,
+    Ready,
+    SideBySide,
     View,
     ZeroCopy,
     bind_outside,
 )
 from graphc.backends.layout import Segment, layout, table_index
 from graphc.backends.native import pool
-from graphc.backends.native.blocks import Blocks
 from graphc.backends.native.cache_keys import program_key
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
@@ -33,6 +34,7 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.libraries import Library, load, load_by_key, stale
 from graphc.backends.native.panels import packed_buffers, packed_factors
 from graphc.backends.native.program import program_ir
+from graphc.backends.native.side_by_side import Runs
 from graphc.backends.native.target import available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
@@ -103,31 +105,30 @@ class NativeProgram:
         if not readable():
             return None
         entries = {name: self.feeds[name] for name in types if name in self.feeds}
-        check = bind_feeds(self.program, types, entries, self.table, self.memory.written)
+        written, rows = self.memory.written, self.program.capacity
+        check = bind_feeds(self.program, types, entries, self.table, written, rows)
         read = [name for name in self.program.feeds if name in types]
         return check, tuple(name for name in read if name not in entries)
 
-    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
-        """Run blocks of the first rows, each thread its own ones, and return their rows.
+    def side_by_side(self, work: SideBySide) -> Ready | None:
+        """Return the calls that make these runs, each thread its own ones.
 
-        Return 0 for a program whose outputs are not all in the arena, or without an arena for each
-        thread.
+        Return None for a program that is not one function, for outputs that are not in the arena,
+        and without an arena for each thread.
         """
-        return 0 if self._blocks is None else self._blocks.run(feeds, results, n)
+        return None if self._runs is None else self._runs.ready(work)
 
     @cached_property
-    def _blocks(self) -> Blocks | None:
+    def _runs(self) -> Runs | None:
         program, segments = self.program, self.layout.segments
-        buffers = [program.buffers[value] for value in program.outputs.values()]
-        if any(buffer.space != "arena" or buffer.pitch for buffer in buffers):
-            return None
         if not self.uninterrupted or len(segments) != 1 or self._fixed_feeds():
             return None
         if len(self.memory.arena) < self.threads * program.arena.nbytes:
             return None
+        entries = {block: table_index(slot) for slot, block in enumerate(self.layout.blocks)}
         time = microseconds(program.instrs, program.capacity)
         address = self.library.address(self.layout.symbols[0])
-        return Blocks(program, address, self._addresses, self.feeds, self.threads, time)
+        return Runs(program, address, self._addresses, entries, self.memory, time)
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""

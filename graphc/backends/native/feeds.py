@@ -242,12 +242,14 @@ def bind_feeds(
     entries: Mapping[str, int],
     table: Array,
     written: Sequence[Array],
+    capacity: int,
 ) -> ZeroCopy:
     """Return `check(arrays)`, which checks arrays by name and writes their addresses to `table`.
 
-    `check` returns the number of rows, or None: native code cannot read another dtype or order, or
-    memory within `written`.  `types` has every array that must be given.  Arrays without an entry
-    in `entries` are only checked, and those that the program does not read only for their shapes.
+    `check` returns the number of rows, or None: native code cannot read another dtype or order,
+    memory within `written`, or more rows than `capacity`.  `types` has every array that must be
+    given.  Arrays without an entry in `entries` are only checked, and those that the program does
+    not read only for their shapes.
     """
     # Keyword arguments are interned: a dict finds the same object without comparing text.
     names = [sys.intern(name) for name in types]
@@ -263,7 +265,7 @@ def bind_feeds(
         ]
     )
     blank = np.zeros(0)
-    own = id(np.ndarray), id(None), id(blank), len(names), program.capacity, table.ctypes.data
+    own = id(np.ndarray), id(None), id(blank), len(names), capacity, table.ctypes.data
     memory = len(written), ctypes.addressof(ranges), ctypes.addressof(feeds)
     library = load_by_key(module_key("feeds"), lambda: (feeds_ir(),), ("check_feeds",), host())
     keep = (blank, names, dtypes, dims, ranges, feeds, table, list(written), library)

@@ -14,6 +14,8 @@ from graphc.backends.backend import (
     Order,
     Part,
     PeakWork,
+    Ready,
+    SideBySide,
     View,
     ZeroCopy,
     bind_exchange,
@@ -152,9 +154,9 @@ class NumpyRunner:
         """Return None: feeds are always copied."""
         return None
 
-    def side_by_side(self, feeds: Mapping[str, Array], results: Mapping[str, Array], n: int) -> int:
-        """Return 0: there is one thread."""
-        return 0
+    def side_by_side(self, work: SideBySide) -> Ready | None:
+        """Return None: there is one thread."""
+        return None
 
 
 BACKEND = NumpyBackend()

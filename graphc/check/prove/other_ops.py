@@ -25,12 +25,13 @@ from graphc.check.prove.terms import (
     whole,
 )
 from graphc.ir.graph import Node
-from graphc.ir.op import Op
+from graphc.ir.op import Op, attributes
 from graphc.ops.conv import Conv
-from graphc.ops.dropout import Dropout, DropoutMask
+from graphc.ops.dropout import Dropout
 from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize
 from graphc.ops.pad import Pad
+from graphc.ops.random_numbers import Drawn
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Concat, Slice, SliceGrad
 
@@ -157,13 +158,13 @@ def _(op: Op, node: Node, side: Side, ins: list[Value]) -> Meaning:
 
 
 @meaning.register
-def _(op: DropoutMask, node: Node, side: Side, ins: list[Value]) -> Meaning:
+def _(op: Drawn, node: Node, side: Side, ins: list[Value]) -> Meaning:
     seed, draws, *first = (value.at(()) for value in ins)
 
     def at(index: Index) -> Term:
         row, column = real(index[0]), real(place(index[1:], side.sizes(op.shape[1:])))
-        words = f"mask {op.stream} {op.keep_prob}"
-        return any_function(words, [seed, draws, sum(first, row), column])
+        of_op = {k: v for k, v in attributes(op).items() if k not in ("shape", "dtype")}
+        return any_function(f"{op.name} {of_op}", [seed, draws, sum(first, row), column])
 
     return at
 

@@ -39,7 +39,7 @@ from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.index_bounds import ignored_labels
 from graphc.compiler.plan import Plan, program_name
 from graphc.files.graph_file import user_ops
-from graphc.files.serialize import load, save
+from graphc.files.serialize import load_executor, save
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.step_graph import nested
@@ -116,7 +116,7 @@ class Ways:
         yield from self._labels()
         if "grad" in self.plan.programs:
             yield from self._backward()
-        if self.plan.optimizer is not None:
+        if self.plan.rules:
             yield from self._steps() if self.plan.shards is None else self._shards()
         if self._freezes():
             yield from self._frozen()
@@ -302,12 +302,12 @@ class Ways:
             except GraphError as error:
                 self.left.append(f"a model file: {error.sentence}")
                 return
-            loaded = load(path, ops=user_ops(self.plan.declared))
+            loaded = load_executor(path, ops=user_ops(self.plan.declared))
         before, after = dict(self.ex.state), dict(loaded.state)
         yield from differing("model file", "state", before, after, self.draw.rows)
         one, other = self.ex.forward(self.feeds), loaded.forward(self.feeds)
         yield from differing("model file", "infer", one, other, self.draw.rows)
-        if self.plan.optimizer is not None:
+        if self.plan.rules:
             self.ex.step(self.feeds)
             loaded.step(self.feeds)
             before, after = dict(self.ex.state), dict(loaded.state)

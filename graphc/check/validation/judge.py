@@ -16,6 +16,7 @@ from graphc.check.validation.run import (
     Draw,
     Results,
     expanded,
+    has_layers,
     largest,
     results_of,
     rounding_bounds,
@@ -27,9 +28,11 @@ from graphc.check.validation.run import (
 )
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
+from graphc.ir.step_graph import nested
 from graphc.ir.verify import verify
 from graphc.ops.exchange import Total
 from graphc.ops.norm import BatchNorm, feature_axes
+from graphc.ops.scan import Scan
 from passes import keep_sends
 from passes.backward import Backward
 from passes.contract import Pass, bound_of, preserves_of
@@ -98,9 +101,17 @@ def _comparisons(
         if shards.exchange_mismatch in checks:
             yield before, made, shards.bucket_mismatch, draws[:1]
         for check in checks:
-            yield in_float64(before), in_float64(made), check, draws
+            yield in_float64(_of_rule(step, before)), in_float64(made), check, draws
     else:
         yield from _general(step, before, made, draws)
+
+
+def _of_rule(step: Pass, graph: Graph) -> Graph:
+    """Return the graph without gradients of parameters that an Update leaves to other rules."""
+    if not isinstance(step, Update) or step.wrt is None:
+        return graph
+    own = {name: value for name, value in graph.gradients.items() if name in step.wrt}
+    return graph.with_nodes(graph, gradients=own)
 
 
 def _kept_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -125,7 +136,7 @@ def _checks(step: Pass, before: Graph) -> list[Check]:
     if isinstance(step, Update):
         sums = step.optimizer.accumulate > 1
         mismatch = updates.accumulation_mismatch if sums else updates.update_mismatch
-        return [partial(mismatch, step.optimizer)]
+        return [partial(mismatch, step)]
     if isinstance(step, Shard):
         return [partial(shards.shard_mismatch, step)]
     return [shards.exchange_mismatch] if isinstance(step, DataParallel) else []
@@ -167,7 +178,7 @@ def with_edges(draws: Sequence[Draw]) -> list[Draw]:
 
 def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:
     """Return the pair of graphs, or, if they have layers, a pair for training and for inference."""
-    if not any(node.op.is_layer for node in before):
+    if not has_layers(before):
         return [(before, made)]
     return [(expanded(before, train), expanded(made, train)) for train in (True, False)]
 
@@ -231,8 +242,8 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
     times the cotangents that are fed.  A node without gradient must not affect that sum.
     """
     values = values_of(new, draw)
-    plain = values_of(old, draw)
-    before, after = (without_gradients(results_of(g, v)) for g, v in ((old, plain), (new, values)))
+    plain, before = _seen(step, old, draw)
+    after = without_gradients(results_of(new, values))
     changed = first_mismatch(before, after, None, draw.rows, "backward leaves it as it is")
     if changed is not None:
         return changed
@@ -256,6 +267,26 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
     return None
 
 
+def _seen(step: Backward, old: Graph, draw: Draw) -> tuple[dict[str, Array], Results]:
+    """Return the values that a backward differentiates, and all results but gradients.
+
+    Where rules before it update parameters, these are the values of the graph at their next values;
+    so are outputs that none of those rules' losses depends on.
+    """
+    arrays = source_arrays(old, draw)
+    plain = values_of_arrays(old, draw.rows, arrays)
+    results = without_gradients(results_of(old, plain))
+    written = {name: plain[value] for name, value in step.written(old.updates).items()}
+    if not written:
+        return plain, results
+    values = values_of_arrays(old, draw.rows, arrays | written)
+    read = old.upstream(old.outputs[name] for name in step.losses)
+    read -= old.upstream(old.outputs[name] for rule in step.before for name in rule.losses)
+    later = without_gradients(results_of(old, values))
+    moved = [f"output {name}" for name, value in old.outputs.items() if value in read]
+    return values, results | {name: later[name] for name in moved}
+
+
 # ------------------------------------------------------------------ specialize
 
 
@@ -267,15 +298,9 @@ def layer_mismatch(
     `scale` is how much coarser than float64 the constants of `new` are.
     In training, running statistics are `decay * old + (1 - decay) * batch` and the counter of
     draws increases by one; in inference nothing is updated.  A `gc.grad` is confirmed by
-    differences in a random direction.
+    differences in a random direction, in a loop at each step.
     """
-    expansion = _Expansion(train, old, new, draw)
-    for node in old:
-        if node.op.needs_expansion:
-            found = expansion.derivative_mismatch(node)
-            if found is not None:
-                return found
-    found = expansion.result_mismatch(scale)
+    found = _Expansion(train, old, new, draw).mismatch(scale)
     left = next((node.name for node in new if node.op.is_layer), None)
     if found is None and left is not None:
         return Mismatch(f"layer {left}", draw.rows, "is still there", node=left)
@@ -283,16 +308,53 @@ def layer_mismatch(
 
 
 class _Expansion:
-    """A graph of layers and the graph of ops that it became, both with their numbers."""
+    """A graph of layers and the graph of ops that it became, both with their numbers.
 
-    def __init__(self, train: bool, old: Graph, new: Graph, draw: Draw) -> None:
-        self.train, self.old, self.new, self.draw = train, old, new, draw
+    `inside` is true for graphs of a step, which update nothing.
+    """
+
+    def __init__(
+        self, train: bool, old: Graph, new: Graph, draw: Draw, inside: bool = False
+    ) -> None:
+        self.train, self.old, self.new, self.draw, self.inside = train, old, new, draw, inside
         arrays = source_arrays(new, draw) | source_arrays(old, draw)
         self.values = values_of_arrays(new, draw.rows, arrays, train=train)
         self.known = arrays
         """The values given to the layers' graph: sources, and derivatives that were confirmed."""
         self.lost: set[str] = set()
         """The nodes that depend on a derivative that could not be found among the ops."""
+
+    def mismatch(self, scale: float) -> Mismatch | None:
+        """Return the first derivative that is wrong, or the first result."""
+        for node in self.old:
+            found = None
+            if node.op.needs_expansion:
+                found = self.derivative_mismatch(node)
+            elif any(inner.op.needs_expansion for inner in nested([node])):
+                found = self.loop_mismatch(node, scale)
+            if found is not None:
+                return found
+        return self.result_mismatch(scale)
+
+    def loop_mismatch(self, node: Node, scale: float) -> Mismatch | None:
+        """Return a mismatch in a step of a loop with a gc.grad inside.
+
+        The graphs of each step are judged; the loop is then known to be what it became.
+        """
+        own = _replacement(self.old, self.new, node.name)
+        if own is None:
+            self.lost |= self.old.downstream([node.name])
+            return None
+        made = self.new[own]
+        assert isinstance(node.op, Scan) and isinstance(made.op, Scan), "loops have steps"
+        old, new = _step(node.op), _step(made.op)
+        for _, values in made.op.runs([self.values[name] for name in made.inputs]):
+            draw = replace(self.draw, given=values, known={}, last={})
+            found = _Expansion(self.train, old, new, draw, inside=True).mismatch(scale)
+            if found is not None:
+                return found
+        self.known[node.name] = self.values[own]
+        return None
 
     def derivative_mismatch(self, node: Node) -> Mismatch | None:
         """Return a mismatch if differences of `of` by `wrt` do not confirm the value of a gc.grad.
@@ -325,7 +387,7 @@ class _Expansion:
             old = Graph(old.name, nodes, outputs=kept)
         meant = values_of_arrays(old, draw.rows, self.known, train=self.train)
         expected = results_of(old, meant)
-        if self.train:
+        if self.train and not self.inside:
             expected |= _updates(old, meant, self.values)
         after, arrays = results_of(self.new, self.values), source_arrays(self.new, draw)
 
@@ -356,6 +418,13 @@ def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Arra
     return found
 
 
+def _step(op: Scan) -> Graph:
+    """Return the graph of a loop's step, whose outputs have the same names before and after."""
+    outputs = {f"next {one.input}": one.next for one in op.step.carried}
+    outputs |= {} if op.kind == "last" else {"result": op.result}
+    return Graph("step", op.step.nodes, outputs=outputs)
+
+
 def _states_of_users(graph: Graph) -> set[str]:
     """Return the operands of layers that are not graphc's: their expansion may update them."""
     layers = (node for node in graph if node.op.is_layer)
@@ -371,6 +440,6 @@ def _replacement(old: Graph, new: Graph, name: str) -> str | None:
         if value == name and key in new.outputs:
             return new.outputs[key]
     for user in old.users[name]:
-        if not old[user].op.is_layer and user in new:
+        if not (old[user].op.is_layer or old[user].op.is_joint) and user in new:
             return new[user].inputs[old[user].inputs.index(name)]
     return None

@@ -19,7 +19,7 @@ from graphc.check.validation.run import Draw, batches_for, draws_for
 from graphc.check.validation.updates import rounded_states
 from graphc.check.verify import verify_program
 from graphc.compiler.plan import Plan
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim.rule import UpdateRule
 from graphc.kernels.program import Program
 
 RATE = 64.0
@@ -107,7 +107,6 @@ def _stale_code(plan: Plan, name: str, program: Program, emits: bool) -> Iterato
 def _wrong_values(program: Program, bench: Bench, draws: Sequence[Draw]) -> Iterator[Fault]:
     """Yield the fault of a program on one thread; then those of several, and of the update."""
     batched = any(node.type.batched for node in program.graph)
-    optimizer = bench.plan.optimizer
     for draw in draws if batched else draws[:2]:
         arrays = _arrays(bench.plan, program, draw)
         run = bench.run(program, arrays, draw.rows)
@@ -117,19 +116,19 @@ def _wrong_values(program: Program, bench: Bench, draws: Sequence[Draw]) -> Iter
         one = run.results()
         several = bench.run(program, arrays, draw.rows, THREADS).whole()
         yield from differing("threads", program.name, one, several, draw.rows, THREADS)
-        if program.name == "apply" and optimizer is not None:
-            yield from _wrong_update(optimizer, program, draw.rows, arrays, one)
+        for rule in bench.plan.rules if program.name == "apply" else ():
+            yield from _wrong_update(rule, program, draw.rows, arrays, one)
 
 
 def _wrong_update(
-    optimizer: Optimizer, program: Program, rows: int, arrays: Arrays, found: Arrays
+    rule: UpdateRule, program: Program, rows: int, arrays: Arrays, found: Arrays
 ) -> Iterator[Fault]:
     """Yield the faults of next states, by the optimizer's own rule."""
     graph = program.graph
-    for name, expected, bound in rounded_states(optimizer, graph, arrays):
+    for name, expected, bound in rounded_states(rule, graph, arrays):
         text = gap(expected, found[f"update {name}"], bound)
         if text:
-            what = f"update {name!r} {text} by the rule of {type(optimizer).__name__}"
+            what = f"update {name!r} {text} by the rule of {type(rule.optimizer).__name__}"
             yield Fault("update", program.name, what, rows, graph.nodes.get(graph.updates[name]))
 
 

@@ -22,7 +22,7 @@ from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
 from graphc.check.validation.local import Local
-from graphc.check.validation.run import wrong_mask
+from graphc.check.validation.run import wrong_draw
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import ScratchSize
 from graphc.ir.graph import Graph, Node
@@ -152,7 +152,7 @@ class Run:
 
     def judge(self) -> Fault | None:
         """Run, and return the first fault."""
-        wrong = wrong_mask(self.graph, self.saved, self.n)
+        wrong = wrong_draw(self.graph, self.saved, self.n)
         if wrong is not None:
             return self._fault("reference", wrong[1], wrong[0], None)
         try:

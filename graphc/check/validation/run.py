@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +21,10 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array
+from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import Dim, dim_at, shape_at
 from graphc.ops.lengths import most_steps
+from graphc.ops.random_numbers import RandomNormal, RandomNumbers
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.state import initial_value
@@ -313,10 +316,12 @@ def draws_for(
 
 def expanded(graph: Graph, train: bool = True) -> Graph:
     """Return the graph with its layers, if it has any, expanded for training or inference."""
-    if not any(node.op.is_layer for node in graph):
-        return graph
+    return Specialize(train)(graph) if has_layers(graph) else graph
 
-    return Specialize(train)(graph)
+
+def has_layers(graph: Graph) -> bool:
+    """Return whether a graph, or a step of a loop in it, has layers."""
+    return any(node.op.is_layer for node in nested(graph))
 
 
 def _drawn(graph: Graph, first: Draw) -> Draw:
@@ -362,14 +367,14 @@ def nearest_kink(graph: Graph, draw: Draw) -> float:
     return nearest
 
 
-# ------------------------------------------------------------------ the published rule of masks
+# ---------------------------------------------------------- the published rule of random numbers
 
 SAMPLES = 12
-"""The elements of a mask that are compared with the published rule."""
+"""The random elements of a node that are compared with the published rule."""
 
 
-def wrong_mask(graph: Graph, values: Mapping[str, Array], rows: int) -> tuple[Node, str] | None:
-    """Return a random mask whose reference differs from the published rule, and how."""
+def wrong_draw(graph: Graph, values: Mapping[str, Array], rows: int) -> tuple[Node, str] | None:
+    """Return a random node whose reference differs from the published rule, and how."""
     for node in graph:
         if node.op.is_random and all(name in values for name in node.inputs):
             ins = [values[name] for name in node.inputs]
@@ -379,24 +384,36 @@ def wrong_mask(graph: Graph, values: Mapping[str, Array], rows: int) -> tuple[No
     return None
 
 
-def _unlike(node: Node, mask: Array, keys: Sequence[int]) -> str:
-    """Return how a mask differs from Philox4x32-10; empty if it does not.
+def _unlike(node: Node, drawn: Array, keys: Sequence[int]) -> str:
+    """Return how random numbers differ from those of Philox4x32-10; empty if they do not.
 
     `keys` are the seed, the number of the draw and, in a shard, the index of its first row.
     """
     op: Any = node.op
     seed, draws, first = (*keys, 0)[:3]
-    flat = mask.reshape(len(mask), -1) if mask.ndim else mask.reshape(1, 1)
+    flat = drawn.reshape(len(drawn), -1) if drawn.ndim else drawn.reshape(1, 1)
     rng = generator(0, f"mask:{node.name}")
     for at in rng.integers(0, flat.size, SAMPLES if flat.size else 0):
         row, column = divmod(int(at), flat.shape[1])
-        counter = [16 * (column // 64) + column % 16, first + row, draws, op.stream]
-        word = philox(counter, seed)[column % 64 // 16]
-        kept = word * 2.0**-32 < op.keep_prob
-        if kept != bool(flat[row, column]):
-            rule = f"Philox4x32-10 {'keeps' if kept else 'drops'} it"
-            return f"is {flat[row, column]!s} at [{row}, {column}] in draw {draws}, {rule}"
+        place = first + row, column
+        if isinstance(op, RandomNumbers):
+            place = 0, place[0] * flat.shape[1] + column
+        counter = [16 * (place[1] // 64) + place[1] % 16, place[0], draws, op.stream]
+        word, number = philox(counter, seed)[place[1] % 64 // 16], flat[row, column]
+        if rule := _unlike_word(op, float(number), word):
+            return f"is {number!s} at [{row}, {column}] in draw {draws}, {rule}"
     return ""
+
+
+def _unlike_word(op: Any, number: float, word: int) -> str:
+    """Return what an element should be by its word; empty if it is that."""
+    if isinstance(op, RandomNumbers):
+        normal = isinstance(op, RandomNormal)
+        wanted = NormalDist().inv_cdf((word + 0.5) / 2**32) if normal else (word >> 8) / 2**24
+        right = abs(number - wanted) <= 1e-5 * abs(wanted)
+        return "" if right else f"Philox4x32-10 gives {wanted:.6g}"
+    kept = word * 2.0**-32 < op.keep_prob
+    return "" if kept == bool(number) else f"Philox4x32-10 {'keeps' if kept else 'drops'} it"
 
 
 def philox(counter: Sequence[int], seed: int) -> list[int]:

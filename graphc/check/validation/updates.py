@@ -29,26 +29,30 @@ from graphc.check.validation.run import (
 )
 from graphc.declare.optim import Group, Optimizer
 from graphc.declare.optim.optimizer import Update
+from graphc.declare.optim.rule import UpdateRule
 from graphc.declare.optim.slots import without_own_states
+from graphc.declare.track import Tracked
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.op import Array
+from passes.update import Update as UpdatePass
 
 
-def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+def update_mismatch(step: UpdatePass, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a next state that differs from the optimizer's rule for the gradients before."""
+    optimizer = step.optimizer
     if not has_rule(optimizer):
         return None
     gradients, expected = _before(optimizer, old, draw)
     if not gradients:
         return None
-    return _by_rule(optimizer, gradients, expected, without_own_states(new, optimizer), draw)
+    new = without_own_states(new, optimizer)
+    return _by_rule(optimizer, gradients, expected, new, draw, step.tracked)
 
 
-def accumulation_mismatch(
-    optimizer: Optimizer, old: Graph, new: Graph, draw: Draw
-) -> Mismatch | None:
+def accumulation_mismatch(step: UpdatePass, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a sum that is not the old one plus the gradient, or a count not increased by one."""
+    optimizer = step.optimizer
     gradients, expected = _before(optimizer, old, draw)
     if not gradients:
         return None
@@ -97,7 +101,12 @@ def apply_mismatch(
 
 
 def _by_rule(
-    optimizer: Optimizer, gradients: Mapping[str, Array], others: Results, new: Graph, draw: Draw
+    optimizer: Optimizer,
+    gradients: Mapping[str, Array],
+    others: Results,
+    new: Graph,
+    draw: Draw,
+    tracked: Iterable[Tracked] = (),
 ) -> Mismatch | None:
     """Compare states with those of the rule; with a norm limit both above and below the norm."""
     limits: tuple[float | None, ...] = (None,)
@@ -113,6 +122,10 @@ def _by_rule(
         except KeyError as error:
             missing = f"state {error.args[0]}"
             return Mismatch(missing, draw.rows, "is not read, the rule reads it")
+        for each in tracked:
+            if each.source in gradients:
+                name, rate = each.target.name, each.rate
+                states[name] = (1 - rate) * arrays[name] + rate * states[each.source]
         expected = others | {f"update {name}": value for name, value in states.items()}
         rule = f"by the rule of {type(optimizer).__name__}"
         found = _found(expected, new, arrays, draw, rule)
@@ -122,16 +135,18 @@ def _by_rule(
 
 
 def rounded_states(
-    optimizer: Optimizer, graph: Graph, arrays: Mapping[str, Array]
+    rule: UpdateRule, graph: Graph, arrays: Mapping[str, Array]
 ) -> Iterator[tuple[str, Array, Array]]:
     """Yield each next state by the rule, with how far rounding each operand once may move it.
 
     The graph updates parameters by fed gradients or the mean of sums; the arrays have its dtypes.
     """
+    optimizer = rule.optimizer
     plain = without_own_states(graph, optimizer)
     names = dict(zip(plain.nodes, graph.nodes, strict=True))
     states = {name: arrays[own] for name, own in names.items() if own in arrays}
-    gradients = _given(optimizer, graph, states)
+    given = _given(optimizer, graph, states)
+    gradients = {name: gradient for name, gradient in given.items() if name in rule.wrt}
     if not has_rule(optimizer) or not gradients:
         return
     exact = next_states(optimizer, _widened(gradients), _widened(states))

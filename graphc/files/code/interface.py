@@ -116,7 +116,7 @@ class Wanted:
         else:
             outputs = {k: v for k, v in declared.outputs.items() if k not in declared.losses}
             graph = Graph(declared.name, declared, outputs=outputs)
-        return replace(options, graph=graph, wrt=(), required=(), optimizer=None, sharding=None)
+        return replace(options, graph=graph, wrt=(), required=(), rules=(), sharding=None)
 
     def _programs(self, options: CompileOptions) -> dict[str, Program]:
         """Return the programs by the names of their functions."""
@@ -124,7 +124,7 @@ class Wanted:
         declared = self.ex.plan.declared
         if set(declared.outputs) - set(declared.losses):
             found[NAMES["infer"]] = self._inference(options).plan().programs["infer"]
-        wanted = ["step"] * (options.optimizer is not None) + ["grad"] * self.backward
+        wanted = ["step"] * bool(options.rules) + ["grad"] * self.backward
         if self.infer_only or not wanted:
             return found
         if options.sharding is not None:

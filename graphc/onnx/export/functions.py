@@ -1,6 +1,6 @@
 """Bodies of ONNX functions for graphc's ops that ONNX does not have.
 
-Layers need no body here: theirs is the graph that they expand to.
+Other layers need no body here: theirs is the graph that they expand to.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.pool import SumPool
+from graphc.ops.random_numbers import Noise
 from graphc.ops.slicing import Slice
 
 
@@ -183,6 +184,13 @@ def _zeros(w: Writer, numbers: str) -> str:
     return w.emit("Equal", [numbers, w.constant(0, w.types[numbers].dtype)])
 
 
+def _noise(w: Writer, op: Noise, ins: Sequence[str], out: str) -> str:
+    """Write the mean of random numbers or, in training, numbers that each runtime draws."""
+    mean = w.constant(op.drawn.mean, op.dtype)
+    means = w.emit("Expand", [mean, w.dims(op.shape)], None if w.train else out)
+    return w.emit(f"Random{op.kind.capitalize()}Like", [means], out) if w.train else means
+
+
 BODIES: dict[str, Emit] = {
     "not_equal": lambda w, op, ins, out: w.emit("Not", [w.emit("Equal", ins)], out),
     "stop_gradient": node("Identity"),
@@ -208,7 +216,8 @@ BODIES: dict[str, Emit] = {
     ),
     "mod": _mod,
     "fmod": lambda w, op, ins, out: w.emit("Mod", [ins[0], _safe(w, ins[1])], out, fmod=1),
+    "layer noise": _noise,
     "log1p": lambda w, op, ins, out: w.emit("Log", [w.emit("Add", [ins[0], _one(w, ins[0])])], out),
     "expm1": lambda w, op, ins, out: w.emit("Sub", [w.emit("Exp", ins), _one(w, ins[0])], out),
 }
-"""The bodies by the name of graphc's op."""
+"""The bodies by the word of graphc's op in texts."""

@@ -42,7 +42,7 @@ def write_loop(w: Writer, nodes: Sequence[Node], write: WriteNodes) -> None:
 
 
 def _live(nodes: Sequence[NodeProto], read: set[str]) -> list[NodeProto]:
-    """Return the nodes that results need: not what a dropout reads, since ONNX's has no draws."""
+    """Return the nodes that results need: not the keys of dropout and noise."""
     live: list[NodeProto] = []
     for node in reversed(nodes):
         if not read.isdisjoint(node.output):

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.files.serialize import load
+from graphc.files.serialize import load_executor
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
 from graphc.ops.lengths import with_lengths
@@ -35,7 +35,7 @@ class Rerun:
     def __init__(self, run: str | Path, data: Any = None, ops: Sequence[type[Op]] = ()) -> None:
         self.folder = RunFolder(run)
         self.about, self.journal = self.folder.about(), self.folder.journal()
-        self.ex = load(self.folder.state_before(self.journal.first + 1), ops=ops)
+        self.ex = load_executor(self.folder.state_before(self.journal.first + 1), ops=ops)
         self._check_plan()
         self.source = self._source(data)
         self.digest = StateDigest(self.ex)

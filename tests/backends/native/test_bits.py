@@ -52,7 +52,7 @@ def as_bytes(arrays: Iterable[tuple[str, Any]]) -> State:
     return {name: np.asarray(array).tobytes() for name, array in arrays}
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize(
     ("name", "optimizer"), list(zip(WORKLOADS, cycle(("momentum", "adam")), strict=False))
 )
@@ -89,7 +89,7 @@ def test_gradients_with_any_number_of_threads(four_threads: object) -> None:
 SPLITS = ((64,), (1, 63), (7,) * 9 + (1,), (33, 31), (16, 17, 31), (2, 3, 4, 55))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [

@@ -71,7 +71,7 @@ def dtype_of(number: int) -> str:
     return ("float32", "float64")[number % 2]
 
 
-@pytest.mark.one_in(14)
+@pytest.mark.one_in(28)
 @pytest.mark.parametrize("name", NETS)
 def test_steps_of_hand_made_nets(name: str) -> None:
     number = list(NETS).index(name)
@@ -189,7 +189,7 @@ TOGETHER = ("send", "receive")
 """A pass makes these in pairs: see tests/runtime/distributed."""
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.one_in(20)
 @pytest.mark.parametrize("name", [name for name in OPS if name not in TOGETHER])
 def test_every_op_alone(name: str) -> None:
     examples = chosen(OPS[name])

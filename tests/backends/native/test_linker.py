@@ -135,7 +135,7 @@ def test_nothing_is_both_written_and_executed() -> None:
 
 
 @here
-@pytest.mark.one_in(14)
+@pytest.mark.one_in(28)
 @pytest.mark.parametrize("name", NETS)
 def test_nets_do_without_llvms_linker_and_have_its_bits(name: str, cache_folder: object) -> None:
     made = []

@@ -151,6 +151,7 @@ def test_exp_at_the_ends_of_its_range(dtype: str) -> None:
     assert np.all((small == 0) | (small >= finfo.tiny))
 
 
+@pytest.mark.one_in(2)
 @PER_DTYPE
 def test_bits_are_the_same_on_every_machine(dtype: str) -> None:
     random = np.random.default_rng(2)

@@ -75,11 +75,11 @@ def test_text() -> None:
     )
 
 
-def embedded(axis: int = 0) -> gc.Net:
-    """The loss of rows by indices."""
+def embedded(axis: int = 0, *, vector: bool = False) -> gc.Net:
+    """The loss of rows by indices, or of single numbers."""
     net = gc.Net("embedded")
     ids = net.input("ids", (gc.N, 6), dtype="int64")
-    table = net.parameter("table", (50, 37), init=gc.Normal(1.0))
+    table = net.parameter("table", (50,) if vector else (50, 37), init=gc.Normal(1.0))
     rows = gc.gather(table if not axis else gc.transpose(table), ids, axis=axis)
     net.loss("loss", gc.mean(gc.tanh(rows) * 2.0))
     return net
@@ -94,19 +94,28 @@ def test_a_step_calls_nothing() -> None:
     assert program.verify().ok
 
 
+def test_a_step_with_a_vector_calls_nothing() -> None:
+    program = native(embedded(vector=True), "step", gc.SGD(lr=0.1))
+    text = instructions(program)
+    assert "table[minimum(maximum(ids[i], 0), 49), p1]" in text
+    assert "loop 50 x 1  float32 partition=columns  scatter_add = 6*N rows of" in text
+    assert all(instr.kind not in ("call", "reference") for instr in program.instrs)
+    assert program.verify().ok
+
+
 def test_along_another_axis_numpy_is_called() -> None:
     program = native(embedded(1), "step", gc.SGD(lr=0.1))
     assert {i.kernel for i in program.instrs if i.kind == "call"} == {"gather", "gather_grad"}
     assert program.verify().ok
 
 
-def test_training_equals_numpy_and_one_thread() -> None:
+@pytest.mark.parametrize("vector", [False, True])
+def test_training_equals_numpy_and_one_thread(vector: bool) -> None:
     feeds = {"ids": np.random.default_rng(0).integers(0, 50, (9, 6))}
     found = []
     for backend, threads in (("numpy", 1), ("native", 1), ("native", 2)):
-        plan = gc.compile(
-            embedded(), batch=9, optimizer=gc.SGD(lr=0.5), backend=backend, threads=threads
-        )
+        how = {"optimizer": gc.SGD(lr=0.5), "backend": backend, "threads": threads}
+        plan = gc.compile(embedded(vector=vector), batch=9, **how)
         ex = gc.Executor(plan, seed=0)
         for _ in range(3):
             ex.step(**feeds)

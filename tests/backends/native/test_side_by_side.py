@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.backend import SideBySide, Spread
 from graphc.backends.native import pool, target
 from graphc.backends.native.backend import NativeProgram
 from graphc.check.certificate.export import certify
 from graphc.check.verify import verify
 from graphc.ir.op import Array
 from graphc.runtime.bound import Binder
+from graphc.runtime.entry import run_all
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 from tests.backends.native.shared_runs import shared_runs
@@ -58,21 +60,25 @@ def test_rows_have_the_bits_of_each_alone(ex: gc.Executor, n: int) -> None:
             assert bits(alone) == bits({name: array[i : i + 1] for name, array in found.items()})
 
 
-def test_blocks_that_make_equal_shares_run_side_by_side(ex: gc.Executor) -> None:
-    runner, share = runner_of(ex), THREADS * rows_at_once(ex.plan)
-    for n in range(1, BATCH + 1):
-        assert runner.side_by_side(batch_of(n), results_of(n), n) == n // share * share
-    assert share < BATCH
+def blocks(ex: gc.Executor, feeds: dict[str, Array], results: dict[str, Array]) -> SideBySide:
+    """Return the runs of all whole blocks of a batch."""
+    rows = rows_at_once(ex.plan)
+    count = len(feeds["x"]) // rows
+    read = {name: Spread(x, "first", x[:1].nbytes) for name, x in feeds.items()}
+    made = {name: Spread(x, "number", x[:rows].nbytes) for name, x in results.items()}
+    return SideBySide(np.full(count, rows), read, made)
 
 
 def test_each_thread_can_take_all_blocks(ex: gc.Executor) -> None:
     """In turns the last part comes first and takes all: in its own arena, with the same bits."""
     runner, n = runner_of(ex), 2 * THREADS * rows_at_once(ex.plan)
     feeds, expected, found = batch_of(n), results_of(n), results_of(n)
-    assert runner.side_by_side(feeds, expected, n) == n
-    blocks = runner._blocks
-    assert blocks is not None
-    address, job = blocks.library.address("blocks"), blocks.prepared(feeds, found, 2 * THREADS)
+    ready = runner.side_by_side(blocks(ex, feeds, expected))
+    assert ready is not None
+    run_all(ready.calls)
+    runs = runner._runs
+    assert runs is not None
+    address, job = runs.library.address("side_by_side"), runs.prepared(blocks(ex, feeds, found))
     arena, before = runner.memory.arena, (THREADS - 1) * runner.program.arena.nbytes
     arena[:] = 0xFF
     pool.pool().in_turns(address, job, n, THREADS, 0)()
@@ -85,9 +91,9 @@ def test_each_thread_can_take_all_blocks(ex: gc.Executor) -> None:
 def test_feeds_that_are_not_contiguous_run_one_by_one(ex: gc.Executor, fed: str) -> None:
     feeds = batch_of(BATCH)
     expected = ex.forward(feeds)
-    strided = np.repeat(feeds[fed], 2, axis=0)[::2]
-    assert runner_of(ex).side_by_side({**feeds, fed: strided}, results_of(BATCH), BATCH) == 0
-    assert bits(ex.forward({**feeds, fed: strided})) == bits(expected)
+    strided = {**feeds, fed: np.repeat(feeds[fed], 2, axis=0)[::2]}
+    assert runner_of(ex).side_by_side(blocks(ex, strided, results_of(BATCH))) is None
+    assert bits(ex.forward(strided)) == bits(expected)
 
 
 def test_an_output_whose_feed_is_missing_is_left_out(ex: gc.Executor) -> None:
@@ -128,5 +134,6 @@ def test_threads_share_one_arena_where_the_budget_has_room_for_one(ex: gc.Execut
     assert plan.verify().ok
     small, feeds = gc.Executor(plan, state=ex.state), batch_of(BATCH)
     assert small.nbytes == plan.memory.total
-    assert runner_of(small, sparing=True).side_by_side(feeds, results_of(BATCH), BATCH) == 0
+    runner = runner_of(small, sparing=True)
+    assert runner.side_by_side(blocks(ex, feeds, results_of(BATCH))) is None
     assert bits(small.forward(feeds)) == bits(ex.forward(feeds))

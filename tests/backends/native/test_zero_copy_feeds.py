@@ -542,7 +542,7 @@ def test_integers_below_a_bound() -> None:
         net.output("out", gc.one_hot(y, 3))
         program = gc.compile(net, batch=count, backend="native").programs["infer"]
         table = np.zeros(4, np.uint64)
-        take = feeds.bind_feeds(program, program.feeds, {"y": 1}, table, [])
+        take = feeds.bind_feeds(program, program.feeds, {"y": 1}, table, [], program.capacity)
         labels = np.arange(count, dtype=np.int32) % 3
         assert take({"y": labels}) == count
         assert table.tolist() == [0, labels.ctypes.data, 0, 0]
@@ -557,7 +557,7 @@ def test_integers_below_a_bound() -> None:
 def test_the_check_takes_a_dict() -> None:
     table = np.zeros(4, np.uint64)
     program = PLANS["native"].programs["step"]
-    take = feeds.bind_feeds(program, {"x": program.feeds["x"]}, {"x": 1}, table, [])
+    take = feeds.bind_feeds(program, {"x": program.feeds["x"]}, {"x": 1}, table, [], 4)
     for other in (None, 3, [1], {}, {1: 2}, {"x": 1, "y": 2}):
         assert take(other) is None  # type: ignore[arg-type]
 

@@ -72,7 +72,7 @@ def test_the_layers_of_graphc(layer: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Degrees of freedom")
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("number", range(len(WRONG)))
 def test_the_cause_is_right_or_none_is_given(number: int) -> None:
     (student, layer, function), old, new, causes = parsed(WRONG[number])
@@ -162,6 +162,7 @@ def _alike(a: str, b: str | None, tables: list[dict[str, list[Shown]]], correct:
     )
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "layer", [layer for layer, spec in SPECS.items() if not spec.is_loss and layer != "dropout"]
 )

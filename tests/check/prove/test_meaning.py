@@ -68,6 +68,7 @@ CASES: tuple[tuple[Op, tuple[tuple[int, ...], ...]], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("op", "shapes"), CASES, ids=lambda case: getattr(case, "name", None))
 def test_terms_are_what_references_compute(op: Op, shapes: tuple[tuple[int, ...], ...]) -> None:
     b = Builder("net", "float64")

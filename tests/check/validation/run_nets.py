@@ -41,6 +41,16 @@ def layers() -> gc.Net:
     return net
 
 
+def noise() -> gc.Net:
+    """A sample of a learned normal distribution, and uniform numbers."""
+    net = gc.Net("noise")
+    x = net.input("x", (gc.N, 12))
+    policy = gc.Gaussian(gc.affine(x, 5), net.parameter("log_std", (5,)), squash=True)
+    sample = net.output("sample", policy.sample())
+    net.loss("loss", gc.mean(policy.log_prob(sample) + gc.random_uniform(x, (gc.N,))))
+    return net
+
+
 def maths() -> gc.Net:
     """One of each function of one number."""
     net = gc.Net("maths")

@@ -67,7 +67,7 @@ def found(what: str | None = None, passes: object = OWN, net: gc.Net | None = No
 def test_pass_and_rewrite_are_found(what: str | None) -> None:
     made = found(what)
     assert made is not None
-    assert (made.name, made.position, made.count) == ("wrong", 4, 20)
+    assert (made.name, made.position, made.count) == ("wrong", 4, 19)
     assert (made.good, made.bad) == ("3.0", "3.1")
     assert made.rewrite == ("tanh_3: float64[N, 4] = tanh(sub_3)  ->  "
                             "tanh_3: float64[N, 4] = sub(sub_3, x)",)  # fmt: skip
@@ -163,8 +163,8 @@ def test_commands_that_cannot_be_run() -> None:
 
 def test_the_environment_limits_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert optional(OWN) == [
-        "cse", "channels_last", "fold_constants", "wrong", "recompute_scans", "split_scans",
-        "split_scans", "segment_scans", "transpose_factors", "cse", "fold_constants",
+        "cse", "channels_last", "fold_constants", "wrong", "recompute_scans",
+        "transpose_factors", "segment_scans", "split_scans", "cse", "fold_constants",
         "join_transposes", "share_batchnorm_statistics", "fold_batchnorm", "widen_sums",
         "middle_axes", "fuse_affine_relu", "recompute_attention", "rematerialize",
         "repeat_elements",

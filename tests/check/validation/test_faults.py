@@ -261,7 +261,7 @@ def no_fault_stays() -> Iterator[None]:
     reference.derivative.cache_clear()
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.one_in(14)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
 def test_a_planted_fault_is_caught(
     fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

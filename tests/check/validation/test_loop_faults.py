@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from graphc.check.validation import ValidationError
-from tests.check.loops import mixed, nested, several
+from graphc.check.validation import ValidationError, validate_pass
+from graphc.ir.step_graph import nested as nodes_within
+from passes.specialize import Specialize
+from tests.check.loops import derived, mixed, nested, several
 from tests.check.validation.faults import Fault, plant
 
 GRADIENT, LOWERED = "graphc.ops.scan_gradient:_Gradient", "graphc.compiler.scan_lowering"
@@ -29,6 +31,11 @@ FAULTS = (
     Fault("a value that is kept is that of the last step", several, f"{GRADIENT}._stack",
           "name = self.b.unique", "op = replace(op, reverse=not op.reverse); name = self.b.unique",
           "backward: gradient"),
+    Fault("a derivative in a step is twice it", derived, "graphc.ops.autodiff:Gradient.expand",
+          "constant(b, 1.0", "constant(b, 2.0", "specialize: grad"),
+    Fault("a layer in a step with a derivative is another", derived,
+          "graphc.ops.linalg:AffineLayer.expand", "= ins[0], ins[1]", "= ins[0] * 2, ins[1]",
+          "specialize: output"),
     Fault("a loop runs a step too few for its longest row", several,
           "graphc.kernels.scan:ScanKernel.count", "int(view(self.lengths).max(initial=0))",
           "int(view(self.lengths).max(initial=0)) - 1", "program"),
@@ -46,7 +53,7 @@ FAULTS = (
 # fmt: on
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
 def test_a_planted_fault_is_caught(
     fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,3 +78,9 @@ def test_a_planted_fault_is_caught(
 @pytest.mark.parametrize("make", [several, mixed, nested])
 def test_nets_with_loops_are_valid(make: Callable[[], gc.Net], tmp_path: Path) -> None:
     gc.compile(make(), batch=5, optimizer=gc.Adam(), backend="numpy", validate=tmp_path)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_derivatives_in_steps_are_valid(train: bool) -> None:
+    made = validate_pass(Specialize(train), derived().graph(), batches=(1, 3))
+    assert not any(node.op.is_layer for node in nodes_within(made))

@@ -72,6 +72,7 @@ def pooled() -> gc.Net:
     return net
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "net",
     [narrowed, ties, constants, partly_infinite, without_rows, cancelled, pooled],

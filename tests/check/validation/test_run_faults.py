@@ -28,7 +28,7 @@ from graphc.check.validation.plans import validate_plan
 from graphc.kernels.program import Program
 from graphc.ops.optim import AdamStep
 from tests.check.validation.faults import Fault, plant
-from tests.check.validation.run_nets import images, layers, maths, slices, tables
+from tests.check.validation.run_nets import images, layers, maths, noise, slices, tables
 from tests.fuzz.draw import Wishes, draw
 
 ADAM = gc.Adam(weight_decay=0.01)
@@ -90,6 +90,10 @@ FAULTS = (
             "2 * hit(labels).cast(p.dtype)"),
     Planted("masks keep too few", "lowering", layers, f"{OPS}.dropout:DropoutMask.scalar",
             "threshold(self.keep_prob) - 1", "threshold(self.keep_prob * 0.9)"),
+    Planted("normal numbers of one sign", "reference", noise,
+            f"{OPS}.random_numbers:RandomNormal.of_word", "-size, size", "size, size"),
+    Planted("noise of another stream", "lowering", noise,
+            f"{OPS}.random_numbers:RandomNumbers.scalar", "self.stream", "self.stream + 1"),
     Planted("masks scale by another dtype's share", "lowering", layers,
             f"{OPS}.dropout:DropoutMask.scalar", "float(scale)", "1.0"),
     Planted("softmax without its largest", "lowering", tables, f"{OPS}.functions:Softmax.scalar",

@@ -135,6 +135,7 @@ def validated(made: gc.Net, synchronise: bool) -> None:
         graph = validate_pass(step, graph, batches=(7,))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("fault", "synchronise"),
     [*((fault, False) for fault in FAULTS), *((fault, True) for fault in SYNCHRONISED)],

@@ -612,4 +612,4 @@ def test_a_pass_of_its_own_class_is_written_with_its_options(tmp_path: Path) -> 
     path = write_test(tmp_path, "backward", step, three().graph(), "told", "run({step})")
     text = path.read_text()
     assert "from passes.backward import Backward" in text
-    assert "run(Backward(losses=('loss',), wrt=('w',), required=(), fed=True))" in text
+    assert "run(Backward(losses=('loss',), wrt=('w',), required=(), fed=True, before=()))" in text

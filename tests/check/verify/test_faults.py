@@ -455,6 +455,7 @@ def test_without_a_fault_all_is_proved(net: Callable[[], gc.Net], backend: str) 
     assert claims.data["batch"] == BATCH
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("net", "plant", "backend", "program", "rule", "words"),
     ROWS,

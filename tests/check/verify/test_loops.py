@@ -21,7 +21,7 @@ from tests.check.loops import mixed, nested, several
 SGD = gc.SGD(lr=0.1, momentum=0.9)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("net", [several, mixed, nested])
 def test_plans_with_loops_are_proved(net: Callable[[], gc.Net], backend: str) -> None:
@@ -118,6 +118,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_planted_fault_is_refuted(fault: Callable[[LoopTables], LoopTables]) -> None:
     plan = gc.compile(several(), batch=6, optimizer=SGD, backend="numpy")

@@ -69,7 +69,7 @@ def test_many_random_nets(seed: int, backend: str) -> None:
         prove(net, batch, OPTIMIZERS[seed % len(OPTIMIZERS)], backend)
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.one_in(14)
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nets_of_the_native_tests(name: str, backend: str) -> None:
@@ -77,7 +77,7 @@ def test_nets_of_the_native_tests(name: str, backend: str) -> None:
         prove(NETS[name]("float32"), batch, optimizer, backend)
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.one_in(14)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("workload", ["tiny", "mnist", "seed", "deep"])
 def test_workloads(workload: str, backend: str) -> None:
@@ -99,6 +99,7 @@ def test_examples(example: str, backend: str) -> None:
         prove(net, 128, optimizer if losses else None, backend)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_batch_of_a_small_plan(backend: str) -> None:
     """What is proved for all batches at once holds for each by itself."""

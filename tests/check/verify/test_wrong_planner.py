@@ -240,7 +240,7 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
 )
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("wrong", "owner", "name", "backend", "rules"),
     TABLE,

@@ -84,7 +84,7 @@ def test_fifty_layers_in_half_of_the_arena(
     assert_equal_bytes(plan, kept)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize(
     "backend", [*BACKENDS[:1], pytest.param(BACKENDS[-1], marks=pytest.mark.slow)]
 )
@@ -284,6 +284,7 @@ def test_a_refusal_names_the_least_memory_and_the_largest_batch(backend: str) ->
     assert without < fits < 256
 
 
+@pytest.mark.slow
 def test_the_largest_batch_may_be_larger_than_the_plans() -> None:
     kept = gc.compile(deep(5, 32), batch=32, optimizer=SGD, backend="numpy")
     budget = 2 * kept.memory.total
@@ -320,6 +321,7 @@ def test_the_price_is_that_of_the_programs() -> None:
     assert f"  {told['step']}" in plan.report().splitlines()
 
 
+@pytest.mark.slow
 def test_a_saved_model_keeps_its_budget(tmp_path: Any) -> None:
     kept = gc.compile(dropped(4, 16), batch=64, optimizer=SGD, backend="numpy")
     plan = gc.compile(dropped(4, 16), batch=64, optimizer=SGD, backend="numpy", budget=tight(kept))

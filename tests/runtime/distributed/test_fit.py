@@ -64,7 +64,7 @@ def other(part: str) -> tuple[Any, Any, dict[str, Any]]:
     return net, (x[:rows], y[:rows]), choices
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("part", "told"),
     [

@@ -73,7 +73,7 @@ def test_synchronised_shards_have_the_same_bits_too(backend: str) -> None:
         np.testing.assert_allclose(alone.state[name], array, rtol=2e-3, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("loss", ["mean", "weighted", "sum"])
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_do_what_one_process_does(size: int, loss: str) -> None:

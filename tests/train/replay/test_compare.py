@@ -132,6 +132,7 @@ def test_rows_are_named(plain: Path, tmp_path: Path) -> None:
     assert "numbers, by up to 0.25; the first at (4, 2)" in found.described
 
 
+@pytest.mark.slow
 def test_nodes_that_are_declared_otherwise_are_shown(plain: Path, tmp_path: Path) -> None:
     found = gc.compare_runs(plain, run(tmp_path, declared=net(eps=1e-3)))
     assert found is not None
@@ -167,6 +168,7 @@ def test_threads_of_the_native_backend_change_nothing(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- what samples miss
 
 
+@pytest.mark.slow
 def test_a_difference_that_no_sample_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests of samples that see nothing: digests of all bytes, and the end, find it."""
     monkeypatch.setattr(recorder, "SECONDS", 0.0)

@@ -201,6 +201,7 @@ def test_a_run_recorded_from_where_it_was_resumed_on(tmp_path: Path) -> None:
         gc.replay(tmp_path / "r", step=2 * STEPS)
 
 
+@pytest.mark.one_in(2)
 @BACKENDS
 def test_the_values_of_nodes(tmp_path: Path, backend: str | None) -> None:
     """Each beside the reference rules; updates, losses and gradients beside the executor."""
@@ -230,6 +231,7 @@ def test_the_values_of_nodes(tmp_path: Path, backend: str | None) -> None:
     assert parts == ["data", "state", "forward", "backward"]
 
 
+@pytest.mark.slow
 def test_a_node_that_was_fused(tmp_path: Path) -> None:
     net = gc.Net("fused")
     x, y = net.input("x", (gc.N, 4)), net.input("y", (gc.N,), dtype="int64")

@@ -175,6 +175,7 @@ def memory_view_svg(programs: object) -> str:
     return next(arena_steps(programs)).svg  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_buffers_thinner_than_a_pixel_are_drawn_together_and_the_picture_says_so() -> None:
     made = plan(deep(450), batch=8)
     (svg, *_) = (step.svg for step in memory_view(made).steps)

@@ -173,6 +173,7 @@ def test_a_summary_card_represents_its_nodes() -> None:
     assert {nodes[node[CARD]][NAME] for node in summed} <= drawn
 
 
+@pytest.mark.slow
 def test_the_page_of_fifty_layers_is_small() -> None:
     assert len(_page(_plan(deep(50))).encode()) < 2_000_000
 

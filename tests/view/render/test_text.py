@@ -28,6 +28,7 @@ from tests.view.render.graphs import (
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@pytest.mark.slow
 def test_equal_graphs_give_equal_bytes(tmp_path: Path) -> None:
     for suffix in ("svg", "png", "dot", "html"):
         files = [tmp_path / f"{i}.{suffix}" for i in range(2)]

@@ -1,0 +1,122 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905) swings a pendulum up.
+
+One call of a step updates the temperature, both critics and the actor, in this order, and moves
+the targets.  The pendulum is the one of OpenAI's Gym: 1 kg, 1 m, a torque of at most 2 Nm every
+0.05 s.  A swing has 200 steps; the reward of a step is at most 0, where it stands upright.
+"""
+
+import numpy as np
+
+import graphc as gc
+
+STEPS, TORQUE = 200, 2.0
+
+
+def dense(x: gc.Value, widths: tuple[int, ...], name: str) -> gc.Value:
+    """Layers with relu between them; those declared before under this name share their weights."""
+    for i, units in enumerate(widths):
+        layer = f"{name}/{i}"
+        known = {part: x.builder.nodes.get(f"{layer}.{part}") for part in ("weight", "bias")}
+        shared = {part: x.builder.value(node.name) for part, node in known.items() if node}
+        x = gc.affine(x if i == 0 else gc.relu(x), units, **(shared or {"name": layer}))
+    return x
+
+
+def agent(states: int, actions: int, width: int = 64, discount: float = 0.99) -> gc.Net:
+    net = gc.Net("sac")
+    state, after = (net.input(name, (gc.N, states)) for name in ("state", "after"))
+    action = net.input("action", (gc.N, actions))
+    reward, going = (net.input(name, (gc.N, 1)) for name in ("reward", "going"))
+    count = net.input("count", (), dtype="int64")
+    log_alpha = net.parameter("log_alpha", (), init="zeros")
+    alpha = gc.exp(log_alpha)
+
+    def policy(state: gc.Value) -> gc.Gaussian:
+        both = dense(state, (width, width, 2 * actions), "actor")
+        return gc.Gaussian(both[:, :actions], gc.clip(both[:, actions:], -20, 2), squash=True)
+
+    def worth(names: str, state: gc.Value, action: gc.Value) -> list[gc.Value]:
+        pair = gc.concat([state, action], axis=1)
+        return [dense(pair, (width, width, 1), f"{names}{i}") for i in (1, 2)]
+
+    now, then = policy(state), policy(after)
+    new, later = now.sample(name="new"), then.sample(name="later")
+    surprise = gc.reshape(now.log_prob(new), (gc.N, 1))
+    critics = worth("critic", state, action)
+    targets = gc.minimum(*worth("target", after, later))
+    targets = targets - alpha * gc.reshape(then.log_prob(later), (gc.N, 1))
+    goal = reward + discount * going * targets
+    net.loss("temperature_loss", -gc.mean(log_alpha * (surprise - actions)))
+    net.loss("critic_loss", sum(0.5 * gc.mean((value - goal) ** 2) for value in critics))
+    net.loss("actor_loss", gc.mean(alpha * surprise - gc.minimum(*worth("critic", state, new))))
+    gc.track(net, "target*", of="critic*", rate=0.005)
+    net.output("explore", now.sample(counter=count))
+    net.output("best", now.mode())
+    return net
+
+
+def updates(lr: float = 1e-3) -> list[gc.UpdateRule]:
+    """The rules of a step; each sees what those before it wrote."""
+    return [
+        gc.UpdateRule("temperature_loss", "log_alpha", gc.Adam(lr=lr, name="temperature")),
+        gc.UpdateRule("critic_loss", "critic*", gc.Adam(lr=lr, name="critic")),
+        gc.UpdateRule("actor_loss", "actor/*", gc.Adam(lr=lr, name="actor")),
+    ]
+
+
+class Pendulums:
+    """Pendulums that swing side by side."""
+
+    def __init__(self, number: int, rng: np.random.Generator) -> None:
+        self.angle, self.speed = rng.uniform(-np.pi, np.pi, number), rng.uniform(-1, 1, number)
+
+    def seen(self) -> np.ndarray:
+        columns = np.cos(self.angle), np.sin(self.angle), self.speed
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def push(self, action: np.ndarray) -> np.ndarray:
+        """Push by actions (N, 1) from -1 to 1, and return the rewards."""
+        torque, angle = TORQUE * action[:, 0], (self.angle + np.pi) % (2 * np.pi) - np.pi
+        reward = -(angle**2 + 0.1 * self.speed**2 + 0.001 * torque**2)
+        turn = 15.0 * np.sin(self.angle) + 3.0 * torque
+        self.speed = np.clip(self.speed + 0.05 * turn, -8, 8)
+        self.angle = self.angle + 0.05 * self.speed
+        return reward.astype(np.float32)
+
+
+def mean_return(actor: gc.Executor, swings: int, seed: int) -> float:
+    """The mean over swings of the sum of rewards, with the best actions."""
+    pendulums, total = Pendulums(swings, np.random.default_rng(seed)), np.zeros(swings)
+    for _ in range(STEPS):
+        total += pendulums.push(actor.forward(state=pendulums.seen(), count=0)["best"])
+    return float(total.mean())
+
+
+def main(swings: int = 30, seed: int = 0) -> float:
+    net, rng = agent(3, 1), np.random.default_rng(seed)
+    learner = gc.Executor(gc.compile(net, batch=256, updates=updates()), seed=seed)
+    act = gc.compile(net, batch=100, outputs=["explore", "best"], losses=[])
+    actor = gc.Executor(act, state=learner.state)
+    widths = {"state": 3, "action": 1, "reward": 1, "after": 3, "going": 1}
+    kept = {name: np.ones((swings * STEPS, width), np.float32) for name, width in widths.items()}
+    for t in range(swings * STEPS):
+        if t % STEPS == 0:
+            pendulum = Pendulums(1, rng)
+        state = pendulum.seen()
+        random = t < 2 * STEPS
+        action = (
+            rng.uniform(-1, 1, (1, 1)) if random else actor.forward(state=state, count=t)["explore"]
+        )
+        reward = pendulum.push(action)
+        for name, row in zip(kept, (state, action, reward, pendulum.seen()), strict=False):
+            kept[name][t] = row
+        if not random:
+            rows = rng.integers(0, t + 1, 256)
+            learner.step({name: array[rows] for name, array in kept.items()})
+        if t % (5 * STEPS) == 5 * STEPS - 1:
+            print(f"{t + 1} steps: {mean_return(actor, 100, seed=t):.0f} a swing", flush=True)
+    return mean_return(actor, 100, seed=swings * STEPS)
+
+
+if __name__ == "__main__":
+    print(f"mean of 100 new swings: {main():.0f}")

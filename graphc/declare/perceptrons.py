@@ -1,0 +1,91 @@
+"""Perceptrons for the rows of a table, which each have a weight if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from graphc.declare.mlp import mlp
+from graphc.declare.net import Net
+from graphc.declare.preparation import Preparation
+from graphc.ir.build import Value
+from graphc.ir.tensor_type import N
+from graphc.ops.losses.classes import softmax_loss
+from graphc.ops.losses.elements import mse_loss, sigmoid_loss
+from graphc.ops.row_norm import standardize
+
+Declare = Callable[[int, int], Net]
+"""A function that declares a net for a number of features and a number of outputs."""
+
+WEIGHT = "weight"
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """The options of a multilayer perceptron."""
+
+    hidden: tuple[int, ...]
+    batchnorm: bool
+    dropout: float
+    standardize: bool
+    dtype: str
+    preparation: Preparation | None = None
+    weighted: bool = True
+
+    def __call__(self, features: int, units: int) -> Net:
+        """Declare the net."""
+        raise NotImplementedError
+
+    def _weight(self, net: Net) -> Value | None:
+        return net.input(WEIGHT, N) if self.weighted else None
+
+    def _scores(self, x: Value, units: int) -> Value:
+        if self.preparation is not None:
+            h = self.preparation.features(x, standardized=self.standardize)
+        else:
+            h = standardize(x, name="features") if self.standardize else x
+        return mlp(h, self.hidden, units, batchnorm=self.batchnorm, dropout=self.dropout)
+
+
+class ClassifierNet(Perceptron):
+    """A net with scores of each class, trained by the cross-entropy of softmax."""
+
+    def __call__(self, features: int, units: int) -> Net:
+        """Declare inputs x (N, features), y (N,), weight (N,) and output scores (N, units)."""
+        net = Net("classifier", self.dtype)
+        x = net.input("x", (N, features))
+        y = net.input("y", N, dtype="int64")
+        weight = self._weight(net)
+        scores = net.output("scores", self._scores(x, units))
+        net.loss("loss", softmax_loss(scores, y, weight=weight))
+        return net
+
+
+class MultiLabelNet(Perceptron):
+    """A net with scores of labels that do not exclude each other, trained by sigmoid_loss."""
+
+    def __call__(self, features: int, units: int) -> Net:
+        """Declare inputs x (N, features), y (N, units), weight (N,); output scores (N, units)."""
+        net = Net("labeller", self.dtype)
+        x = net.input("x", (N, features))
+        y = net.input("y", (N, units))
+        weight = self._weight(net)
+        scores = net.output("scores", self._scores(x, units))
+        net.loss("loss", sigmoid_loss(scores, y, weight=weight))
+        return net
+
+
+class RegressorNet(Perceptron):
+    """A net for predictions, trained by mean squared error in standard deviations of the target."""
+
+    def __call__(self, features: int, units: int) -> Net:
+        """Declare inputs x (N, features), y (N, units), weight (N,); output prediction."""
+        net = Net("regressor", self.dtype)
+        x = net.input("x", (N, features))
+        y = net.input("y", (N, units))
+        weight = self._weight(net)
+        target = standardize(y, name="target")
+        scaled = self._scores(x, units)
+        net.output("prediction", scaled * net["target.scale"] + net["target.mean"])
+        net.loss("loss", mse_loss(scaled, target, weight=weight))
+        return net

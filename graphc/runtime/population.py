@@ -1,0 +1,504 @@
+"""Populations: many members of one plan, each with a state of its own, run by one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.base.arguments import checked_whole
+from graphc.base.door import higher
+from graphc.base.errors import FeedError, GraphError, StateError
+from graphc.compiler.plan import Plan
+from graphc.compiler.sizes import block_bytes
+from graphc.ir.op import Array
+from graphc.runtime import errors
+from graphc.runtime.columns import Columns
+from graphc.runtime.entry import Entry, run_all
+from graphc.runtime.executor import Executor
+from graphc.runtime.feeds import merged
+from graphc.runtime.member_feeds import MemberFeeds
+from graphc.runtime.members import MemberHyper, Members, Stacked
+from graphc.runtime.rows import by_position
+from graphc.runtime.seat import Seat
+
+Combine = Literal["mean", "vote"]
+
+
+class Population:
+    """Many members of one plan, which differ in their seeds, hyper-parameters and rows.
+
+    Each member has the bits of the same net trained alone, by `gc.Executor(plan, seed=...)`.
+
+    Parameters
+    ----------
+    plan
+        What `gc.compile` returned.
+    members
+        The number of members; by default that of the seeds.
+    seeds
+        A whole number for each member, 0, 1, 2, ... by default.
+    hyper
+        Hyper-parameters by name: a number for all members, or one for each.
+
+    Raises
+    ------
+    StateError
+        If an argument is of another kind, or does not have one value for each member.
+    OutOfMemoryError
+        If there is not enough memory.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> x, y = net.input("x", (gc.N, 1)), net.input("y", (gc.N, 1))
+    >>> line = net.output("line", gc.affine(x, 1, name="line"))
+    >>> loss = net.loss("loss", gc.mse_loss(line, y))
+    >>> plan = gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1))
+    >>> population = gc.Population(plan, members=3, hyper={"lr": [0.1, 0.05, 0.01]})
+    >>> xs = np.arange(4.0)[:, None]
+    >>> losses = [population.step(x=xs, y=2 * xs) for _ in range(50)]
+    >>> losses[-1] < losses[0]
+    array([ True,  True,  True])
+    >>> population.predict(xs, combine="mean").shape
+    (4, 1)
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        members: int | None = None,
+        seeds: Sequence[int] | None = None,
+        hyper: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(plan, Plan):
+            raise errors.no_plan(plan, "Population")
+        self.plan = plan
+        self._members = Members(plan, _checked_seeds(members, seeds))
+        self._entry = Entry(self._members.lock)
+        self._seat = Seat(plan)
+        self._executors: dict[int, Executor] = {}
+        for name, value in (hyper or {}).items():
+            self.hyper[name] = value
+
+    # ------------------------------------------------------------------ members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Executor]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, member: int) -> Executor:
+        """Return the executor of a member, which shares its state with the population."""
+        place = int(self._members.places[self._number(member)])
+        if place not in self._executors:
+            self._executors[place] = Executor(self.plan, state=self._members.states[place])
+        return self._executors[place]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each member."""
+        return tuple(self._members.state(i).seed for i in range(len(self)))
+
+    @property
+    def hyper(self) -> MemberHyper:
+        """The hyper-parameters of all members by name, each an array of one number a member."""
+        return MemberHyper(self._members)
+
+    @property
+    def parameters(self) -> Stacked:
+        """Copies of the parameters of all members by name; the first axis numbers the members."""
+        return Stacked(self._members, self.plan.parameter_names)
+
+    @property
+    def state(self) -> Stacked:
+        """Copies of all that lasts between steps, by name; the first axis numbers the members."""
+        return Stacked(self._members, self.plan.state_nodes)
+
+    @state.setter
+    def state(self, values: Mapping[str, Any]) -> None:
+        self._members.assign(values)
+
+    @property
+    def columns(self) -> Columns | None:
+        """The names of the table that the members were trained on, if any; files keep them."""
+        return self._members.states[0].columns
+
+    @columns.setter
+    def columns(self, columns: Columns | None) -> None:
+        for state in self._members.states:
+            state.columns = columns
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the population holds, without the executors that indexing makes."""
+        return block_bytes(self._members.memory.nbytes) + self._seat.nbytes
+
+    def snapshot(self) -> dict[str, Array]:
+        """Return copies of all arrays that last between steps, of all members.
+
+        Returns
+        -------
+        dict
+            The arrays by name, all of one moment; `population.state = saved` restores them.
+
+        Raises
+        ------
+        StateError
+            If an earlier step failed half-way, or another thread is running.
+        """
+        return self._entry(self._copies)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        pickled: tuple[Any, ...] = higher("pickled")(self)
+        return pickled
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Population:
+        """Return a copy with the same plan."""
+        twin = Population(self.plan, seeds=self.seeds)
+        twin.state, twin.columns = self.snapshot(), self.columns
+        return twin
+
+    def _copies(self) -> dict[str, Array]:
+        self._members.lock.begin(writes=False)
+        return dict(self.state)
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Keep some members in this order, and forget the others.
+
+        Parameters
+        ----------
+        members
+            Their numbers, each once.  They become 0, 1, 2, ...  The memory stays as it is.
+
+        Raises
+        ------
+        StateError
+            If a number is not that of a member, or comes twice.
+        """
+        numbers = self._numbers(members)
+        if not numbers:
+            raise StateError("keep: a population has at least one member")
+        self._entry(self._keep, self._members.places[numbers])
+
+    def _keep(self, places: NDArray[np.intp]) -> None:
+        self._seat.forget()
+        self._members.places = places
+
+    def copy(self, source: int, target: int) -> None:
+        """Let a member take the whole state of another: parameters, slots, counters, rates, seed.
+
+        Parameters
+        ----------
+        source, target
+            The numbers of the member that is read, and of the one that is written.
+
+        Raises
+        ------
+        StateError
+            If a number is not that of a member, or an earlier step failed half-way.
+        """
+        self._entry(self._members.copy, self._number(source), self._number(target))
+
+    # ------------------------------------------------------------------ running
+
+    def step(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        /,
+        *,
+        rows: Sequence[Any] | None = None,
+        members: Sequence[int] | None = None,
+        **by_name: Any,
+    ) -> Array:
+        """Run forward, backward and update of each member.
+
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, with 1 to `batch` rows: one for all members or, with a
+            first axis more, one for each that runs.
+        rows
+            The numbers of the rows that each member takes, 1 to `batch` from arrays of any length.
+        members
+            The numbers of the members that run, all by default.
+
+        Returns
+        -------
+        ndarray
+            The sum of the losses of each member, from before the update.
+
+        Raises
+        ------
+        StateError
+            If the plan has no optimizer, if an earlier step failed half-way, or if another thread
+            is running.
+        FeedError
+            If an array does not fit its input; then no member has changed.
+        """
+        given = self._given(feeds, by_name, rows, members)
+        return self._entry(self._step, given)
+
+    def _step(self, given: MemberFeeds) -> Array:
+        self._members.lock.begin(writes=True)
+        found = self._side_by_side(given, train=True)
+        if found is not None:
+            return np.asarray(sum(found.values()), np.float64)
+        ready = self._seat.checked(given, train=True)
+        losses = np.zeros(len(given.members))
+
+        def run(number: int) -> None:
+            losses[number] = self._seat.step(ready[number % len(ready)])
+
+        self._each(given.members, run, writes=True)
+        return losses
+
+    def forward(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        /,
+        *,
+        rows: Sequence[Any] | None = None,
+        members: Sequence[int] | None = None,
+        **by_name: Any,
+    ) -> dict[str, Array]:
+        """Infer every output and loss that the feeds determine, of each member.
+
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, with 1 to `batch` rows: one for all members or, with a
+            first axis more, one for each that runs.
+        rows
+            The numbers of the rows that each member takes, equally many of each.
+        members
+            The numbers of the members that run, all by default.
+
+        Returns
+        -------
+        dict
+            The arrays of outputs and losses by name; the first axis numbers the members.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
+        StateError
+            If an earlier step failed half-way, or another thread is running.
+        """
+        given = self._given(feeds, by_name, rows, members)
+        if len({len(chosen) for chosen in given.rows or ()}) > 1:
+            raise FeedError(
+                "forward: the members take different numbers of rows",
+                hint="outputs are arrays of all members, which need equally many; "
+                "population[i].forward runs one member",
+            )
+        return self._entry(self._forward, given)
+
+    def _forward(self, given: MemberFeeds) -> dict[str, Array]:
+        self._members.lock.begin(writes=False)
+        found = self._side_by_side(given, train=False)
+        if found is not None:
+            return found
+        ready = self._seat.checked(given, train=False)
+        return _stacked(
+            self._collected(given.members, lambda k: self._seat.forward(ready[k % len(ready)]))
+        )
+
+    def predict(
+        self,
+        *arrays: Any,
+        combine: Combine | None = None,
+        members: Sequence[int] | None = None,
+        **by_name: Any,
+    ) -> Any:
+        """Compute the outputs for any number of rows, which all members share.
+
+        Parameters
+        ----------
+        *arrays, **by_name
+            The inputs, in declared order or by name.
+        combine
+            "mean" averages the outputs of members.  "vote" gives for each row the class that most
+            members find the likeliest, the first of several.
+        members
+            The numbers of the members that are asked, all by default.
+
+        Returns
+        -------
+        ndarray or dict
+            The output, or several by name, whose first axis numbers the members unless they are
+            combined.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
+        """
+        if combine not in (None, "mean", "vote"):
+            raise GraphError(
+                f"predict: combine is {combine!r}",
+                hint='combine="mean", combine="vote", or leave it out for the outputs of each',
+            )
+        feeds = by_position(self.plan.data_names, arrays, by_name)
+        found = self._entry(self._predict, feeds, self._numbers(members))
+        if isinstance(found, dict):
+            return {name: _combined(array, combine, name) for name, array in found.items()}
+        return _combined(found, combine, "the output")
+
+    def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
+        self._members.lock.begin(writes=False)
+        found = self._collected(members, lambda _: self._seat.predict(feeds))
+        return _stacked(found) if isinstance(found[0], dict) else np.stack(found)
+
+    def evaluate(
+        self,
+        *arrays: Any,
+        rows: Sequence[Any] | None = None,
+        members: Sequence[int] | None = None,
+        **by_name: Any,
+    ) -> dict[str, Array]:
+        """Compute the losses and scalar outputs of any number of rows together, of each member.
+
+        Parameters
+        ----------
+        *arrays, **by_name
+            The inputs, in declared order or by name: one array for all members or, with a first
+            axis more, one for each.
+        rows
+            The numbers of the rows that each member takes.
+        members
+            The numbers of the members that run, all by default.
+
+        Returns
+        -------
+        dict
+            The numbers of each member by name.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input, or if there are no rows.
+        """
+        feeds = by_position(self.plan.data_names, arrays, {})
+        return self._entry(self._evaluate, self._given(feeds, by_name, rows, members))
+
+    def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
+        self._members.lock.begin(writes=False)
+        return _stacked(self._collected(given.members, lambda k: self._seat.evaluate(given.at(k))))
+
+    # ------------------------------------------------------------------ side by side
+
+    def _side_by_side(self, given: MemberFeeds, *, train: bool) -> dict[str, Array] | None:
+        """Run members side by side, and return their losses, or all outputs at inference.
+
+        Return None if they are to run one after the other.
+        """
+        made = self._seat.side_by_side(given, self._members, train=train)
+        if made is None:
+            return None
+        calls, results = made
+        if train:
+            self._members.lock.write(calls)
+        else:
+            run_all(calls)
+        return results
+
+    # ------------------------------------------------------------------ one after the other
+
+    def _collected(self, members: Sequence[int], work: Callable[[int], Any]) -> list[Any]:
+        """Return what `work` gives for each of the members, whose numbers here it gets."""
+        found: list[Any] = []
+        self._each(members, lambda number: found.append(work(number)), writes=False)
+        return found
+
+    def _each(self, members: Sequence[int], work: Callable[[int], None], *, writes: bool) -> None:
+        """Run one member after the other; a failure of one that writes leaves all states broken."""
+        rows = self._members.memory
+        places = self._members.places
+        calls = [
+            partial(self._seat.run, rows[places[member]], partial(work, number), writes)
+            for number, member in enumerate(members)
+        ]
+        if writes:
+            self._members.lock.write(calls)
+        else:
+            for call in calls:
+                call()
+
+    # ------------------------------------------------------------------ arguments
+
+    def _given(
+        self,
+        feeds: Mapping[str, Any] | None,
+        by_name: Mapping[str, Any],
+        rows: Sequence[Any] | None,
+        members: Sequence[int] | None,
+    ) -> MemberFeeds:
+        given = by_name if feeds is None else merged(feeds, by_name)
+        return MemberFeeds.of(self.plan, given, rows, self._numbers(members))
+
+    def _number(self, member: Any) -> int:
+        """Return the number of a member; raise StateError if there is none, counted from an end."""
+        number = checked_whole("member", member, None, hint="population[0]", error=StateError)
+        if not -len(self) <= number < len(self):
+            raise StateError(
+                f"there is no member {number}",
+                hint=f"a population of {len(self)} has 0 to {len(self) - 1}",
+            )
+        return number % len(self)
+
+    def _numbers(self, members: Sequence[int] | None) -> list[int]:
+        """Return the numbers of some members, all for None; raise StateError for a repetition."""
+        if members is None:
+            return list(range(len(self)))
+        numbers = [self._number(member) for member in members]
+        if len(set(numbers)) < len(numbers):
+            twice = next(number for number in numbers if numbers.count(number) > 1)
+            raise StateError(f"member {twice} is named twice", hint="name each member once")
+        return numbers
+
+
+def _checked_seeds(members: int | None, seeds: Sequence[int] | None) -> list[int]:
+    """Return the seed of each member; raise StateError if there are too few or none."""
+    if members is None and seeds is None:
+        raise StateError(
+            "Population needs the number of its members", hint="gc.Population(plan, members=64)"
+        )
+    found = [errors.checked_seed(seed) for seed in seeds] if seeds is not None else None
+    count = len(found or ()) if members is None else members
+    hint = "gc.Population(plan, members=64)"
+    count = checked_whole("members", count, 1, hint=hint, error=StateError)
+    if found is not None and len(found) != count:
+        raise StateError(
+            f"there are {len(found)} seeds for {count} members", hint="give one for each member"
+        )
+    return list(range(count)) if found is None else found
+
+
+def _stacked(found: Collection[Mapping[str, Any]]) -> dict[str, Array]:
+    """Return the arrays of all members, or their numbers, by name."""
+    names = next(iter(found), {})
+    return {name: np.stack([np.asarray(one[name]) for one in found]) for name in names}
+
+
+def _combined(array: Array, combine: Combine | None, name: str) -> Array:
+    """Return the outputs of members as one; see `Population.predict`."""
+    if combine is None:
+        return array
+    if combine == "mean":
+        return np.asarray(array.mean(axis=0))
+    if array.ndim != 3:
+        raise GraphError(
+            f"predict: {name} has shape {array.shape[1:]}, not scores of classes",
+            hint='combine="vote" takes an output (rows, classes)',
+        )
+    votes = np.zeros(array.shape[1:], np.int64)
+    for classes in array.argmax(axis=-1):
+        votes[np.arange(len(votes)), classes] += 1
+    return np.asarray(votes.argmax(axis=-1))

@@ -1,0 +1,252 @@
+"""The training of a population: all members in step, until each has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graphc.base.errors import FeedError
+from graphc.compiler.loss_share import Divisor
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
+from graphc.runtime.rows import Count
+from graphc.train.callbacks import Callback, Epoch, begin
+from graphc.train.history import LOG, Histories, History, Position, Progress
+from graphc.train.members import Rows, Shares, arrays_of_rows, order_of
+from graphc.train.run import StepBoundary
+from graphc.train.source import Source
+
+
+@dataclass
+class Member:
+    """A member of a population in training."""
+
+    number: int
+    epochs: int
+    callbacks: tuple[Callback, ...] = ()
+    rows: Rows | None = None
+    """The rows it trains on; None for all."""
+    held: Rows | None = None
+    """The rows it validates on, of the arrays that all members share; None if there are none."""
+    seed: int | None = None
+    """The seed of the order of its rows; None if they are not shuffled."""
+    history: History = field(default_factory=History)
+    at: Position = field(default_factory=Position)
+    failed: bool = False
+    """True if it was stopped because a number is not finite."""
+
+    @property
+    def runs(self) -> bool:
+        """True if it has neither ended nor stopped."""
+        return self.at.epoch <= self.epochs and not self.history.stopped
+
+    def fail(self, what: str) -> None:
+        """Stop it for good because a number is not finite."""
+        self.failed = True
+        self.history.stopped = f"{what} in epoch {self.at.epoch}, step {self.at.step + 1}"
+        LOG.warning("member %d stopped: %s", self.number, self.history.stopped)
+
+
+class MemberEpoch(Epoch):
+    """A finished epoch of a member, whose executor is made if a callback asks for it."""
+
+    def __init__(self, population: Population, member: Member) -> None:
+        object.__setattr__(self, "history", member.history)
+        object.__setattr__(self, "steps", member.at.steps)
+        object.__setattr__(self, "_of", (population, member.number))
+
+    @property
+    def ex(self) -> Executor:
+        """The executor of the member."""
+        population, number = self._of  # type: ignore[attr-defined]
+        executor: Executor = population[number]
+        return executor
+
+
+class Turn(NamedTuple):
+    """A step of some members."""
+
+    members: Sequence[Member]
+    feeds: Mapping[str, Any]
+    chosen: Sequence[Rows] | None
+    """The rows of the feeds that each member takes; None if all take all of them."""
+    counts: Sequence[int]
+    """The number of rows of each member."""
+    shares: Sequence[float]
+    """The weight of each member's loss in the mean of its epoch."""
+
+
+Running = Callable[[], list[Member]]
+"""A function that returns the members that still run."""
+
+
+class SharedRows:
+    """Steps in which all members take the same batch."""
+
+    def __init__(self, population: Population, source: Source) -> None:
+        self._population, self._source = population, source
+        self._count = Count.of_steps(population.plan)
+        self.rows = source.rows
+
+    def turns(self, epoch: int, running: Running) -> Iterator[Turn]:
+        """Yield the steps of an epoch."""
+        by = self._count.by
+        own = isinstance(by, Divisor) and by.reads_state
+        for n, given in self._source.batches(epoch):
+            members, feeds = running(), self._population[0].padded(given)
+            if not members:
+                return
+            asked = members if own else members[:1]
+            states = (self._population[member.number].state.arrays for member in asked)
+            shares = [self._count(feeds, n, state) for state in states]
+            yield Turn(
+                members, feeds, None, [n] * len(members), shares if own else shares * len(members)
+            )
+
+
+class OwnRows:
+    """Steps in which each member takes a batch of its own rows, of arrays that all share."""
+
+    def __init__(
+        self,
+        population: Population,
+        arrays: Mapping[str, Any],
+        members: Sequence[Member],
+        batch: int,
+    ) -> None:
+        self._population, self._batch = population, batch
+        self.arrays = arrays_of_rows(population.plan, arrays)
+        self._shares = Shares(population.plan, self.arrays)
+        self.rows = sum(len(member.rows) for member in members if member.rows is not None)
+
+    def turns(self, epoch: int, running: Running) -> Iterator[Turn]:
+        """Yield the steps of an epoch; members with fewer rows end it earlier."""
+        orders = self._orders(running())
+        for start in range(0, max(map(len, orders.values()), default=0), self._batch):
+            members = [member for member in running() if start < len(orders[member.number])]
+            if members:
+                taken = slice(start, start + self._batch)
+                yield self._turn(members, [orders[member.number][taken] for member in members])
+
+    def _orders(self, members: Sequence[Member]) -> dict[int, Rows]:
+        """Return the rows of members in their order; those with the same seed share it."""
+        found: dict[tuple[object, ...], Rows] = {}
+        for member in members:
+            assert member.rows is not None
+            key = id(member.rows), member.seed, member.at.epoch
+            if key not in found:
+                found[key] = order_of(member.rows, member.seed, member.at.epoch)
+        return {m.number: found[id(m.rows), m.seed, m.at.epoch] for m in members}
+
+    def _turn(self, members: Sequence[Member], chosen: list[Rows]) -> Turn:
+        shares = [
+            self._shares(rows, self._state(member))
+            for rows, member in zip(chosen, members, strict=True)
+        ]
+        return Turn(members, self.arrays, chosen, list(map(len, chosen)), shares)
+
+    def _state(self, member: Member) -> Mapping[str, Array]:
+        return self._population[member.number].state.arrays if self._shares.reads_state else {}
+
+
+@dataclass
+class PopulationRun:
+    """A training run of all members; each ends by itself, and costs nothing from then on."""
+
+    population: Population
+    members: Sequence[Member]
+    data: SharedRows | OwnRows
+    validation: Mapping[str, Any] | None = None
+    """The arrays that members validate on, all rows of them or those that each holds."""
+
+    def train(self, progress: bool | None) -> Histories:
+        """Train to the last epoch of each member; Ctrl-C takes effect after a step."""
+        for member in self.members:
+            begin(member.callbacks, member.history, {})
+        self._watched, self._losses = self._finite(), self.population.plan.losses
+        epochs = max((member.epochs for member in self.members), default=0)
+        interrupts = StepBoundary()
+        with Progress(progress, epochs, self.data.rows) as shown:
+            interrupts.run(self._epochs, shown, interrupts)
+        for member in self.members:
+            for callback in member.callbacks:
+                if not callback.only_reads_numbers:
+                    callback.finish(self.population[member.number])
+        return Histories(member.history for member in self.members)
+
+    def _running(self) -> list[Member]:
+        return [member for member in self.members if member.runs]
+
+    def _epochs(self, shown: Progress, interrupts: StepBoundary) -> None:
+        while running := self._running():
+            begun = perf_counter()
+            self._steps(running[0].at.epoch, shown, interrupts)
+            self._end_epoch(begun, shown, interrupts)
+
+    def _steps(self, epoch: int, shown: Progress, interrupts: StepBoundary) -> None:
+        for turn in self.data.turns(epoch, self._running):
+            numbers = [member.number for member in turn.members]
+            losses = self.population.step(turn.feeds, rows=turn.chosen, members=numbers)
+            done = zip(turn.members, losses.tolist(), turn.counts, turn.shares, strict=True)
+            for member, loss, rows, share in done:
+                if isfinite(loss):
+                    member.at.count(rows, loss, share)
+                else:
+                    member.fail(f"the loss is {loss:g}")
+            shown.rows(sum(turn.counts) if turn.chosen is not None else turn.counts[0])
+            interrupts.check()
+
+    def _end_epoch(self, begun: float, shown: Progress, interrupts: StepBoundary) -> None:
+        """Validate the members that still run, and add the epoch to their histories."""
+        running = self._running()
+        if any(not member.at.rows for member in running):
+            raise FeedError(f"the data of epoch {running[0].at.epoch} are empty")
+        judged = self._validated(running)
+        if any(member.at.epoch == member.epochs for member in running):
+            self._check_states(running)
+        running = [member for member in running if member.runs]
+        seconds, losses = (perf_counter() - begun) / max(1, len(running)), self._losses
+        for member in running:
+            found = judged.get(member.number)
+            val_loss = None if found is None else sum(found.pop(name, 0.0) for name in losses)
+            member.history.add(member.at.loss, seconds, val_loss, found or {})
+            for callback in member.callbacks:
+                callback(MemberEpoch(self.population, member))
+            member.at.next_epoch()
+            interrupts.check()
+        if running:
+            shown.epoch(min((m.history for m in running), key=lambda h: h.loss[-1]))
+
+    def _validated(self, running: Sequence[Member]) -> dict[int, dict[str, float]]:
+        """Return the scalars of members that validate, by the numbers of members and by name."""
+        if self.validation is None or not running:
+            return {}
+        numbers, held = [member.number for member in running], [member.held for member in running]
+        rows = None if held[0] is None else held
+        found = self.population.evaluate(self.validation, rows=rows, members=numbers)
+        columns = [array.tolist() for array in found.values()]
+        scalars = (dict(zip(found, row, strict=True)) for row in zip(*columns, strict=True))
+        return dict(zip(numbers, scalars, strict=True))
+
+    def _finite(self) -> dict[str, Array]:
+        """Return, for each array of the states of floats, which members have all of it finite."""
+        return {
+            name: np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))
+            for name, array in self.population.state.items()
+            if array.dtype.kind == "f"
+        }
+
+    def _check_states(self, running: Sequence[Member]) -> None:
+        """Stop the members whose states are finite no more, in their last epoch."""
+        bad = np.zeros(len(self.population), bool)
+        for name, finite in self._finite().items():
+            bad |= self._watched[name] & ~finite
+        for member in running:
+            if bad[member.number] and member.at.epoch == member.epochs:
+                member.fail("the state is not finite")
