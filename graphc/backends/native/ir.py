@@ -31,7 +31,7 @@ replace by pointers: on x86-64 that takes a fifth of all its time, and makes no 
 
 
 class Callee(NamedTuple):
-    """A kernel's function of the module, and what it is called with, in order."""
+    """A kernel's function of the module, and its buffers, in the order of its arguments."""
 
     name: str
     buffers: tuple[str, ...]
