@@ -50,7 +50,7 @@ class Frame:
             self.panels = str(self.scratch.columns // self.scratch.part * self._of_part)
         self.products = "%scratch"
         self.workspace = self.address("%scratch", self.scratch.products)
-        self._epilogues: dict[tuple[int, bool], str] = {}
+        self._epilogues: dict[tuple[Tile, int, bool], str] = {}
 
     @property
     def pitch_a(self) -> int:
@@ -118,7 +118,7 @@ class Frame:
     def _for_last_panel(self) -> Frame:
         """Return the frame with the tile of the last, narrow panel."""
         found = copy(self)
-        found.tile, found._epilogues = self.tile.for_last_panel(self._rest), {}
+        found.tile = self.tile.for_last_panel(self._rest)
         return found
 
     @property
@@ -159,10 +159,11 @@ class Frame:
             if epilogue.together > 1:
                 f.loop(full, "%rows", 1, lambda r, _: rows(r, 1))
 
-        if (vectors, masked) not in self._epilogues:
+        key = self.tile, vectors, masked
+        if key not in self._epilogues:
             arguments = f"{self.typed}, ptr %products, i64 %row, i64 %rows, {PANEL_ARGUMENTS}"
-            self._epilogues[vectors, masked] = self.module.function("epilogue", arguments, emit)
-        return self._epilogues[vectors, masked]
+            self._epilogues[key] = self.module.function("epilogue", arguments, emit)
+        return self._epilogues[key]
 
 
 def _sized(f: Function, dim: Dim) -> Value | int:

@@ -31,10 +31,12 @@ replace by pointers: on x86-64 that takes a fifth of all its time, and makes no 
 
 
 class Callee(NamedTuple):
-    """A kernel's function of the module, and the buffers that it is called with, in order."""
+    """A kernel's function of the module, and its buffers, in the order of its arguments."""
 
     name: str
     buffers: tuple[str, ...]
+    sizes: tuple[Dim, ...] = ()
+    """The last arguments of a function that serves kernels of several sizes."""
 
 
 class Function:

@@ -71,7 +71,8 @@ class Kernels:
         if instr.scan is not None or isinstance(instr.body, (Gemm, Chain)):
             pointers.append(scratch())
         last = (turn,) if instr.scan is not None and instr.scan.in_turns else ()
-        function.call(callee.name, *pointers, "%n", "%tid", "%threads", *last)
+        sizes = map(function.size, callee.sizes)
+        function.call(callee.name, *pointers, "%n", "%tid", "%threads", *last, *sizes)
 
     def _callee(self, program: Program, kernel: Kernel, packed: Collection[str]) -> Callee:
         # Programs with a cached object never import these.

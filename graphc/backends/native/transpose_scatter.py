@@ -7,10 +7,10 @@ read along the source's contiguous axis, transposed in registers, and written al
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphc.backends.native.elements import Bounds
-from graphc.backends.native.ir import Callee, Module, Value
+from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
     THREAD_ARGUMENTS,
@@ -31,10 +31,11 @@ WORD = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
 
 Body = Callable[[Value, Value, Value], None]
 """An emitter of a copy: from the addresses in source and result, and the number of a block."""
+Sizes = tuple[Value, Value, Value]
+"""The values of an `Axis`."""
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """An axis of the result: its size, and the elements from one index to the next in both."""
 
     size: Dim
@@ -43,16 +44,39 @@ class Axis:
 
 
 def emit_permuted(module: Module, kernel: Permutation) -> Callee:
-    """Return a transpose's function, `(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
+    """Return a transpose's function, `(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads, ...)`.
+
+    One copies the squares of all transposes with as many axes, whose sizes it is given.
+    """
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
     axes = _axes_of(kernel)
+    rows = axes[-1].read == 1
+    ordered = axes if rows else _inner_first(axes)
+    sizes = () if rows else tuple(size for axis in ordered for size in axis)
+    given = [f"%size{i}" for i in range(len(sizes))]
+
+    def emit(f: Function) -> None:
+        """Emit copies of rows if they stay contiguous, else of squares."""
+        transpose = _Transpose(Vectors(f, min(SQUARE, module.lanes)), dtype)
+        if rows:
+            transpose.rows([(f.size(x), f.size(y), f.size(z)) for x, y, z in axes])
+        else:
+            transpose.squares([*zip(given[::3], given[1::3], given[2::3], strict=True)])
+
+    arguments = "".join(f", i64 {size}" for size in given)
     name = module.function(
         "permute",
-        f"ptr %from, ptr %to, {THREAD_ARGUMENTS}",
-        lambda f: _Transpose(Vectors(f, min(SQUARE, module.lanes)), dtype, axes).emit(),
-        ("permute", dtype, axes),
+        f"ptr %from, ptr %to, {THREAD_ARGUMENTS}{arguments}",
+        emit,
+        ("permute", dtype, axes if rows else len(sizes)),
     )
-    return Callee(name, (*kernel.body.loads, *kernel.body.written))
+    return Callee(name, (*kernel.body.loads, *kernel.body.written), sizes)
+
+
+def _inner_first(axes: Sequence[Axis]) -> list[Axis]:
+    """Return the axis that is contiguous in the source, the last axis, and the others."""
+    inner = next(axis for axis in axes if axis.read == 1)
+    return [inner, axes[-1], *(axis for axis in axes[:-1] if axis is not inner)]
 
 
 def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
@@ -72,51 +96,49 @@ def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
 
 
 class _Transpose:
-    """The emitter of the copy of a value with its axes in another order."""
+    """The emitter of the copy of a value with its axes in another order.
 
-    def __init__(self, v: Vectors, dtype: str, axes: Sequence[Axis]) -> None:
-        self.v, self.f, self.dtype, self.axes = v, v.function, dtype, axes
-        self.element = element_type(dtype)
+    An axis is given by the values of an `Axis`.
+    """
 
-    def emit(self) -> None:
-        """Emit copies of rows if they stay contiguous, else of squares."""
-        last = self.axes[-1]
-        if last.read == 1:
-            self._shared(self.axes[:-1], [], lambda source, target, _: self._row(source, target))
-            return
-        inner = next(axis for axis in self.axes if axis.read == 1)
-        others = [axis for axis in self.axes[:-1] if axis is not inner]
-        size = self.f.size(inner.size)
+    def __init__(self, v: Vectors, dtype: str) -> None:
+        self.v, self.f, self.dtype, self.element = v, v.function, dtype, element_type(dtype)
+
+    def rows(self, axes: Sequence[Sizes]) -> None:
+        """Emit copies of the last axis as it is."""
+        size, _, _ = axes[-1]
+
+        def row(source: Value, target: Value, _: Value) -> None:
+            copy(self.v, source, target, size, self.dtype)
+
+        self._shared(axes[:-1], [], row)
+
+    def squares(self, axes: Sequence[Sizes]) -> None:
+        """Emit copies of squares of the first two axes; see `_inner_first`."""
+        (size, _, written), (last, read, _), *others = axes
         blocks = self.f.ceiling(size, self.v.lanes)
-
-        last, written = self.axes[-1], self.f.size(inner.written)
-        ways = self.f.size(last.size), self.f.size(last.read), written
         name = _strip(self.f.module, self.v.lanes, self.dtype)
 
         def strip(source: Value, target: Value, block: Value) -> None:
             start = self.f.mul(block, self.v.lanes)
             source = self._at(source, start)
             target = self._at(target, self.f.mul(start, written))
-            self.f.call(name, source, target, self.f.sub(size, start), *ways)
+            self.f.call(name, source, target, self.f.sub(size, start), last, read, written)
 
         self._shared(others, [blocks], strip)
 
-    def _shared(self, axes: Sequence[Axis], more: list[Value], body: Body) -> None:
+    def _shared(self, axes: Sequence[Sizes], more: list[Value], body: Body) -> None:
         """Emit the body for a thread's part of the indices in these axes and in sizes `more`."""
         f = self.f
 
         def each(place: list[Value]) -> None:
             source, target = "%from", "%to"
-            for axis, index in zip(axes, place, strict=False):
-                source = self._at(source, f.mul(index, f.size(axis.read)))
-                target = self._at(target, f.mul(index, f.size(axis.written)))
+            for (_, read, written), index in zip(axes, place, strict=False):
+                source = self._at(source, f.mul(index, read))
+                target = self._at(target, f.mul(index, written))
             body(source, target, place[-1] if more else "0")
 
-        each_index(f, [*(f.size(axis.size) for axis in axes), *more], each)
-
-    def _row(self, source: Value, target: Value) -> None:
-        """Copy a row as it is."""
-        copy(self.v, source, target, self.f.size(self.axes[-1].size), self.dtype)
+        each_index(f, [*(size for size, _, _ in axes), *more], each)
 
     def _at(self, base: Value, index: Value) -> Value:
         return self.f.address(base, index, self.element)

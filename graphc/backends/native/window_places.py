@@ -34,7 +34,7 @@ class PanelFunction:
         self._epilogue = Epilogue(frame.elements(self.v), vectors, panel.masked)
 
     def row(self, rows: Value, number: int) -> list[Value]:
-        """Load a row of the panel, of those that begin at `rows`."""
+        """Load a row of the panel, among rows that begin at an address."""
         start = self.at(rows, number * self.pitch)
         starts = range(0, self.pitch, self.v.lanes)
         return [self.v.load(self.at(start, i), self.dtype) for i in starts]
