@@ -196,6 +196,29 @@ def _check_positions(ex: Executor, given: Mapping[str, Any]) -> None:
         )
 
 
+def check_choosable(ex: Executor, names: Iterable[str], shuffled: bool) -> None:
+    """Raise FeedError for an input of which the rows of a batch cannot be chosen.
+
+    Pairs of rows cannot, nor, in another order, numbers of the rows of their batch.
+    """
+    bounds = ex.plan.programs["infer"].index_bounds
+    for name in names:
+        node = ex.plan.declared[name]
+        if node.type.pairs_rows:
+            raise FeedError(
+                f"{name!r} has the batch on two axes, so a batch cannot be chosen from its rows",
+                operands=[node.described("pairs of rows")],
+                hint="ex.evaluate takes arrays of one batch, gc.fit a function: def "
+                "batches(epoch): yield x, pairs",
+            )
+        if shuffled and not isinstance(bounds.get(name, 0), int):
+            raise FeedError(
+                f"{name!r} numbers the rows of a batch, so they cannot be shuffled",
+                operands=[node.described("numbers of rows")],
+                hint=f"shuffle=False, or yield the batches: def batches(epoch): yield x, {name}",
+            )
+
+
 def blank(ex: Executor, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
     """Return zeros for an input, or lengths of 1, that take no memory; of its dtype by default."""
     node = ex.plan.declared.nodes.get(name)

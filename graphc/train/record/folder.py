@@ -32,9 +32,9 @@ from graphc.files.serialize import CheckpointFile, read_checkpoint
 from graphc.ir.op import Array
 from graphc.train.checkpoints import numbered
 from graphc.train.history import Position
+from graphc.train.part_files import PartFileSource
 from graphc.train.record.journal import Journal
 from graphc.train.source import ArraySource, Source
-from graphc.train.user_data import PartFileSource
 
 Kind = Literal["arrays", "shards", "function"]
 """The kind of data, in the words of the file format: "shards" are part files."""
