@@ -96,11 +96,23 @@ def scan(
             hint="give a sequence (N, T, ...) as inputs, or initial values and steps=",
         )
     b = _innermost(sources)
-    loop = b.free_name("scan", name)
+    loop = _loop_name(b, name)
     with b.all_or_nothing(), _reserved(b, b.prefix + loop):
         made = _Loop(b, loop, [b.captured(x) for x in given], [b.captured(x) for x in starts])
         made.trace(step, _steps(given, steps), None if lengths is None else b.captured(lengths))
         return made.results(reverse)
+
+
+def _loop_name(b: Builder, name: str | None) -> str:
+    """Return the name of a loop; a name that is not given leaves those of its results free, too.
+
+    A step may read the result "scan_1.last" of a loop around it.
+    """
+    loop = b.free_name("scan", name)
+    while name is None and any(other.startswith(f"{b.prefix}{loop}.") for other in b.nodes):
+        b.reserved.add(b.prefix + loop)
+        loop = b.free_name("scan", None)
+    return loop
 
 
 @contextmanager

@@ -94,6 +94,25 @@ def test_a_loop_in_a_step_over_a_sequence_from_around(reads: bool) -> None:
     np.testing.assert_allclose(found, 2 * X + X[:, 1:2] * (X if reads else 2), rtol=1e-12)
 
 
+def test_a_loop_in_a_step_that_reads_the_last_value_of_another_loop() -> None:
+    """The name of the inner loop leaves those of the outer one's results free."""
+
+    def double(x: gc.Value, a: gc.Value) -> tuple[gc.Value, gc.Value]:
+        return a, a + x
+
+    net = gc.Net("found", dtype="float64")
+    x, a = net.input("x", (gc.N, 3, 4)), net.input("a", (gc.N, 4))
+    _, last = gc.scan(double, x, a)
+
+    def step(x: gc.Value, a: gc.Value) -> tuple[gc.Value, gc.Value]:
+        _, inner = gc.scan(double, gc.stack([x + last, x], axis=1), a)
+        return a, inner
+
+    net.output("y", gc.scan(step, x, a)[1])
+    found = gc.Executor(gc.compile(net, batch=2), seed=0).forward(x=X, a=A)["y"]
+    np.testing.assert_allclose(found, A + 2 * X.sum(1) + 3 * (A + X.sum(1)), rtol=1e-12)
+
+
 def test_a_step_that_returns_what_only_another_step_has() -> None:
     net = gc.Net("found")
     x, kept = net.input("x", (gc.N, 3, 4)), list[gc.Value]()
