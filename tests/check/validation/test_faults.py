@@ -202,7 +202,7 @@ FAULTS = (
     Fault("biases decay", layers, f"{OPTIM}.optimizer:Optimizer._decays",
           "len(p.shape) >= 2", "True", "update: update", SGD),
     Fault("nesterov steps along the old velocity", layers, f"{OPTIM}.sgd:SGD.update",
-          "p, new, g, rate)", "p, velocity, g, rate)", "update: update", NESTEROV),
+          "p, new, g, rate,", "p, velocity, g, rate,", "update: update", NESTEROV),
     Fault("adam does not correct its bias", layers, f"{OPTIM}.adam:Adam._step",
           "AdamStep, self.beta1, self.beta2,", "AdamStep, 0.0, 0.0,", "update: update", ADAM),
     Fault("adamw adds its decay to the gradient", layers, f"{OPTIM}.adam:AdamW.update",
