@@ -31,6 +31,7 @@ from graphc.cli.data import Feeds, feeds_of, split
 from graphc.cli.model import Model, check_has_loss, compiled, metrics
 from graphc.cli.table_net import add_net, chosen_model
 from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import leading, numbers_of
 from graphc.files.disk import make_folder
 from graphc.files.serialize import save
 from graphc.ir.tensor_type import N
@@ -167,12 +168,13 @@ class Sweep:
     def __init__(self, args: argparse.Namespace, model: Model) -> None:
         self._args = args
         self._candidates = list(_candidates(args))
-        first = self._compiled(model, self._candidates[0])
+        lead = leading(one.optimizer for one in self._candidates)
+        first = self._compiled(model, lead)
         ex = Executor(first)
         feeds, self._columns = feeds_of(first, args, model.columns)
         self._feeds = feeds | ex.rows(feeds, train=True)[0]
         self._types = {name: first.declared[name].type for name in self._feeds}
-        self._plans = {_kind(self._candidates[0]): first}
+        self._plans = {lead.kind: first}
         self._model = model
         self._losses = first.losses
         self._pairs = list(self._parts())
@@ -191,17 +193,18 @@ class Sweep:
             train, held = split(numbers, args.validation, args.seed)
             yield train[""].astype(np.intp), held[""].astype(np.intp)
 
-    def _compiled(self, model: Model, candidate: Candidate) -> Any:
-        return compiled(self._args, model.graph, optimizer=candidate.optimizer)
+    def _compiled(self, model: Model, optimizer: Optimizer) -> Any:
+        return compiled(self._args, model.graph, optimizer=optimizer)
 
     def run(self) -> list[Candidate]:
-        """Train the candidates, those that differ only in the rate as one population."""
+        """Train the candidates, those that differ only in rate and decay as one population."""
         kinds: dict[Optimizer, list[Candidate]] = {}
         for candidate in self._candidates:
-            kinds.setdefault(_kind(candidate), []).append(candidate)
+            kinds.setdefault(candidate.optimizer.kind, []).append(candidate)
         for kind, candidates in kinds.items():
             if kind not in self._plans:
-                self._plans[kind] = self._compiled(self._model, candidates[0])
+                lead = leading(one.optimizer for one in candidates)
+                self._plans[kind] = self._compiled(self._model, lead)
             self._train(candidates)
         return self._candidates
 
@@ -210,11 +213,10 @@ class Sweep:
         args, pairs = self._args, self._pairs
         seeds = range(args.seed, args.seed + args.seeds)
         members = [(one, seed, pair) for one in candidates for seed in seeds for pair in pairs]
-        population = Population(
-            self._plans[_kind(candidates[0])],
-            seeds=[seed for _, seed, _ in members],
-            hyper={"lr": [one.optimizer.lr for one, _, _ in members]},
-        )
+        plan = self._plans[candidates[0].optimizer.kind]
+        population = Population(plan, seeds=[seed for _, seed, _ in members])
+        optimizers = [one.optimizer for one, _, _ in members]
+        population.hyper.update(numbers_of(optimizers, population.hyper))
         population.columns = self._columns
         histories = fit(
             population,
@@ -248,8 +250,9 @@ class Sweep:
         if not self._args.folds:
             losses = [sum(found[name] for name in self._losses) for found in best.numbers]
             return best.models[int(np.argmin(losses))]
-        ex = Executor(self._plans[_kind(best)], seed=self._args.seed)
-        ex.hyper["lr"] = best.optimizer.lr
+        ex = Executor(self._plans[best.optimizer.kind], seed=self._args.seed)
+        for name, (value,) in numbers_of([best.optimizer], ex.hyper).items():
+            ex.hyper[name] = value
         ex.state.columns = self._columns
         epochs = max(1, round(float(np.mean(best.epochs))))
         fit(ex, self._feeds, epochs=epochs, seed=self._args.seed)
@@ -276,11 +279,6 @@ class Sweep:
             columns.append((name, cells))
         columns.append(("epochs", [f"{np.mean(one.epochs):.1f}" for one in candidates]))
         return aligned(columns)
-
-
-def _kind(candidate: Candidate) -> Optimizer:
-    """Return the optimizer without its rate, which members of a population may differ in."""
-    return replace(candidate.optimizer, lr=1.0)
 
 
 def _candidates(args: argparse.Namespace) -> Iterator[Candidate]:

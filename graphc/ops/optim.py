@@ -1,8 +1,8 @@
 """Ops of optimizers: each computes the next value of a parameter or of one of its slots.
 
-The first operand is the old value, whose memory the result may take.  A `decay` d that is not 0
-means L2 decay: the gradient g becomes g + d*p, and the ops that would not read the parameter p
-otherwise take it as a last operand.  None of these ops has a gradient rule.
+The first operand is the old value, whose memory the result may take.  With weight decay d as the
+last operand the gradient g becomes g + d*p, and the ops that would not read the parameter p
+otherwise take it before d.  None of these ops has a gradient rule.
 """
 
 from __future__ import annotations
@@ -25,29 +25,28 @@ def _number(dtype: str) -> TensorType:
     return TensorType((), dtype)
 
 
+COUNTERS = ("updates", "averages")
+"""The roles of operands that count."""
+
+
 class UpdateOp(Op, base=True):
     """The base of update ops: elementwise, on arrays of one type, then on scalars."""
 
     inplace = (0,)
     arrays: ClassVar[int]
     """The number of operands, from the front, that have the type of the result."""
-    counted: ClassVar[bool] = False
-    """True if the last operand is the counter of updates."""
-
-    @property
-    def operands(self) -> int:
-        """The number of `roles`, from the front, that are operands."""
-        return len(self.roles)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the first operand; raise ValueError unless the others go with it."""
-        roles, first = self.roles[: self.operands], ins[0]
-        if len(ins) != len(roles):
-            raise ValueError(f"it takes {', '.join(roles)}, not {len(ins)} operands")
+        roles, first = self.roles, ins[0]
+        needed, more = roles[: len(roles) - self.optional], roles[len(roles) - self.optional :]
+        if len(ins) not in (len(needed), len(roles)):
+            rest = f" or also {', '.join(more)}" if more else ""
+            raise ValueError(f"it takes {', '.join(needed)}{rest}, not {len(ins)} operands")
         if not first.is_float or first.batched:
             raise ValueError(f"{roles[0]} is {first}, only floats of a fixed shape are updated")
         for i in range(1, len(ins)):
-            if self.counted and i == len(ins) - 1:
+            if roles[i] in COUNTERS:
                 wanted = _number("int64")
             else:
                 wanted = first if i < self.arrays else _number(first.dtype)
@@ -73,52 +72,40 @@ class UpdateOp(Op, base=True):
         return result
 
 
-class SlotOp(UpdateOp, base=True):
-    """The next value of a slot, from the old one, the gradient, and with decay the parameter."""
-
-    arrays = 3
-    decay: float
-
-    @property
-    def operands(self) -> int:
-        """The number of operands: two, or three with decay."""
-        return 3 if self.decay else 2
-
-
-def _decayed(decay: float, g: Any, p: Sequence[Any]) -> Any:
+def _decayed(g: Any, p: Any = None, decay: Any = None) -> Any:
     """Return g + decay * p, for arrays or expressions; g if there is no decay."""
-    return g + decay * p[0] if decay else g
+    return g if decay is None else g + decay * p
 
 
 @dataclass(frozen=True)
-class Momentum(SlotOp):
+class Momentum(UpdateOp):
     """The next velocity mu*v + g, without dampening, as in torch.optim.SGD."""
 
-    roles = ("velocity", "gradient", "parameter")
-    optional = 1
+    roles = ("velocity", "gradient", "parameter", "decay")
+    optional = 2
+    arrays = 3
     operations = 2
     mu: float
-    decay: float = 0.0
 
     def next(self, ins: Sequence[Any]) -> Any:
         """Return mu*v + g."""
-        v, g, *p = ins
-        return self.mu * v + _decayed(self.decay, g, p)
+        v, g, *decay = ins
+        return self.mu * v + _decayed(g, *decay)
 
 
 @dataclass(frozen=True)
 class SgdStep(UpdateOp):
     """The next parameter p - rate*g; after momentum, g is the next velocity."""
 
-    roles = ("parameter", "gradient", "rate")
+    roles = ("parameter", "gradient", "rate", "decay")
+    optional = 1
     arrays = 2
     operations = 2
-    decay: float = 0.0
 
     def next(self, ins: Sequence[Any]) -> Any:
         """Return p - rate*g."""
-        p, g, rate = ins
-        return p - rate * _decayed(self.decay, g, [p])
+        p, g, rate, *decay = ins
+        return p - rate * _decayed(g, p, *decay)
 
 
 @dataclass(frozen=True)
@@ -129,11 +116,11 @@ class NesterovStep(UpdateOp):
     momentum in deep learning", ICML 2013, in the form that keeps the gradient at p.
     """
 
-    roles = ("parameter", "velocity", "gradient", "rate")
+    roles = ("parameter", "velocity", "gradient", "rate", "decay")
+    optional = 1
     arrays = 3
     operations = 4
     mu: float
-    decay: float = 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the parameter; raise ValueError unless mu is above 0."""
@@ -143,40 +130,40 @@ class NesterovStep(UpdateOp):
 
     def next(self, ins: Sequence[Any]) -> Any:
         """Return p - rate*(g + mu*v)."""
-        p, v, g, rate = ins
-        return p - rate * (_decayed(self.decay, g, [p]) + self.mu * v)
+        p, v, g, rate, *decay = ins
+        return p - rate * (_decayed(g, p, *decay) + self.mu * v)
 
 
 @dataclass(frozen=True)
-class AdamMean(SlotOp):
+class AdamMean(UpdateOp):
     """The next mean beta1*m + (1 - beta1)*g."""
 
-    roles = ("mean", "gradient", "parameter")
-    optional = 1
+    roles = ("mean", "gradient", "parameter", "decay")
+    optional = 2
+    arrays = 3
     operations = 3
     beta1: float
-    decay: float = 0.0
 
     def next(self, ins: Sequence[Any]) -> Any:
         """Return beta1*m + (1 - beta1)*g."""
-        m, g, *p = ins
-        return self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p)
+        m, g, *decay = ins
+        return self.beta1 * m + (1 - self.beta1) * _decayed(g, *decay)
 
 
 @dataclass(frozen=True)
-class AdamSquare(SlotOp):
+class AdamSquare(UpdateOp):
     """The next mean square beta2*s + (1 - beta2)*g*g."""
 
-    roles = ("square", "gradient", "parameter")
-    optional = 1
+    roles = ("square", "gradient", "parameter", "decay")
+    optional = 2
+    arrays = 3
     operations = 4
     beta2: float
-    decay: float = 0.0
 
     def next(self, ins: Sequence[Any]) -> Any:
         """Return beta2*s + (1 - beta2)*g*g."""
-        s, g, *p = ins
-        g = _decayed(self.decay, g, p)
+        s, g, *decay = ins
+        g = _decayed(g, *decay)
         return self.beta2 * s + (1 - self.beta2) * (g * g)
 
 
@@ -190,35 +177,34 @@ class AdamStep(UpdateOp):
     ICLR 2019, multiplied by the rate as in torch.optim.AdamW.
     """
 
-    roles = ("parameter", "mean", "square", "rate", "updates")
+    roles = ("parameter", "mean", "square", "rate", "updates", "decay")
+    optional = 1
     arrays = 3
-    counted = True
     operations = 6
     beta1: float
     beta2: float
     eps: float
-    decay: float = 0.0
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the next parameter, with both corrections applied to the slots."""
-        p, m, s, rate, updates = ins
+        p, m, s, rate, updates, *decay = ins
         t = int(updates) + 1
         mean, square = m / (1.0 - self.beta1**t), s / (1.0 - self.beta2**t)
         direction = mean / (np.sqrt(square) + self.eps)
-        return np.asarray(p - rate * (direction + self.decay * p))
+        return np.asarray(p - rate * _decayed(direction, p, *decay))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         """Return the next parameter.
 
         The corrections of both slots are computed once, so that an element costs one division.
         """
-        p, m, s, rate, updates = ins
+        p, m, s, rate, updates, *decay = ins
         # In float64: in float32 the first values of 1 - beta**t have only few correct digits.
         t = updates.cast("float64") + 1
         first, second = (1 - call("pow", t.lift(beta), t) for beta in (self.beta1, self.beta2))
         step, spread = rate / first.cast(p.dtype), call("sqrt", 1 / second).cast(p.dtype)
         moved = step * m / (call("sqrt", s) * spread + self.eps)
-        return p - moved - rate * self.decay * p if self.decay else p - moved
+        return p - moved - rate * decay[0] * p if decay else p - moved
 
 
 @dataclass(frozen=True)
@@ -227,7 +213,6 @@ class Average(UpdateOp):
 
     roles = ("average", "weight", "averages")
     arrays = 2
-    counted = True
     decay: float
 
     def reference(self, ins: Sequence[Array]) -> Array:

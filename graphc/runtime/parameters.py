@@ -312,7 +312,10 @@ class Hyper(_ByName[float]):
         """
         if name not in self._names:
             known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
-            raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
+            hint = f"there are: {known}"
+            if self._names and str(name).startswith("weight_decay"):
+                hint = "declare one above 0, such as weight_decay=1e-4, which may then be set to 0"
+            raise UnknownName(f"there is no hyper-parameter {name!r}", hint=hint)
         return self._names[name]
 
     def __getitem__(self, name: str) -> float:

@@ -23,7 +23,7 @@ class SweepSearchCV(GridSearchCV):  # type: ignore[misc]
     """A GridSearchCV whose fits run side by side, as the members of populations.
 
     Candidates of one architecture, on all folds, are one population; those that differ in more
-    than the learning rate and options of `fit` make another one.  The estimator is a
+    than the learning rate, weight decay and options of `fit` make another one.  The estimator is a
     GraphClassifier or GraphRegressor, or has them inside, such as a Pipeline.  Scores are those
     of GridSearchCV for the same seeds.
 

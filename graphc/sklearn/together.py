@@ -20,6 +20,7 @@ from graphc.base.errors import NotFiniteError
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
 from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import leading, numbers_of
 from graphc.declare.perceptrons import Declare
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
@@ -56,9 +57,8 @@ class NetChoice:
 
     @property
     def kind(self) -> NetChoice:
-        """The choice without the learning rate, which members of a population may differ in."""
-        named = bool(self.optimizer.name)
-        return self if named else replace(self, optimizer=replace(self.optimizer, lr=1.0))
+        """The choice without the numbers in which the members of a population may differ."""
+        return replace(self, optimizer=self.optimizer.kind)
 
 
 def _compiled(choice: NetChoice) -> Plan:
@@ -267,12 +267,13 @@ class Sweep:
 
 def _run(trainings: Sequence[Training]) -> Iterator[Trained | None]:
     """Run trainings of one kind as one population; yield None for those that have failed."""
-    plan = trainings[0].choice.plan()
+    optimizer = leading(training.choice.optimizer for training in trainings)
+    plan = replace(trainings[0].choice, optimizer=optimizer).plan()
     pairs = [(training, task) for training in trainings for task in training.tasks()]
     tasks = [task for _, task in pairs]
     population = Population(plan, seeds=[task.seed for task in tasks])
-    if not plan.optimizer or not plan.optimizer.name:
-        population.hyper["lr"] = [training.choice.optimizer.lr for training, _ in pairs]
+    optimizers = [training.choice.optimizer for training, _ in pairs]
+    population.hyper.update(numbers_of(optimizers, population.hyper))
     fit_statistics(population, [task.rows for task in tasks])
     members = train_members(population, tasks)
     state, start = dict(population.state), 0

@@ -193,7 +193,7 @@ WRONG: dict[str, tuple[Pass, str]] = {
         rewrite(Momentum, to=lambda g, n: with_op(n, replace(n.op, mu=0.5))),  # type: ignore
         "update 'p.velocity'"),
     "no weight decay": (
-        rewrite(SgdStep, to=lambda g, n: with_op(n, replace(n.op, decay=0.0))),  # type: ignore
+        rewrite(SgdStep, to=lambda g, n: with_op(n, n.op, *n.inputs[:3])),
         "update '"),
     "a step up": (
         rewrite(SgdStep, to=lambda g, n: with_op(n, n.op, n.inputs[0], n.inputs[0], n.inputs[2])),

@@ -46,11 +46,19 @@ def trained(lr: float, seed: int, rows: Any, epochs: int, decay: float = 0.0) ->
 
 
 def test_a_sweep_trains_each_setting_with_each_seed(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sizes = []
+
+    def made(plan: Any, seeds: Any) -> Any:
+        sizes.append(len(seeds))
+        return gc.Population(plan, seeds=seeds)
+
+    monkeypatch.setattr("graphc.cli.sweep.Population", made)
     grid = ("--grid", "lr=0.1,1e-9,0.01", "--grid", "weight_decay=0,0.1")
     found = swept(capsys, *grid, "--seeds", "2", "--epochs", "3", "--seed", "5")
     candidates = found["candidates"]
+    assert sizes == [12]  # one population
     assert len({(one["lr"], one["weight_decay"]) for one in candidates}) == 6
     means = [float(np.mean(one["loss"])) for one in candidates]
     assert means == sorted(means) and means[0] < means[-1]
@@ -77,17 +85,19 @@ def _held_out(seed: int) -> Any:
 
 
 def test_folds_and_patience(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ("--grid", "lr=0.1,0.3", "--folds", "4", "--seeds", "1", "--epochs", "9")
-    found = swept(capsys, *argv, "--patience", "1")
+    grid = ("--grid", "lr=0.1,0.3", "--grid", "weight_decay=0,1e-4")
+    argv = ("--folds", "4", "--seeds", "1", "--epochs", "9")
+    found = swept(capsys, *grid, *argv, "--patience", "1")
     best = found["candidates"][0]
     assert len(best["loss"]) == 4 and max(best["epochs"]) <= 9
     for loss, epochs, (rows, held) in zip(
         best["loss"], best["epochs"], folds_of(4, {"x": X, "y": Y}, 40, 0), strict=True
     ):
-        alone = trained(best["lr"], 0, rows, epochs)
+        alone = trained(best["lr"], 0, rows, epochs, best["weight_decay"])
         assert loss == pytest.approx(alone.evaluate(X[held], Y[held])["loss"], rel=1e-5)
     saved = gc.load(found["files"][0])
-    whole = trained(best["lr"], 0, np.arange(40), round(float(np.mean(best["epochs"]))))
+    epochs = round(float(np.mean(best["epochs"])))
+    whole = trained(best["lr"], 0, np.arange(40), epochs, best["weight_decay"])
     np.testing.assert_array_equal(saved.parameters.flat(), whole.parameters.flat())
 
 

@@ -201,8 +201,8 @@ def test_operands_that_do_not_fit_are_named() -> None:
     rate = vector.with_shape(())
     with pytest.raises(ValueError, match=r"gradient is float32\[3, 3\], it must be float32\[3\]"):
         ops.SgdStep().infer([vector, matrix, rate])
-    with pytest.raises(ValueError, match="it takes velocity, gradient, parameter, not 2 operands"):
-        ops.Momentum(0.9, 0.1).infer([vector, vector])
+    with pytest.raises(ValueError, match="velocity, gradient or also parameter, decay, not 3 "):
+        ops.Momentum(0.9).infer([vector] * 3)
     with pytest.raises(ValueError, match=r"updates is float32\[\], it must be int64\[\]"):
         ops.AdamStep(0.9, 0.99, 1e-8).infer([vector, vector, vector, rate, rate])
     with pytest.raises(ValueError, match="only floats of a fixed shape"):

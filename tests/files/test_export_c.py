@@ -26,7 +26,7 @@ def digits() -> gc.Net:
 
 
 def executor(backend: str = "numpy") -> gc.Executor:
-    optimizer = gc.SGD(lr=0.1, momentum=0.9)
+    optimizer = gc.SGD(lr=0.1, momentum=0.9, weight_decay=0.5)
     return gc.Executor(gc.compile(digits(), batch=8, optimizer=optimizer, backend=backend), seed=3)
 
 

@@ -57,7 +57,7 @@ def feeds(net: gc.Net, rows: int, seed: int) -> dict[str, Any]:
 
 
 def executor(net: gc.Net, **options: Any) -> gc.Executor:
-    plan = gc.compile(net, batch=ROWS, optimizer=gc.Adam(lr=0.01), backend="native", **options)
+    plan = gc.compile(net, batch=ROWS, optimizer=gc.AdamW(lr=0.01), backend="native", **options)
     return gc.Executor(plan, seed=3)
 
 

@@ -593,17 +593,19 @@ def _labelled(
 
 
 def _updates() -> Iterator[Example]:
-    no_parameter: tuple[TensorType, ...] = ()
+    none: tuple[TensorType, ...] = ()
     for p in (t(), t(1), t(3, 7), t(200, 200)):
         s, u = t(), whole()
-        for decay, more in ((0.0, no_parameter), (0.01, (p,))):
-            yield Example(Momentum(0.9, decay), (p, p, *more))
-            yield Example(AdamMean(0.9, decay), (p, p, *more))
-            yield Example(AdamSquare(0.99, decay), (p, p, *more), (POSITIVE,))
-            yield Example(SgdStep(decay), (p, p, s))
-            yield Example(NesterovStep(0.9, decay), (p, p, p, s))
-            adam = AdamStep(0.9, 0.99, 1e-8, decay)
-            yield Example(adam, (p, p, p, s, u), (GRID, GRID, POSITIVE, GRID, 9))
+        for decay in (none, (s,)):
+            more = (p, *decay) if decay else none
+            yield Example(Momentum(0.9), (p, p, *more))
+            yield Example(AdamMean(0.9), (p, p, *more))
+            yield Example(AdamSquare(0.99), (p, p, *more), (POSITIVE,))
+            yield Example(SgdStep(), (p, p, s, *decay))
+            yield Example(NesterovStep(0.9), (p, p, p, s, *decay))
+            fill = (GRID, GRID, POSITIVE, GRID, 9, GRID)
+            types = (p, p, p, s, u, *decay)
+            yield Example(AdamStep(0.9, 0.99, 1e-8), types, fill[: len(types)])
         yield Example(Average(0.9), (p, p, u), (GRID, GRID, 2))
         yield Example(Cleared(), (p,))
         yield Example(Track(0.25), (p, p))

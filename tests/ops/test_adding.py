@@ -77,7 +77,7 @@ class SignSGD(Optimizer):
     lr: float = 0.01
 
     def update(self, p, g, rate, updates):
-        next_value(p, SgdStep(self.decay_of(p.node)), p, sign(g), rate)
+        next_value(p, SgdStep(), p, sign(g), rate, *self.decay_of(p))
 
     def reference(self, u):
         return u.next(u.p - u.rate * (np.sign(u.gradient) + u.decay * u.p))

@@ -57,12 +57,13 @@ square_sum.total: float64[] = add(w.square_sum, b.square_sum)
 clip_scale: float32[] = clip_scale(square_sum.total, hyper.clip_norm)
 w.clipped: float32[2, 3] = mul(d_w, clip_scale)
 b.clipped: float32[3] = mul(d_b, clip_scale)
+hyper.weight_decay: float32[] = state()  start=0.01
 w.velocity: float32[2, 3] = state()  start=0.0
-w.velocity.next: float32[2, 3] = momentum(w.velocity, w.clipped, w)  mu=0.9 decay=0.01
-w.next: float32[2, 3] = sgd_step(w, w.velocity.next, cosine_rate_1)  decay=0.0
+w.velocity.next: float32[2, 3] = momentum(w.velocity, w.clipped, w, hyper.weight_decay)  mu=0.9
+w.next: float32[2, 3] = sgd_step(w, w.velocity.next, cosine_rate_1)
 b.velocity: float32[3] = state()  start=0.0
-b.velocity.next: float32[3] = momentum(b.velocity, b.clipped)  mu=0.9 decay=0.0
-b.next: float32[3] = sgd_step(b, b.velocity.next, cosine_rate_1)  decay=0.0
+b.velocity.next: float32[3] = momentum(b.velocity, b.clipped)  mu=0.9
+b.next: float32[3] = sgd_step(b, b.velocity.next, cosine_rate_1)
 constant_1: int64[] = constant()  data=[1]
 updates.next: int64[] = add(updates, constant_1)
 output loss = sum_1
@@ -96,7 +97,7 @@ w: float32[2, 3] = parameter()  init=Zeros()
 "gradient:w": float32[2, 3] = input()
 updates: int64[] = state()  start=0.0
 hyper.lr: float32[] = state()  start=0.5
-w.next: float32[2, 3] = sgd_step(w, "gradient:w", hyper.lr)  decay=0.0
+w.next: float32[2, 3] = sgd_step(w, "gradient:w", hyper.lr)
 constant_1: int64[] = constant()  data=[1]
 updates.next: int64[] = add(updates, constant_1)
 update w = w.next
@@ -114,10 +115,11 @@ updates: int64[] = state()  start=0.0
 hyper.lr: float32[] = state()  start=0.5
 w.mean: float32[2, 3] = state()  start=0.0
 w.square: float32[2, 3] = state()  start=0.0
-w.mean.next: float32[2, 3] = adam_mean(w.mean, w.gradient)  beta1=0.9 decay=0.0
-w.square.next: float32[2, 3] = adam_square(w.square, w.gradient)  beta2=0.999 decay=0.0
-w.next: float32[2, 3] = adam_step(w, w.mean.next, w.square.next, hyper.lr, updates)  \
-beta1=0.9 beta2=0.999 eps=1e-08 decay=0.01
+w.mean.next: float32[2, 3] = adam_mean(w.mean, w.gradient)  beta1=0.9
+w.square.next: float32[2, 3] = adam_square(w.square, w.gradient)  beta2=0.999
+hyper.weight_decay: float32[] = state()  start=0.01
+w.next: float32[2, 3] = adam_step(w, w.mean.next, w.square.next, hyper.lr, updates, \
+hyper.weight_decay)  beta1=0.9 beta2=0.999 eps=1e-08
 constant_1: int64[] = constant()  data=[1]
 updates.next: int64[] = add(updates, constant_1)
 w.accumulated.next: float32[2, 3] = cleared(w.accumulated)

@@ -67,11 +67,11 @@ def test_scores_are_those_of_a_grid_search(
     model = GraphClassifier((4,), **OPTIONS)
     grid = [
         {"lr": [0.01, 0.1], "epochs": [2, 5], "class_weight": [None, "balanced"]},
-        {"hidden": [(3, 2)], "lr": [0.05]},
+        {"hidden": [(3, 2)], "lr": [0.05], "weight_decay": [0.0, 0.1]},
         {"dropout": [0.5], "early_stopping": [True], "patience": [1], "epochs": [20]},
     ]
     assert_equal_searches(model, grid, LABELS, alone)
-    assert sorted(sizes) == [3, 3, 24]
+    assert sorted(sizes) == [3, 6, 24]
 
 
 def test_native_code_finds_the_same(alone: list[Any]) -> None:

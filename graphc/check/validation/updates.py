@@ -247,14 +247,16 @@ def next_states(
 def _numbers(optimizer: Optimizer, name: str, state: Mapping[str, Array]) -> tuple[float, float]:
     """Return the learning rate and the weight decay of a parameter."""
     group = _group(optimizer, name)
+    title = ",".join(group.names) if group is not None else ""
     own = group is not None and group.lr is not None
-    rate = float(state[f"hyper.lr.{','.join(group.names)}" if group and own else "hyper.lr"])
+    rate = float(state[f"hyper.lr.{title}" if own else "hyper.lr"])
     if group is not None and group.weight_decay is not None:
-        return rate, group.weight_decay
+        return rate, float(state[f"hyper.weight_decay.{title}"]) if group.weight_decay else 0.0
     decays = state[name].ndim >= 2
     if optimizer.decay is not None:
         decays = any(fnmatchcase(name, pattern) for pattern in optimizer.decay)
-    return rate, optimizer.weight_decay if decays else 0.0
+    decays = decays and optimizer.weight_decay > 0
+    return rate, float(state["hyper.weight_decay"]) if decays else 0.0
 
 
 def trained(optimizer: Optimizer, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,11 +39,11 @@ class TwoMoments(Optimizer):
     beta2: float = share(0.999)
     eps: float = positive(1e-8)
 
-    def means(self, p: Value, g: Value, l2: float) -> tuple[Value, Value]:
+    def means(self, p: Value, g: Value, l2: Sequence[Value]) -> tuple[Value, Value]:
         """Add the next values of the slots `<parameter>.mean` and `.square`, and return them."""
         mean, square, more = slot(p, "mean"), slot(p, "square"), operands_with_decay(l2, p)
-        m = next_value(mean, shared(AdamMean, self.beta1, l2), mean, g, *more)
-        return m, next_value(square, shared(AdamSquare, self.beta2, l2), square, g, *more)
+        m = next_value(mean, shared(AdamMean, self.beta1), mean, g, *more)
+        return m, next_value(square, shared(AdamSquare, self.beta2), square, g, *more)
 
     def mixed_moments(self, u: Update, g: Array) -> tuple[Array, Array]:
         """Return the next mean of the gradient and of its square, in plain NumPy."""
@@ -66,15 +67,19 @@ class Adam(TwoMoments):
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add three nodes, and the slots `<parameter>.mean` and `.square`."""
-        self._step(p, g, rate, updates, self.decay_of(p.node), 0.0)
+        self._step(p, rate, updates, self.means(p, g, self.decay_of(p)))
 
     def _step(
-        self, p: Value, g: Value, rate: Value, updates: Value, l2: float, decoupled: float
+        self,
+        p: Value,
+        rate: Value,
+        updates: Value,
+        means: tuple[Value, Value],
+        decoupled: Sequence[Value] = (),
     ) -> None:
-        """Add both means and Adam's step, with L2 or decoupled weight decay."""
-        m, s = self.means(p, g, l2)
-        step = shared(AdamStep, self.beta1, self.beta2, self.eps, decoupled)
-        next_value(p, step, p, m, s, rate, updates)
+        """Add Adam's step, with decoupled weight decay if there is some."""
+        step = shared(AdamStep, self.beta1, self.beta2, self.eps)
+        next_value(p, step, p, *means, rate, updates, *decoupled)
 
     def reference(self, u: Update) -> dict[str, Array]:
         """Update as D. Kingma, J. Ba, ICLR 2015, algorithm 1."""
@@ -105,7 +110,7 @@ class AdamW(Adam):
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add three nodes, and the slots `<parameter>.mean` and `.square`."""
-        self._step(p, g, rate, updates, 0.0, self.decay_of(p.node))
+        self._step(p, rate, updates, self.means(p, g, ()), self.decay_of(p))
 
     def reference(self, u: Update) -> dict[str, Array]:
         """Update as I. Loshchilov, F. Hutter, ICLR 2019, in the form of torch.optim.AdamW."""
@@ -134,7 +139,7 @@ class Adamax(TwoMoments):
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, and the slots `<parameter>.mean` and `.largest`."""
         b, mean, largest = p.builder, slot(p, "mean"), slot(p, "largest")
-        g = decayed(p, g, self.decay_of(p.node))
+        g = decayed(p, g, self.decay_of(p))
         m = next_value(mean, AdamMean(self.beta1), mean, g)
         size = add(abs_(g), self.eps, name=b.unique(f"{p.name}.size"))
         u = maximum(mul(largest, self.beta2), size, name=next_name(largest))
@@ -171,7 +176,7 @@ class NAdam(TwoMoments):
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, its slots `.mean` and `.square`, and M_t, a state of all."""
-        b, decay = p.builder, self.decay_of(p.node)
+        b, decay = p.builder, self.decay_of(p)
         m, s = self.means(p, g, decay)
         now, ahead = self._shares(b, rate, updates)
         direction = add(mul(decayed(p, g, decay), now), mul(m, ahead))
@@ -233,7 +238,7 @@ class Lion(Optimizer):
         mixed = b.apply(AdamMean(self.beta1), mean, g, name=b.unique(f"{p.name}.mixed"))
         direction = sign(mixed, name=b.unique(f"{p.name}.direction"))
         next_value(mean, AdamMean(self.beta2), mean, g)
-        next_value(p, SgdStep(self.decay_of(p.node)), p, direction, rate)
+        next_value(p, shared(SgdStep), p, direction, rate, *self.decay_of(p))
 
     def reference(self, u: Update) -> dict[str, Array]:
         """Update as X. Chen et al., 2023, algorithm 2."""

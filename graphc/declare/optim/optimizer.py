@@ -1,19 +1,19 @@
 """The base of all optimizers: frozen descriptions of an update rule.
 
 An optimizer holds no state.  It adds update nodes to a graph (see passes/update.py).  Its slots are
-states named after the parameter, its rates states such as `hyper.lr`.  An optimizer that has a name
-appends it: `w.velocity:critic`.
+states named after the parameter, its rates and weight decays states such as `hyper.lr`.  An
+optimizer that has a name appends it: `w.velocity:critic`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, Self
 
 from graphc.base.arguments import (
     C,
@@ -29,8 +29,9 @@ from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.declare.schedules import Schedule
 from graphc.ir.build import Value
-from graphc.ir.graph import Node
 from graphc.ir.op import Array
+from graphc.ops.shape import as_dtype
+from graphc.ops.source import hyper
 
 __all__ = ["Group"]
 
@@ -120,7 +121,8 @@ class Group(Checked):
         Their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor multiplies as
         well.
     weight_decay
-        Their weight decay, which applies to parameters of rank 1 too.
+        Their weight decay, which applies to parameters of rank 1 too; if it is above 0,
+        `ex.hyper["weight_decay." + patterns]`.
     frozen
         Whether they are not trained: there are no slots for them, and no gradient is computed.
 
@@ -264,7 +266,8 @@ class Optimizer(Checked):
     lr
         The learning rate.
     weight_decay
-        The share of a parameter that an update subtracts, times the rate.
+        The share of a parameter that an update subtracts, times the rate.  If it is above 0, it may
+        be set between steps, to 0 too: `ex.hyper["weight_decay"]`.
     decay
         Patterns of the names of the parameters that decay; by default those of rank 2 and more.
     schedule
@@ -336,6 +339,11 @@ class Optimizer(Checked):
             raise self._error("groups", "it must be groups", hint)
         self._keep("groups", tuple(given))
 
+    @property
+    def kind(self) -> Self:
+        """The optimizer without the numbers in which the members of a population may differ."""
+        return replace(self, lr=1.0, weight_decay=1.0)
+
     def state(self, name: str) -> str:
         """Return the full name of a state that the optimizer itself calls `name`."""
         return owned_by(self.name, name)
@@ -349,17 +357,20 @@ class Optimizer(Checked):
         group = self.group_of(name)
         return group is None or not group.frozen
 
-    def decay_of(self, parameter: Node) -> float:
-        """Return the weight decay of a parameter: by group, by pattern, or by rank."""
-        group = self.group_of(parameter.name)
+    def decay_of(self, p: Value) -> tuple[Value, ...]:
+        """Return the weight decay of a parameter, a state; nothing if none is declared for it."""
+        group = self.group_of(p.name)
         if group is not None and group.weight_decay is not None:
-            return group.weight_decay
-        if self.decay is None:
-            # By default biases and scales, which are vectors, do not decay.
-            decays = parameter.type.rank >= 2
+            name, start = f"weight_decay.{group.title}", group.weight_decay
         else:
-            decays = any(fnmatchcase(parameter.name, pattern) for pattern in self.decay)
-        return self.weight_decay if decays else 0.0
+            name, start = "weight_decay", self.weight_decay if self._decays(p) else 0.0
+        return (as_dtype(hyper(p.builder, name, p.dtype, start), p.dtype),) if start else ()
+
+    def _decays(self, p: Value) -> bool:
+        """Return whether the optimizer's own weight decay applies to a parameter."""
+        if self.decay is None:
+            return len(p.shape) >= 2  # biases and scales, which are vectors, do not decay
+        return any(fnmatchcase(p.name, pattern) for pattern in self.decay)
 
     def check_groups(self, parameters: Iterable[str]) -> None:
         """Raise GraphError if a group applies to no parameter."""
@@ -387,3 +398,14 @@ class Optimizer(Checked):
         validation compares `update` with it.  A class without it is not validated.
         """
         raise NotImplementedError(f"{type(self).__name__} has no reference rule")
+
+
+def leading(optimizers: Iterable[Optimizer]) -> Optimizer:
+    """Return the one whose plan serves all of its kind: without weight decay there is no state."""
+    return max(optimizers, key=lambda one: one.weight_decay)
+
+
+def numbers_of(optimizers: Sequence[Optimizer], known: Container[str]) -> dict[str, Any]:
+    """Return the numbers of members by name, of the hyper-parameters that are known."""
+    names = [name for name in ("lr", "weight_decay") if name in known]
+    return {name: [getattr(one, name) for one in optimizers] for name in names}

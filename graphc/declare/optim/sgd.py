@@ -66,15 +66,15 @@ class SGD(Optimizer):
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add one or two nodes, and the slot `<parameter>.velocity` with momentum."""
-        decay = self.decay_of(p.node)
+        decay = self.decay_of(p)
         if not self.momentum:
-            next_value(p, shared(SgdStep, decay), p, g, rate)
+            next_value(p, shared(SgdStep), p, g, rate, *decay)
             return
         velocity = slot(p, "velocity")
-        momentum = shared(Momentum, self.momentum, decay)
-        new = next_value(velocity, momentum, velocity, g, *operands_with_decay(decay, p))
+        more = operands_with_decay(decay, p)
+        new = next_value(velocity, shared(Momentum, self.momentum), velocity, g, *more)
         if self.nesterov:
-            next_value(p, shared(NesterovStep, self.momentum, decay), p, new, g, rate)
+            next_value(p, shared(NesterovStep, self.momentum), p, new, g, rate, *decay)
         else:
             next_value(p, shared(SgdStep), p, new, rate)
 
@@ -102,7 +102,7 @@ class Adagrad(Optimizer):
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, and the slot `<parameter>.sum`."""
-        g = decayed(p, g, self.decay_of(p.node))
+        g = decayed(p, g, self.decay_of(p))
         total = slot(p, "sum")
         s = add(total, mul(g, g), name=next_name(total))
         p.builder.update(total, s)
@@ -138,7 +138,7 @@ class Adadelta(Optimizer):
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, and the slots `<parameter>.square` and `.delta`."""
         b, square, delta = p.builder, slot(p, "square"), slot(p, "delta")
-        g = decayed(p, g, self.decay_of(p.node))
+        g = decayed(p, g, self.decay_of(p))
         s = next_value(square, AdamSquare(self.rho), square, g)
         size = div(sqrt(add(delta, self.eps)), sqrt(add(s, self.eps)))
         direction = mul(g, size, name=b.unique(f"{p.name}.direction"))
@@ -179,10 +179,10 @@ class RMSprop(Optimizer):
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, and the slot `<parameter>.square`; `.velocity` with momentum."""
-        decay = self.decay_of(p.node)
+        decay = self.decay_of(p)
         square = slot(p, "square")
-        kept = AdamSquare(self.alpha, decay)
-        s = next_value(square, kept, square, g, *operands_with_decay(decay, p))
+        more = operands_with_decay(decay, p)
+        s = next_value(square, AdamSquare(self.alpha), square, g, *more)
         direction = divided(p, decayed(p, g, decay), s, self.eps)
         if self.momentum:
             velocity = slot(p, "velocity")

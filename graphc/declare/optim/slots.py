@@ -50,14 +50,14 @@ def next_name(target: Value) -> str:
     return target.builder.unique(f"{target.name}.next")
 
 
-def operands_with_decay(decay: float, p: Value) -> Sequence[Value]:
-    """Return the parameter as the last operand of ops that read it only if there is decay."""
-    return (p,) if decay else ()
+def operands_with_decay(decay: Sequence[Value], p: Value) -> Sequence[Value]:
+    """Return the last operands of ops that read the parameter only if there is decay."""
+    return (p, *decay) if decay else ()
 
 
-def decayed(p: Value, g: Value, decay: float) -> Value:
-    """Return g + decay * p, the gradient with weight decay."""
-    return add(g, mul(p, decay), name=p.builder.unique(f"{p.name}.decayed")) if decay else g
+def decayed(p: Value, g: Value, decay: Sequence[Value]) -> Value:
+    """Return g + decay * p, the gradient with weight decay if there is some."""
+    return add(g, mul(p, *decay), name=p.builder.unique(f"{p.name}.decayed")) if decay else g
 
 
 def divided(p: Value, g: Value, square: Value, eps: float) -> Value:

@@ -405,7 +405,7 @@ def test_the_update_alone_is_judged_by_the_rule(optimizer: gc.optim.Optimizer, d
 def test_a_wrong_update_alone_is_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gc.SGD, "decay_of", lambda self, parameter: 0.25)  # of biases, too
+    monkeypatch.setattr(gc.SGD, "_decays", lambda self, parameter: True)  # biases, too
     net = gc.Net("net")
     nodes = [net.parameter("w", (3, 2)).node, net.parameter("b", (2,)).node]
     with pytest.raises(ValidationError) as caught:
