@@ -22,7 +22,7 @@ from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
 from graphc.runtime.member_feeds import MemberFeeds
 from graphc.runtime.members import MemberHyper, Members, Stacked
-from graphc.runtime.rows import by_position
+from graphc.runtime.rows import Together, by_position, evaluate_together, predict
 from graphc.runtime.seat import Seat
 
 Combine = Literal["mean", "vote"]
@@ -352,9 +352,15 @@ class Population:
         return _combined(found, combine, "the output")
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
-        self._members.lock.begin(writes=False)
-        found = self._collected(members, lambda _: self._seat.predict(feeds))
-        return _stacked(found) if isinstance(found[0], dict) else np.stack(found)
+        return predict(self._seat, (), feeds, self._together(members))
+
+    def _together(self, members: Sequence[int]) -> Together:
+        """Return members as those who infer pieces of rows together."""
+
+        def infer(feeds: Mapping[str, Any]) -> dict[str, Array]:
+            return self._forward(MemberFeeds.of(self.plan, feeds, None, members))
+
+        return Together(infer, [self._members.state(i).arrays for i in members])
 
     def evaluate(
         self,
@@ -389,6 +395,9 @@ class Population:
         return self._entry(self._evaluate, self._given(feeds, by_name, rows, members))
 
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
+        if given.same:
+            together = self._together(given.members)
+            return _stacked(evaluate_together(self._seat, given.shared, together))
         self._members.lock.begin(writes=False)
         return _stacked(self._collected(given.members, lambda k: self._seat.evaluate(given.at(k))))
 

@@ -284,7 +284,7 @@ class MemberClaims:
     area: int
     """From the feeds of a thread to those of the next."""
     places: Places
-    """Where each feed lies among those of a thread."""
+    """The place of each feed among those of a thread."""
     fixed: int
     """All that a population allocates besides the states of its members."""
 
@@ -298,7 +298,7 @@ class Certificate:
     backend: str
     memory: MemoryClaims
     state_layout: Places
-    """Where each state lies in the single block of a new executor, and of each member."""
+    """The place of each state in the single block of a new executor, and of each member."""
     programs: tuple[ProgramTables, ...]
     members: MemberClaims | None = None
     """The memory of populations; None for an exported model, which has none."""
