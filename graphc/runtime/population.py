@@ -246,17 +246,16 @@ class Population:
 
     def _step(self, given: MemberFeeds) -> Array:
         self._members.lock.begin(writes=True)
-        found = self._side_by_side(given, train=True)
-        if found is not None:
-            return np.asarray(sum(found.values()), np.float64)
+        made = self._seat.side_by_side(given, self._members, train=True)
+        if made is not None:
+            calls, losses = made
+            self._members.lock.write(calls)
+            return np.asarray(sum(losses.values()), np.float64)
         ready = self._seat.checked(given, train=True)
-        losses = np.zeros(len(given.members))
-
-        def run(number: int) -> None:
-            losses[number] = self._seat.step(ready[number % len(ready)])
-
-        self._each(given.members, run, writes=True)
-        return losses
+        step = self._seat.step
+        return np.array(
+            self._in_turns(given.members, lambda k: step(ready[k % len(ready)]), writes=True)
+        )
 
     def forward(
         self,
@@ -302,13 +301,14 @@ class Population:
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
         self._members.lock.begin(writes=False)
-        found = self._side_by_side(given, train=False)
-        if found is not None:
-            return found
+        made = self._seat.side_by_side(given, self._members, train=False)
+        if made is not None:
+            calls, outputs = made
+            run_all(calls)
+            return outputs
         ready = self._seat.checked(given, train=False)
-        return _stacked(
-            self._collected(given.members, lambda k: self._seat.forward(ready[k % len(ready)]))
-        )
+        forward = self._seat.forward
+        return _stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
 
     def predict(
         self,
@@ -399,46 +399,24 @@ class Population:
             together = self._together(given.members)
             return _stacked(evaluate_together(self._seat, given.shared, together))
         self._members.lock.begin(writes=False)
-        return _stacked(self._collected(given.members, lambda k: self._seat.evaluate(given.at(k))))
+        return _stacked(self._in_turns(given.members, lambda k: self._seat.evaluate(given.at(k))))
 
-    # ------------------------------------------------------------------ side by side
+    def _in_turns(
+        self, members: Sequence[int], work: Callable[[int], Any], *, writes: bool = False
+    ) -> list[Any]:
+        """Run one member after the other; return what `work` gives for each, by its number here.
 
-    def _side_by_side(self, given: MemberFeeds, *, train: bool) -> dict[str, Array] | None:
-        """Run members side by side, and return their losses, or all outputs at inference.
-
-        Return None if they are to run one after the other.
+        A failure of one that writes leaves all states broken.
         """
-        made = self._seat.side_by_side(given, self._members, train=train)
-        if made is None:
-            return None
-        calls, results = made
-        if train:
-            self._members.lock.write(calls)
-        else:
-            run_all(calls)
-        return results
-
-    # ------------------------------------------------------------------ one after the other
-
-    def _collected(self, members: Sequence[int], work: Callable[[int], Any]) -> list[Any]:
-        """Return what `work` gives for each of the members, whose numbers here it gets."""
         found: list[Any] = []
-        self._each(members, lambda number: found.append(work(number)), writes=False)
-        return found
 
-    def _each(self, members: Sequence[int], work: Callable[[int], None], *, writes: bool) -> None:
-        """Run one member after the other; a failure of one that writes leaves all states broken."""
-        rows = self._members.memory
-        places = self._members.places
-        calls = [
-            partial(self._seat.run, rows[places[member]], partial(work, number), writes)
-            for number, member in enumerate(members)
-        ]
-        if writes:
-            self._members.lock.write(calls)
-        else:
-            for call in calls:
-                call()
+        def run(number: int, member: int) -> None:
+            memory = self._members.memory[self._members.places[member]]
+            self._seat.run(memory, lambda: found.append(work(number)), writes)
+
+        calls = [partial(run, *each) for each in enumerate(members)]
+        (self._members.lock.write if writes else run_all)(calls)
+        return found
 
     # ------------------------------------------------------------------ arguments
 
