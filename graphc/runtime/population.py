@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.arguments import checked_whole
+from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
 from graphc.base.errors import FeedError, GraphError, StateError
 from graphc.compiler.plan import Plan
@@ -139,6 +140,7 @@ class Population:
         """The bytes that the population holds, without the executors that indexing makes."""
         return block_bytes(self._members.memory.nbytes) + self._seat.nbytes
 
+    @with_shared(Executor.snapshot.__doc__)
     def snapshot(self) -> dict[str, Array]:
         """Return copies of all arrays that last between steps, of all members.
 
@@ -146,11 +148,6 @@ class Population:
         -------
         dict
             The arrays by name, all of one moment; `population.state = saved` restores them.
-
-        Raises
-        ------
-        StateError
-            If an earlier step failed half-way, or another thread is running.
         """
         return self._entry(self._copies)
 
@@ -257,6 +254,7 @@ class Population:
             self._in_turns(given.members, lambda k: step(ready[k % len(ready)]), writes=True)
         )
 
+    @with_shared(Executor.forward.__doc__)
     def forward(
         self,
         feeds: Mapping[str, Any] | None = None,
@@ -282,13 +280,6 @@ class Population:
         -------
         dict
             The arrays of outputs and losses by name; the first axis numbers the members.
-
-        Raises
-        ------
-        FeedError
-            If an array does not fit its input.
-        StateError
-            If an earlier step failed half-way, or another thread is running.
         """
         given = self._given(feeds, by_name, rows, members)
         if len({len(chosen) for chosen in given.rows or ()}) > 1:
@@ -310,6 +301,7 @@ class Population:
         forward = self._seat.forward
         return _stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
 
+    @with_shared(Executor.predict.__doc__)
     def predict(
         self,
         *arrays: Any,
@@ -321,8 +313,6 @@ class Population:
 
         Parameters
         ----------
-        *arrays, **by_name
-            The inputs, in declared order or by name.
         combine
             "mean" averages the outputs of members.  "vote" gives for each row the class that most
             members find the likeliest, the first of several.
@@ -334,11 +324,6 @@ class Population:
         ndarray or dict
             The output, or several by name, whose first axis numbers the members unless they are
             combined.
-
-        Raises
-        ------
-        FeedError
-            If an array does not fit its input.
         """
         if combine not in (None, "mean", "vote"):
             raise GraphError(
@@ -362,6 +347,7 @@ class Population:
 
         return Together(infer, [self._members.state(i).arrays for i in members])
 
+    @with_shared(Executor.evaluate.__doc__)
     def evaluate(
         self,
         *arrays: Any,
@@ -385,11 +371,6 @@ class Population:
         -------
         dict
             The numbers of each member by name.
-
-        Raises
-        ------
-        FeedError
-            If an array does not fit its input, or if there are no rows.
         """
         feeds = by_position(self.plan.data_names, arrays, {})
         return self._entry(self._evaluate, self._given(feeds, by_name, rows, members))
