@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from inspect import cleandoc, signature
+from inspect import Parameter, cleandoc, signature
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_STARS: dict[Any, str] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
 _TITLES = ("Parameters", "Attributes", "Returns", "Raises", "Examples")
 
 
@@ -27,7 +28,9 @@ def with_shared(text: str | None, **fields: str) -> Callable[[T], T]:
         found = shared | own
         if "Parameters" in shared:
             texts = _entries(shared["Parameters"]) | _entries(own.get("Parameters", ""))
-            names = [name for name in signature(target).parameters if name in texts]
+            parameters = signature(target).parameters.values()
+            names = [_STARS.get(p.kind, "") + p.name for p in parameters]
+            names = [name for name in names if name in texts]
             found["Parameters"] = _listed({name: texts[name] for name in names})
         parts = [f"{t}\n{'-' * len(t)}\n{found[t]}" for t in _TITLES if t in found]
         target.__doc__ = "\n\n".join([own[""], *parts])

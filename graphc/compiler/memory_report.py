@@ -24,12 +24,12 @@ from graphc.compiler.remat.fit import (
 from graphc.compiler.remat.recomputation import Curve, curve
 from graphc.compiler.sharding import exchange_bytes, workspaces
 from graphc.compiler.sizes import (
+    PopulationSize,
     ScratchSize,
     arena_bytes,
     arena_count,
     block_bytes,
     constant_types,
-    feed_count,
     feed_types,
     layout,
     region_bytes,
@@ -137,13 +137,10 @@ class MemoryReport:
             What `gc.Population(plan, members=members).nbytes` will be.
         """
         count = checked_whole("memory.population: members", members, 1)
-        programs, threads = self._programs, self._arena_threads
-        feeds = region_bytes(feed_types(programs), run_rows(programs))
-        _, state = layout(self._plan.state_nodes)
-        own = arena_bytes(programs, self.n, threads, members=True)
-        sizes = count * state, own, feed_count(programs, threads) * feeds
+        sizes = PopulationSize.of(self._programs, self._plan.options.arena_threads)
+        own = count * layout(self._plan.state_nodes)[1], sizes.arenas, sizes.feeds
         rest = self.total - self.gradients - self.arena - self.feeds
-        return rest + sum(map(block_bytes, sizes))
+        return rest + sum(map(block_bytes, own))
 
     @cached_property
     def arenas(self) -> dict[str, int]:
@@ -161,13 +158,7 @@ class MemoryReport:
 
         A program whose threads take blocks of rows has an arena for each thread.
         """
-        return block_bytes(arena_bytes(self._programs, self.n, self._arena_threads))
-
-    @property
-    def _arena_threads(self) -> int | None:
-        """The most threads that have an arena each."""
-        options = self._plan.options
-        return 1 if options.sparing else options.threads
+        return block_bytes(arena_bytes(self._programs, self.n, self._plan.options.arena_threads))
 
     @property
     def scratch(self) -> int:
@@ -372,7 +363,7 @@ class MemoryReport:
         return ", ".join(texts)
 
     def _arena_text(self, name: str) -> str:
-        count = arena_count(self._programs[name], self.n, self._arena_threads)
+        count = arena_count(self._programs[name], self.n, self._plan.options.arena_threads)
         each = f" for each of {count} threads" if count > 1 else ""
         return f"{name} {self.arenas[name]:,} (peak {self.peaks[name]:,}){each}"
 

@@ -74,6 +74,11 @@ class CompileOptions:
     """True if gradients recompute long loops, a segment at a time."""
 
     @property
+    def arena_threads(self) -> int | None:
+        """The most threads that have an arena each; None for all cores."""
+        return 1 if self.sparing else self.threads
+
+    @property
     def own(self) -> tuple[str, ...]:
         """The options that are functions of the user's own: "planner", "schedule"."""
         given = {"planner": self.planner, "schedule": self.schedule}

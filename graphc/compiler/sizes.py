@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from graphc.backends.backend import backend
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import ALIGNMENT, TensorType, align
 from graphc.kernels.program import Program
-
-if TYPE_CHECKING:
-    pass
 
 
 def block_bytes(nbytes: int) -> int:
@@ -42,11 +39,16 @@ def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
 
 def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
     """Return the offset of each state in its block, and the size of the block."""
+    return placed({name: node.type for name, node in nodes.items()}, 1)
+
+
+def placed(types: Mapping[str, TensorType], n: int) -> tuple[dict[str, int], int]:
+    """Return the offset of each named array in one block, for `n` rows, and the block's size."""
     offsets: dict[str, int] = {}
     offset = 0
-    for name, node in nodes.items():
+    for name, type in types.items():
         offsets[name] = offset
-        offset += align(node.type.nbytes(1))
+        offset += align(type.nbytes(n))
     return offsets, offset
 
 
@@ -71,21 +73,39 @@ def scratch_size(programs: Mapping[str, Program], threads: int | None) -> Scratc
     return ScratchSize(align(max(needs, default=0)), max(counts, default=1))
 
 
-def arena_bytes(
-    programs: Mapping[str, Program], batch: int, threads: int | None, members: bool = False
-) -> int:
+def arena_bytes(programs: Mapping[str, Program], batch: int, threads: int | None) -> int:
     """Return the bytes of the arenas of programs, which run one at a time."""
     found = programs.values()
-    return max((p.arena.nbytes * arena_count(p, batch, threads, members) for p in found), default=0)
+    return max((p.arena.nbytes * arena_count(p, batch, threads) for p in found), default=0)
 
 
-def arena_count(program: Program, batch: int, threads: int | None, members: bool = False) -> int:
-    """Return how many arenas a program has: one for each thread if each may take whole runs.
-
-    These are blocks of rows, or `members` of a population.
-    """
+def arena_count(program: Program, batch: int, threads: int | None) -> int:
+    """Return how many arenas a program has: one for each thread if each may take blocks of rows."""
     most = backend(program.backend).threads(threads)
-    return most if members or batch // program.capacity >= most else 1
+    return most if batch // program.capacity >= most else 1
+
+
+class PopulationSize(NamedTuple):
+    """The memory of the threads that take whole members of a population."""
+
+    threads: int
+    arenas: int
+    """The bytes of the arenas of all threads."""
+    area: int
+    """The bytes of the feeds of each thread."""
+
+    @classmethod
+    def of(cls, programs: Mapping[str, Program], threads: int | None) -> PopulationSize:
+        """Return that of programs, which run one at a time."""
+        made = {program.backend for program in programs.values()}
+        most = max((backend(name).threads(threads) for name in made), default=1)
+        arena = max((program.arena.nbytes for program in programs.values()), default=0)
+        return cls(most, most * arena, region_bytes(feed_types(programs), run_rows(programs)))
+
+    @property
+    def feeds(self) -> int:
+        """The bytes of the feeds of all threads."""
+        return self.threads * self.area
 
 
 def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
@@ -95,11 +115,6 @@ def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
         given = program.fed_gradients
         found.update({name: type for name, type in program.feeds.items() if name not in given})
     return found
-
-
-def feed_count(programs: Mapping[str, Program], threads: int | None) -> int:
-    """Return how many threads of a population have feeds of their own."""
-    return max((backend(p.backend).threads(threads) for p in programs.values()), default=1)
 
 
 def run_rows(programs: Mapping[str, Program]) -> int:
@@ -126,4 +141,4 @@ def constant_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
 
 def region_bytes(types: Mapping[str, TensorType], n: int) -> int:
     """Return the bytes of named arrays in one block, for a batch of `n` rows."""
-    return sum(align(type.nbytes(n)) for type in types.values())
+    return placed(types, n)[1]

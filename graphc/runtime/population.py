@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.arguments import checked_whole
+from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
 from graphc.base.errors import FeedError, GraphError, StateError
 from graphc.compiler.plan import Plan
@@ -22,7 +23,7 @@ from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
 from graphc.runtime.member_feeds import MemberFeeds
 from graphc.runtime.members import MemberHyper, Members, Stacked
-from graphc.runtime.rows import by_position
+from graphc.runtime.rows import Together, by_position, evaluate_together, predict
 from graphc.runtime.seat import Seat
 
 Combine = Literal["mean", "vote"]
@@ -139,6 +140,7 @@ class Population:
         """The bytes that the population holds, without the executors that indexing makes."""
         return block_bytes(self._members.memory.nbytes) + self._seat.nbytes
 
+    @with_shared(Executor.snapshot.__doc__)
     def snapshot(self) -> dict[str, Array]:
         """Return copies of all arrays that last between steps, of all members.
 
@@ -146,11 +148,6 @@ class Population:
         -------
         dict
             The arrays by name, all of one moment; `population.state = saved` restores them.
-
-        Raises
-        ------
-        StateError
-            If an earlier step failed half-way, or another thread is running.
         """
         return self._entry(self._copies)
 
@@ -246,18 +243,18 @@ class Population:
 
     def _step(self, given: MemberFeeds) -> Array:
         self._members.lock.begin(writes=True)
-        found = self._side_by_side(given, train=True)
-        if found is not None:
-            return np.asarray(sum(found.values()), np.float64)
+        made = self._seat.side_by_side(given, self._members, train=True)
+        if made is not None:
+            calls, losses = made
+            self._members.lock.write(calls)
+            return np.asarray(sum(losses.values()), np.float64)
         ready = self._seat.checked(given, train=True)
-        losses = np.zeros(len(given.members))
+        step = self._seat.step
+        return np.array(
+            self._in_turns(given.members, lambda k: step(ready[k % len(ready)]), writes=True)
+        )
 
-        def run(number: int) -> None:
-            losses[number] = self._seat.step(ready[number % len(ready)])
-
-        self._each(given.members, run, writes=True)
-        return losses
-
+    @with_shared(Executor.forward.__doc__)
     def forward(
         self,
         feeds: Mapping[str, Any] | None = None,
@@ -283,13 +280,6 @@ class Population:
         -------
         dict
             The arrays of outputs and losses by name; the first axis numbers the members.
-
-        Raises
-        ------
-        FeedError
-            If an array does not fit its input.
-        StateError
-            If an earlier step failed half-way, or another thread is running.
         """
         given = self._given(feeds, by_name, rows, members)
         if len({len(chosen) for chosen in given.rows or ()}) > 1:
@@ -302,14 +292,16 @@ class Population:
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
         self._members.lock.begin(writes=False)
-        found = self._side_by_side(given, train=False)
-        if found is not None:
-            return found
+        made = self._seat.side_by_side(given, self._members, train=False)
+        if made is not None:
+            calls, outputs = made
+            run_all(calls)
+            return outputs
         ready = self._seat.checked(given, train=False)
-        return _stacked(
-            self._collected(given.members, lambda k: self._seat.forward(ready[k % len(ready)]))
-        )
+        forward = self._seat.forward
+        return _stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
 
+    @with_shared(Executor.predict.__doc__)
     def predict(
         self,
         *arrays: Any,
@@ -321,8 +313,6 @@ class Population:
 
         Parameters
         ----------
-        *arrays, **by_name
-            The inputs, in declared order or by name.
         combine
             "mean" averages the outputs of members.  "vote" gives for each row the class that most
             members find the likeliest, the first of several.
@@ -334,11 +324,6 @@ class Population:
         ndarray or dict
             The output, or several by name, whose first axis numbers the members unless they are
             combined.
-
-        Raises
-        ------
-        FeedError
-            If an array does not fit its input.
         """
         if combine not in (None, "mean", "vote"):
             raise GraphError(
@@ -352,10 +337,17 @@ class Population:
         return _combined(found, combine, "the output")
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
-        self._members.lock.begin(writes=False)
-        found = self._collected(members, lambda _: self._seat.predict(feeds))
-        return _stacked(found) if isinstance(found[0], dict) else np.stack(found)
+        return predict(self._seat, (), feeds, self._together(members))
 
+    def _together(self, members: Sequence[int]) -> Together:
+        """Return members as those who infer pieces of rows together."""
+
+        def infer(feeds: Mapping[str, Any]) -> dict[str, Array]:
+            return self._forward(MemberFeeds.of(self.plan, feeds, None, members))
+
+        return Together(infer, [self._members.state(i).arrays for i in members])
+
+    @with_shared(Executor.evaluate.__doc__)
     def evaluate(
         self,
         *arrays: Any,
@@ -379,57 +371,33 @@ class Population:
         -------
         dict
             The numbers of each member by name.
-
-        Raises
-        ------
-        FeedError
-            If an array does not fit its input, or if there are no rows.
         """
         feeds = by_position(self.plan.data_names, arrays, {})
         return self._entry(self._evaluate, self._given(feeds, by_name, rows, members))
 
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
+        if given.same:
+            together = self._together(given.members)
+            return _stacked(evaluate_together(self._seat, given.shared, together))
         self._members.lock.begin(writes=False)
-        return _stacked(self._collected(given.members, lambda k: self._seat.evaluate(given.at(k))))
+        return _stacked(self._in_turns(given.members, lambda k: self._seat.evaluate(given.at(k))))
 
-    # ------------------------------------------------------------------ side by side
+    def _in_turns(
+        self, members: Sequence[int], work: Callable[[int], Any], *, writes: bool = False
+    ) -> list[Any]:
+        """Run one member after the other; return what `work` gives for each, by its number here.
 
-    def _side_by_side(self, given: MemberFeeds, *, train: bool) -> dict[str, Array] | None:
-        """Run members side by side, and return their losses, or all outputs at inference.
-
-        Return None if they are to run one after the other.
+        A failure of one that writes leaves all states broken.
         """
-        made = self._seat.side_by_side(given, self._members, train=train)
-        if made is None:
-            return None
-        calls, results = made
-        if train:
-            self._members.lock.write(calls)
-        else:
-            run_all(calls)
-        return results
-
-    # ------------------------------------------------------------------ one after the other
-
-    def _collected(self, members: Sequence[int], work: Callable[[int], Any]) -> list[Any]:
-        """Return what `work` gives for each of the members, whose numbers here it gets."""
         found: list[Any] = []
-        self._each(members, lambda number: found.append(work(number)), writes=False)
-        return found
 
-    def _each(self, members: Sequence[int], work: Callable[[int], None], *, writes: bool) -> None:
-        """Run one member after the other; a failure of one that writes leaves all states broken."""
-        rows = self._members.memory
-        places = self._members.places
-        calls = [
-            partial(self._seat.run, rows[places[member]], partial(work, number), writes)
-            for number, member in enumerate(members)
-        ]
-        if writes:
-            self._members.lock.write(calls)
-        else:
-            for call in calls:
-                call()
+        def run(number: int, member: int) -> None:
+            memory = self._members.memory[self._members.places[member]]
+            self._seat.run(memory, lambda: found.append(work(number)), writes)
+
+        calls = [partial(run, *each) for each in enumerate(members)]
+        (self._members.lock.write if writes else run_all)(calls)
+        return found
 
     # ------------------------------------------------------------------ arguments
 

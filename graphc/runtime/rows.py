@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import mmap
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType, batch_axes, shape_at
 from graphc.ops.losses.base import RowLoss
 from graphc.runtime.feeds import FeedCheck, program_check
+from graphc.runtime.pages import Pages
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
@@ -105,71 +105,41 @@ def first_rows(array: Array, type: TensorType, n: int) -> Array:
     return array[tuple(map(slice, shape_at(type.shape, n)))]
 
 
-_KEPT = 16 * 2**20
-"""The number of bytes read after which the pages are released to the system."""
-
-
-class Pages:
-    """The memory pages of read-only arrays that are mapped from files.
-
-    Pages that were read count as memory of the process, which would seem to grow to the size of
-    the file.  Releasing them loses nothing, since the system still caches the file.
-    """
-
-    def __init__(self, arrays: Iterable[Any]) -> None:
-        known = hasattr(mmap, "MADV_DONTNEED")
-        self._files = list(dict.fromkeys(_files(arrays))) if known else []
-        self._read = 0
-
-    def read(self, arrays: Iterable[Array]) -> None:
-        """Record that these parts have been read and are not needed any more."""
-        if self._files:
-            self._read += sum(_extent(array) for array in arrays)
-            if self._read >= _KEPT:
-                self.give_back()
-
-    def give_back(self) -> None:
-        """Release all pages of the files to the system."""
-        self._read = 0
-        for file in self._files:
-            file.madvise(mmap.MADV_DONTNEED)
-
-
-def _files(arrays: Iterable[Any]) -> Iterator[mmap.mmap]:
-    """Yield the files below arrays and views of arrays."""
-    for array in arrays:
-        while isinstance(array, np.ndarray):
-            array = array.base
-        if isinstance(array, mmap.mmap):
-            with memoryview(array) as view:
-                # Releasing the pages of a private, writable mapping would lose what was written to
-                # it.
-                if view.readonly:
-                    yield array
-
-
-def _extent(array: Array) -> int:
-    """Return the number of bytes from the first entry to the last."""
-    low, high = np.lib.array_utils.byte_bounds(array)
-    return high - low
-
-
-Piece = tuple[int, dict[str, Array], dict[str, Array]]
+Piece = tuple[int, dict[str, Array], Mapping[str, Array]]
 """The number of rows of a piece, their feeds, and their outputs, which the next one overwrites."""
 
 
-def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+Infer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""A function from the feeds of a piece to its outputs."""
+
+
+class Together(NamedTuple):
+    """Members of a population that infer each piece together.
+
+    `infer` gives outputs with an axis more, the first, which numbers the members.
+    """
+
+    infer: Infer
+    states: Sequence[Mapping[str, Array]]
+
+
+def predict(
+    ex: Executor,
+    arrays: tuple[Any, ...],
+    named: Mapping[str, Any],
+    together: Together | None = None,
+) -> Any:
     """Return the outputs of all rows: an array, or a dict if there are several.
 
     Only the outputs are held as a whole: the feeds are read and converted piece by piece.
     """
-    program = ex.plan.programs["infer"]
     given = _in_pieces(ex, arrays, named, by_length=True)
     found: dict[str, Array] = {}
+    types = dict(_with_rows(ex.plan, together))
     start = 0
-    for n, out in _outputs(ex, given):
+    for n, out in _outputs(ex, given, together):
         for name, array in out.items():
-            type = program.buffers[program.outputs[name]].type
+            type = types[name]
             if name not in found:
                 found[name] = np.empty(shape_at(type.shape, given.rows), array.dtype)
             put_rows(found[name], type, given.chosen(start, start + n), array)
@@ -188,12 +158,14 @@ def predictions(
     return given.rows, _outputs(ex, given)
 
 
-def _outputs(ex: Executor, given: Pieces) -> Iterator[tuple[int, dict[str, Array]]]:
+def _outputs(
+    ex: Executor, given: Pieces, together: Together | None = None
+) -> Iterator[tuple[int, dict[str, Array]]]:
     """Yield the rows of each piece, and their outputs by name."""
-    names = (name for name, _ in _with_rows(ex.plan))
-    check_one_batch(ex, "predict", given.rows, given.arrays, names)
-    for n, _, out in given.results(ex):
-        types = {name: type for name, type in _with_rows(ex.plan) if name in out}
+    known = dict(_with_rows(ex.plan, together))
+    check_one_batch(ex, "predict", given.rows, given.arrays, known)
+    for n, _, out in given.results(ex, together and together.infer):
+        types = {name: type for name, type in known.items() if name in out}
         if not types:
             raise FeedError(
                 "predict: what was fed determines no output with rows",
@@ -207,21 +179,30 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
     if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
         pieces = higher("Executor.evaluate")(ex, os.fspath(arrays[0]))
     else:
-        given = _in_pieces(ex, arrays, named, by_length=True)
-        check_one_batch(ex, "evaluate", given.rows, given.arrays, scalars(ex.plan))
-        pieces = given.results(ex)
+        pieces = _evaluated(ex, arrays, named)
     means = Means(ex.plan, ex.state.arrays)
     for piece in pieces:
         means.add(*piece)
-    if not means.rows:
-        raise FeedError("evaluate: there are 0 rows", hint="the mean over no rows is not defined")
-    found = means.found()
-    if not found:
-        raise FeedError(
-            "evaluate: what was fed determines no loss and no other scalar output",
-            hint="feed the labels, too: ex.evaluate(x, y)",
-        )
-    return found
+    return means.checked()
+
+
+def evaluate_together(
+    ex: Executor, named: Mapping[str, Any], together: Together
+) -> list[dict[str, float]]:
+    """Return what `evaluate` does, of each member, by runs on the memory of `ex`."""
+    means = [Means(ex.plan, state) for state in together.states]
+    for n, feeds, out in _evaluated(ex, (), named, together.infer):
+        for number, one in enumerate(means):
+            one.add(n, feeds, {name: array[number] for name, array in out.items()})
+    return [one.checked() for one in means]
+
+
+def _evaluated(
+    ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any], infer: Infer | None = None
+) -> Iterator[Piece]:
+    given = _in_pieces(ex, arrays, named, by_length=True)
+    check_one_batch(ex, "evaluate", given.rows, given.arrays, scalars(ex.plan))
+    return given.results(ex, infer)
 
 
 def _in_pieces(
@@ -265,24 +246,25 @@ class Pieces(NamedTuple):
         """Return which rows are inferred from number `start` on."""
         return slice(start, stop) if self.order is None else self.order[start:stop]
 
-    def results(self, ex: Executor) -> Iterator[Piece]:
-        """Yield the results of each piece.
+    def results(self, ex: Executor, infer: Infer | None = None) -> Iterator[Piece]:
+        """Yield the results of each piece, by `infer` or else by the executor.
 
         Zero rows are inferred as one row of zeros, so that outputs have shapes.
         """
+        infer = infer or partial(ex.forward, copy=False)
         types = {name: ex.plan.declared[name].type for name in self.arrays}
         pages = Pages(self.arrays.values())
         for start in range(0, self.rows, ex.plan.batch):
             chosen = self.chosen(start, min(start + ex.plan.batch, self.rows))
             part = {k: rows_of(v, types[k], chosen) for k, v in self.arrays.items()}
             checked, n = self.check.arrays(ex.padded(part), optional=True, first=start)
-            yield n, checked, ex.forward(checked, copy=False)
+            yield n, checked, infer(checked)
             pages.read(array for array in part.values() if isinstance(array, np.ndarray))
         pages.give_back()
         if not self.rows:
             names = [k for k in self.arrays if k in ex.plan.data_names]
             row = {k: np.zeros(shape_at(types[k].shape, 1), types[k].dtype) for k in names}
-            yield 0, row, ex.forward(row, copy=False)
+            yield 0, row, infer(row)
 
 
 def by_position(
@@ -334,14 +316,15 @@ def _comparing(
             yield name, node
 
 
-def _with_rows(plan: Plan) -> Iterator[tuple[str, TensorType]]:
+def _with_rows(plan: Plan, together: Together | None = None) -> Iterator[tuple[str, TensorType]]:
     """Yield the outputs of a prediction: no losses, and none without rows in a net with a batch."""
+    members = () if together is None else (len(together.states),)
     program = plan.programs["infer"]
     batched = any(plan.declared[name].type.batched for name in plan.input_names)
     for name, value in program.outputs.items():
         type = program.buffers[value].type
         if name not in plan.losses and type.batched == batched:
-            yield name, type
+            yield name, TensorType((*members, *type.shape), type.dtype)
 
 
 # ------------------------------------------------------------------ means
@@ -389,6 +372,20 @@ class Means:
             count, total = batch.counts[name], self._totals.get(name, 0.0)
             self._totals[name] = total + count * value if count else total
             self._counts[name] = self._counts.get(name, 0.0) + count
+
+    def checked(self) -> dict[str, float]:
+        """Return the value of each scalar by name; raise FeedError if there is none."""
+        if not self.rows:
+            raise FeedError(
+                "evaluate: there are 0 rows", hint="the mean over no rows is not defined"
+            )
+        found = self.found()
+        if not found:
+            raise FeedError(
+                "evaluate: what was fed determines no loss and no other scalar output",
+                hint="feed the labels, too: ex.evaluate(x, y)",
+            )
+        return found
 
     def found(self) -> dict[str, float]:
         """Return the value of each scalar by name; NaN if all its weights were 0."""

@@ -32,6 +32,8 @@ class Seat(Executor):
         """
         if self._sequences is not None or self.sharded is not None or self.plan.accumulate > 1:
             return None
+        if self.plan.options.sparing:  # threads have one arena and one place for feeds
+            return None
         if train and self._last is not None and self._last.feed(given):
             return self._last.calls, self._last.results
         program = self._program("step" if train else "infer")

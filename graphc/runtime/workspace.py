@@ -13,17 +13,18 @@ from graphc.backends.layout import columns_of
 from graphc.base.errors import OutOfMemoryError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import (
+    PopulationSize,
     arena_bytes,
     block_bytes,
     constant_types,
-    feed_count,
     feed_types,
+    placed,
     result_types,
     run_rows,
     scratch_size,
 )
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, align, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 from graphc.kernels.program import Buffer, Program
 from graphc.ops.source import Constant
 from graphc.runtime.entry import run_all
@@ -50,10 +51,12 @@ class Workspace:
         self._capacity, self._state = capacity, state
         own = 1 if sparing else threads
         # Programs share the arena, since only one of them runs at a time.
-        self.arena = block(arena_bytes(programs, capacity, own, members))
+        own_size = PopulationSize.of(programs, own) if members else None
+        arenas = arena_bytes(programs, capacity, own) if own_size is None else own_size.arenas
+        self.arena = block(arenas)
         self.scratch_size = scratch_size(programs, threads)
         self.scratch = block(self.scratch_size.nbytes)
-        copies = feed_count(programs, own) if members else 1
+        copies = 1 if own_size is None else own_size.threads
         self.feeds = _Region(feed_types(programs), run_rows(programs), block, copies)
         self.results = _Region(result_types(programs, capacity), capacity, block)
         self.constants = _Region(constant_types(programs), capacity, large_block)
@@ -149,14 +152,8 @@ class _Region:
         make: Callable[[int], Array],
         copies: int = 1,
     ) -> None:
-        self._offsets: dict[str, int] = {}
-        offset = 0
-        for name, type in types.items():
-            self._offsets[name] = offset
-            offset += align(type.nbytes(capacity))
-        self.one = offset
-        """The bytes of one copy of all arrays."""
-        self.nbytes = offset * copies
+        self._offsets, self.one = placed(types, capacity)
+        self.nbytes = self.one * copies
         self.memory = make(self.nbytes)
 
     def view(self, name: str, type: TensorType, n: int) -> Array:

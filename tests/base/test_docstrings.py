@@ -65,3 +65,18 @@ def test_its_own_words_come_before_those_of_the_family() -> None:
     text = first.__doc__ or ""
     assert "a\n    Numbers.\nb\n    Not read.\n\n" in text
     assert text.endswith("The text of a.") and "sum" not in text
+
+
+def test_entries_of_any_number_of_arguments_are_shared() -> None:
+    @with_shared("Parameters\n----------\n*arrays, **by_name\n    The inputs.\nother\n    Another.")
+    def run(*arrays: object, rows: int, **by_name: object) -> None:
+        """Run.
+
+        Parameters
+        ----------
+        rows
+            The rows.
+        """
+
+    expected = "Parameters\n----------\n*arrays, **by_name\n    The inputs.\nrows\n    The rows."
+    assert run.__doc__ == f"Run.\n\n{expected}"

@@ -10,7 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.cli import main
-from graphc.runtime.rows import Pages
+from graphc.runtime.pages import Pages
 
 WIDTH = 64
 MEGABYTE = 2**20

@@ -122,11 +122,16 @@ def test_threads_take_whole_members(threads: int) -> None:
                 patch.delattr(Seat, "run")  # in which members take turns
                 losses = population.step(x=x, y=y, rows=rows)
                 scores = population.forward(x=x[:8], members=[3, 1])["scores"]
+                predicted = population.predict(x, members=[3, 1])
+                evaluated = population.evaluate(x, y, members=[3, 1])["loss"]
             assert losses.tolist() == [
                 ex.step(x=x[own], y=y[own]) for ex, own in zip(executors, rows, strict=True)
             ]
             for found, i in zip(scores, (3, 1), strict=True):
                 assert found.tobytes() == executors[i].forward(x=x[:8])["scores"].tobytes()
+            assert evaluated.tolist() == [executors[i].evaluate(x, y)["loss"] for i in (3, 1)]
+            for found, i in zip(predicted, (3, 1), strict=True):
+                assert found.tobytes() == executors[i].predict(x).tobytes()
         assert_equal(population, executors)
 
 
@@ -170,6 +175,19 @@ def test_predictions_of_any_number_of_rows(plan: gc.Plan) -> None:
     some = population.predict(x, members=[2, 1])
     assert some.tobytes() == each[[2, 1]].tobytes()
     assert population.predict(x[:0]).shape == (len(SEEDS), 0, CLASSES)
+
+
+def test_predictions_of_two_outputs_and_of_rows_in_the_last_axis() -> None:
+    net = net_of()
+    net.output("columns", gc.transpose(net["affine_2"]))
+    plan = gc.compile(net, batch=8, backend="numpy")
+    population = gc.Population(plan, seeds=SEEDS)
+    x, _ = data()
+    found = population.predict(x)
+    assert found["columns"].shape == (len(SEEDS), CLASSES, ROWS)
+    for i, seed in enumerate(SEEDS):
+        for name, array in gc.Executor(plan, seed=seed).predict(x).items():
+            assert found[name][i].tobytes() == array.tobytes()
 
 
 def test_losses_of_any_number_of_rows(plan: gc.Plan) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.runtime.rows import Pages
+from graphc.runtime.pages import Pages
 from graphc.train.source import ReadAhead
 from graphc.train.user_data import training_source
 from tests.train.nets import BATCH, bits, executor, table

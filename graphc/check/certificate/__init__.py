@@ -261,6 +261,34 @@ class MemoryClaims:
     total: int
 
 
+Places = Mapping[str, tuple[int, int]]
+"""The offset and the bytes of named arrays in a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberClaims:
+    """The memory of a population, in bytes, for any number of members.
+
+    Threads take whole members, and each thread works in an arena and with feeds of its own.
+    """
+
+    threads: int
+    state: int
+    """From the state of a member to that of the next."""
+    arena: int
+    """The arenas of all threads."""
+    apart: Mapping[str, int]
+    """From the arena of a thread to that of the next, by the program that it runs."""
+    feeds: int
+    """The feeds of all threads."""
+    area: int
+    """From the feeds of a thread to those of the next."""
+    places: Places
+    """The place of each feed among those of a thread."""
+    fixed: int
+    """All that a population allocates besides the states of its members."""
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """All programs of a plan, and its memory."""
@@ -269,6 +297,8 @@ class Certificate:
     batch: int
     backend: str
     memory: MemoryClaims
-    state_layout: Mapping[str, tuple[int, int]]
-    """The offset and the bytes of each state in the single block of a new executor."""
+    state_layout: Places
+    """The place of each state in the single block of a new executor, and of each member."""
     programs: tuple[ProgramTables, ...]
+    members: MemberClaims | None = None
+    """The memory of populations; None for an exported model, which has none."""

@@ -15,7 +15,14 @@ from graphc.check import certificate as tables
 from graphc.check.certificate import Axis, Certificate, Ints, Kind, Pattern, Space, Use
 from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import workspaces
-from graphc.compiler.sizes import layout
+from graphc.compiler.sizes import (
+    PopulationSize,
+    block_bytes,
+    feed_types,
+    layout,
+    placed,
+    run_rows,
+)
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body
 from graphc.ir.tensor_type import ALIGNMENT, ITEMSIZE, Batch, Dim, TensorType, align, count
@@ -25,6 +32,8 @@ from graphc.kernels.scan import ScanKernel
 
 Size = tuple[int, int, int]
 """A size (a, b, c) that means a + b*N + c*N*N."""
+SIDE_BY_SIDE = "infer", "step"
+"""The programs that threads run for whole members of a population."""
 
 
 def size(dim: Dim) -> Size:
@@ -71,6 +80,26 @@ def certify(plan: Plan) -> Certificate:
         claims,
         {name: (offsets[name], node.type.nbytes(1)) for name, node in states.items()},
         tuple(certify_program(program) for program in plan.programs.values()),
+        _members(plan),
+    )
+
+
+def _members(plan: Plan) -> tables.MemberClaims:
+    """Return the memory of populations of a plan."""
+    programs, memory, rows = plan.programs, plan.memory, run_rows(plan.programs)
+    size = PopulationSize.of(programs, plan.options.arena_threads)
+    types = feed_types(programs)
+    offsets, area = placed(types, rows)
+    state = layout(plan.state_nodes)[1]
+    return tables.MemberClaims(
+        size.threads,
+        state,
+        block_bytes(size.arenas),
+        {name: programs[name].arena.nbytes for name in SIDE_BY_SIDE if name in programs},
+        block_bytes(size.feeds),
+        area,
+        {name: (offsets[name], type.nbytes(rows)) for name, type in types.items()},
+        memory.population(1) - state,
     )
 
 

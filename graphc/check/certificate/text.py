@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from graphc.check import certificate as tables
-from graphc.check.certificate import Certificate, ProgramTables, Space, Use
+from graphc.check.certificate import (
+    Certificate,
+    MemberClaims,
+    Places,
+    ProgramTables,
+    Space,
+    Use,
+)
 from graphc.check.certificate.columns import (
     ACCESS,
     BLOCK,
@@ -47,6 +54,7 @@ USES = {Use.READ: "reads", Use.WRITE: "writes"}
 WORDS, NUMBERS = ("name", "backend"), ("capacity", "boundary", "arena", "peak")
 """The fields of a program that are one word, and one number."""
 MEMORY = tables.MemoryClaims.__slots__
+MEMBERS = tables.MemberClaims.__slots__
 
 
 # ------------------------------------------------------------------ writing
@@ -65,9 +73,21 @@ def certificate_data(certificate: Certificate) -> dict[str, Any]:
         "batch": certificate.batch,
         "backend": certificate.backend,
         "memory": {name: getattr(certificate.memory, name) for name in MEMORY},
-        "state": {name: list(place) for name, place in certificate.state_layout.items()},
+        "state": _lists(certificate.state_layout),
         "programs": [program_data(program) for program in certificate.programs],
+        **_members(certificate.members),
     }
+
+
+def _members(claims: MemberClaims | None) -> dict[str, Any]:
+    if claims is None:
+        return {}
+    found = {name: getattr(claims, name) for name in MEMBERS}
+    return {"members": found | {"apart": dict(claims.apart), "places": _lists(claims.places)}}
+
+
+def _lists(places: Places) -> dict[str, list[int]]:
+    return {name: list(place) for name, place in places.items()}
 
 
 def program_data(t: ProgramTables) -> dict[str, Any]:
@@ -156,14 +176,14 @@ def parse_certificate(text: str) -> Certificate:
 def certificate_of(data: Mapping[str, Any]) -> Certificate:
     """Return the certificate of dictionaries and lists; raise CertificateError if they misfit."""
     try:
-        states = checked_holder(data["state"], dict).items()
         return Certificate(
             checked_text(data["net"]),
             checked_whole(data["batch"], 1),
             checked_text(data["backend"]),
             tables.MemoryClaims(*(checked_whole(data["memory"][name]) for name in MEMORY)),
-            {checked_text(name): _ends(place) for name, place in states},
+            _places(data["state"]),
             tuple(program_of(program) for program in checked_holder(data["programs"], list)),
+            _members_of(data["members"]) if "members" in data else None,
         )
     except CertificateError:
         raise
@@ -171,8 +191,18 @@ def certificate_of(data: Mapping[str, Any]) -> Certificate:
         raise misfit(f"something is missing or of the wrong kind: {error!r}") from None
 
 
-def _ends(place: Sequence[Any]) -> tuple[int, int]:
-    return checked_whole(place[0]), checked_whole(place[1])
+def _places(data: Any) -> dict[str, tuple[int, int]]:
+    return {
+        checked_text(name): (checked_whole(place[0]), checked_whole(place[1]))
+        for name, place in checked_holder(data, dict).items()
+    }
+
+
+def _members_of(data: Mapping[str, Any]) -> MemberClaims:
+    apart = {name: checked_whole(far) for name, far in checked_holder(data["apart"], dict).items()}
+    found: dict[str, Any] = {"apart": apart, "places": _places(data["places"])}
+    found |= {name: checked_whole(data[name]) for name in MEMBERS if name not in found}
+    return MemberClaims(**found)
 
 
 def program_of(data: Mapping[str, Any], depth: int = 0) -> ProgramTables:

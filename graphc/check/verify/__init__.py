@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 
 from graphc.check.certificate import Certificate, Kind, ProgramTables, Use
-from graphc.check.verify import claims, invariants, loops, sharing
+from graphc.check.verify import claims, invariants, loops, members, sharing
 from graphc.check.verify.facts import Counterexample, Facts
 
 
@@ -122,7 +122,8 @@ CLAIMS = claims.lives, claims.slots, claims.arena
 def verify(certificate: Certificate) -> Report:
     """Verify every program, what they have in common, and the memory report."""
     programs = tuple(verify_program(program) for program in certificate.programs)
-    between = chain(claims.meetings(certificate), claims.report(certificate))
+    rules = claims.meetings, claims.report, members.own, members.totals
+    between = chain.from_iterable(rule(certificate) for rule in rules)
     return Report(certificate.net, programs, next(between, None))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.check.certificate import Certificate, Ints, Kind, ProgramTables, Space, Use
+from graphc.check.certificate import Certificate, Ints, Kind, Places, ProgramTables, Space, Use
 from graphc.check.verify.facts import ALIGNMENT, Counterexample, Facts, aligned, size_at
 from graphc.check.verify.sharing import Rectangles, sharing
 
@@ -126,13 +126,7 @@ def report(c: Certificate) -> Iterator[Counterexample]:
 
 def _layout(c: Certificate) -> Iterator[Counterexample]:
     """Yield states that overlap, or start unaligned, in their block, or that have another size."""
-    end, before = 0, ""
-    for name, (offset, size) in sorted(c.state_layout.items(), key=lambda item: item[1]):
-        if offset % ALIGNMENT:
-            yield Counterexample(TOTALS, f"state {name!r} starts at byte {offset:,}")
-        if offset < end:
-            yield Counterexample(TOTALS, f"states {before!r} and {name!r} share bytes")
-        end, before = offset + size, name
+    yield from apart(c.state_layout, "state", TOTALS)
     held = {
         (p.blocks.names[i], int(p.blocks.size[i, 0]))
         for p in c.programs
@@ -141,6 +135,17 @@ def _layout(c: Certificate) -> Iterator[Counterexample]:
     for name, size in sorted(held):
         if c.state_layout.get(name, (0, -1))[1] != size:
             yield Counterexample(TOTALS, f"state {name!r} is used as {size:,} bytes, it has others")
+
+
+def apart(places: Places, what: str, rule: str) -> Iterator[Counterexample]:
+    """Yield arrays of one block that overlap, or start unaligned."""
+    end, before = 0, ""
+    for name, (offset, size) in sorted(places.items(), key=lambda item: item[1]):
+        if offset % ALIGNMENT:
+            yield Counterexample(rule, f"{what} {name!r} starts at byte {offset:,}")
+        if offset < end:
+            yield Counterexample(rule, f"{what}s {before!r} and {name!r} share bytes")
+        end, before = offset + size, name
 
 
 def _region(c: Certificate, space: str) -> int:
