@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.mistakes.harness import first_line
 
 Array = Any
 CRITIC, ACTOR = gc.SGD(0.1, name="critic"), gc.SGD(0.05, name="actor")
@@ -187,7 +188,10 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: gc.track(net(), "actor/*", of="critic", rate=0.1), "do not go together"),
     (twice, "'target/value.weight' is updated by the net already"),
-    (lambda: updated("move", "move"), "'actor/move' is neither a state nor a parameter"),
+    (
+        lambda: updated("actor/move", "actor/move"),
+        "'actor/move' is neither a state nor a parameter",
+    ),
     (lambda: updated("target/value.bias", "target/value.bias"), "is updated already"),
     (lambda: updated("actor/move.bias", "actor/move.weight"), "and its next value float64"),
     (lambda: net().update(net()["x"], 3), "not a value of net 'net'"),  # type: ignore[arg-type]
@@ -202,7 +206,6 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
 
 @pytest.mark.parametrize(("make", "sentence"), MISTAKES)
 def test_mistakes(make: Callable[[], object], sentence: str) -> None:
-    with pytest.raises(gc.GraphError, match=sentence) as caught:
+    with pytest.raises(gc.GraphError) as caught:
         make()
-    assert caught.value.loc is not None
-    assert caught.value.loc.file == __file__
+    assert sentence in first_line(caught.value, __file__)
