@@ -34,7 +34,7 @@ def inferred(ex: gc.Executor) -> dict[str, Any]:
     return dict(ex.forward(loop_feeds(ex.plan.declared, ROWS, 3)))
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @NAMED
 def test_native_code_trains_as_numpy_does(name: str) -> None:
     one, other = (trained(name, backend, dtype="float64") for backend in ("numpy", "native"))
@@ -42,7 +42,7 @@ def test_native_code_trains_as_numpy_does(name: str) -> None:
     assert_close(inferred(other), inferred(one), 1e-12, "inference")
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.one_in(16)
 @NAMED
 def test_c_trains_with_the_bits_of_native_code(name: str) -> None:
     compiler()
@@ -51,7 +51,7 @@ def test_c_trains_with_the_bits_of_native_code(name: str) -> None:
     assert not unlike(inferred(one), inferred(other))
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.one_in(16)
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 @NAMED
 def test_native_programs_are_right_by_the_interpreter(name: str, order: tuple[int, ...]) -> None:

@@ -56,6 +56,7 @@ def step(backend: str) -> gc.Plan:
     return gc.compile(graph, batch=8, optimizer=gc.SGD(lr=0.01, momentum=0.9), backend=backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])
 def test_each_instruction_has_a_row_with_its_node_and_line(
     backend: str, capsys: pytest.CaptureFixture[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given, settings
 
 import graphc as gc
@@ -360,6 +361,7 @@ def test_a_value_is_awaited_when_its_bucket_is_whole() -> None:
     assert order.index("a.sum") < order.index("b.sent") < order.index("c.sum")
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(nets("float32"))
 def test_every_program_of_random_nets(net: gc.Net) -> None:

@@ -130,6 +130,7 @@ def test_rubbish_npz_is_a_data_error(tmp_path: Path, content: bytes) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.slow
 def test_damaged_npz_never_raises_anything_else(tmp_path: Path) -> None:
     path = tmp_path / "damaged.npz"
     np.savez_compressed(path, x=np.arange(50.0), y=np.arange(50))

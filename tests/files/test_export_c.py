@@ -67,6 +67,7 @@ def test_inference_alone_has_no_state(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, ex.forward(x=x)["scores"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_row_has_the_same_bits_by_itself(tmp_path: Path) -> None:
     model = CModel(executor(), tmp_path, "-O1", "-march=native")
     x = rows(8)["x"]

@@ -22,7 +22,7 @@ def executor(name: str) -> gc.Executor:
     return gc.Executor(plan, seed=0)
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.one_in(16)
 @NAMED
 def test_the_file_tests_itself(name: str, tmp_path: Path) -> None:
     gc.export_c(executor(name), tmp_path / "model.c", name="model", self_test=True, backward=True)
@@ -34,7 +34,7 @@ def test_the_file_tests_itself(name: str, tmp_path: Path) -> None:
     assert "right" in run.stdout and "WRONG" not in run.stdout and not run.returncode, run.stderr
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("target", ["object", "WebAssembly"])
 @NAMED
 def test_objects_have_the_bits_of_native_code(name: str, target: str, tmp_path: Path) -> None:

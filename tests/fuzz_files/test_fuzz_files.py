@@ -18,6 +18,7 @@ def test_some_files() -> None:
     assert found.refused["model"] > 100
 
 
+@pytest.mark.slow
 def test_some_changed_structures() -> None:
     found = run(150, structured=True)
     assert not found.faults, found.faults[0].what + found.faults[0].trace

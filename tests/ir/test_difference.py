@@ -147,6 +147,7 @@ def test_every_node_of_either_graph_stands_in_one_pair(net: gc.Net) -> None:
         assert after == list(made.after.nodes)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(nets())
 def test_totals_follow_from_the_differences(net: gc.Net) -> None:

@@ -53,6 +53,7 @@ def small_moves() -> Iterator[Example]:
             yield Example(Pad(((0, 0), *pads)), (x,))
 
 
+@pytest.mark.slow
 def test_small_moves_equal_the_reference() -> None:
     """A dimension of length 1 may be read from another place than its first."""
     count = 0

@@ -287,7 +287,7 @@ def an_empty_batch(ex: gc.Executor) -> None:
     ex.step(x=X[:0], y=Y[:0])  # here
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("mistake", MISTAKES, ids=name_of)
 def test_feeding(mistake: Mistake) -> None:
     ex = trainer()

@@ -123,7 +123,7 @@ def test_infer_tells_the_type_of_the_reference(examples: list[Example]) -> None:
             assert shape_at(op.infer(concrete).shape, n) == results[0].shape, str(example)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @each(CALLED)
 def test_program_equals_reference(examples: list[Example]) -> None:
     for example in examples:

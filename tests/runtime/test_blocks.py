@@ -153,6 +153,7 @@ def test_a_certificate_with_other_results_is_refuted(ex: gc.Executor) -> None:
     assert not verify(replace(certificate, memory=less)).ok
 
 
+@pytest.mark.slow
 def test_the_profile_is_of_a_block(ex: gc.Executor) -> None:
     profile = ex.profile(batch_of(8), rounds=1)
     assert profile.n == rows_at_once(ex.plan)

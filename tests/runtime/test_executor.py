@@ -127,7 +127,7 @@ def test_steps_follow_the_update_nodes(optimizer: Any) -> None:
     assert_same(copied(ex.state), state, 1e-10)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
 def test_a_step_is_forward_backward_update(optimizer: Any) -> None:
     whole, parts = executor(optimizer), executor(optimizer)

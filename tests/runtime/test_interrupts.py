@@ -217,6 +217,7 @@ print(len(caught) <= 1)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(available() is not None, reason="no native code here")
 def test_threads_that_cannot_be_started_are_done_without() -> None:
     assert run(REFUSED, "native", threads=4) == "True"

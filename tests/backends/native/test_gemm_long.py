@@ -18,7 +18,7 @@ def spec(m: int, n: int, dtype: str = "float32", partition: Partition = "columns
     return Spec(m, n, Batch(), True, False, dtype, partition, epilogue)
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.one_in(16)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("partition", ["columns", "rows"])
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (5, 32), (16, 33), (40, 70), (130, 96)])

@@ -168,6 +168,7 @@ def test_the_memory_of_a_library_is_freed_with_it() -> None:
     assert executable() < before
 
 
+@pytest.mark.slow
 def test_sixteen_processes_on_an_empty_cache(folder: Path) -> None:
     text = (
         "import os\n"

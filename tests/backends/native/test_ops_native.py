@@ -22,7 +22,7 @@ def chosen(examples: list[Example]) -> list[Example]:
     return [*examples[max(half - 2, 0) : half], *examples[-2:]]
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.one_in(20)
 @pytest.mark.parametrize("examples", GROUPS.values(), ids=GROUPS)
 def test_generated_code_equals_reference(examples: list[Example]) -> None:
     for example in (resized(e, SIZES) for e in chosen(examples)):

@@ -47,7 +47,7 @@ def check_meaning(spec: Spec, bits: int, threads: int = 2) -> None:
     np.testing.assert_allclose(got, as_interpreted(spec, before, 3)["c"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.one_in(16)
 @pytest.mark.parametrize("name", BORDERS)
 def test_pixels_outside_count_as_zero(name: str) -> None:
     number = list(BORDERS).index(name)
@@ -109,7 +109,7 @@ def with_one_nan(array: Array) -> bytes:
     return np.where(np.isnan(array), np.float32(np.nan), array).astype("float32").tobytes()
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("kind", range(3), ids=KINDS)
 @pytest.mark.parametrize("name", {**BORDERS, **NARROW, **DEEP})
 def test_what_is_not_finite_meets_no_padding(name: str, kind: int) -> None:

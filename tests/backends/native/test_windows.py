@@ -126,7 +126,7 @@ BORDERS = {
 }
 
 
-@pytest.mark.one_in(16)
+@pytest.mark.one_in(32)
 @pytest.mark.parametrize("name", BORDERS)
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_weight_gradients_of_images_with_a_border(name: str, bits: int) -> None:

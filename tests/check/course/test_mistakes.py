@@ -72,7 +72,7 @@ def test_the_layers_of_graphc(layer: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Degrees of freedom")
-@pytest.mark.one_in(10)
+@pytest.mark.one_in(20)
 @pytest.mark.parametrize("number", range(len(WRONG)))
 def test_the_cause_is_right_or_none_is_given(number: int) -> None:
     (student, layer, function), old, new, causes = parsed(WRONG[number])

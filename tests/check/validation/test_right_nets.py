@@ -72,7 +72,7 @@ def pooled() -> gc.Net:
     return net
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     "net",
     [narrowed, ties, constants, partly_infinite, without_rows, cancelled, pooled],

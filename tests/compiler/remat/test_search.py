@@ -51,6 +51,7 @@ def counted_again(values: Values, choice: Choice) -> int:
     return int(live.max())
 
 
+@pytest.mark.slow
 @given(nets("float32"), st.floats(0.3, 0.95))
 @settings(max_examples=12, deadline=None)
 def test_bytes_are_counted_as_moves_are_made(net: gc.Net, share: float) -> None:

@@ -64,6 +64,7 @@ def test_equal_plans_give_equal_pages(page: str) -> None:
     assert _digits_page() == page
 
 
+@pytest.mark.slow
 def test_a_page_asks_for_nothing_outside(page: str) -> None:
     assert not re.search(r"\b(?:src|href|action)=|@import|url\(|<link|<img|<iframe|<a[ >]", page)
     addresses = set(re.findall(r"https?://[^\s\"'<]+", page))
@@ -151,6 +152,7 @@ def test_of_many_nodes_those_drawn_can_be_searched() -> None:
     assert text.count("<tr") == 1002 and len(text) < 4_000_000
 
 
+@pytest.mark.slow
 def test_a_page_has_the_folded_picture_and_the_opened_one() -> None:
     needs_renderer()
     text = _page(_plan(residual(8)))
