@@ -5,6 +5,8 @@ the targets.  The pendulum is the one of OpenAI's Gym: 1 kg, 1 m, a torque of at
 0.05 s.  A swing has 200 steps; the reward of a step is at most 0, where it stands upright.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 import graphc as gc
@@ -12,14 +14,22 @@ import graphc as gc
 STEPS, TORQUE = 200, 2.0
 
 
-def dense(x: gc.Value, widths: tuple[int, ...], name: str) -> gc.Value:
-    """Layers with relu between them; those declared before under this name share their weights."""
-    for i, units in enumerate(widths):
-        layer = f"{name}/{i}"
-        known = {part: x.builder.nodes.get(f"{layer}.{part}") for part in ("weight", "bias")}
-        shared = {part: x.builder.value(node.name) for part, node in known.items() if node}
-        x = gc.affine(x if i == 0 else gc.relu(x), units, **(shared or {"name": layer}))
-    return x
+class Dense:
+    """Layers with relu between them, which have the same weights wherever they are called."""
+
+    def __init__(self, net: gc.Net, name: str, *widths: int) -> None:
+        self.weights = [
+            net.parameter(f"{name}/{i}.weight", sizes) for i, sizes in enumerate(pairwise(widths))
+        ]
+        self.biases = [
+            net.parameter(f"{name}/{i}.bias", units, init="zeros")
+            for i, units in enumerate(widths[1:])
+        ]
+
+    def __call__(self, x: gc.Value) -> gc.Value:
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = gc.affine(gc.relu(x) if i else x, bias.shape[0], weight=weight, bias=bias)
+        return x
 
 
 def agent(states: int, actions: int, width: int = 64, discount: float = 0.99) -> gc.Net:
@@ -31,24 +41,30 @@ def agent(states: int, actions: int, width: int = 64, discount: float = 0.99) ->
     log_alpha = net.parameter("log_alpha", (), init="zeros")
     alpha = gc.exp(log_alpha)
 
+    actor = Dense(net, "actor", states, width, width, 2 * actions)
+    critic, target = (
+        [Dense(net, f"{name}{i}", states + actions, width, width, 1) for i in (1, 2)]
+        for name in ("critic", "target")
+    )
+
     def policy(state: gc.Value) -> gc.Gaussian:
-        both = dense(state, (width, width, 2 * actions), "actor")
+        both = actor(state)
         return gc.Gaussian(both[:, :actions], gc.clip(both[:, actions:], -20, 2), squash=True)
 
-    def worth(names: str, state: gc.Value, action: gc.Value) -> list[gc.Value]:
+    def worth(both: list[Dense], state: gc.Value, action: gc.Value) -> list[gc.Value]:
         pair = gc.concat([state, action], axis=1)
-        return [dense(pair, (width, width, 1), f"{names}{i}") for i in (1, 2)]
+        return [one(pair) for one in both]
 
     now, then = policy(state), policy(after)
     new, later = now.sample(name="new"), then.sample(name="later")
     surprise = gc.reshape(now.log_prob(new), (gc.N, 1))
-    critics = worth("critic", state, action)
-    targets = gc.minimum(*worth("target", after, later))
+    critics = worth(critic, state, action)
+    targets = gc.minimum(*worth(target, after, later))
     targets = targets - alpha * gc.reshape(then.log_prob(later), (gc.N, 1))
     goal = reward + discount * going * targets
     net.loss("temperature_loss", -gc.mean(log_alpha * (surprise - actions)))
     net.loss("critic_loss", sum(0.5 * gc.mean((value - goal) ** 2) for value in critics))
-    net.loss("actor_loss", gc.mean(alpha * surprise - gc.minimum(*worth("critic", state, new))))
+    net.loss("actor_loss", gc.mean(alpha * surprise - gc.minimum(*worth(critic, state, new))))
     gc.track(net, "target*", of="critic*", rate=0.005)
     net.output("explore", now.sample(counter=count))
     net.output("best", now.mode())
@@ -94,11 +110,10 @@ def mean_return(actor: gc.Executor, swings: int, seed: int) -> float:
 
 def main(swings: int = 30, seed: int = 0) -> float:
     net, rng = agent(3, 1), np.random.default_rng(seed)
-    learner = gc.Executor(gc.compile(net, batch=256, updates=updates()), seed=seed)
+    plan = gc.compile(net, batch=256, updates=updates())
+    learner, buffer = gc.Executor(plan, seed=seed), gc.ReplayBuffer(plan, swings * STEPS, seed=seed)
     act = gc.compile(net, batch=100, outputs=["explore", "best"], losses=[])
     actor = gc.Executor(act, state=learner.state)
-    widths = {"state": 3, "action": 1, "reward": 1, "after": 3, "going": 1}
-    kept = {name: np.ones((swings * STEPS, width), np.float32) for name, width in widths.items()}
     for t in range(swings * STEPS):
         if t % STEPS == 0:
             pendulum = Pendulums(1, rng)
@@ -108,11 +123,9 @@ def main(swings: int = 30, seed: int = 0) -> float:
             rng.uniform(-1, 1, (1, 1)) if random else actor.forward(state=state, count=t)["explore"]
         )
         reward = pendulum.push(action)
-        for name, row in zip(kept, (state, action, reward, pendulum.seen()), strict=False):
-            kept[name][t] = row
+        buffer.add(state=state, action=action, reward=reward, after=pendulum.seen(), going=[1])
         if not random:
-            rows = rng.integers(0, t + 1, 256)
-            learner.step({name: array[rows] for name, array in kept.items()})
+            learner.step(buffer.sample(256))
         if t % (5 * STEPS) == 5 * STEPS - 1:
             print(f"{t + 1} steps: {mean_return(actor, 100, seed=t):.0f} a swing", flush=True)
     return mean_return(actor, 100, seed=swings * STEPS)

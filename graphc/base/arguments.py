@@ -171,6 +171,7 @@ def _range_text(above: float, least: float, below: float, most: float) -> str:
     """Return a range in words: "above 0", "0 or more", "from 0 to below 1"."""
     end = f"below {below:g}" if below < math.inf else f"{most:g}" if most < math.inf else ""
     if above > -math.inf:
+        end = f"at most {end}" if most < math.inf else end
         return f"above {above:g} and {end}" if end else f"above {above:g}"
     if least > -math.inf:
         return f"from {least:g} to {end}" if end else f"{least:g} or more"

@@ -167,7 +167,8 @@ class Net(Missing):
             if any(isinstance(size, Batch) for size in sizes):
                 raise ValueError(f"its shape has the batch dimension, {shape_text(sizes)}")
         except (ValueError, TypeError) as error:
-            raise GraphError(f"state {name!r}: {error}") from None
+            hint = "start is a number, or an array of the shape of the state"
+            raise GraphError(f"state {name!r}: {error}", hint=hint) from None
         return self._source(op, name)
 
     def update(self, state: Value, value: Value) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,10 +10,13 @@ from graphc.base.arguments import checked_number
 from graphc.base.errors import GraphError
 from graphc.declare.net import Net
 from graphc.declare.selection import counterparts
+from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import FromArray, SameAs
 from graphc.ops import optim
 from graphc.ops.source import Parameter
+
+EXAMPLE = 'gc.track(net, "target/*", of="critic/*", rate=0.005)'
 
 
 def track(net: Net, targets: str, *, of: str, rate: float) -> None:
@@ -47,6 +51,8 @@ def track(net: Net, targets: str, *, of: str, rate: float) -> None:
     ...         value = gc.affine(x, 1)
     >>> gc.track(net, "target/*", of="critic/*", rate=0.005)
     """
+    if not isinstance(net, Net) or not isinstance(targets, str) or not isinstance(of, str):
+        raise GraphError("track takes a net, and names or patterns of parameters", hint=EXAMPLE)
     rate = checked_number("track: rate", rate, above=0.0, most=1.0, hint="0.005 is usual")
     b = net.builder
     parameters = [node.name for node in b.nodes.values() if node.op.is_parameter]
@@ -55,18 +61,29 @@ def track(net: Net, targets: str, *, of: str, rate: float) -> None:
         hint = f"there are {', '.join(parameters[:6]) or 'none'}"
         raise GraphError(f"track: no parameter matches {targets!r}", hint=hint)
     for target, source in pairs.items():
-        if source not in parameters:
-            hint = "both are declared before gc.track"
-            raise GraphError(f"track: there is no {source!r} for {target!r} to follow", hint=hint)
-        own, other = b.value(target), b.value(source)
-        for name in (target, source):
-            if name in b.updates:
-                raise GraphError(
-                    f"track: {name!r} is updated by the net already", hint="track it once"
-                )
-        new = b.apply(optim.Track(rate), own, other, name=b.unique(f"{target}.next"))
-        b.update(own, new)
-        b.nodes[target] = _starting_as(own.node, other.node)
+        _check(b, target, source, parameters)
+    with b.all_or_nothing():
+        news = [_next(b, rate, *pair) for pair in pairs.items()]
+    for (target, source), new in zip(pairs.items(), news, strict=True):
+        b.update(b.value(target), new)
+        b.nodes[target] = _starting_as(b.nodes[target], b.nodes[source])
+
+
+def _next(b: Builder, rate: float, target: str, source: str) -> Value:
+    name = b.unique(f"{target}.next")
+    return b.apply(optim.Track(rate), b.value(target), b.value(source), name=name)
+
+
+def _check(b: Builder, target: str, source: str, parameters: Collection[str]) -> None:
+    """Raise GraphError for a parameter that cannot follow another."""
+    if source == target:
+        raise GraphError(f"track: {target!r} would follow itself", hint=EXAMPLE)
+    if source not in parameters:
+        hint = "both are declared before gc.track"
+        raise GraphError(f"track: there is no {source!r} for {target!r} to follow", hint=hint)
+    for name in (target, source):
+        if name in b.updates:
+            raise GraphError(f"track: {name!r} is updated by the net already", hint="track it once")
 
 
 def _starting_as(target: Node, source: Node) -> Node:

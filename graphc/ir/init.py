@@ -244,7 +244,7 @@ class FromArray(Initializer):
         """Copy the values of `array`; raise ValueError unless they are real numbers."""
         values = np.asarray(array)
         if values.dtype.kind not in "fiub":
-            raise ValueError(f"an array of {values.dtype} cannot be a parameter's initial value")
+            raise ValueError(f"an array of {values.dtype} cannot be an initial value")
         return cls(values.tobytes(), values.shape, values.dtype.str)
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -252,7 +252,7 @@ class FromArray(Initializer):
         if tuple(shape) != self.shape:
             raise ValueError(
                 f"the array given as initial value has shape {self.shape}, "
-                f"the parameter has shape {tuple(shape)}"
+                f"it must be {tuple(shape)}"
             )
         return np.frombuffer(self.data, self.dtype).reshape(self.shape).astype(dtype)
 

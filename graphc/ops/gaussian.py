@@ -54,15 +54,21 @@ class Gaussian:
     """
 
     def __init__(self, mean: Value, log_std: Value | float, *, squash: bool = False) -> None:
-        self.mean = as_value("Gaussian", mean)
-        self.log_std = lift("Gaussian", log_std, self.mean)
+        self.mean = mean = as_value("Gaussian: mean", mean)
         self.squash = squash
-        if self.mean.type.rank < 2 or not self.mean.type.is_float:
+        if mean.type.rank < 2 or not mean.type.is_float:
+            raise misfit(f"Gaussian: mean is {mean.type}\nit must be floats (N, D)", mean=mean)
+        self.log_std = given = lift("Gaussian: log_std", log_std, mean)
+        sizes = zip(reversed(given.shape), reversed(mean.shape), strict=False)
+        if given.dtype != mean.dtype or any(own not in (1, size) for own, size in sizes):
             raise misfit(
-                f"Gaussian: mean is {self.mean.type}\nit must be floats (N, D)", mean=self.mean
+                f"Gaussian: log_std is {given.type}, the mean {mean.type}\n"
+                "it has the mean's dtype, and its shape or one that is broadcast to it: (D,)",
+                log_std=given,
+                mean=mean,
             )
-        if self.log_std.shape != self.mean.shape:
-            self.log_std = broadcast_to(self.log_std, self.mean.shape)
+        if given.shape != mean.shape:
+            self.log_std = broadcast_to(given, mean.shape)
         self._known: dict[str, tuple[Value, Value]] = {}
         """For each sample: its random numbers, and its value before tanh."""
 

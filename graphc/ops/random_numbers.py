@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.base.arguments import sizes_of
 from graphc.base.docstrings import with_shared
-from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, Broadcast, Expr, call, philox, select
 from graphc.ir.op import Array, Iteration, Layer, NoGradient, Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, shape_at
@@ -298,9 +298,15 @@ def _noise(
     sizes = x.shape if shape is None else sizes_of(shape)
     node = b.free_name(function, name)
     layer = Noise(sizes, dtype, kind, stream_of(b.path + b.prefix + node))
-    if counter is None:
-        return b.apply(layer, x, *keys_of(b), name=node)
-    return b.apply(layer.drawn, seed(b), as_value(function, counter), name=node)
+    with b.all_or_nothing():
+        if counter is None:
+            return b.apply(layer, x, *keys_of(b), name=node)
+        key = as_value(f"{function}: counter", counter)
+        if key.shape or np.dtype(key.dtype).kind not in "iu":
+            raise misfit(
+                f"{function}: counter is {key.type}\nit must be a single whole number", counter=key
+            )
+        return b.apply(layer.drawn, seed(b), key, name=node)
 
 
 STEPS = 0x9E3779B9, 0x85EBCA6B

@@ -89,6 +89,8 @@ def scan(
     ((N, 7, 5), (N, 5))
     """
     given, starts = _listed("inputs", inputs), _listed("initial", initial)
+    if lengths is not None:
+        lengths = as_value("scan: lengths", lengths)
     sources = [*given, *starts, *([] if lengths is None else [lengths])]
     if not sources:
         raise GraphError(
@@ -171,7 +173,7 @@ class _Loop:
         self.steps, self.lengths = steps, lengths
         self.first = [_swapped(x) for x in self.inputs]
         inner = self.inner = StepBuilder(self.b, self.name)
-        names = _names(step, [*self.inputs, *self.initial])
+        names = _names(step, self.inputs, self.initial)
         slices = [inner.input(names.pop(0), _slice(x.type)) for x in self.inputs]
         before = [inner.input(names.pop(0), x.type) for x in self.initial]
         self.number = inner.input("step", TensorType((), "int32"))
@@ -270,12 +272,26 @@ class _Loop:
         return _as_given(outputs, self.single[0]), _as_given(lasts, self.single[1])
 
 
-def _names(step: Callable[..., Any], given: Sequence[Value]) -> list[str]:
-    """Return the names of the step's parameters, or those of the values if it has no such."""
+def _names(
+    step: Callable[..., Any], inputs: Sequence[Value], initial: Sequence[Value]
+) -> list[str]:
+    """Return the names of the step's parameters, or those of the values if it has no such.
+
+    Raise GraphError for a step that cannot be called with them.
+    """
+    given = [*inputs, *initial]
     try:
-        names = [p.name for p in signature(step).parameters.values() if p.kind in POSITIONAL]
-    except (TypeError, ValueError):  # a builtin may have none
-        names = []
+        found = signature(step)
+        found.bind(*given)
+    except ValueError:  # a builtin may have none
+        return [value.name for value in given]
+    except TypeError as error:
+        raise GraphError(
+            f"scan: the step cannot be called with {counted(len(inputs), 'slice')} and "
+            f"{counted(len(initial), 'carried value')}: {error}",
+            hint="a slice of each input comes first, then each carried value: def step(x, h)",
+        ) from None
+    names = [p.name for p in found.parameters.values() if p.kind in POSITIONAL]
     return names if len(names) == len(given) else [value.name for value in given]
 
 

@@ -287,17 +287,22 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
 
 def program_check(program: Program, plan: Plan) -> FeedCheck:
     """Return the check of a program's feeds; it knows all inputs of the net, also unread ones."""
-    graph = program.graph
-    limits, ignored = indexed(graph), ignored_labels(graph)
-    users = [graph[name] for name in program.feeds if not graph[name].op.is_of_shard]
-    looped = plan.declared.upstream(_sequences(plan.declared))
-    feeds = {
-        n.name: _feed(n, limits.get(n.name), ignored.get(n.name), n.name in looped) for n in users
-    }
+    graph, feeds = program.graph, feeds_of(program, plan)
     others = (name for name in plan.input_names if name not in feeds)
     unread = {name: Feed(plan.declared[name], None) for name in others}
     by_shape = [node.name for node in graph if counts_rows(graph, node)]
     return FeedCheck(feeds, plan.batch, unread=unread, by_shape=by_shape)
+
+
+def feeds_of(program: Program, plan: Plan) -> dict[str, Feed]:
+    """Return the inputs that a program reads, with the bounds of those that are indices."""
+    graph = program.graph
+    limits, ignored = indexed(graph), ignored_labels(graph)
+    users = [graph[name] for name in program.feeds if not graph[name].op.is_of_shard]
+    looped = plan.declared.upstream(_sequences(plan.declared))
+    return {
+        n.name: _feed(n, limits.get(n.name), ignored.get(n.name), n.name in looped) for n in users
+    }
 
 
 def _sequences(graph: Graph) -> Iterator[str]:

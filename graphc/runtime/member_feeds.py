@@ -195,12 +195,13 @@ def _is_own(type: TensorType | None, value: Any) -> bool:
 
 def _chosen(rows: Any, members: Sequence[int]) -> list[Rows]:
     """Return the rows that each member takes; raise FeedError if they are not lists of numbers."""
-    if len(rows) != len(members):
+    lists = rows if isinstance(rows, (Sequence, np.ndarray)) else []
+    if len(lists) != len(members):
         raise FeedError(
-            f"rows has {len(rows)} lists for {len(members)} members",
+            f"rows has {len(lists)} lists for {len(members)} members",
             hint="rows=[indices of the first member, of the second, ...]",
         )
-    found = list(map(np.asarray, rows))
+    found = list(map(np.asarray, lists))
     for member, chosen in zip(members, found, strict=True):
         if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
             raise FeedError(

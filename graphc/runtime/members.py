@@ -114,7 +114,9 @@ class Members:
 
 
 class Stacked(Mapping[str, Array]):
-    """Arrays of all members by name: reading one copies it, with the members as first axis.
+    """Arrays of all members by name, with the members as first axis.
+
+    Reading one copies it, assigning sets it.
 
     Parameters
     ----------
@@ -130,17 +132,26 @@ class Stacked(Mapping[str, Array]):
     >>> population = gc.Population(gc.compile(net, batch=32), members=4)
     >>> population.parameters["line.weight"].shape
     (4, 2, 3)
+    >>> population.parameters["line.bias"] = np.zeros((4, 3))
     """
 
     def __init__(self, members: Members, names: Collection[str]) -> None:
         self._members, self._names = members, names
 
     def __getitem__(self, name: str) -> Array:
+        self._check(name)
+        return self._members.read(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._check(name)
+        self._members.assign({name: value})
+
+    def _check(self, name: str) -> None:
+        """Raise UnknownName unless an array has this name."""
         if name not in self._names:
             raise UnknownName(
                 f"there is no {name!r} among them", hint=f"there are: {', '.join(self._names)}"
             )
-        return self._members.read(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.base.arguments import checked_whole
+from graphc.base.arguments import checked_whole, listed, plain
 from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
 from graphc.base.errors import FeedError, GraphError, StateError
@@ -83,6 +83,10 @@ class Population:
         self._entry = Entry(self._members.lock)
         self._seat = Seat(plan)
         self._executors: dict[int, Executor] = {}
+        if hyper is not None and not isinstance(hyper, Mapping):
+            raise StateError(
+                f"Population: hyper is {hyper!r}, not numbers by name", hint='hyper={"lr": 0.1}'
+            )
         for name, value in (hyper or {}).items():
             self.hyper[name] = value
 
@@ -178,10 +182,7 @@ class Population:
         StateError
             If a number is not that of a member, or comes twice.
         """
-        numbers = self._numbers(members)
-        if not numbers:
-            raise StateError("keep: a population has at least one member")
-        self._entry(self._keep, self._members.places[numbers])
+        self._entry(self._keep, self._members.places[self._numbers(members)])
 
     def _keep(self, places: NDArray[np.intp]) -> None:
         self._seat.forget()
@@ -422,10 +423,15 @@ class Population:
         return number % len(self)
 
     def _numbers(self, members: Sequence[int] | None) -> list[int]:
-        """Return the numbers of some members, all for None; raise StateError for a repetition."""
+        """Return the numbers of some members, all for None; raise StateError unless they differ."""
         if members is None:
             return list(range(len(self)))
-        numbers = [self._number(member) for member in members]
+        numbers = [self._number(member) for member in listed(members) or ()]
+        if not numbers:
+            raise StateError(
+                f"members is {members!r}, not the numbers of some members",
+                hint="a list of one or more: [0, 2]",
+            )
         if len(set(numbers)) < len(numbers):
             twice = next(number for number in numbers if numbers.count(number) > 1)
             raise StateError(f"member {twice} is named twice", hint="name each member once")
@@ -434,19 +440,19 @@ class Population:
 
 def _checked_seeds(members: int | None, seeds: Sequence[int] | None) -> list[int]:
     """Return the seed of each member; raise StateError if there are too few or none."""
-    if members is None and seeds is None:
+    hint = "gc.Population(plan, members=64), or seeds=[0, 1, 2]"
+    if seeds is None:
+        if members is None:
+            raise StateError("Population needs the number of its members", hint=hint)
+        return list(range(checked_whole("members", members, hint=hint, error=StateError)))
+    found = listed(seeds)
+    if not found:
+        raise StateError(f"seeds is {seeds!r}, not a list of whole numbers", hint=hint)
+    if members is not None and plain(members) != len(found):
         raise StateError(
-            "Population needs the number of its members", hint="gc.Population(plan, members=64)"
+            f"there are {len(found)} seeds for {members} members", hint="give one for each member"
         )
-    found = [errors.checked_seed(seed) for seed in seeds] if seeds is not None else None
-    count = len(found or ()) if members is None else members
-    hint = "gc.Population(plan, members=64)"
-    count = checked_whole("members", count, 1, hint=hint, error=StateError)
-    if found is not None and len(found) != count:
-        raise StateError(
-            f"there are {len(found)} seeds for {count} members", hint="give one for each member"
-        )
-    return list(range(count)) if found is None else found
+    return [checked_whole("seed", seed, None, hint=hint, error=StateError) for seed in found]
 
 
 def _stacked(found: Collection[Mapping[str, Any]]) -> dict[str, Array]:

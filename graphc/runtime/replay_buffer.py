@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -10,13 +11,12 @@ from numpy.typing import NDArray
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import FeedError, GraphError
-from graphc.compiler.index_bounds import index_bounds
 from graphc.compiler.plan import Plan
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, shape_at
 from graphc.runtime import errors
-from graphc.runtime.feeds import Feed, FeedCheck, merged
+from graphc.runtime.feeds import Feed, FeedCheck, feeds_of, merged
 
 
 class ReplayBuffer:
@@ -61,7 +61,7 @@ class ReplayBuffer:
         if not isinstance(plan, Plan):
             raise errors.no_plan(plan, "ReplayBuffer")
         self.capacity = checked_whole("ReplayBuffer: capacity", capacity)
-        graph, bounds = plan.declared, index_bounds(plan.declared)
+        graph = plan.declared
         nodes = [graph[name] for name in plan.input_names if graph[name].type.batched]
         for node in nodes:
             if node.type.shape[:1] != (N,) or node.type.pairs_rows:
@@ -71,7 +71,11 @@ class ReplayBuffer:
                 )
         if not nodes:
             raise GraphError(f"ReplayBuffer: no input of net {graph.name!r} has rows")
-        feeds = {node.name: Feed(node, bounds.get(node.name)) for node in nodes}
+        program = plan.programs["grad" if "grad" in plan.programs else "infer"]
+        read = feeds_of(program, plan)
+        feeds = {
+            node.name: read[node.name] if node.name in read else Feed(node, None) for node in nodes
+        }
         self._ranks = {node.name: node.type.rank for node in nodes}
         self._check = FeedCheck(feeds, self.capacity)
         self._arrays = {
@@ -112,8 +116,9 @@ class ReplayBuffer:
         """
         given = merged(feeds, by_name)
         for name in given.keys() & self._ranks.keys():
-            if np.ndim(given[name]) == self._ranks[name] - 1:
-                given[name] = np.asarray(given[name])[None]
+            with suppress(ValueError):  # rows of different lengths: the check says so
+                if np.ndim(given[name]) == self._ranks[name] - 1:
+                    given[name] = np.asarray(given[name])[None]
         checked, count = self._check.arrays(given, limit=False)
         kept = min(count, self.capacity)
         self._added += count

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from inspect import signature
@@ -187,6 +188,17 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         if reset:
             self._words = Words.of(x)
         return self._words.numbers(x)
+
+    @contextmanager
+    def _unchanged_if_refused(self) -> Iterator[None]:
+        """Restore the estimator that was fitted before if what it is to be fitted to is refused."""
+        before = dict(vars(self))
+        try:
+            yield
+        except ValueError:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
         """Train new members until their losses stand still, or for all epochs: then warn."""

@@ -137,17 +137,18 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
             If the data cannot be trained on, or an option is out of range.
         """
         self._stopping()
-        rows = self._labelled(X, y, sample_weight, reset=True)
-        self._multilabel = rows.y.ndim == 2
-        classes = _classes(rows.y)
-        if len(classes) < 2:
-            raise ValueError(
-                f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
-                + ("" if sample_weight is None else " in rows of positive weight")
-            )
-        self.classes_ = classes
-        rows = self._by_class(_coded(rows, classes), classes)
-        return self._fit(rows, len(classes), _words(classes))
+        with self._unchanged_if_refused():
+            rows = self._labelled(X, y, sample_weight, reset=True)
+            self._multilabel = rows.y.ndim == 2
+            classes = _classes(rows.y)
+            if len(classes) < 2:
+                raise ValueError(
+                    f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
+                    + ("" if sample_weight is None else " in rows of positive weight")
+                )
+            self.classes_ = classes
+            rows = self._by_class(_coded(rows, classes), classes)
+            return self._fit(rows, len(classes), _words(classes))
 
     def _labelled(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
@@ -385,8 +386,9 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
             Features (N, features), and targets, (N,) or (N, targets).
         """
         self._stopping()
-        rows, self._flat = self._targets(X, y, sample_weight, reset=True)
-        return self._fit(rows, rows.y.shape[1])
+        with self._unchanged_if_refused():
+            rows, self._flat = self._targets(X, y, sample_weight, reset=True)
+            return self._fit(rows, rows.y.shape[1])
 
     @with_shared(GraphClassifier.fit.__doc__)
     def partial_fit(

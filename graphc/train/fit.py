@@ -245,7 +245,7 @@ def _check(ex: Executor | Population, data: Any, epochs: int, batch: int | None)
     """Return the rows of a batch; raise GraphError for options that make no sense."""
     if not isinstance(ex, (Executor, Population)):
         raise GraphError(
-            f"fit trains an executor, not {type(ex).__name__}",
+            f"fit trains an executor or a population, not {type(ex).__name__}",
             hint="ex = gc.Executor(plan), then gc.fit(ex, data)",
         )
     checked_whole("fit: epochs", epochs)
@@ -267,10 +267,12 @@ def _check(ex: Executor | Population, data: Any, epochs: int, batch: int | None)
 
 def _check_for(ex: Executor | Population, **options: Any) -> None:
     """Raise GraphError for an option that is not for what is trained."""
-    what = "a population" if isinstance(ex, Population) else "one executor"
+    what, hint = "one executor", "gc.Population(plan, members=5) has members to train on parts"
+    if isinstance(ex, Population):
+        what, hint = "a population", "gc.fit(population[0], ...) trains one member with it"
     for name, value in options.items():
         if value is not None and value is not False:
-            raise _wrong(f"{name} is given, which is not for {what}")
+            raise _wrong(f"{name} is given, which is not for {what}", hint)
 
 
 def _check_callbacks(

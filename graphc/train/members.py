@@ -49,10 +49,10 @@ def _parts(count: int, arrays: Mapping[str, Any], rows: int, seed: int) -> Rows:
 
 def _listed(given: Any) -> Sequence[Any]:
     try:
-        pairs = list(given)
+        pairs = [tuple(pair) for pair in given]
     except TypeError:
         pairs = []
-    if not pairs or any(len(pair) != 2 for pair in pairs if isinstance(pair, Sequence)):
+    if not pairs or any(len(pair) != 2 for pair in pairs):
         raise GraphError(
             f"fit: folds is {given!r}, neither a number from 2 up nor pairs of rows",
             hint="folds=5, or folds=[(rows to train on, rows to validate on), ...]",
@@ -70,7 +70,8 @@ def _checked(pair: Any, rows: int) -> Fold:
                 hint="folds=[(rows to train on, rows to validate on), ...]",
             )
         if not 0 <= part.min() <= part.max() < rows:
-            raise GraphError(f"fit: folds names row {part.max()}, there are rows 0 to {rows - 1}")
+            wrong = part.min() if part.min() < 0 else part.max()
+            raise GraphError(f"fit: folds names row {wrong}, there are rows 0 to {rows - 1}")
     return train.astype(np.intp), held.astype(np.intp)
 
 

@@ -62,6 +62,13 @@ def refused(mistake: Mistake, *args: Any, **more: str) -> None:
     assert len(str(caught.value).splitlines()) < 15
 
 
+def first_line(error: gc.GraphError, file: str) -> str:
+    """The sentence of an error, which is told of a line in the user's file."""
+    assert error.loc is not None
+    assert error.loc.file == file
+    return str(error).splitlines()[0]
+
+
 # ---------------------------------------------------------------- lines as errors show them
 
 

@@ -214,3 +214,5 @@ def test_a_warm_start_begins_with_the_weights_of_the_fit_before() -> None:
     assert np.abs(plain.predict_proba(X3) - chances).max() > 0.1
     with pytest.raises(ValueError, match=r"^warm_start: features, classes and layers must be"):
         warm.fit(X3[:, :3], Y3)
+    assert warm.n_features_in_ == 4
+    np.testing.assert_allclose(warm.predict_proba(X3), chances, rtol=1e-6)

@@ -218,7 +218,7 @@ def test_a_plan_without_optimizer():
 
 
 def test_something_other_than_an_executor():
-    with pytest.raises(gc.GraphError, match="fit trains an executor, not Net"):
+    with pytest.raises(gc.GraphError, match="fit trains an executor or a population, not Net"):
         gc.fit(declare(), (X, Y))
 
 
