@@ -295,7 +295,7 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
 
 
 def feeds_of(program: Program, plan: Plan) -> dict[str, Feed]:
-    """Return the inputs that a program reads, with the bounds of those that are indices."""
+    """Return the inputs that a program reads, with the bounds of indices."""
     graph = program.graph
     limits, ignored = indexed(graph), ignored_labels(graph)
     users = [graph[name] for name in program.feeds if not graph[name].op.is_of_shard]

@@ -191,7 +191,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
 
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
-        """Restore the estimator that was fitted before if what it is to be fitted to is refused."""
+        """Restore the fitted estimator if other data is refused."""
         before = dict(self.__dict__)
         try:
             yield
