@@ -35,7 +35,7 @@ def check(target: Target, net: gc.Net, contract: str, steps: int, folder: Path) 
     assert not unlike(trained(ex, batches), found)
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @CONTRACTS
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(TARGETS))

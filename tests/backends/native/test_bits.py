@@ -63,7 +63,7 @@ def test_any_number_of_threads(name: str, optimizer: str, four_threads: object) 
         assert found == wanted, f"{threads} threads"
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(12)
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", NETS)

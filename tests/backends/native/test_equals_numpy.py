@@ -98,7 +98,7 @@ def test_runs_of_hand_made_nets(name: str) -> None:
     assert_equal_runs(NETS[name]("float64"), (CAPACITY, 3), TOLERANCE["float64"])
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(9)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -94,7 +94,7 @@ def test_optimizers(name: str) -> None:
         pair.check(ROWS, order)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(15)
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", NETS)

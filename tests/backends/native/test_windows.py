@@ -44,7 +44,7 @@ def test_shapes(name: str) -> None:
     check_in_turn(list(SHAPES).index(name), SHAPES[name])
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("kind", range(3), ids=KINDS)

@@ -60,7 +60,7 @@ def test_random_nets(
     prove(trainable_net(seed), batch, optimizer, backend)
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(150))
 @pytest.mark.parametrize("backend", BACKENDS)
