@@ -192,12 +192,11 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
         """Restore the estimator that was fitted before if what it is to be fitted to is refused."""
-        before = dict(vars(self))
+        before = dict(self.__dict__)
         try:
             yield
         except ValueError:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__ = before
             raise
 
     def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
