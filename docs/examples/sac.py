@@ -28,7 +28,7 @@ class Dense:
 
     def __call__(self, x: gc.Value) -> gc.Value:
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = gc.affine(gc.relu(x) if i else x, bias.shape[0], weight=weight, bias=bias)
+            x = gc.affine(gc.relu(x) if i else x, weight=weight, bias=bias)
         return x
 
 

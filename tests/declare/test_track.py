@@ -169,18 +169,17 @@ def test_copies_under_other_names() -> None:
         ex.parameters.copy_from(other.parameters, names={"old/*": "critic/*"})
 
 
-def twice() -> object:
+def twice() -> None:
+    gc.track(net(), "target/*", of="critic/*", rate=0.1)
+
+
+def tracked(targets: Any, of: Any) -> None:
+    gc.track(net(), targets, of=of, rate=0.1)
+
+
+def updated(state: str, value: str) -> None:
     made = net()
-    return gc.track(made, "target/*", of="critic/*", rate=0.1)
-
-
-def tracked(targets: Any, of: Any) -> object:
-    return gc.track(net(), targets, of=of, rate=0.1)
-
-
-def updated(state: str, value: str) -> object:
-    made = net()
-    return made.update(made[state], made[value])
+    made.update(made[state], made[value])
 
 
 MISTAKES: list[tuple[Callable[[], object], str]] = [

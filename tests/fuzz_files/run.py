@@ -24,7 +24,7 @@ from tests.fuzz_files.seeds import Kind, seeds, structured_seeds
 from tests.fuzz_files.structured import changed_structure
 from tests.fuzz_files.structured_onnx import changed_onnx
 
-SLOW = 1.0
+SLOW = 10.0
 """Seconds of processor time after which a file counts as a hang."""
 TOOK = "took"
 """How faults of files that take too much begin."""

@@ -26,8 +26,8 @@ def step(x: Any, h: Any) -> Any:
     return h, h
 
 
-def scan(*args: Any, **named: Any) -> Callable[[gc.Net], object]:
-    return lambda net: gc.scan(*args, net["series"], net["x"], **named)
+def scan(step: Any, lengths: Any = None) -> Callable[[gc.Net], object]:
+    return lambda net: gc.scan(step, net["series"], net["x"], lengths=lengths)
 
 
 DECLARING: list[tuple[Callable[[gc.Net], object], str]] = [

@@ -55,7 +55,7 @@ def folds(pair: Any) -> Callable[[gc.Population], object]:
     return fit(folds=[pair] * 3)
 
 
-USING: list[tuple[Callable[[gc.Population], object], str]] = [
+USING: list[tuple[Callable[[Any], object], str]] = [
     (lambda p: p.step(FEW, members=1), "members is 1, not the numbers of some members"),
     (lambda p: p.step(FEW, members=[]), "members is [], not the numbers of some members"),
     (lambda p: p.step(FEW, members=[0, 3]), "there is no member 3"),

@@ -193,7 +193,7 @@ FAULTS = (
     Planted("columns at the start of the matrix", "backend", slices,
             "graphc.backends.layout:columns_of", "flat[buffer.shift :]", "flat[0 :]"),
     Planted("rates that are not set", "executor", layers, f"{RUN}.parameters:Hyper.__setitem__",
-            "held.__setitem__, ..., number", "held.__setitem__, ..., held"),
+            "held.__setitem__, ..., self.fit(name, value)", "held.__setitem__, ..., held"),
     Planted("feeds of the run before", "executor", layers, f"{RUN}.bound:Bound.feed",
             "np.copyto(self.feeds[name], array)", "self.feeds[name][:1] = array[:1]"),
     Planted("a native feed from its second row", "executor", layers,

@@ -53,7 +53,8 @@ def test_every_op_is_in_a_stored_call_or_in_its_derivatives() -> None:
         for node in [*graph, *Specialize(train=True)(graph)]:
             prefix = "layer " if isinstance(node.op, Layer) else ""
             seen.add(f"{prefix}{node.op.name}")
-    assert OPS.keys() - seen == OPS.keys() & ALONE
+    # The function scan is compared by itself; its op is that of recurrent layers, too.
+    assert OPS.keys() - seen == OPS.keys() & ALONE - {"scan"}
 
 
 def test_what_is_listed_is_there() -> None:
