@@ -15,7 +15,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.init import FromArray, generator, resolve
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
+from graphc.ir.tensor_type import FLOATS, Batch, Dim, Shape, dtype_name, shape_text
 from graphc.ops.source import Constant, Input, Parameter, State, constant_op
 
 
@@ -164,8 +164,7 @@ class Net(Missing):
             op = State(sizes, dtype_name(dtype or self.dtype), given)
             if isinstance(given, FromArray):
                 given.sample(generator(0, name), sizes, op.dtype)
-            if any(isinstance(size, Batch) for size in sizes):
-                raise ValueError(f"its shape has the batch dimension, {shape_text(sizes)}")
+            _check_fixed(sizes)
         except (ValueError, TypeError) as error:
             hint = "start is a number, or an array of the shape of the state"
             raise GraphError(f"state {name!r}: {error}", hint=hint) from None
@@ -438,3 +437,9 @@ def declared_graph(call: str, net: object, hint: str = "") -> Graph:
     if not isinstance(net, (Net, Graph)):
         raise GraphError(f"{call} takes a net, not {type(net).__name__}", hint=hint)
     return net if isinstance(net, Graph) else net.graph()
+
+
+def _check_fixed(sizes: Shape) -> None:
+    """Raise ValueError for a shape with the batch dimension."""
+    if any(isinstance(size, Batch) for size in sizes):
+        raise ValueError(f"its shape has the batch dimension, {shape_text(sizes)}")

@@ -325,6 +325,13 @@ class Population:
         ndarray or dict
             The output, or several by name, whose first axis numbers the members unless they are
             combined.
+
+        Raises
+        ------
+        GraphError
+            If `combine` is another word.
+        FeedError
+            If an array does not fit its input.
         """
         if combine not in (None, "mean", "vote"):
             raise GraphError(

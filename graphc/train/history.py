@@ -136,6 +136,11 @@ class History:
 class Histories(list[History]):
     """The histories of the members of a population, as `gc.fit` returns them.
 
+    Parameters
+    ----------
+    iterable
+        The histories, in the order of the members.
+
     Examples
     --------
     >>> histories = gc.Histories([gc.History(loss=[0.5]), gc.History(loss=[0.25])])

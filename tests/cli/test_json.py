@@ -131,7 +131,7 @@ def test_bisect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*argv, "--symptom", "output:scores", "--data", "digits"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == [
-        "first bad pass: 'no_relu', number 2 of 20",
+        "first bad pass: 'no_relu', number 2 of 19",
         f"first bad rewrite: {data['rewrite'][0]}",
         "GRAPHC_PASS_LIMIT=1.1 shows it, GRAPHC_PASS_LIMIT=1.0 does not",
     ]
