@@ -7,7 +7,7 @@ from math import log, pi
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.ir.build import Value, as_value, misfit
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ops.apply import lift
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import exp, softplus, tanh
@@ -40,7 +40,7 @@ class Gaussian:
     Raises
     ------
     GraphError
-        If the mean has no last axis of numbers, or log_std does not fit it.
+        If the mean has no last axis of numbers, or log_std does not fit it or its net.
 
     Examples
     --------
@@ -67,9 +67,17 @@ class Gaussian:
                 log_std=given,
                 mean=mean,
             )
+        own, other = mean.builder, given.builder
+        if not (own.is_within(other) or other.is_within(own)):
+            raise misfit(
+                f"Gaussian: log_std belongs to {other.name!r}, the mean to {own.name!r}\n"
+                "declare both in one net",
+                log_std=given,
+                mean=mean,
+            )
         if given.shape != mean.shape:
             self.log_std = broadcast_to(given, mean.shape)
-        self._known: dict[str, tuple[Value, Value]] = {}
+        self._known: dict[tuple[Builder, str], tuple[Value, Value]] = {}
         """For each sample: its random numbers, and its value before tanh."""
 
     def mode(self) -> Value:
@@ -109,7 +117,7 @@ class Gaussian:
             moved = mul(exp(self.log_std, name=f"{node}.std"), noise)
             inner = add(self.mean, moved, name=f"{node}.normal" if self.squash else node)
             found = tanh(inner, name=node) if self.squash else inner
-        self._known[found.name] = noise, inner
+        self._known[found.builder, found.name] = noise, inner
         return found
 
     def log_prob(self, x: Value, *, name: str | None = None) -> Value:
@@ -144,7 +152,7 @@ class Gaussian:
                 mean=self.mean,
             )
         with x.builder.all_or_nothing():
-            noise, inner = self._known.get(x.name) or self._places(x)
+            noise, inner = self._known.get((x.builder, x.name)) or self._places(x)
             density = sub(mul(mul(noise, noise), -0.5), self.log_std)
             density = sub(density, 0.5 * log(2 * pi))
             if self.squash:
@@ -183,5 +191,6 @@ class Gaussian:
         if self.squash:
             largest = 1 - 2 * float(np.finfo(x.dtype).eps)
             x = clip(x, -largest, largest)
+            # By operations that have kernels, as atanh has not.
             x = mul(log_of((1.0 + x) / (1.0 - x)), 0.5)
         return mul(sub(x, self.mean), exp(mul(self.log_std, -1.0))), x
