@@ -6,6 +6,7 @@ from math import log, pi
 
 import numpy as np
 
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ops.apply import lift
@@ -17,6 +18,18 @@ from graphc.ops.reduce import broadcast_to, sum_
 from graphc.ops.select import clip
 
 __all__ = ["Gaussian"]
+
+_OF_ROWS = """
+Parameters
+----------
+name
+    The name of the node.
+
+Returns
+-------
+Value
+    Of the shape of the mean without its last axis.
+"""
 
 
 class Gaussian:
@@ -120,6 +133,7 @@ class Gaussian:
         self._known[found.builder, found.name] = noise, inner
         return found
 
+    @with_shared(_OF_ROWS)
     def log_prob(self, x: Value, *, name: str | None = None) -> Value:
         """Return the logarithm of the density at x, summed over the last axis.
 
@@ -131,13 +145,6 @@ class Gaussian:
         x
             A sample, or floats of the shape of the mean; if squashed, from -1 to 1, where those
             nearest to the ends count as a little farther from them.
-        name
-            The name of the node.
-
-        Returns
-        -------
-        Value
-            Of the shape of the mean without its last axis.
 
         Raises
         ------
@@ -161,18 +168,9 @@ class Gaussian:
                 density = sub(density, mul(slope, 2.0))
             return sum_(density, -1, name=name)
 
+    @with_shared(_OF_ROWS)
     def entropy(self, *, name: str | None = None) -> Value:
         """Return the entropy of each row, summed over the last axis.
-
-        Parameters
-        ----------
-        name
-            The name of the node.
-
-        Returns
-        -------
-        Value
-            Of the shape of the mean without its last axis.
 
         Raises
         ------
