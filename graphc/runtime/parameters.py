@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
@@ -333,7 +334,7 @@ class Hyper(_ByName[float]):
         name
             The name of the hyper-parameter.
         value
-            A finite number.
+            A finite number of 0 or more; a clip norm is above 0.
 
         Returns
         -------
@@ -343,11 +344,13 @@ class Hyper(_ByName[float]):
         Raises
         ------
         StateError
-            If it is not a number, or one that the dtype cannot hold.
+            If it is not such a number, or one that the dtype cannot hold.
         """
-        held = self._state.arrays[self.state_of(name)]
+        state = self.state_of(name)
+        held, what = self._state.arrays[state], f"hyper-parameter {name!r}"
+        above = 0.0 if self._state.roles[state].part == "clip_norm" else -math.inf
         hint = "to change it over time give the optimizer a schedule"
-        number = checked_number(f"hyper-parameter {name!r}", value, hint=hint, error=StateError)
+        number = checked_number(what, value, above=above, least=0, hint=hint, error=StateError)
         if lost := lost_in(held.dtype, number):
             raise StateError(
                 f"hyper-parameter {name!r} is {value!r}, which is {lost} in {held.dtype}",
