@@ -20,7 +20,7 @@ from graphc.runtime.parameters import Hyper
 from graphc.runtime.state import State, large_block, readonly
 
 
-class Members:
+class MemberStates:
     """The states of members, in one block of memory and under one lock.
 
     A member that leaves keeps its place, so that executors of the others stay valid.
@@ -135,7 +135,7 @@ class Stacked(Mapping[str, Array]):
     >>> population.parameters["line.bias"] = np.zeros((4, 3))
     """
 
-    def __init__(self, members: Members, names: Collection[str]) -> None:
+    def __init__(self, members: MemberStates, names: Collection[str]) -> None:
         self._members, self._names = members, names
 
     def __getitem__(self, name: str) -> Array:
@@ -182,7 +182,7 @@ class MemberHyper(MutableMapping[str, Array]):
     0.25
     """
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: MemberStates) -> None:
         self._members = members
         self._one = Hyper(members.plan, members.states[0])
 
