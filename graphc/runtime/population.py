@@ -118,12 +118,12 @@ class Population:
     @property
     def parameters(self) -> Stacked:
         """Copies of the parameters of all members by name; the first axis numbers the members."""
-        return Stacked(self._members, self.plan.parameter_names)
+        return Stacked(self._members, self.plan.parameter_names, "parameter")
 
     @property
     def state(self) -> Stacked:
         """Copies of all that lasts between steps, by name; the first axis numbers the members."""
-        return Stacked(self._members, self.plan.state_nodes)
+        return Stacked(self._members, self.plan.state_nodes, "state")
 
     @state.setter
     def state(self, values: Mapping[str, Any]) -> None:
