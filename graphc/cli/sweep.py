@@ -122,6 +122,11 @@ class Candidate:
         """The losses and the accuracy of each kept model on its validation rows."""
         self.models: list[Executor] = []
 
+    @property
+    def title(self) -> str:
+        """The settings in one line."""
+        return ", ".join(f"{name}={value:g}" for name, value in self.settings.items())
+
     def mean(self, name: str) -> float:
         """Return the mean of a number over seeds and folds; infinity if one is not finite."""
         value = float(np.mean([found[name] for found in self.numbers]))
@@ -144,8 +149,9 @@ def run(args: argparse.Namespace) -> int:
         raise GraphError("no candidate has a finite loss", hint="--grid lr=... with smaller ones")
     files = [_saved(args, sweep.best_model(best))]
     histories = Histories(history for one in candidates for history in one.histories)
+    names = [one.title for one in candidates for _ in one.histories]
     picture = Path(args.out) / "sweep.png"
-    files.extend(warned(picture, lambda path: learning_curve(histories, path)))
+    files.extend(warned(picture, lambda path: learning_curve(histories, path, names=names)))
     data = {
         "net": model.net.name,
         "candidates": [sweep.described(one) for one in candidates],

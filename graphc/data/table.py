@@ -347,7 +347,7 @@ def _header(path: str | Path, rows: Lines, separator: str) -> tuple[list[str], L
         count = "a single column" if len(names) == 1 else f"{len(names)} columns"
         raise DataError(
             f"{path} has {count}, {', '.join(map(repr, names))}",
-            hint=f"columns are separated by commas here; for {other!r} give the separator",
+            hint=f"for another separator: --separator {other!r}, or separator={other!r} in Python",
         )
     if all(number_in(name) is not None for name in names):
         raise DataError(f"{path} has no header, its first line is all numbers", hint=hint)

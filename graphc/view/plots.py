@@ -29,6 +29,8 @@ LOGARITHMIC = 50.0
 """The factor spanned by positive numbers above which the axis is logarithmic."""
 NUMBERED = 25
 """The most classes for which each cell shows its number and each class its name."""
+MOST_NAMES = 8
+"""The most names of members in a legend."""
 LINES = ("--", "-", ":", "-.")
 """The lines of the numbers of a population, whose colours are those of members."""
 COLUMNS = 4
@@ -59,7 +61,9 @@ GraphError
 
 
 @_DRAWS
-def learning_curve(history: History | Sequence[History], path: str | Path) -> Path:
+def learning_curve(
+    history: History | Sequence[History], path: str | Path, *, names: Sequence[str] = ()
+) -> Path:
     """Draw the losses in one panel and, if there are any, the metrics in another below.
 
     Parameters
@@ -67,6 +71,9 @@ def learning_curve(history: History | Sequence[History], path: str | Path) -> Pa
     history
         What `gc.fit` returned; `history.plot(path)` does the same.  The curves of a population have
         a colour for each member.
+    names
+        A name for each member of a population: the curves of one name have one colour, which the
+        legend shows.
 
     Examples
     --------
@@ -75,20 +82,26 @@ def learning_curve(history: History | Sequence[History], path: str | Path) -> Pa
     'curve.svg'
     """
     members = history if isinstance(history, Sequence) else [history]
+    if names and len(names) != len(members):
+        hint = "give one for each history, or none"
+        raise GraphError(f"{len(names)} names for {counted(len(members), 'member')}", hint=hint)
     losses: dict[str, Curves] = {"training": [member.loss for member in members]}
     if any(member.val_loss for member in members):
         losses["validation"] = [member.val_loss for member in members]
     panels = [("loss", losses)]
-    names = dict.fromkeys(name for member in members for name in member.metrics)
-    if names:
+    known = dict.fromkeys(name for member in members for name in member.metrics)
+    if known:
         metrics: dict[str, Curves] = {
-            name: [member.metrics.get(name, []) for member in members] for name in names
+            name: [member.metrics.get(name, []) for member in members] for name in known
         }
         panels.append(("validation metrics", metrics))
     figure = new_figure("a learning curve", 7.0, 1.0 + 3.4 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (label, curves) in zip(axes, panels, strict=True):
-        _curves(axis, label, curves)
+        _curves(axis, label, curves, names or [str(i) for i in range(len(members))])
+        if names:
+            _colours_named(axis, names)
+        axis.legend(frameon=False)
     axes[-1].set_xlabel("epoch")
     return save_figure(figure, Path(path))
 
@@ -101,21 +114,20 @@ def _spread(curves: Mapping[str, Curves]) -> float:
     return max(values) / min(values)
 
 
-def _curves(axis: Any, label: str, curves: Mapping[str, Curves]) -> None:
+def _curves(axis: Any, label: str, curves: Mapping[str, Curves], names: Sequence[str]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for number, (name, members) in enumerate(curves.items()):
         if len(members) == 1:
             _curve(axis, members[0], 1.6, label=name)
         else:
-            _member_curves(axis, members, name, LINES[number % len(LINES)])
+            _member_curves(axis, members, name, LINES[number % len(LINES)], names)
     if _spread(curves) > LOGARITHMIC:
         axis.set_yscale("log")
     axis.set_ylabel(label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     bare(axis)
-    axis.legend(frameon=False)
 
 
 def _curve(axis: Any, values: Sequence[float], width: float, **look: Any) -> None:
@@ -124,15 +136,30 @@ def _curve(axis: Any, values: Sequence[float], width: float, **look: Any) -> Non
     axis.plot(epochs, values, marker=marker, markersize=2 * width, linewidth=width, **look)
 
 
-def _member_curves(axis: Any, members: Curves, name: str, line: str) -> None:
-    """Draw a thin line for each member, and name the kind of line."""
+def _member_curves(axis: Any, members: Curves, kind: str, line: str, names: Sequence[str]) -> None:
+    """Draw a thin line for each member in the colour of its name, and show the kind of line."""
+    colours = _colours(names)
+    for name, values in zip(names, members, strict=True):
+        _curve(axis, values, 0.9, color=colours[name], linestyle=line)
+    axis.plot([], [], color=BEFORE, linestyle=line, label=f"{kind}, {len(members)} members")
+
+
+def _colours(names: Sequence[str]) -> dict[str, Any]:
+    """Return a colour for each different name."""
     from matplotlib import colormaps
 
-    for colour, values in zip(
-        colormaps["viridis"](np.linspace(0, 0.9, len(members))), members, strict=True
-    ):
-        _curve(axis, values, 0.9, color=colour, linestyle=line)
-    axis.plot([], [], color=BEFORE, linestyle=line, label=f"{name}, {len(members)} members")
+    different = list(dict.fromkeys(names))
+    shades = colormaps["viridis"](np.linspace(0, 0.9, len(different)))
+    return dict(zip(different, shades, strict=True))
+
+
+def _colours_named(axis: Any, names: Sequence[str]) -> None:
+    """Add the first names with their colours to the legend."""
+    colours = _colours(names)
+    for name in list(colours)[:MOST_NAMES]:
+        axis.plot([], [], color=colours[name], label=name)
+    if len(colours) > MOST_NAMES:
+        axis.plot([], [], color="none", label=f"and {len(colours) - MOST_NAMES} more")
 
 
 @_DRAWS

@@ -190,15 +190,15 @@ TABLES = {
     ),
     "a;b;kind\n1;2;0\n": (
         "t.csv has a single column, 'a;b;kind'\n"
-        "  hint: columns are separated by commas here; for ';' give the separator\n"
+        "  hint: for another separator: --separator ';', or separator=';' in Python\n"
     ),
     "size, in cm;width;kind\n1;2;0\n": (
         "t.csv has 2 columns, 'size', 'in cm;width;kind'\n"
-        "  hint: columns are separated by commas here; for ';' give the separator\n"
+        "  hint: for another separator: --separator ';', or separator=';' in Python\n"
     ),
     "a;b;kind\n1,5;2,5;0\n": (
         "t.csv has a single column, 'a;b;kind'\n"
-        "  hint: columns are separated by commas here; for ';' give the separator\n"
+        "  hint: for another separator: --separator ';', or separator=';' in Python\n"
     ),
     "a,b,kind\n1,2,9007199254740993\n": (
         "t.csv, line 2, column 3 ('kind'): 9007199254740992 is too large to be read "

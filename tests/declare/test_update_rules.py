@@ -159,8 +159,11 @@ def test_the_text_of_a_step() -> None:
     ]
 
 
-def test_validation_finds_a_rule_that_does_not_see_the_ones_before(monkeypatch: Any) -> None:
+def test_validation_finds_a_rule_that_does_not_see_the_ones_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan(validate=True)
+    monkeypatch.chdir(tmp_path)  # where validation writes what fails
     monkeypatch.setattr(backward, "_retaken", lambda b, values, written: {})
     with pytest.raises(ValidationError, match="backward"):
         plan(validate=True)

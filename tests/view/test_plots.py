@@ -62,6 +62,20 @@ def test_the_confusion_matrix_shows_counts_and_shares(
     assert axis.get_title() == "66.67% right of 6 rows"
 
 
+def test_members_of_one_name_have_one_colour(tmp_path: Path, figures: list[Figure]) -> None:
+    members = [gc.History(loss=[3.0, 2.0 + i]) for i in range(3)]
+    plots.learning_curve(members, tmp_path / "c.png", names=["slow", "fast", "slow"])
+    axis = figures[0].axes[0]
+    first, second, third, *_ = (line.get_color() for line in axis.lines)
+    assert tuple(first) == tuple(third) != tuple(second)
+    named = {text.get_text() for text in axis.get_legend().get_texts()}
+    assert named == {"training, 3 members", "slow", "fast"}
+    shown = {line.get_label(): line.get_color() for line in axis.lines}
+    assert tuple(shown["slow"]) == tuple(first) and tuple(shown["fast"]) == tuple(second)
+    with pytest.raises(gc.GraphError, match=r"^2 names for 3 members\n"):
+        plots.learning_curve(members, tmp_path / "c.png", names=["slow", "fast"])
+
+
 @pytest.mark.slow
 def test_many_classes_have_colours_but_no_numbers(tmp_path: Path, figures: list[Figure]) -> None:
     confusion_matrix(np.arange(40), np.arange(40), tmp_path / "c.png")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from graphc.base.errors import counted
+from graphc.declare.track import tracked
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
 from graphc.ops.source import Constant
@@ -169,6 +170,7 @@ class _Drawing:
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
         self.layers = {name: self.index.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())
+        self.targets = [each.target.name for each in tracked(declared)]
         self.omitted = [] if declared is graph else _omitted(declared, self.order, self.index)
         self.parts = self._parts(fold, most_layers)
         self.places = {n: i for i, part in enumerate(self.parts) for n in _layers_of(part)}
@@ -304,6 +306,8 @@ class _Drawing:
             yield f"not drawn: {counted(self.unreached, 'node')} that only update states"
         if self.omitted:
             yield f"nothing left to do: {listed([short(name, 24) for name in self.omitted], 3)}"
+        if self.targets:
+            yield f"following others: {listed([short(name, 24) for name in self.targets], 3)}"
         if any(frame.segments > 1 for frame in self.opened.frames.values()):
             yield "loops in segments recompute one segment at a time for the backward part"
         yield from self._hidden()
@@ -328,7 +332,7 @@ def _layers_of(part: str | Fold) -> Sequence[str]:
 
 def _omitted(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[str]:
     """Return the declared layers that the compiled graph omits, such as dropout in inference."""
-    present = {*drawn, *index.merged}
+    present = {*drawn, *index.merged, *(each.next.name for each in tracked(declared))}
     return [n.name for n in declared if n.name not in present and not n.op.is_source]
 
 

@@ -104,6 +104,19 @@ def test_layers_that_inference_omits_are_listed() -> None:
     assert "nothing left to do: dropout_1, dropout_2" in shown.caption
 
 
+def test_targets_are_listed() -> None:
+    """Their next values are no layers that a pass has removed."""
+    net = gc.Net("targets")
+    x = net.input("x", (gc.N, 3))
+    value, _ = (gc.affine(x, 1, name=name) for name in ("critic", "target"))
+    net.loss("loss", gc.mean(value * value))
+    gc.track(net, "target*", of="critic*", rate=0.1)
+    plan = gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1))
+    caption = picture(plan.declared, plan.graphs["step"][-1].graph).caption
+    assert "following others: target.weight, target.bias" in caption
+    assert "nothing left to do: target" in caption  # the layer itself, which nothing reads
+
+
 def test_outputs_and_losses_are_marked() -> None:
     marks = [card.marks for card in _cards(picture(digits().graph())) if card.marks]
     assert marks == [("output: scores",), ("loss: loss",)]
