@@ -438,12 +438,13 @@ def declared_graph(call: str, net: object, hint: str = "") -> Graph:
     return net if isinstance(net, Graph) else net.graph()
 
 
-def _fixed_sizes(kind: str, name: str, shape: Any) -> Shape:
+def _fixed_sizes(kind: str, name: str, shape: Any) -> tuple[int, ...]:
     """Return the sizes of a shape; raise GraphError if it has the batch dimension."""
     sizes = sizes_of(shape)
-    if any(isinstance(size, Batch) for size in sizes):
+    fixed = tuple(size for size in sizes if not isinstance(size, Batch))
+    if fixed != sizes:
         raise GraphError(
             f"{kind} {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
             hint=f"a {kind} is the same for all rows; declare an array with rows as an input",
         )
-    return sizes
+    return fixed
