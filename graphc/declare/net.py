@@ -18,7 +18,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.init import FromArray, generator, resolve
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import FLOATS, Batch, Dim, Shape, dtype_name, shape_text
+from graphc.ir.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
 from graphc.ops.source import Constant, Input, Parameter, State, constant_op
 
 _LASTING = """
