@@ -41,10 +41,7 @@ def vjp(
 
 
 def pullback(of: Value, dout: Value, ins: Sequence[Value]) -> list[Value | None]:
-    """Return the cotangents of `ins` through the nodes that compute `of` from them.
-
-    Each of `ins` counts as an independent variable, even if one depends on another.
-    """
+    """Return the cotangents of `ins`, taken as independent, through the nodes that compute `of`."""
     b, leaves = of.builder, frozenset(v.name for v in ins)
     found = _Reverse(b, {of.name: dout}, leaves, f"{b.prefix}pull_", leaves).run()
     return [found.pop(v.name, None) for v in ins]  # a value listed twice gets it once

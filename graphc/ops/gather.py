@@ -37,18 +37,12 @@ __all__ = ["embedding", "gather"]
 
 
 class AxisIndexed(Op, base=True):
-    """The base of ops that index one axis.
-
-    Indices that are computed in the net are clipped to the range 0 to size - 1.
-    """
+    """The base of ops that index one axis; indices computed in the net are clipped to its range."""
 
     axis: int
 
     def check_indices(self, x: TensorType, indices: TensorType) -> int:
-        """Return the axis, counted from the front.
-
-        Raise ValueError unless whole numbers index an axis of fixed size.
-        """
+        """Return the axis from the front; raise ValueError unless integers index a fixed size."""
         check_whole(indices)
         axis = normal_axis(self.axis, x.rank)
         if isinstance(x.shape[axis], Batch):

@@ -23,10 +23,7 @@ __all__ = ["gather_nd", "scatter_nd"]
 
 @dataclass(frozen=True)
 class FlatIndex(NoGradient):
-    """The flat index, in C order over axes of `sizes`, of each index tuple in the last axis.
-
-    Each index is clipped to its axis.
-    """
+    """The flat index, in C order over `sizes`, of each tuple in the last axis, clipped to axes."""
 
     is_exact = True
     roles = ("indices",)

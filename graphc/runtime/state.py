@@ -40,10 +40,7 @@ _ADVICE = 14  # MADV_HUGEPAGE
 
 
 def advise_large_pages(block: Array) -> None:
-    """Ask Linux for pages of 2 MB under a contiguous block of at least that size.
-
-    The system may ignore the advice; the memory is usable either way.
-    """
+    """Ask Linux for pages of 2 MB under a contiguous block of that size; it may ignore this."""
     if sys.platform != "linux" or block.nbytes < LARGE:
         return
     first = -(-block.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE

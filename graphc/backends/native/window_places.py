@@ -331,10 +331,7 @@ def when_in_phases(
 
 
 def _lines(window: Window, most: int) -> int:
-    """Return the number of lines of places in a tile: the largest that divides all and fits.
-
-    It is 1 if lines meet different offsets.
-    """
+    """Return the lines of places in a tile: the most that divide all and fit; 1 if offsets vary."""
     if len(window.places) == 1 or window.is_padded(-2):
         return 1
     lines, across = window.places[-2:]

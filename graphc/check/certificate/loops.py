@@ -14,10 +14,7 @@ PLACES = ("initial", "last", "before", "stacked")
 
 
 def loop_data(t: ProgramTables, loop: LoopTables, program: dict[str, Any]) -> dict[str, Any]:
-    """Return one loop as dictionaries and lists; names of its step's buffers come first.
-
-    `program` is what the program of its step becomes.
-    """
+    """Return a loop as dictionaries and lists; `program` is what its step's program becomes."""
     inner, outer = loop.program.buffers.names, t.buffers.names
 
     def pairs(table: Any) -> dict[str, str]:

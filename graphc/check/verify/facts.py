@@ -179,10 +179,7 @@ class Facts:
 
     @cached_property
     def initial(self) -> Bools:
-        """The values that exist before the program.
-
-        They are feeds, constants, and of each state the values that no step writes.
-        """
+        """The values before the program: feeds, constants, and of states what no step writes."""
         space, root = self.space, self.buffers.root
         given = (space == Space.FEED) | (space == Space.CONSTANT)
         held = (space == Space.STATE) & (self.written[1] < 0)
@@ -200,10 +197,7 @@ class Facts:
 
     @cached_property
     def read_at_end(self) -> Ints:
-        """The values that are read when the program is over.
-
-        They are outputs, gradients, next states, and states that stay as they are.
-        """
+        """The values read at the end: outputs, gradients, next states, and states that stay."""
         t, root = self.tables, self.buffers.root
         moved = np.zeros(len(self.blocks.space), bool)
         moved[t.updates.block[t.updates.block >= 0]] = True
@@ -213,10 +207,7 @@ class Facts:
 
     @cached_property
     def next_states(self) -> Ints:
-        """For each update, the value in the state's block at the end; -1 for none.
-
-        It is the next value itself, or a copy of it.
-        """
+        """For each update, its value or a copy in the state's block at the end; -1 for none."""
         b, updates = self.buffers, self.tables.updates
         found = b.root[updates.buffer]
         outside = np.flatnonzero((b.block[found] != updates.block) | self.initial[found])

@@ -49,10 +49,7 @@ class RowLoss(Layer, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the rows' losses, here of scores and labels.
-
-        Raise ValueError if the operands do not fit.
-        """
+        """Return the type of the rows' losses, here by labels; raise ValueError for misfits."""
         return check_scores(ins, self.name)
 
     @property

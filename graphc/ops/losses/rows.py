@@ -72,10 +72,7 @@ def _cosine(a: Value, b: Value, axis: int, eps: float, node: str) -> Value:
 
 
 def _norm(x: Value, axis: int, eps: float, name: str) -> Value:
-    """Return the norm of x, at least eps.
-
-    The limit is under the root, so that the gradient at 0 is finite.
-    """
+    """Return the norm of x, at least eps under the root, so that the gradient at 0 is finite."""
     return sqrt(maximum(sum_(mul(x, x), axis), eps * eps), name=name)
 
 

@@ -116,10 +116,7 @@ class Rerun:
             self.check_step(rows, feeds, self.ex.step(feeds))
 
     def batch(self) -> Batch:
-        """Return the rows and feeds of the next step, which the caller has to run.
-
-        At the end of an epoch, this moves to the next one.
-        """
+        """Return the rows and feeds of the next step to run, which may begin the next epoch."""
         return next(self._batches)
 
     def check_step(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:

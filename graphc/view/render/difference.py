@@ -204,10 +204,7 @@ def backward_names(*graphs: Graph) -> frozenset[str]:
 
 
 def grouped(items: Iterable[Item], signature: Callable[[Item, bool], object]) -> list[list[Item]]:
-    """Group the items by equal signatures.
-
-    The signatures are those with sizes, or if these are too many kinds, those without.
-    """
+    """Group items by equal signatures: with sizes or, if these are too many kinds, without."""
     groups: dict[object, list[Item]] = {}
     for sized in (True, False):
         groups = {}

@@ -119,10 +119,7 @@ def _pure() -> str | None:
 
 
 def run(renderer: Renderer, source: str, format: str, seconds: float = 10) -> bytes:
-    """Return the laid-out picture.
-
-    Raise LayoutTooSlow after `seconds`.  Raise GraphError with the renderer's message if it fails.
-    """
+    """Return the laid-out picture; raise LayoutTooSlow after `seconds`, GraphError if it fails."""
     command = dot_command.command("dot", format)
     command[0] = renderer.path
     # Renderers that know this variable stamp a pdf with it instead of the time of day.
