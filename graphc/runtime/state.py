@@ -19,6 +19,7 @@ import numpy as np
 
 from graphc.backends.backend import Call
 from graphc.base.arguments import close_names
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes, layout
@@ -259,24 +260,9 @@ class State(Mapping[str, Array]):
         self.lock.begin(writes=False)
         return {name: self.arrays[name].copy() for name in names}
 
+    @with_shared(copies.__doc__)
     def read(self, names: Iterable[str]) -> dict[str, Array]:
-        """Copy some arrays, all of one moment.
-
-        Parameters
-        ----------
-        names
-            The names of the arrays.
-
-        Returns
-        -------
-        dict
-            The copies by name.
-
-        Raises
-        ------
-        StateError
-            If the state is broken.
-        """
+        """Copy some arrays, all of one moment."""
         return self.lock(self.copies, names)
 
     def assign(self, values: Mapping[str, Any]) -> None:
