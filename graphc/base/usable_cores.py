@@ -64,8 +64,7 @@ def _groups() -> tuple[Group, ...]:
 def groups(membership: str, root: Path) -> tuple[Group, ...]:
     """Return a process's groups with files for quotas, and those above them, with their version.
 
-    `membership` is the text of /proc/self/cgroup for a process; `root` is the folder where the
-    groups are mounted.
+    `membership` is the text of /proc/self/cgroup for a process; the groups are mounted at `root`.
     """
     found: dict[Group, None] = {}
     for line in membership.splitlines():

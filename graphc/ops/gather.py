@@ -162,8 +162,7 @@ class GatherGrad(AxisIndexed):
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the slices of x at indices of an axis, as `numpy.take` does.
 
-    Indices that are fed are checked; indices computed in the net are clipped to the range of the
-    axis.
+    Indices that are fed are checked; those computed in the net are clipped to the axis.
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 

@@ -169,8 +169,7 @@ _normalizing = partial(
 def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     """Return x with mean 0 and variance 1 in each row, scaled and shifted.
 
-    Ba et al. 2016 (arXiv:1607.06450).  `<node>.gamma` and `<node>.beta` (features,) are trained,
-    from 1 and 0.
+    Ba et al. 2016 (arXiv:1607.06450).  `<node>.gamma` (features,) is trained from 1, beta from 0.
     """
     layer = LayerNorm(checked("layernorm", eps))
     return with_vectors(layer, "layernorm", x, -1, "(N, ..., features)", name)

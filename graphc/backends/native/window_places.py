@@ -174,8 +174,7 @@ class Places:
     def _start(self, numbers: Sequence[Value]) -> tuple[Value, list[Range]]:
         """Emit the index of the pixel at offset 0 of a place, and the offsets that meet pixels.
 
-        `numbers` are the place's indices in the first dimensions.  The index may lie before the
-        image.
+        `numbers` are the place's first indices.  The index may lie before the image.
         """
         f, window, index = self.f, self.window, "0"
         ranges: list[Range] = []

@@ -155,8 +155,7 @@ class Facts:
     def epochs(self) -> Ints:
         """The epoch of each step, and that of the end.
 
-        An epoch ends at a barrier and at the forward/backward boundary, and a call has an epoch to
-        itself.
+        An epoch ends at a barrier and at the forward/backward boundary; a call has its own.
         """
         kind = self.steps.kind
         alone = (kind != Kind.LOOP) & (kind != Kind.GEMM) & (kind != Kind.BARRIER)

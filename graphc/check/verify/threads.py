@@ -40,8 +40,7 @@ def _is_one(size: Ints) -> Bools:
 def _shared() -> Ints:
     """Return the way of sharing for each kind of access.
 
-    It is indexed by kernel (loop, product, product of a transposed left factor), thread partition
-    and access pattern.
+    It is indexed by kernel (loop, product, product of a transposed a), partition and pattern.
     """
     found = np.full((3, len(Axis), len(Pattern)), ALL)
     found[:, Axis.NONE] = FIRST

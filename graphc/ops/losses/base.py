@@ -176,8 +176,7 @@ Examples
 def loss_function(*example: str, **parameters: str) -> Callable[[F], F]:
     """Return a decorator that adds sections to the docstring of a loss.
 
-    `parameters` describes the parameters that not all losses have; `example` names the inputs for
-    an example.
+    `parameters` describes those that not all losses have; `example` names an example's inputs.
     """
     texts = _PARAMETERS | parameters
     inputs = "\n".join(f'>>> {name} = net.input("{name}", {_EXAMPLES[name]})' for name in example)
