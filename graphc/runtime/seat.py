@@ -12,6 +12,7 @@ from graphc.base.errors import FeedError
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
 from graphc.runtime.executor import Executor
+from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.member_feeds import MemberFeeds, SpreadFeeds
 from graphc.runtime.members import Members
 
@@ -20,8 +21,8 @@ class Seat(Executor):
     """The executor on whose memory members run, side by side or in turns."""
 
     has_members = True
-    _last: LastStep | None = None
-    """The last step that members made side by side, if another may follow."""
+    _last: Mapping[bool, LastRun] = {}
+    """The last step (True) and inference that members made side by side, which may be repeated."""
 
     def side_by_side(
         self, given: MemberFeeds, members: Members, *, train: bool
@@ -34,10 +35,12 @@ class Seat(Executor):
             return None
         if self.plan.options.sparing:  # threads have one arena and one place for feeds
             return None
-        if train and self._last is not None and self._last.feed(given):
-            return self._last.calls, self._last.results
+        last = self._last.get(train)
+        if last is not None and last.feed(given):
+            return last.calls, last.results()
         program = self._program("step" if train else "infer")
-        fed = given.spread(program, self._check(program))
+        check = self._check(program)
+        fed = given.spread(program, check)
         if fed is None:
             return None
         missing = frozenset(program.feeds.keys() - fed.feeds)
@@ -47,7 +50,8 @@ class Seat(Executor):
             return None
         types = {name: program.buffers[program.outputs[name]].type for name in names}
         count, n = len(given.members), int(fed.rows[0])
-        results = {k: np.empty((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
+        empty = {k: ((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
+        results = {name: np.empty(*each) for name, each in empty.items()}
         own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
         made = {k: Spread(array, "number", types[k].nbytes(n)) for k, array in results.items()}
         numbers = members.places[given.members]
@@ -55,10 +59,12 @@ class Seat(Executor):
         ready = bound.runner.side_by_side(work)
         if ready is None:
             return None
-        # Rows that were copied to be checked are not those that the next step is fed with.
-        copied = given.rows is not None and any(x.by == "first" for x in own.values())
-        if train and not copied:
-            self._last = LastStep(given, fed, ready, results, members.memory, program.capacity)
+        # Rows that were copied to be checked are not those that the next run is fed with, and
+        # outputs of other rows have another shape.
+        copied = any(x.by == "first" for x in own.values())
+        if given.rows is None or (train and not copied):
+            run = LastRun(given, fed, ready, empty, members.memory, check, program.capacity)
+            self._last = {**self._last, train: run}
         return ready.calls, results
 
     def checked(self, given: MemberFeeds, *, train: bool) -> list[Mapping[str, Any]]:
@@ -91,24 +97,26 @@ class Seat(Executor):
             np.copyto(memory, own)
 
     def forget(self) -> None:
-        """Forget the last step: the members are others."""
-        self._last = None
+        """Forget the last runs: the members are others."""
+        self._last = {}
 
 
-class LastStep:
-    """A step of members side by side, which may be made again with feeds of the same kind."""
+class LastRun:
+    """A run of members side by side, which may be made again with feeds of the same kind."""
 
     def __init__(
         self,
         given: MemberFeeds,
         fed: SpreadFeeds,
         ready: Ready,
-        results: dict[str, Array],
+        empty: Mapping[str, tuple[tuple[int, ...], str]],
         states: Array,
+        check: FeedCheck,
         capacity: int,
     ) -> None:
-        self.calls, self.results = ready.calls, results
-        self._ready, self._kind, self._capacity = ready, given.kind, capacity
+        self.calls = ready.calls
+        self._ready, self._kind, self._empty = ready, given.kind, empty
+        self._converted, self._capacity = check.converted, capacity
         types = {name: given.types[name] for name in self._kind[0]}
         self._check = ready.refeed(types, [states])
         self._rows = int(fed.rows.sum() if given.own else fed.rows[0])
@@ -120,7 +128,10 @@ class LastStep:
         """Let the calls read these feeds; return False if they are of another kind."""
         if given.kind != self._kind or not self._ready.current():
             return False
-        self._fed = given.flat()
+        try:
+            self._fed = {name: self._converted(name, x) for name, x in given.flat().items()}
+        except FeedError:
+            return False
         n = self._check(self._fed)
         if given.rows is None or n is None:
             return n == self._rows
@@ -130,3 +141,9 @@ class LastStep:
             return False
         self._ready.choose(rows, chosen)
         return True
+
+    def results(self) -> dict[str, Array]:
+        """Return arrays that the calls fill, new ones each time."""
+        found = {name: np.empty(*each) for name, each in self._empty.items()}
+        self._ready.fill(list(found.values()))
+        return found

@@ -1,6 +1,7 @@
 """Populations: each member has the bits of the same net trained alone."""
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native import target
 from graphc.ir.op import Array
+from graphc.runtime.member_feeds import MemberFeeds
 from graphc.runtime.population import Seat
 from tests.backends.native.shared_runs import shared_runs
 
@@ -160,6 +162,34 @@ def test_inference_is_that_of_each(plan: gc.Plan) -> None:
     scores = population.forward(x=x, rows=rows)["scores"]
     for i, ex in enumerate(executors):
         assert scores[i].tobytes() == ex.forward(x=x[rows[i]])["scores"].tobytes()
+
+
+def test_inference_of_one_kind_is_prepared_once(
+    plan: gc.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads feeds of its own, converted where they have another dtype, into new arrays."""
+    population, executors = population_of(plan), alone(plan)
+    (x, y), spread, prepared = data(), MemberFeeds.spread, []
+    monkeypatch.setattr(MemberFeeds, "spread", lambda *a: prepared.append(1) or spread(*a))
+    found = []
+    for t, dtype in enumerate([np.float32, np.float64, np.float32, np.float64]):
+        own = np.stack([x[t + i : t + i + 8] for i in range(len(SEEDS))]).astype(dtype)
+        labels = np.stack([y[:8]] * len(SEEDS))
+        found.append(population.forward(x=own, y=labels.astype(np.int32)))
+        for i, ex in enumerate(executors):
+            expected = {name: a.tobytes() for name, a in ex.forward(x=own[i], y=y[:8]).items()}
+            assert {name: a[i].tobytes() for name, a in found[t].items()} == expected
+        if t == 1:
+            population.step(x=x[:8], y=y[:8])
+            for ex in executors:
+                ex.step(x=x[:8], y=y[:8])
+    assert len(prepared) == (5 if plan.backend == "numpy" else 2)
+    outputs = [each["scores"] for each in found]
+    assert not any(np.array_equal(a, b) for a, b in combinations(outputs, 2))
+    with pytest.raises(gc.FeedError, match="label"):
+        population.forward(x=own, y=labels + CLASSES)
+    with pytest.raises(gc.FeedError, match="float"):
+        population.forward(x=own, y=labels + 0.5)
 
 
 def test_predictions_of_any_number_of_rows(plan: gc.Plan) -> None:
