@@ -59,10 +59,7 @@ class Seat(Executor):
         ready = bound.runner.side_by_side(work)
         if ready is None:
             return None
-        # Rows that were copied to be checked are not those that the next run is fed with, and
-        # outputs of other rows have another shape.
-        copied = any(x.by == "first" for x in own.values())
-        if given.rows is None or (train and not copied):
+        if train or given.rows is None:  # else outputs may have another shape
             run = LastRun(given, fed, ready, empty, members.memory, check, program.capacity)
             self._last = {**self._last, train: run}
         return ready.calls, results
@@ -117,30 +114,55 @@ class LastRun:
         self.calls = ready.calls
         self._ready, self._kind, self._empty = ready, given.kind, empty
         self._converted, self._capacity = check.converted, capacity
-        types = {name: given.types[name] for name in self._kind[0]}
-        self._check = ready.refeed(types, [states])
         self._rows = int(fed.rows.sum() if given.own else fed.rows[0])
         """The rows of the arrays, where members do not choose among them."""
-        self._fed: Mapping[str, Array] = {}
+        by_first = [name for name, x in fed.feeds.items() if x.by == "first"]
+        self._taken = () if given.rows is None else tuple(by_first)
+        """The inputs whose chosen rows are copied."""
+        types = {name: given.types[name] for name in self._kind[0]}
+        taken = {name: types.pop(name) for name in self._taken}
+        self._chosen = {name for name, type in types.items() if given.rows and type.batched}
+        """The inputs whose rows native code chooses from arrays as they are."""
+        self._check = ready.refeed(types, [states])
+        self._check_taken = ready.refeed(taken, [states])
+        self._fed: Sequence[Mapping[str, Array]] = ()
         """The arrays, which must last as long as they are read."""
 
     def feed(self, given: MemberFeeds) -> bool:
         """Let the calls read these feeds; return False if they are of another kind."""
         if given.kind != self._kind or not self._ready.current():
             return False
-        try:
-            self._fed = {name: self._converted(name, x) for name, x in given.flat().items()}
-        except FeedError:
-            return False
-        n = self._check(self._fed)
-        if given.rows is None or n is None:
-            return n == self._rows
+        if given.rows is None:
+            return self._read(given.flat(), {}, 0) == self._rows
         rows, chosen = given.chosen()
-        fits = 1 <= rows.min() <= rows.max() <= self._capacity
-        if not fits or not 0 <= chosen.min() <= chosen.max() < n:
+        if not 1 <= rows.min() <= rows.max() <= self._capacity or chosen.min() < 0:
+            return False
+        arrays = given.flat()
+        try:
+            taken = {name: np.take(arrays.pop(name), chosen, 0) for name in self._taken}
+        except IndexError:
+            return False
+        n = self._read(arrays, taken, len(chosen))
+        if n is None or (self._chosen and chosen.max() >= n):
             return False
         self._ready.choose(rows, chosen)
         return True
+
+    def _read(self, arrays: dict[str, Any], taken: dict[str, Any], count: int) -> int | None:
+        """Let the calls read arrays, and `count` taken rows; return the arrays' number of rows.
+
+        Return None if the calls cannot.
+        """
+        try:
+            for some in (arrays, taken):
+                for name in some.keys() - self._chosen:
+                    some[name] = self._converted(name, some[name])
+        except FeedError:
+            return None
+        self._fed = arrays, taken
+        if taken and self._check_taken(taken) != count:
+            return None
+        return self._check(arrays)
 
     def results(self) -> dict[str, Array]:
         """Return arrays that the calls fill, new ones each time."""

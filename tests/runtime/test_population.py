@@ -192,6 +192,36 @@ def test_inference_of_one_kind_is_prepared_once(
         population.forward(x=own, y=labels + 0.5)
 
 
+def test_steps_on_few_rows_of_long_arrays_are_prepared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Labels are gathered before they are checked, and so are features of another dtype."""
+    plan = plan_of(backend="native")
+    population, executors = population_of(plan), alone(plan)
+    x, y = (np.concatenate([part] * 200) for part in data())
+    spread, prepared = MemberFeeds.spread, []
+    monkeypatch.setattr(MemberFeeds, "spread", lambda *a: prepared.append(1) or spread(*a))
+    rng = np.random.default_rng(2)
+    for dtype in (np.float32, np.float64):
+        feeds = {"x": x.astype(dtype), "y": y}
+        for _ in range(3):
+            rows = rng.integers(0, len(x), (len(SEEDS), 8))
+            losses = population.step(feeds, rows=rows)
+            own = [ex.step(x=x[few], y=y[few]) for ex, few in zip(executors, rows, strict=True)]
+            assert losses.tolist() == own
+    assert len(prepared) == 2
+    before = population.snapshot()
+    for wrong, message in ((-1, "row -1"), (len(x), f"row {len(x)}")):
+        with pytest.raises(gc.FeedError, match=message):
+            population.step(feeds, rows=np.full((len(SEEDS), 8), wrong))
+    feeds["y"] = y + CLASSES
+    with pytest.raises(gc.FeedError, match="label"):
+        population.step(feeds, rows=rows)
+    with pytest.raises(gc.FeedError, match="y"):
+        population.step(x=x, y=y[: len(y) // 2], rows=rows)
+    assert all(before[name].tobytes() == a.tobytes() for name, a in population.snapshot().items())
+
+
 def test_predictions_of_any_number_of_rows(plan: gc.Plan) -> None:
     population, executors = population_of(plan), alone(plan)
     x, _ = data()
