@@ -377,7 +377,7 @@ OF_TWO: dict[type[Reduction], str] = {
     Max: "gc.maximum(a, b)",
     Min: "gc.minimum(a, b)",
 }
-"""What to write for the same of two values."""
+"""The expression for two values, by the reduction that was asked for."""
 sum_ = _over_axes(Sum, "sum_")
 mean = _over_axes(Mean)
 max_ = _over_axes(Max, "max_")
