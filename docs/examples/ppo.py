@@ -51,7 +51,7 @@ class Poles:
 
     def push(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Push right (1) or left (0), and return which have fallen, and which end standing."""
-        _, speed, angle, turn = np.moveaxis(self.state, -1, 0)
+        speed, angle, turn = (self.state[..., i] for i in (1, 2, 3))
         sin, cos = np.sin(angle), np.cos(angle)
         push = (np.where(action == 1, 10.0, -10.0) + 0.05 * turn**2 * sin) / 1.1
         bend = (9.8 * sin - cos * push) / (0.5 * (4 / 3 - 0.1 * cos**2 / 1.1))
