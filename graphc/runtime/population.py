@@ -210,7 +210,7 @@ class Population:
         feeds: Mapping[str, Any] | None = None,
         /,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> Array:
@@ -261,7 +261,7 @@ class Population:
         feeds: Mapping[str, Any] | None = None,
         /,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> dict[str, Array]:
@@ -359,7 +359,7 @@ class Population:
     def evaluate(
         self,
         *arrays: Any,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> dict[str, Array]:
@@ -413,7 +413,7 @@ class Population:
         self,
         feeds: Mapping[str, Any] | None,
         by_name: Mapping[str, Any],
-        rows: Sequence[Any] | None,
+        rows: Sequence[Any] | Array | None,
         members: Sequence[int] | None,
     ) -> MemberFeeds:
         given = by_name if feeds is None else merged(feeds, by_name)
