@@ -95,10 +95,7 @@ class CompileOptions:
         return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
 
     def plan(self, watch: Watch | None = None) -> Plan:
-        """Compile every program, and recompute values if that makes the plan fit its budget.
-
-        `watch` is called after each pass.
-        """
+        """Compile all programs, recomputing values to fit the budget; call `watch` after passes."""
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))

@@ -37,8 +37,7 @@ NEAR = 50
 def fitted(plan: Plan, budget: int) -> Plan | None:
     """Return the plan, with values recomputed so that it needs at most `budget` bytes.
 
-    It is the plan itself if that fits, and None if no such plan is found or if its pass list lacks
-    `rematerialize`.
+    It is the plan itself if that fits; None if none is found or without the pass `rematerialize`.
     """
     if plan.memory.total <= budget:
         return plan
