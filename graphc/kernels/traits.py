@@ -48,7 +48,8 @@ def _wrong(node: Node, rule: str, fault: str) -> RuleError:
 def iteration_of(node: Node, ins: list[TensorType]) -> Iteration:
     """Return the iteration of a node; raise RuleError if there is no such one."""
     found: Any = _asked(node, object, "iteration", ins)
-    if not (isinstance(found, str) and found in ITERATIONS):
+    is_known = isinstance(found, str) and found in ITERATIONS
+    if not is_known:
         known = ", ".join(ITERATIONS)
         raise _wrong(node, "iteration", f"returns {shown(found)}, which is not one of {known}")
     if found == "all" and not ins:
