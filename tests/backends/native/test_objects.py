@@ -202,7 +202,7 @@ def test_what_programs_have_in_common_is_compiled_once(
     texts = {name: program_ir(plan.programs[name], host()) for name in ("step", "grad")}
     common = {*texts["step"]} & {*texts["grad"]}
     assert common
-    assert [*common] != [*texts["grad"]]
+    assert common < {*texts["grad"]}, "weight gradients end in updates in a step"
     ex = gc.Executor(plan)
     feeds = {"x": [[0.5] * 5] * 3}
     ex.step(feeds)
