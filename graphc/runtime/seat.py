@@ -32,7 +32,8 @@ class Seat(Executor):
         """
         if self._sequences is not None or self.sharded is not None or self.plan.accumulate > 1:
             return None
-        if self.plan.options.sparing:  # threads have one arena and one place for feeds
+        # In such a plan threads have one arena and one place for feeds.
+        if self.plan.options.sparing or not given.members:
             return None
         if train and self._last is not None and self._last.feed(given):
             return self._last.calls, self._last.results
@@ -50,7 +51,7 @@ class Seat(Executor):
         results = {k: np.empty((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
         own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
         made = {k: Spread(array, "number", types[k].nbytes(n)) for k, array in results.items()}
-        numbers = members.places[given.members]
+        numbers = members.places[np.array(given.members) - members.own.start]
         work = SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen)
         ready = bound.runner.side_by_side(work)
         if ready is None:

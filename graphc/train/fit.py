@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,7 +14,7 @@ from graphc.train.callbacks import Callback, EarlyStopping, Epoch, Function
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.fit_population import Choice, fit_population
 from graphc.train.history import Histories, History
-from graphc.train.record.folder import identity
+from graphc.train.record.folder import kind_of_run
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source, checked_arrays
@@ -200,7 +199,7 @@ def fit(
     run = Run(ex, source, epochs, called, validation=held_out, record=recorder)
     try:
         if kept is not None or run.ranks.several:
-            choices |= _kind_of_run(ex, source, held_out, class_weight)
+            choices |= kind_of_run(source, held_out, class_weight) | {"hyper": dict(ex.hyper)}
         if run.ranks.several:
             files = {"checkpoint": kept is not None, "resume": resume}
             run.ranks.check_equal_runs({"epochs": epochs, **choices, **files})
@@ -215,22 +214,6 @@ def fit(
 def _wrong(sentence: str, hint: str = "") -> GraphError:
     """Return the error for an option, at the user's line."""
     return GraphError(f"fit: {sentence}", hint=hint)
-
-
-def _kind_of_run(
-    ex: Executor, source: Source, validation: Source | None, class_weight: Any
-) -> dict[str, Any]:
-    """Return, for JSON, the options and data that a resumed run must share with this one.
-
-    The order of rows, which it must share, too, is not included.
-    """
-    weights = None if class_weight is None else {str(k): float(v) for k, v in class_weight.items()}
-    return {
-        "class_weight": weights,
-        "data": asdict(identity(source)),
-        "validation": None if validation is None else asdict(identity(validation)),
-        "hyper": dict(ex.hyper),
-    }
 
 
 def _standardise(ex: Executor, data: Any) -> None:

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphc.base.arguments import whole
 from graphc.base.errors import GraphError
+from graphc.runtime.distributed.agreement import check_equal, together
 from graphc.runtime.population import Population
 from graphc.runtime.rows import weight_input
 from graphc.train.callbacks import Callback
 from graphc.train.history import Histories
 from graphc.train.members import Rows, bootstrap_rows, folds_of
 from graphc.train.population_run import Member, OwnRows, PopulationRun, SharedRows
+from graphc.train.record.folder import digest_of, kind_of_run
 from graphc.train.source import ArraySource, Source
 from graphc.train.standardize import check_fitted, fit_members
 from graphc.train.user_data import training_source, validation_source
@@ -37,9 +40,23 @@ class Choice(NamedTuple):
         """True if all members take the same batches."""
         return self.folds is None and not self.bootstrap and len(set(self.seeds)) == 1
 
+    def described(self) -> dict[str, Any]:
+        """Return, for JSON, the options that ranks and a resumed run must share."""
+        folds: Any = whole(self.folds)
+        if folds is None and self.folds is not None:
+            rows = [np.asarray(part, np.int64) for pair in self.folds for part in pair]
+            folds = {"described": f"{len(rows) // 2} pairs of rows", "digest": digest_of(rows)}
+        return {
+            "orders": list(self.seeds),
+            "batch": self.batch,
+            "folds": folds,
+            "fold_seed": self.fold_seed,
+            "bootstrap": self.bootstrap,
+        }
+
 
 def fit_population(
-    population: Population,
+    everyone: Population,
     data: Any,
     choice: Choice,
     validation: Any,
@@ -47,14 +64,24 @@ def fit_population(
     callbacks: tuple[Callback, ...],
     progress: bool | None,
 ) -> Histories:
-    """Train all members; raise FeedError or GraphError, with nothing changed, for a misfit."""
+    """Train all members; raise FeedError or GraphError, with nothing changed, for a misfit.
+
+    Each rank trains those that it holds, without a word to the others.
+    """
+    ranks, population, own = everyone.ranks, everyone.local, everyone.own
+    if len(everyone) < ranks.size:
+        raise GraphError(
+            f"fit: there are {len(everyone)} members for {ranks.size} ranks",
+            hint="train them without ranks: gc.load(gc.save(path, population))",
+        )
     source = training_source(population[0], data, choice.batch, choice.seeds[0], **choice.weights)
-    held = None
+    held, judged = None, None
     if validation is not None:
-        held = _arrays(_of_arrays(validation_source(population[0], validation)))
+        judged = _of_arrays(validation_source(population[0], validation))
+        held = _arrays(judged)
     members = [
-        Member(number, epochs, tuple(map(deepcopy, callbacks)), seed=seed)
-        for number, seed in enumerate(choice.seeds)
+        Member(number, epochs, tuple(map(deepcopy, callbacks)), seed=seed, before=own.start)
+        for number, seed in enumerate(choice.seeds[own.start : own.stop])
     ]
     batches: SharedRows | OwnRows
     if choice.shared:
@@ -62,15 +89,21 @@ def fit_population(
     else:
         chosen = _of_arrays(source)
         arrays = _arrays(chosen)
-        _choose_rows(population, members, arrays, chosen.rows, choice)
+        _choose_rows(len(everyone), population, members, arrays, chosen.rows, choice)
         batches = OwnRows(population, arrays, members, choice.batch)
         if choice.folds is not None:
             held = _unweighted(population, batches.arrays, chosen)
+    if ranks.size > 1:
+        kind = kind_of_run(source, judged, choice.weights["class_weight"])
+        check_equal(ranks, population.plan, {"epochs": epochs, **choice.described(), **kind})
     _standardise(population, source, members)
-    return PopulationRun(population, members, batches, held).train(progress)
+    run = PopulationRun(population, members, batches, held)
+    parts = together(ranks, lambda: run.train(False if ranks.rank else progress))
+    return Histories(history for part in parts for history in part)
 
 
 def _choose_rows(
+    everyone: int,
     population: Population,
     members: Sequence[Member],
     arrays: Mapping[str, Any],
@@ -81,13 +114,13 @@ def _choose_rows(
     pairs: Sequence[tuple[Rows, Rows | None]] = [(np.arange(count), None)]
     if choice.folds is not None:
         pairs = folds_of(choice.folds, arrays, count, choice.fold_seed)
-    if len(members) % len(pairs):
+    if everyone % len(pairs):
         raise GraphError(
-            f"fit: {len(members)} members are not equally many for each of {len(pairs)} folds",
+            f"fit: {everyone} members are not equally many for each of {len(pairs)} folds",
             hint="member i leaves out fold i % folds: make a multiple of their number",
         )
     for member, seed in zip(members, population.seeds, strict=True):
-        rows, member.held = pairs[member.number % len(pairs)]
+        rows, member.held = pairs[member.overall % len(pairs)]
         member.rows = rows[bootstrap_rows(seed, len(rows))] if choice.bootstrap else rows
 
 

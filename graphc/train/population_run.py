@@ -28,6 +28,7 @@ class Member:
     """A member of a population in training."""
 
     number: int
+    """The number among the members of this rank."""
     epochs: int
     callbacks: tuple[Callback, ...] = ()
     rows: Rows | None = None
@@ -36,10 +37,17 @@ class Member:
     """The rows it validates on, of the arrays that all members share; None if there are none."""
     seed: int | None = None
     """The seed of the order of its rows; None if they are not shuffled."""
+    before: int = 0
+    """The number of members of the ranks before this one."""
     history: History = field(default_factory=History)
     at: Position = field(default_factory=Position)
     failed: bool = False
     """True if it was stopped because a number is not finite."""
+
+    @property
+    def overall(self) -> int:
+        """The number among the members of all ranks."""
+        return self.before + self.number
 
     @property
     def runs(self) -> bool:
@@ -50,7 +58,7 @@ class Member:
         """Stop it for good because a number is not finite."""
         self.failed = True
         self.history.stopped = f"{what} in epoch {self.at.epoch}, step {self.at.step + 1}"
-        LOG.warning("member %d stopped: %s", self.number, self.history.stopped)
+        LOG.warning("member %d stopped: %s", self.overall, self.history.stopped)
 
 
 class MemberEpoch(Epoch):
