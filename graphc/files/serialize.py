@@ -314,9 +314,9 @@ class CheckpointFile:
 
 
 def write_checkpoint(
-    path: Path, ex: Executor, notes: Mapping[str, Any], arrays: Mapping[str, Array]
+    path: Path, ex: Executor | Population, notes: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> None:
-    """Write an executor and a run's notes, all or nothing; raise ModelFileError if that fails."""
+    """Write a model and a run's notes, all or nothing; raise ModelFileError if that fails."""
     tensors = {f"{RUN}/{name}": array for name, array in arrays.items()}
     write_model(path, ex, {RUN: json.dumps(notes)}, tensors)
 

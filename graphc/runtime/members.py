@@ -146,8 +146,8 @@ class Members:
 
     def seeds(self) -> list[int]:
         """Return the seeds of all members."""
-        own = [self.state(i).seed for i in self.own]
-        return [seed for seeds in self.ranks.gather(own) for seed in seeds]
+        parts = together(self.ranks, lambda: [self.state(i).seed for i in self.own])
+        return [seed for seeds in parts for seed in seeds]
 
     def assign(self, values: Mapping[str, Any]) -> None:
         """Set arrays of all members, after which the states are not broken if these are all.

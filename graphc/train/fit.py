@@ -54,6 +54,8 @@ def fit(
     sample_weight: Any = None,
     class_weight: Any = None,
     callbacks: Sequence[Callable[[Epoch], Any]] = (),
+    checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = False,
     folds: int | Sequence[tuple[Any, Any]] | None = None,
     bootstrap: bool = False,
     progress: bool | None = None,
@@ -127,7 +129,7 @@ def fit(
         copies of its own.
     checkpoint
         A folder, or Checkpoints, to save the run in, also when it is interrupted.  One run at a
-        time uses a folder.
+        time uses a folder.  A population is saved after each epoch only.
     resume
         Whether to continue from the last checkpoint, to the bits of a run that never stopped.
     record
@@ -178,14 +180,19 @@ def fit(
     rows = _check(ex, data, epochs, batch)
     called = _callbacks(callbacks)
     if isinstance(ex, Population):
-        alone = {"by_length": by_length, "checkpoint": checkpoint, "record": record}
-        _check_for(ex, **alone, resume=resume)
+        _check_for(ex, by_length=by_length, record=record)
         seeds = _seeds(ex, seed)
         weights = {"sample_weight": sample_weight, "class_weight": class_weight}
         orders = seeds if shuffle else [None] * len(seeds)
         choice = Choice(rows, orders, folds, seeds[0], bootstrap, weights)
         _check_callbacks(ex, called, validation, folds)
-        return fit_population(ex, data, choice, validation, epochs, called, progress)
+        kept = _checkpoints(checkpoint, resume)
+        if kept is not None and (kept.every or kept.watch):
+            raise _wrong(
+                "a population is saved after each epoch, and no best model",
+                "leave out every and watch",
+            )
+        return fit_population(ex, data, choice, validation, epochs, called, progress, kept, resume)
     _check_for(ex, folds=folds, bootstrap=bootstrap)
     seed = checked_whole("fit: seed", seed, 0)
     order = seed if shuffle else None

@@ -14,9 +14,11 @@ from graphc.runtime.distributed.agreement import check_equal, together
 from graphc.runtime.population import Population
 from graphc.runtime.rows import weight_input
 from graphc.train.callbacks import Callback
+from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import Histories
-from graphc.train.members import Rows, bootstrap_rows, folds_of
-from graphc.train.population_run import Member, OwnRows, PopulationRun, SharedRows
+from graphc.train.members import Member, Rows, bootstrap_rows, folds_of
+from graphc.train.population_checkpoints import PopulationCheckpoints
+from graphc.train.population_run import OwnRows, PopulationRun, SharedRows
 from graphc.train.record.folder import digest_of, kind_of_run
 from graphc.train.source import ArraySource, Source
 from graphc.train.standardize import check_fitted, fit_members
@@ -63,10 +65,12 @@ def fit_population(
     epochs: int,
     callbacks: tuple[Callback, ...],
     progress: bool | None,
+    checkpoints: Checkpoints | None,
+    resume: bool,
 ) -> Histories:
     """Train all members; raise FeedError or GraphError, with nothing changed, for a misfit.
 
-    Each rank trains those that it holds, without a word to the others.
+    Each rank trains those that it holds, without a word to the others except at checkpoints.
     """
     ranks, population, own = everyone.ranks, everyone.local, everyone.own
     if len(everyone) < ranks.size:
@@ -93,12 +97,23 @@ def fit_population(
         batches = OwnRows(population, arrays, members, choice.batch)
         if choice.folds is not None:
             held = _unweighted(population, batches.arrays, chosen)
-    if ranks.size > 1:
-        kind = kind_of_run(source, judged, choice.weights["class_weight"])
-        check_equal(ranks, population.plan, {"epochs": epochs, **choice.described(), **kind})
-    _standardise(population, source, members)
     run = PopulationRun(population, members, batches, held)
-    parts = together(ranks, lambda: run.train(False if ranks.rank else progress))
+    choices = dict[str, Any]()
+    if ranks.size > 1 or checkpoints is not None:
+        choices = choice.described() | kind_of_run(source, judged, choice.weights["class_weight"])
+    if ranks.size > 1:
+        files = {"checkpoint": checkpoints is not None, "resume": resume}
+        check_equal(ranks, population.plan, {"epochs": epochs, **choices, **files})
+    if checkpoints is not None:
+        run.checkpoints = PopulationCheckpoints(everyone, members, checkpoints, choices)
+    try:
+        if run.checkpoints is not None:
+            run.checkpoints.begin(resume, epochs)
+        _standardise(population, source, members)
+        parts = together(ranks, lambda: run.train(False if ranks.rank else progress))
+    finally:
+        if run.checkpoints is not None:
+            run.checkpoints.close()
     return Histories(history for part in parts for history in part)
 
 

@@ -297,6 +297,25 @@ def test_an_error_on_one_rank_ends_all(plan: gc.Plan) -> None:
     assert "rank 1: ZeroDivisionError()" in run_ranks(2, main)[0]
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_run_goes_on_with_fewer_ranks(plan: gc.Plan, after: int, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def trained(population: gc.Population, epochs: int, **options: Any) -> list[Any]:
+        options = {**options, **STOPPING, "progress": False}
+        histories = gc.fit(population, (X, Y), epochs=epochs, **options)
+        return [[(h.loss, h.val_loss, h.stopped) for h in histories], population.snapshot()]
+
+    straight = plain(trained(population_of(plan), 6))
+    run_ranks(3, lambda ranks: trained(population_of(plan, ranks), 2, checkpoint=run))
+
+    def main(ranks: Loopback) -> list[Any]:
+        return trained(population_of(plan, ranks), 6, checkpoint=run, resume=True)
+
+    for found in run_ranks(after, main):
+        assert plain(found) == straight
+
+
 SCRIPT = """
 import sys
 
@@ -347,3 +366,47 @@ def test_ranks_that_are_processes_have_the_bits_of_the_nets_alone(tmp_path: Path
             assert {k: array[i].tobytes() for k, array in found.items()} == alone
         files.add((threads, (tmp_path / name).read_bytes()))
     assert len(files) == 2
+
+
+FIT = """
+import os
+import signal
+
+import graphc as gc
+from graphc.runtime.distributed.mpi import joined
+from tests.runtime.distributed.test_population import X, Y, compiled, population_of
+
+ranks = joined()
+
+
+def kill(epoch):
+    if os.environ.get("KILLED") == str(ranks.rank) and epoch.number == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+population = population_of(compiled(1), ranks)
+options = {"epochs": 6, "seed": [5, 6, 5, 8, 7], "progress": False, "callbacks": [kill]}
+gc.fit(population, (X, Y), checkpoint="run", resume=True, **options)
+gc.save("end.gc", population)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MISSING, reason="no MPI here")
+@pytest.mark.parametrize("rank", [0, 2])
+def test_members_of_a_dead_rank_continue_from_the_checkpoint(rank: int, tmp_path: Path) -> None:
+    alone = population_of(compiled(1))
+    gc.fit(alone, (X, Y), epochs=6, seed=[5, 6, 5, 8, 7], progress=False)
+    (tmp_path / "main.py").write_text(FIT)
+
+    def ended(size: int, **more: str) -> int:
+        words = ["-n", str(size), sys.executable, "-m", "mpi4py", "main.py"]
+        assert MPIEXEC is not None
+        outer = environment(**more)
+        return subprocess.run([MPIEXEC, *words], cwd=tmp_path, env=outer, timeout=100).returncode
+
+    assert ended(3, KILLED=str(rank)) != 0
+    last = gc.Checkpoints(tmp_path / "run").last
+    assert last is not None and last.name == f"step-{3 * 5 * 5:09}.gc"  # epochs, steps, members
+    assert ended(2) == 0
+    assert bits(gc.load(tmp_path / "end.gc").state) == bits(alone.snapshot())
