@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -72,54 +73,56 @@ def fit_population(
 
     Each rank trains those that it holds, without a word to the others except at checkpoints.
     """
-    ranks, population, own = everyone.ranks, everyone.local, everyone.own
+    ranks, population = everyone.ranks, everyone.local
     if len(everyone) < ranks.size:
         raise GraphError(
             f"fit: there are {len(everyone)} members for {ranks.size} ranks",
             hint="train them without ranks: gc.load(gc.save(path, population))",
         )
     source = training_source(population[0], data, choice.batch, choice.seeds[0], **choice.weights)
-    held, judged = None, None
-    if validation is not None:
-        judged = _of_arrays(validation_source(population[0], validation))
-        held = _arrays(judged)
+    held = None if validation is None else _of_arrays(validation_source(population[0], validation))
     members = [
-        Member(number, epochs, tuple(map(deepcopy, callbacks)), seed=seed, before=own.start)
-        for number, seed in enumerate(choice.seeds[own.start : own.stop])
+        Member(number, epochs, tuple(map(deepcopy, callbacks)), before=everyone.own.start)
+        for number in range(len(population))
     ]
-    batches: SharedRows | OwnRows
-    if choice.shared:
-        batches = SharedRows(population, source)
-    else:
-        chosen = _of_arrays(source)
-        arrays = _arrays(chosen)
-        _choose_rows(len(everyone), population, members, arrays, chosen.rows, choice)
-        batches = OwnRows(population, arrays, members, choice.batch)
-        if choice.folds is not None:
-            held = _unweighted(population, batches.arrays, chosen)
-    run = PopulationRun(population, members, batches, held)
+    run = PopulationRun(population, members, _batches(everyone, members, source, choice))
+    if held is not None:
+        run.validation = _arrays(held)
+    elif isinstance(run.data, OwnRows) and choice.folds is not None:
+        run.validation = _unweighted(population, run.data.arrays, _of_arrays(source))
     choices = dict[str, Any]()
     if ranks.size > 1 or checkpoints is not None:
-        choices = choice.described() | kind_of_run(source, judged, choice.weights["class_weight"])
+        choices = choice.described() | kind_of_run(source, held, choice.weights["class_weight"])
     if ranks.size > 1:
         files = {"checkpoint": checkpoints is not None, "resume": resume}
         check_equal(ranks, population.plan, {"epochs": epochs, **choices, **files})
     if checkpoints is not None:
         run.checkpoints = PopulationCheckpoints(everyone, members, checkpoints, choices)
-    try:
-        if run.checkpoints is not None:
-            run.checkpoints.begin(resume, epochs)
+    with nullcontext() if run.checkpoints is None else closing(run.checkpoints) as saves:
+        if saves is not None:
+            saves.begin(resume, epochs)
         _standardise(population, source, members)
         parts = together(ranks, lambda: run.train(False if ranks.rank else progress))
-    finally:
-        if run.checkpoints is not None:
-            run.checkpoints.close()
     return Histories(history for part in parts for history in part)
 
 
+def _batches(
+    everyone: Population, members: Sequence[Member], source: Source, choice: Choice
+) -> SharedRows | OwnRows:
+    """Return the steps of members: on the same batches, or on rows of their own."""
+    population = everyone.local
+    for member in members:
+        member.seed = choice.seeds[member.overall]
+    if choice.shared:
+        return SharedRows(population, source)
+    chosen = _of_arrays(source)
+    arrays = _arrays(chosen)
+    _choose_rows(everyone, members, arrays, chosen.rows, choice)
+    return OwnRows(population, arrays, members, choice.batch)
+
+
 def _choose_rows(
-    everyone: int,
-    population: Population,
+    everyone: Population,
     members: Sequence[Member],
     arrays: Mapping[str, Any],
     count: int,
@@ -129,12 +132,12 @@ def _choose_rows(
     pairs: Sequence[tuple[Rows, Rows | None]] = [(np.arange(count), None)]
     if choice.folds is not None:
         pairs = folds_of(choice.folds, arrays, count, choice.fold_seed)
-    if everyone % len(pairs):
+    if len(everyone) % len(pairs):
         raise GraphError(
-            f"fit: {everyone} members are not equally many for each of {len(pairs)} folds",
+            f"fit: {len(everyone)} members are not equally many for each of {len(pairs)} folds",
             hint="member i leaves out fold i % folds: make a multiple of their number",
         )
-    for member, seed in zip(members, population.seeds, strict=True):
+    for member, seed in zip(members, everyone.local.seeds, strict=True):
         rows, member.held = pairs[member.overall % len(pairs)]
         member.rows = rows[bootstrap_rows(seed, len(rows))] if choice.bootstrap else rows
 

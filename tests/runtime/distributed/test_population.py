@@ -17,7 +17,7 @@ import graphc as gc
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.distributed.loopback import Loopback, run_ranks
-from tests.runtime.distributed.launched import MISSING, MPIEXEC, environment
+from tests.runtime.distributed.launched import MISSING, MPIEXEC, environment, graphc
 from tests.runtime.distributed.nets import classes, table
 
 SEEDS, RATES = (3, 1, 4, 15, 9), (0.1, 0.05, 0.2, 0.01, 0.3)
@@ -371,6 +371,7 @@ def test_ranks_that_are_processes_have_the_bits_of_the_nets_alone(tmp_path: Path
 FIT = """
 import os
 import signal
+from pathlib import Path
 
 import graphc as gc
 from graphc.runtime.distributed.mpi import joined
@@ -380,7 +381,9 @@ ranks = joined()
 
 
 def kill(epoch):
-    if os.environ.get("KILLED") == str(ranks.rank) and epoch.number == 4:
+    killed = os.environ.get("KILLED") == str(ranks.rank) and epoch.number == 4
+    if killed and not Path("killed").exists():
+        Path("killed").touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -398,15 +401,19 @@ def test_members_of_a_dead_rank_continue_from_the_checkpoint(rank: int, tmp_path
     alone = population_of(compiled(1))
     gc.fit(alone, (X, Y), epochs=6, seed=[5, 6, 5, 8, 7], progress=False)
     (tmp_path / "main.py").write_text(FIT)
-
-    def ended(size: int, **more: str) -> int:
-        words = ["-n", str(size), sys.executable, "-m", "mpi4py", "main.py"]
-        assert MPIEXEC is not None
-        outer = environment(**more)
-        return subprocess.run([MPIEXEC, *words], cwd=tmp_path, env=outer, timeout=100).returncode
-
-    assert ended(3, KILLED=str(rank)) != 0
+    assert graphc(tmp_path, "launch", "-n", "3", "main.py", KILLED=str(rank)).status == 1
     last = gc.Checkpoints(tmp_path / "run").last
     assert last is not None and last.name == f"step-{3 * 5 * 5:09}.gc"  # epochs, steps, members
-    assert ended(2) == 0
+    assert not (tmp_path / "end.gc").exists()
+    assert graphc(tmp_path, "launch", "-n", "2", "main.py").status == 0
     assert bits(gc.load(tmp_path / "end.gc").state) == bits(alone.snapshot())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MISSING, reason="no MPI here")
+def test_ranks_of_a_script_start_again_after_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(FIT)
+    words = ("launch", "-n", "2", "--max-restarts", "1", "main.py")
+    ended = graphc(tmp_path, *words, KILLED="1")
+    assert ended.status == 0 and "restart 1 of 1" in ended.out, ended
+    assert (tmp_path / "killed").exists() and (tmp_path / "end.gc").exists()
