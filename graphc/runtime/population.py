@@ -19,7 +19,7 @@ from graphc.ir.op import Array
 from graphc.runtime import errors
 from graphc.runtime.columns import Columns
 from graphc.runtime.distributed.agreement import check_equal
-from graphc.runtime.distributed.communicator import Communicator, Solo
+from graphc.runtime.distributed.communicator import Communicator, ranks_of
 from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
@@ -86,7 +86,7 @@ class Population:
     ) -> None:
         if not isinstance(plan, Plan):
             raise errors.no_plan(plan, "Population")
-        checked, ranks = _checked_seeds(members, seeds), communicator or Solo()
+        checked, ranks = _checked_seeds(members, seeds), ranks_of(communicator)
         if ranks.size > 1:
             _check_ranks(ranks, plan, checked)
         self.plan = plan

@@ -233,6 +233,8 @@ def test_populations_that_ranks_cannot_share(plan: gc.Plan) -> None:
 
     refused("there are 2 members for 3 ranks", gc.StateError, of(2))
     refused(r"rank 2 differs from rank 0 in members \(5, not 6\)", gc.RankError, differing)
+    with pytest.raises(gc.StateError, match="communicator is object, not one of graphc's"):
+        gc.Population(plan, members=2, communicator=object())  # type: ignore[arg-type]
     sharded = gc.compile(classes(), batch=8, optimizer=gc.SGD(lr=0.1), shards=2, backend="numpy")
     refused("the plan cuts a batch", gc.StateError, of(6, sharded))
 
