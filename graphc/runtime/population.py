@@ -24,9 +24,9 @@ from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
 from graphc.runtime.member_feeds import MemberFeeds
-from graphc.runtime.members import MemberHyper, Members, Stacked
+from graphc.runtime.member_runs import MemberRuns
+from graphc.runtime.member_states import MemberHyper, MemberStates, Stacked
 from graphc.runtime.rows import Together, by_position, evaluate_together, predict
-from graphc.runtime.seat import Seat
 
 Combine = Literal["mean", "vote"]
 
@@ -90,9 +90,9 @@ class Population:
         if ranks.size > 1:
             _check_ranks(ranks, plan, checked)
         self.plan = plan
-        self._members = Members(plan, checked, ranks)
+        self._members = MemberStates(plan, checked, ranks)
         self._entry = Entry(self._members.lock)
-        self._seat = Seat(plan)
+        self._runs = MemberRuns(plan)
         self._executors: dict[int, Executor] = {}
         if hyper is not None and not isinstance(hyper, Mapping):
             raise StateError(
@@ -150,12 +150,12 @@ class Population:
     @property
     def parameters(self) -> Stacked:
         """Copies of the parameters of all members by name; the first axis numbers the members."""
-        return Stacked(self._members, self.plan.parameter_names)
+        return Stacked(self._members, self.plan.parameter_names, "parameter")
 
     @property
     def state(self) -> Stacked:
         """Copies of all that lasts between steps, by name; the first axis numbers the members."""
-        return Stacked(self._members, self.plan.state_nodes)
+        return Stacked(self._members, self.plan.state_nodes, "state")
 
     @state.setter
     def state(self, values: Mapping[str, Any]) -> None:
@@ -174,7 +174,7 @@ class Population:
     @property
     def nbytes(self) -> int:
         """The bytes that this rank holds, without the executors that indexing makes."""
-        return block_bytes(self._members.memory.nbytes) + self._seat.nbytes
+        return block_bytes(self._members.memory.nbytes) + self._runs.nbytes
 
     @with_shared(Executor.snapshot.__doc__)
     def snapshot(self) -> dict[str, Array]:
@@ -218,7 +218,6 @@ class Population:
         self._entry(self._keep, self._numbers(members))
 
     def _keep(self, members: Sequence[int]) -> None:
-        self._seat.forget()
         for place in self._members.keep(members):
             self._executors.pop(place, None)
 
@@ -244,7 +243,7 @@ class Population:
         feeds: Mapping[str, Any] | None = None,
         /,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> Array:
@@ -283,10 +282,10 @@ class Population:
     def _checked_step(self, given: MemberFeeds) -> Callable[[Any], Array]:
         """Return the function that makes a step whose feeds have been checked."""
         self._members.lock.begin(writes=True)
-        made = self._seat.side_by_side(given, self._members, train=True)
+        made = self._runs.side_by_side(given, self._members, train=True)
         if made is not None:
             return partial(self._step_side_by_side, *made)
-        ready, step = self._seat.checked(given, train=True), self._seat.step
+        ready, step = self._runs.checked(given, train=True), self._runs.step
         return lambda _: np.array(
             self._in_turns(given.members, lambda k: step(ready[k % len(ready)]), writes=True)
         )
@@ -307,7 +306,7 @@ class Population:
         feeds: Mapping[str, Any] | None = None,
         /,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> dict[str, Array]:
@@ -347,13 +346,13 @@ class Population:
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
         self._members.lock.begin(writes=False)
-        made = self._seat.side_by_side(given, self._members, train=False)
+        made = self._runs.side_by_side(given, self._members, train=False)
         if made is not None:
             calls, outputs = made
             run_all(calls)
             return outputs
-        ready = self._seat.checked(given, train=False)
-        forward = self._seat.forward
+        ready = self._runs.checked(given, train=False)
+        forward = self._runs.forward
         return _stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
 
     @with_shared(Executor.predict.__doc__)
@@ -400,7 +399,7 @@ class Population:
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
         def infer(held: Sequence[int]) -> Any:
-            return predict(self._seat, (), feeds, self._together(held))
+            return predict(self._runs, (), feeds, self._together(held))
 
         return self._members.gathered(members, infer)
 
@@ -416,7 +415,7 @@ class Population:
     def evaluate(
         self,
         *arrays: Any,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> dict[str, Array]:
@@ -444,9 +443,9 @@ class Population:
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
         if given.same:
             together = self._together(given.members)
-            return _stacked(evaluate_together(self._seat, given.shared, together))
+            return _stacked(evaluate_together(self._runs, given.shared, together))
         self._members.lock.begin(writes=False)
-        return _stacked(self._in_turns(given.members, lambda k: self._seat.evaluate(given.at(k))))
+        return _stacked(self._in_turns(given.members, lambda k: self._runs.evaluate(given.at(k))))
 
     def _in_turns(
         self, members: Sequence[int], work: Callable[[int], Any], *, writes: bool = False
@@ -459,7 +458,7 @@ class Population:
 
         def run(number: int, member: int) -> None:
             memory = self._members.memory[self._members.place(member)]
-            self._seat.run(memory, lambda: found.append(work(number)), writes)
+            self._runs.run(memory, lambda: found.append(work(number)), writes)
 
         calls = [partial(run, *each) for each in enumerate(members)]
         (self._members.lock.write if writes else run_all)(calls)
@@ -471,7 +470,7 @@ class Population:
         self,
         feeds: Mapping[str, Any] | None,
         by_name: Mapping[str, Any],
-        rows: Sequence[Any] | None,
+        rows: Sequence[Any] | Array | None,
         members: Sequence[int] | None,
     ) -> MemberFeeds:
         given = by_name if feeds is None else merged(feeds, by_name)

@@ -17,7 +17,8 @@ from graphc.runtime.rows import weight_input
 from graphc.train.callbacks import Callback
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import Histories
-from graphc.train.members import Member, Rows, bootstrap_rows, folds_of
+from graphc.train.member import Member
+from graphc.train.member_rows import Rows, bootstrap_rows, folds_of
 from graphc.train.population_checkpoints import PopulationCheckpoints
 from graphc.train.population_run import OwnRows, PopulationRun, SharedRows
 from graphc.train.record.folder import digest_of, kind_of_run

@@ -15,7 +15,7 @@ from graphc.runtime.population import Population
 from graphc.train.callbacks import saved_arrays
 from graphc.train.checkpoints import Checkpoints, check_same_run
 from graphc.train.history import History, Position
-from graphc.train.members import Member
+from graphc.train.member import Member
 
 
 class PopulationCheckpoints:

@@ -18,7 +18,8 @@ from graphc.runtime.population import Population
 from graphc.runtime.rows import Count
 from graphc.train.callbacks import Epoch, begin
 from graphc.train.history import Histories, Progress
-from graphc.train.members import Member, Rows, Shares, arrays_of_rows, order_of
+from graphc.train.member import Member
+from graphc.train.member_rows import Rows, Shares, arrays_of_rows, order_of
 from graphc.train.population_checkpoints import PopulationCheckpoints
 from graphc.train.run import StepBoundary
 from graphc.train.source import Source

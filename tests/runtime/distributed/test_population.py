@@ -206,7 +206,7 @@ def test_a_failure_half_way_on_one_rank_breaks_all(
         population = population_of(plan, ranks)
         saved = population.snapshot()
         if ranks.rank:
-            monkeypatch.setattr(population._seat, "step", lambda feeds: 1 / 0)
+            monkeypatch.setattr(population._runs, "step", lambda feeds: 1 / 0)
         with pytest.raises(ZeroDivisionError if ranks.rank else gc.RankError):
             population.step(x=X[:8], y=Y[:8])
         with pytest.raises(gc.StateError, match="half-way"):

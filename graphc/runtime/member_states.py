@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from copy import copy
 from functools import partial
 from itertools import compress
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.backends.backend import Spread
-from graphc.base.errors import OutOfMemoryError, RankError, StateError, UnknownName
+from graphc.backends.backend import Call, Spread
+from graphc.base.errors import OutOfMemoryError, RankError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout
 from graphc.ir.op import Array
@@ -26,11 +26,11 @@ from graphc.runtime.distributed.agreement import together
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.distributed.step import bounds
 from graphc.runtime.entry import StateLock
-from graphc.runtime.parameters import Hyper
+from graphc.runtime.parameters import ByName, Hyper
 from graphc.runtime.state import State, large_block, readonly
 
 
-class Members:
+class MemberStates:
     """The states of the members that this rank holds, in one block of memory and under one lock.
 
     A member that leaves keeps its place, so that executors of the others stay valid.
@@ -89,7 +89,7 @@ class Members:
         """Return the state of a member that this rank holds."""
         return self.states[self.place(member)]
 
-    def local(self) -> Members:
+    def local(self) -> MemberStates:
         """Return the members that this rank holds as all members there are."""
         found = copy(self)
         found.ranks = Solo()
@@ -161,9 +161,7 @@ class Members:
                 hint="assign all of a state saved before: saved = dict(population.state)",
             )
         ready = {name: self._fit(name, value) for name, value in values.items()}
-        writes = [partial(self._put, name, value) for name, value in ready.items()]
-        broken = self.lock.broken and bool(lacking)
-        self.lock(self._write, writes, broken)
+        self.lock(self._write, [partial(self._put, *each) for each in ready.items()])
 
     def _fit(self, name: str, value: Any) -> Array:
         """Return the arrays of all members; raise StateError for the first that does not fit."""
@@ -179,9 +177,9 @@ class Members:
     def _put(self, name: str, value: Array) -> None:
         self.view(name)[self.places] = value
 
-    def _write(self, writes: Sequence[partial[None]], broken: bool) -> None:
+    def _write(self, writes: Sequence[Call]) -> None:
         self.lock.writing = True
-        self.lock.write(writes, broken)
+        self.lock.write(writes)
 
     def keep(self, members: Sequence[int]) -> Collection[int]:
         """Keep members in this order, shared anew by ranks; return the rows that have others now.
@@ -213,10 +211,7 @@ class Members:
         self.states[row].seed = seed
 
     def copy(self, source: int, target: int) -> None:
-        """Let a member take the whole state of another."""
-        self.lock(self._copy, source, target)
-
-    def _copy(self, source: int, target: int) -> None:
+        """Let a member take the whole state of another, while the caller holds the lock."""
         self.lock.begin(writes=True)
         owner = self._rank(source)
         whole = self._whole(self.place(source)) if source in self.own else None
@@ -233,7 +228,7 @@ def _joined(parts: Sequence[Any], order: NDArray[np.intp]) -> Any:
     return np.concatenate(parts)[order]
 
 
-class Stacked(Mapping[str, Array]):
+class Stacked(ByName[Array]):
     """Arrays of all members by name, with the members as first axis.
 
     Reading one copies it, assigning sets it.
@@ -244,6 +239,8 @@ class Stacked(Mapping[str, Array]):
         The states of the members.
     names
         The names of the arrays.
+    what
+        The noun for one of them in errors, such as "parameter".
 
     Examples
     --------
@@ -255,8 +252,8 @@ class Stacked(Mapping[str, Array]):
     >>> population.parameters["line.bias"] = np.zeros((4, 3))
     """
 
-    def __init__(self, members: Members, names: Collection[str]) -> None:
-        self._members, self._names = members, names
+    def __init__(self, members: MemberStates, names: Collection[str], what: str) -> None:
+        self._members, self._names, self._what = members, names, what
 
     def __getitem__(self, name: str) -> Array:
         self._check(name)
@@ -269,18 +266,10 @@ class Stacked(Mapping[str, Array]):
     def _check(self, name: str) -> None:
         """Raise UnknownName unless an array has this name."""
         if name not in self._names:
-            raise UnknownName(
-                f"there is no {name!r} among them", hint=f"there are: {', '.join(self._names)}"
-            )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+            raise self._unknown(self._what, name)
 
 
-class MemberHyper(MutableMapping[str, Array]):
+class MemberHyper(ByName[Array], MutableMapping[str, Array]):
     """The hyper-parameters of all members by name; `population.hyper` makes it.
 
     Reading one gives a read-only copy, a number for each member.  Assign such an array, or one
@@ -302,9 +291,10 @@ class MemberHyper(MutableMapping[str, Array]):
     0.25
     """
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: MemberStates) -> None:
         self._members = members
         self._one = Hyper(members.plan, members.states[0])
+        self._names = tuple(self._one)
 
     def __getitem__(self, name: str) -> Array:
         return readonly(self._members.read(self._one.state_of(name)))
@@ -323,9 +313,3 @@ class MemberHyper(MutableMapping[str, Array]):
 
     def __delitem__(self, name: str) -> None:
         del self._one[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._one)
-
-    def __len__(self) -> int:
-        return len(self._one)
