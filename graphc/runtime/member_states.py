@@ -65,6 +65,8 @@ class MemberStates:
     def _share(self, count: int) -> None:
         """Let ranks hold near-equally many of so many members, the first ones more."""
         size = self.ranks.size
+        self.shared = size > 1
+        """True if other ranks hold members, too."""
         self._ends = [bounds(count, size, rank)[1] for rank in range(size)]
         self.own = range(*bounds(count, size, self.ranks.rank))
         """The numbers of the members that this rank holds."""
@@ -100,8 +102,6 @@ class MemberStates:
 
     def agreed(self, work: Callable[[], Any]) -> Any:
         """Return what `work` gives here; if it fails on one rank, all raise."""
-        if self.ranks.size == 1:
-            return work()
         found: list[Any] = []
         together(self.ranks, lambda: found.append(work()))
         return found[0]
@@ -112,7 +112,7 @@ class MemberStates:
         Each rank works for those that it holds.  The result is an array whose first axis are the
         members, or several by name.  If it fails on one rank, all raise.
         """
-        if self.ranks.size == 1:
+        if not self.shared:
             return work(numbers)
         mine = [number for number in numbers if number in self.own]
         parts = together(self.ranks, lambda: work(mine) if mine else None)

@@ -276,8 +276,11 @@ class Population:
         return self._entry(self._step, given)
 
     def _step(self, given: MemberFeeds) -> Array:
-        step = self._members.agreed(partial(self._checked_step, self._held(given)))
-        return np.asarray(self._members.written(given.members, step))
+        if not self._members.shared:
+            return self._checked_step(given)(given.members)
+        step = self._members.agreed(partial(self._checked_step, given.held(self.own)))
+        found: Array = self._members.written(given.members, step)
+        return found
 
     def _checked_step(self, given: MemberFeeds) -> Callable[[Any], Array]:
         """Return the function that makes a step whose feeds have been checked."""
@@ -295,10 +298,6 @@ class Population:
     ) -> Array:
         self._members.lock.write(calls)
         return np.asarray(sum(losses.values()), np.float64)
-
-    def _held(self, given: MemberFeeds) -> MemberFeeds:
-        """Return the feeds of the members that this rank holds."""
-        return given if self.ranks.size == 1 else given.held(self.own)
 
     @with_shared(Executor.forward.__doc__)
     def forward(
@@ -340,7 +339,9 @@ class Population:
         self, given: MemberFeeds, infer: Callable[[MemberFeeds], dict[str, Array]]
     ) -> dict[str, Array]:
         """Return what each rank infers for its members, of all members that run."""
-        held = self._held(given)
+        if not self._members.shared:
+            return infer(given)
+        held = given.held(self.own)
         found: dict[str, Array] = self._members.gathered(given.members, lambda _: infer(held))
         return found
 
