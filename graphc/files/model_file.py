@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
-from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError, ModelFileError, RankError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.options import CompileOptions
@@ -119,7 +119,7 @@ def damage(model: Model, what: str) -> Iterator[None]:
     """Raise ModelFileError in place of any error that damaged content may cause."""
     try:
         yield
-    except (ModelFileError, UnknownOp):
+    except (ModelFileError, RankError, UnknownOp):
         raise
     except _DAMAGE as error:
         text = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)

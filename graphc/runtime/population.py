@@ -12,7 +12,7 @@ from graphc.backends.backend import Call
 from graphc.base.arguments import checked_whole, listed, plain
 from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
-from graphc.base.errors import FeedError, GraphError, StateError
+from graphc.base.errors import FeedError, GraphError, RankError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes
 from graphc.ir.op import Array
@@ -52,10 +52,10 @@ class Population:
     Raises
     ------
     StateError
-        If an argument is of another kind, or does not have one value for each member; if there
-        are fewer members than ranks, or the plan is itself for several ranks or shards.
+        If an argument is of another kind, or does not have one value for each member; or if the
+        plan is itself for several ranks or shards.
     RankError
-        If the ranks make different populations.
+        If the ranks make different populations, or one with fewer members than ranks.
     OutOfMemoryError
         If there is not enough memory.
 
@@ -512,7 +512,7 @@ def _check_ranks(ranks: Communicator, plan: Plan, seeds: Sequence[int]) -> None:
         )
     check_equal(ranks, plan, {"members": len(seeds), "seeds": tuple(seeds)})
     if len(seeds) < ranks.size:
-        raise StateError(
+        raise RankError(
             f"there are {len(seeds)} members for {ranks.size} ranks",
             hint="make more, or start fewer ranks: each holds one or more",
         )

@@ -40,6 +40,7 @@ class Checkpoints:
 
     The last two checkpoints, `step-<steps>.gc`, are kept, and the model of the best epoch,
     `best.gc`.  All are models that `gc.load` reads, written whole or not at all, with a checksum.
+    Of a population a checkpoint has all members, and there is no best model.
 
     Parameters
     ----------

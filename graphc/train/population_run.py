@@ -145,7 +145,8 @@ class PopulationRun:
         self._watched, self._losses = self._finite(), self.population.plan.losses
         epochs = max((member.epochs for member in self.members), default=0)
         interrupts = StepBoundary()
-        with Progress(progress, epochs, self.data.rows) as shown:
+        first = min((member.at.epoch for member in self._running()), default=epochs + 1)
+        with Progress(progress, epochs, self.data.rows, first) as shown:
             interrupts.run(self._epochs, shown, interrupts)
         for member in self.members:
             for callback in member.callbacks:
