@@ -130,6 +130,8 @@ class Ready(NamedTuple):
     must not lie in the memory that runs write to.  Rows are those of all runs together."""
     choose: Callable[[Rows, Rows], None]
     """Sets the number of rows of each run, and the rows that they gather."""
+    fill: Callable[[Sequence[Array]], None]
+    """Sets the arrays of results, in order."""
 
 
 class Runner(Protocol):

@@ -79,6 +79,11 @@ class CompileOptions:
         return 1 if self.sparing else self.threads
 
     @property
+    def has_more_barriers(self) -> bool:
+        """True if programs have the barriers that keep less memory, as those of one thread do."""
+        return self.sparing or backend(self.backend).threads(self.threads) == 1
+
+    @property
     def own(self) -> tuple[str, ...]:
         """The options that are functions of the user's own: "planner", "schedule"."""
         given = {"planner": self.planner, "schedule": self.schedule}
@@ -116,7 +121,6 @@ class CompileOptions:
             made = self.program(name, graph, forms, self.batch)
             block = block_rows(made) if self.blocks and name == "infer" else self.batch
             return made if block == self.batch else self.program(name, graph, forms, block)
-        threads = backend(self.backend).threads(self.threads)
         return build_program(
             name,
             graph,
@@ -126,8 +130,8 @@ class CompileOptions:
             planner=self.planner,
             scheduler=self.schedule,
             contract=self.contract,
-            sparing=self.sparing or threads == 1,
-            threads=threads,
+            sparing=self.has_more_barriers,
+            threads=backend(self.backend).threads(self.threads),
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:

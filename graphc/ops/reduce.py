@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
 from graphc.ir.access import AccessMap, AxisMap, dense_maps
-from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr, call
 from graphc.ir.forms import MOST, GatherRule, Read, moved
 from graphc.ir.op import Array, Cotangents, Iteration, Op
@@ -352,6 +352,10 @@ def _over_axes(kind: type[Reduction], called: str = "") -> OverAxes:
         x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
     ) -> Value:
         x = as_value(kind.name, x)
+        if isinstance(axis, Value):
+            meant = f"\nof two values: {OF_TWO[kind]}" if kind in OF_TWO else ""
+            message = f"{kind.name}: axis is a value of the net, not a whole number{meant}"
+            raise misfit(message, x=x, axis=axis)
         try:
             axes = normal_axes(axis, x.type.rank)
         except ValueError as error:
@@ -362,6 +366,12 @@ def _over_axes(kind: type[Reduction], called: str = "") -> OverAxes:
     return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 
+OF_TWO: dict[type[Reduction], str] = {
+    Sum: "a + b",
+    Max: "gc.maximum(a, b)",
+    Min: "gc.minimum(a, b)",
+}
+"""The expression for two values, by the reduction that was asked for."""
 sum_ = _over_axes(Sum, "sum_")
 mean = _over_axes(Mean)
 max_ = _over_axes(Max, "max_")

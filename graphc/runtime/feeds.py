@@ -228,6 +228,16 @@ class FeedCheck:
         except ValueError:
             raise self._errors.ragged(name) from None
 
+    def converted(self, name: str, value: Any) -> Any:
+        """Return an array in the dtype of its input, unless the program does not read it.
+
+        Raise FeedError if its kind of numbers does not fit.
+        """
+        feed = self._feeds.get(name)
+        if feed is None or (isinstance(value, np.ndarray) and value.dtype is feed.dtype):
+            return value
+        return self._convert(name, value)
+
     def _of_kind(self, name: str, value: Any) -> Array:
         """Return an array as it is; raise FeedError if its kind of numbers does not fit."""
         array = self._array(name, value)

@@ -21,8 +21,8 @@ from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import BatchedGemm, Chain, Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.program import Buffer, Program
 
-PART = 1 << 16
-"""The characters of a module, about 30 ms of LLVM's time.  An empty module takes it 1.5 ms."""
+PART = 1 << 14
+"""The characters of a module, about 10 ms of LLVM's time.  An empty module takes it 1.5 ms."""
 
 
 def program_ir(
