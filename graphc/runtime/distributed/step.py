@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from graphc.backends.backend import Call
-from graphc.base.errors import FeedError, StateError
+from graphc.base.errors import FeedError, StateError, counted
 from graphc.compiler.loss_share import SUM, divisors
 from graphc.compiler.plan import Plan, program_name
 from graphc.compiler.sharding import workspaces
@@ -198,7 +198,7 @@ def sharded_step(plan: Plan, communicator: Communicator | None, state: State) ->
     size = given.size
     if size != ranks:
         raise StateError(
-            f"the plan is for {ranks} rank{'s' if ranks > 1 else ''}, the communicator has {size}",
+            f"the plan is for {counted(ranks, 'rank')}, the communicator has {size}",
             hint="gc.compile(net, ..., ranks=n) and gc.Executor(plan, communicator=c) go together",
         )
     return None if plan.shards is None else ShardedStep(plan, given, state)
