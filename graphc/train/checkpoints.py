@@ -286,12 +286,14 @@ def _state_mismatch(before: Mapping[str, Array], ex: Executor) -> Mismatch | Non
 
 def _members_mismatch(before: Mapping[str, Any], now: Mapping[str, Any]) -> Mismatch | None:
     """Return the difference if other members were trained, or one net instead of members."""
-    was, seeds = (choices.get("members") for choices in (before, now))
-    if was == seeds:
+    was, members = (choices.get("members") for choices in (before, now))
+    if was == members:
         return None
-    if was is None or seeds is None:
+    if was is None or members is None:
         return Mismatch(f"trained {'an executor' if was is None else 'a population'}")
-    return Mismatch(f"had members with the seeds {was}, now they are {seeds}")
+    if was["seeds"] == members["seeds"]:
+        return Mismatch("had members with other hyper-parameters")
+    return Mismatch(f"had members with the seeds {was['seeds']}, now they are {members['seeds']}")
 
 
 # ---------------------------------------------------------------------- the optimizer

@@ -206,7 +206,7 @@ def fit(
     run = Run(ex, source, epochs, called, validation=held_out, record=recorder)
     try:
         if kept is not None or run.ranks.several:
-            choices |= kind_of_run(source, held_out, class_weight) | {"hyper": dict(ex.hyper)}
+            choices |= kind_of_run(ex, source, held_out, class_weight)
         if run.ranks.several:
             files = {"checkpoint": kept is not None, "resume": resume}
             run.ranks.check_equal_runs({"epochs": epochs, **choices, **files})

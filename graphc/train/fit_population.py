@@ -93,7 +93,8 @@ def fit_population(
         run.validation = _unweighted(population, run.data.arrays, _of_arrays(source))
     choices = dict[str, Any]()
     if ranks.size > 1 or checkpoints is not None:
-        choices = choice.described() | kind_of_run(source, held, choice.weights["class_weight"])
+        weights = choice.weights["class_weight"]
+        choices = choice.described() | kind_of_run(everyone, source, held, weights)
     if ranks.size > 1:
         files = {"checkpoint": checkpoints is not None, "resume": resume}
         check_equal(ranks, population.plan, {"epochs": epochs, **choices, **files})

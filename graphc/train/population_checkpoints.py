@@ -32,9 +32,9 @@ class PopulationCheckpoints:
         choices: Mapping[str, Any],
     ) -> None:
         self._everyone, self._members, self._checkpoints = everyone, members, checkpoints
-        rates = {name: array.tolist() for name, array in everyone.hyper.items()}
-        own = {"members": list(everyone.seeds), "hyper of members": rates}
-        self._choices, self._lock = {**choices, **own}, checkpoints.lock()
+        own = {"seeds": list(everyone.seeds), "hyper": choices["hyper"]}
+        self._choices = {**choices, "members": own}
+        self._lock = checkpoints.lock()
 
     def begin(self, resume: bool, epochs: int) -> None:
         """Take the folder; with `resume` continue from its last checkpoint, if there is one.
@@ -100,8 +100,9 @@ class PopulationCheckpoints:
 def _of_member(file: CheckpointFile, number: int) -> CheckpointFile:
     """Return a checkpoint of a population as one of a member; if it has none such, as it is."""
     choices = file.notes["choices"]
-    if number >= len(choices.get("members", ())):
+    members = choices.get("members")
+    if members is None or number >= len(members["seeds"]):
         return file
-    hyper = {name: values[number] for name, values in choices["hyper of members"].items()}
+    hyper = {name: values[number] for name, values in members["hyper"].items()}
     notes = {**file.notes, "choices": {**choices, "hyper": hyper}}
     return replace(file, state={k: a[number] for k, a in file.state.items()}, notes=notes)

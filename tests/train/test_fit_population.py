@@ -320,9 +320,9 @@ def test_another_run_is_not_continued(plan: gc.Plan, tmp_path: Path) -> None:
     refused(r"had members with the seeds \[3, 1", gc.Population(plan, seeds=[3, 1]))
     other = population_of(plan)
     other.hyper["lr"] = [*RATES[:3], 0.5]
-    refused("had hyper of members", other)
+    refused("had members with other hyper-parameters", other)
     other.hyper["lr"] = 0.5
-    refused("had lr 0.01, now it is 0.5", other)
+    refused("had members with other hyper-parameters", other)
     refused("trained a population", gc.Executor(plan))
     gc.fit(gc.Executor(plan), (X, Y), checkpoint=tmp_path / "alone")
     refused("trained an executor", population_of(plan), checkpoint=tmp_path / "alone")

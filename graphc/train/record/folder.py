@@ -30,6 +30,8 @@ from graphc.files.container import pack, parsed, read_file, read_whole, unpack
 from graphc.files.disk import check_plain, reason, shown, write_atomically
 from graphc.files.serialize import CheckpointFile, read_checkpoint
 from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 from graphc.train.checkpoints import numbered
 from graphc.train.history import Position
 from graphc.train.part_files import PartFileSource
@@ -66,9 +68,12 @@ def identity(source: Source) -> Identity:
 
 
 def kind_of_run(
-    source: Source, validation: Source | None, class_weight: Mapping[Any, float] | None
+    ex: Executor | Population,
+    source: Source,
+    validation: Source | None,
+    class_weight: Mapping[Any, float] | None,
 ) -> dict[str, Any]:
-    """Return, for JSON, the data and weights that ranks and a resumed run must share.
+    """Return, for JSON, the numbers and data that ranks and a resumed run must share.
 
     The order of rows, which they must share, too, is not included.
     """
@@ -77,6 +82,7 @@ def kind_of_run(
         "class_weight": weights,
         "data": asdict(identity(source)),
         "validation": None if validation is None else asdict(identity(validation)),
+        "hyper": {name: np.asarray(number).tolist() for name, number in ex.hyper.items()},
     }
 
 

@@ -271,11 +271,12 @@ def test_ranks_that_would_train_in_another_way_are_named(plan: gc.Plan) -> None:
     def main(ranks: Loopback) -> None:
         population = population_of(plan, ranks)
         before = bits(population.snapshot())
-        for told, (data, options) in {
+        mistakes: dict[str, tuple[Any, dict[str, Any]]] = {
             r"epochs \(2, not 1\)": ((X, Y), {"epochs": 1 + ranks.rank}),
             "orders": ((X, Y), {"seed": ranks.rank}),
             "numbers of data": ((X + ranks.rank, Y), {}),
-        }.items():
+        }
+        for told, (data, options) in mistakes.items():
             with pytest.raises(gc.RankError, match=f"rank 1 differs from rank 0 in {told}"):
                 gc.fit(population, data, **options)
         assert bits(population.snapshot()) == before
