@@ -22,9 +22,9 @@ from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
 from graphc.runtime.member_feeds import MemberFeeds
-from graphc.runtime.members import MemberHyper, Members, Stacked
+from graphc.runtime.member_runs import MemberRuns
+from graphc.runtime.member_states import MemberHyper, MemberStates, Stacked
 from graphc.runtime.rows import Together, by_position, evaluate_together, predict
-from graphc.runtime.seat import Seat
 
 Combine = Literal["mean", "vote"]
 
@@ -79,9 +79,9 @@ class Population:
         if not isinstance(plan, Plan):
             raise errors.no_plan(plan, "Population")
         self.plan = plan
-        self._members = Members(plan, _checked_seeds(members, seeds))
+        self._members = MemberStates(plan, _checked_seeds(members, seeds))
         self._entry = Entry(self._members.lock)
-        self._seat = Seat(plan)
+        self._runs = MemberRuns(plan)
         self._executors: dict[int, Executor] = {}
         if hyper is not None and not isinstance(hyper, Mapping):
             raise StateError(
@@ -118,12 +118,12 @@ class Population:
     @property
     def parameters(self) -> Stacked:
         """Copies of the parameters of all members by name; the first axis numbers the members."""
-        return Stacked(self._members, self.plan.parameter_names)
+        return Stacked(self._members, self.plan.parameter_names, "parameter")
 
     @property
     def state(self) -> Stacked:
         """Copies of all that lasts between steps, by name; the first axis numbers the members."""
-        return Stacked(self._members, self.plan.state_nodes)
+        return Stacked(self._members, self.plan.state_nodes, "state")
 
     @state.setter
     def state(self, values: Mapping[str, Any]) -> None:
@@ -142,7 +142,7 @@ class Population:
     @property
     def nbytes(self) -> int:
         """The bytes that the population holds, without the executors that indexing makes."""
-        return block_bytes(self._members.memory.nbytes) + self._seat.nbytes
+        return block_bytes(self._members.memory.nbytes) + self._runs.nbytes
 
     @with_shared(Executor.snapshot.__doc__)
     def snapshot(self) -> dict[str, Array]:
@@ -185,7 +185,7 @@ class Population:
         self._entry(self._keep, self._members.places[self._numbers(members)])
 
     def _keep(self, places: NDArray[np.intp]) -> None:
-        self._seat.forget()
+        self._runs.forget()
         self._members.places = places
 
     def copy(self, source: int, target: int) -> None:
@@ -244,13 +244,13 @@ class Population:
 
     def _step(self, given: MemberFeeds) -> Array:
         self._members.lock.begin(writes=True)
-        made = self._seat.side_by_side(given, self._members, train=True)
+        made = self._runs.side_by_side(given, self._members, train=True)
         if made is not None:
             calls, losses = made
             self._members.lock.write(calls)
             return np.asarray(sum(losses.values()), np.float64)
-        ready = self._seat.checked(given, train=True)
-        step = self._seat.step
+        ready = self._runs.checked(given, train=True)
+        step = self._runs.step
         return np.array(
             self._in_turns(given.members, lambda k: step(ready[k % len(ready)]), writes=True)
         )
@@ -293,13 +293,13 @@ class Population:
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
         self._members.lock.begin(writes=False)
-        made = self._seat.side_by_side(given, self._members, train=False)
+        made = self._runs.side_by_side(given, self._members, train=False)
         if made is not None:
             calls, outputs = made
             run_all(calls)
             return outputs
-        ready = self._seat.checked(given, train=False)
-        forward = self._seat.forward
+        ready = self._runs.checked(given, train=False)
+        forward = self._runs.forward
         return _stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
 
     @with_shared(Executor.predict.__doc__)
@@ -345,7 +345,7 @@ class Population:
         return _combined(found, combine, "the output")
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
-        return predict(self._seat, (), feeds, self._together(members))
+        return predict(self._runs, (), feeds, self._together(members))
 
     def _together(self, members: Sequence[int]) -> Together:
         """Return members as those who infer pieces of rows together."""
@@ -386,9 +386,9 @@ class Population:
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
         if given.same:
             together = self._together(given.members)
-            return _stacked(evaluate_together(self._seat, given.shared, together))
+            return _stacked(evaluate_together(self._runs, given.shared, together))
         self._members.lock.begin(writes=False)
-        return _stacked(self._in_turns(given.members, lambda k: self._seat.evaluate(given.at(k))))
+        return _stacked(self._in_turns(given.members, lambda k: self._runs.evaluate(given.at(k))))
 
     def _in_turns(
         self, members: Sequence[int], work: Callable[[int], Any], *, writes: bool = False
@@ -401,7 +401,7 @@ class Population:
 
         def run(number: int, member: int) -> None:
             memory = self._members.memory[self._members.places[member]]
-            self._seat.run(memory, lambda: found.append(work(number)), writes)
+            self._runs.run(memory, lambda: found.append(work(number)), writes)
 
         calls = [partial(run, *each) for each in enumerate(members)]
         (self._members.lock.write if writes else run_all)(calls)

@@ -12,7 +12,7 @@ import graphc as gc
 from graphc.backends.native import target
 from graphc.ir.op import Array
 from graphc.runtime.member_feeds import MemberFeeds
-from graphc.runtime.population import Seat
+from graphc.runtime.population import MemberRuns
 from tests.backends.native.shared_runs import shared_runs
 
 ROWS, WIDTH, CLASSES = 60, 12, 4
@@ -121,7 +121,7 @@ def test_threads_take_whole_members(threads: int) -> None:
         for _ in range(4):
             rows = [np.arange(i, 2 * i + 1) for i in range(len(SEEDS))]
             with pytest.MonkeyPatch.context() as patch:
-                patch.delattr(Seat, "run")  # in which members take turns
+                patch.delattr(MemberRuns, "run")  # in which members take turns
                 losses = population.step(x=x, y=y, rows=rows)
                 scores = population.forward(x=x[:8], members=[3, 1])["scores"]
                 predicted = population.predict(x, members=[3, 1])

@@ -11,7 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.init import generator
-from graphc.train.members import folds_of
+from graphc.train.member_rows import folds_of
 from graphc.view import plots
 from tests.extras import needs
 from tests.train.nets import BATCH, classes, table
@@ -106,7 +106,7 @@ def test_members_of_bootstrap_samples(plan: gc.Plan) -> None:
     assert_trained_alike(population, histories, [((X[own], Y[own]), named) for own in samples])
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("folds", [None, [(np.arange(30), np.arange(30, 45))]])
 def test_a_stopped_member_runs_no_more(
     plan: gc.Plan, folds: Any, monkeypatch: pytest.MonkeyPatch

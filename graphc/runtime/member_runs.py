@@ -14,10 +14,10 @@ from graphc.ir.tensor_type import shape_at
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.member_feeds import MemberFeeds, SpreadFeeds
-from graphc.runtime.members import Members
+from graphc.runtime.member_states import MemberStates
 
 
-class Seat(Executor):
+class MemberRuns(Executor):
     """The executor on whose memory members run, side by side or in turns."""
 
     has_members = True
@@ -25,7 +25,7 @@ class Seat(Executor):
     """The last step (True) and inference that members made side by side, which may be repeated."""
 
     def side_by_side(
-        self, given: MemberFeeds, members: Members, *, train: bool
+        self, given: MemberFeeds, members: MemberStates, *, train: bool
     ) -> tuple[Sequence[Call], dict[str, Array]] | None:
         """Return the calls that run members side by side, and the arrays that they fill.
 
