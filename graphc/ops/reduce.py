@@ -56,10 +56,7 @@ def is_reducible(x: TensorType) -> bool:
 
 
 def repeated(x: TensorType, result: TensorType) -> GatherRule | None:
-    """Return the rule by which x is repeated over axes between others, or None.
-
-    Over leading or trailing axes no rule is needed: x has a broadcast kind.
-    """
+    """Return the rule that repeats x over axes between others; None where a broadcast kind does."""
     if elements([x], result) == "elements":
         return None
     pad = [AxisMap(0, 1)] * (result.rank - x.rank)
@@ -122,10 +119,7 @@ class Reduction(Op, base=True):
         return self._lead(ins[0].shape) or 1
 
     def _lead(self, shape: Shape) -> int | None:
-        """Return the number of leading axes that form the rows of a matrix, or None.
-
-        The matrix is reduced over its rows or over its columns.
-        """
+        """Return how many leading axes are the rows of a matrix reduced over one axis, or None."""
         for lead in leads(shape):
             if self.axes in (tuple(range(lead)), tuple(range(lead, len(shape)))):
                 return lead

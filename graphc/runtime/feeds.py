@@ -59,10 +59,7 @@ class Feed:
         return axis, dim.factor if dim else 0, None if self.type.pairs_rows else rest
 
     def count(self, shape: tuple[int, ...]) -> int | None:
-        """Return the rows of an array of this shape, None if it is not one of the declared shape.
-
-        If that has no batch, they are 1.
-        """
+        """Return the rows of an array of this shape, 1 without batch; None if it does not fit."""
         axis, factor, _ = self.rows
         dim = self.type.shape[axis] if factor and len(shape) == self.type.rank else 1
         n = dim.rows(shape[axis]) if isinstance(dim, Batch) else 1

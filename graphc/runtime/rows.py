@@ -114,10 +114,7 @@ Infer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
 class Together(NamedTuple):
-    """Members of a population that infer each piece together.
-
-    `infer` gives outputs with an axis more, the first, which numbers the members.
-    """
+    """Members that infer each piece together: `infer` gives outputs whose first axis is theirs."""
 
     infer: Infer
     states: Sequence[Mapping[str, Array]]
@@ -218,10 +215,7 @@ def _in_pieces(
 
 
 def lengths_of(plan: Plan, arrays: Mapping[str, Any]) -> Array | None:
-    """Return the number of steps of each row, or None if rows have no lengths or all the same.
-
-    If there are several, the larger one counts.
-    """
+    """Return the steps of each row, the larger of several; None if rows have none or the same."""
     own = (name for name in arrays if plan.declared[name].op.role.kind == "lengths")
     found = reduce(np.maximum, (arrays[name] for name in own), np.zeros((), np.int32))
     return found if found.size and found.ndim and found.min() < found.max() else None

@@ -21,8 +21,7 @@ Rows = Array | list[Array]
 class Sequences:
     """The inputs of a net whose rows have lengths of their own.
 
-    Rows are copied into memory that is made once for each input, as soon as one is fed with fewer
-    steps than declared.
+    Rows are copied into memory made once for each input, as soon as one is fed with fewer steps.
     """
 
     @classmethod
