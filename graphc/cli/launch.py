@@ -18,9 +18,9 @@ COMMAND = Command(
     "launch",
     order=30,
     help="train on several ranks",
-    description="Run `graphc train` as several processes by MPI, each on its part of every batch. "
-    "Where one fails or hangs, all are ended, and started again from the last checkpoint as often "
-    "as --max-restarts allows.",
+    description="Run `graphc train`, each rank on its part of every batch, or a Python script as "
+    "several processes by MPI. Where one fails or hangs, all are ended, and started again as often "
+    "as --max-restarts allows: `graphc train` from the last checkpoint, a script as before.",
     example="graphc launch -n 2 train net.py:net --data train.csv --out two",
 )
 
@@ -37,26 +37,41 @@ def declare(parser: Parser) -> None:
         metavar="R",
         help="restart from the last checkpoint after at most this many failures (default: 0)",
     )
-    add("command", choices=("train",), help="the command to run")
+    add("command", help="train, or the path of a script: main.py")
     add("arguments", nargs=argparse.REMAINDER, help="its arguments: graphc train --help")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until the ranks are done, or have failed too often; return their exit status."""
     launch = Launch(args.n, args.hosts)
-    words = [args.command, *args.arguments]
-    if args.max_restarts and not any(word.startswith("--checkpoint") for word in words):
-        words.append("--checkpoint")
-    _check(words)
+    words, again = _words(args)
     status = launch.run(words)
     for number in range(args.max_restarts):
         if not launch.may_go_on(status):
             break
         print(f"restart {number + 1} of {args.max_restarts}, after status {status}", flush=True)
-        status = launch.run([*words, "--resume"])
+        status = launch.run([*words, *again])
     if launch.may_go_on(status):
         raise GraphError(f"the ranks ended with status {status}", hint="their output is above")
     return status
+
+
+def _words(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return the words after `python` that ranks run, and those that a restart adds."""
+    words = [args.command, *args.arguments]
+    if args.command.endswith(".py"):
+        if not Path(args.command).is_file():
+            raise GraphError(f"{args.command} does not exist", hint="the path of a Python script")
+        return words, []
+    if args.command != "train":
+        raise GraphError(
+            f"launch runs `graphc train` or a script, not {args.command!r}",
+            hint="graphc launch -n 2 train net.py:net --data train.csv, or launch -n 2 main.py",
+        )
+    if args.max_restarts and not any(word.startswith("--checkpoint") for word in words):
+        words.append("--checkpoint")
+    _check(words)
+    return ["-m", "graphc", *words], ["--resume"]
 
 
 def _check(words: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
-from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError, ModelFileError, RankError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.options import CompileOptions
@@ -33,6 +33,7 @@ from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import value_text
 from graphc.ir.text.tokens import Reader
 from graphc.runtime.columns import COLUMNS_KEY, PREPARED, Columns
+from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
 from passes import DEFAULT
@@ -118,7 +119,7 @@ def damage(model: Model, what: str) -> Iterator[None]:
     """Raise ModelFileError in place of any error that damaged content may cause."""
     try:
         yield
-    except (ModelFileError, UnknownOp):
+    except (ModelFileError, RankError, UnknownOp):
         raise
     except _DAMAGE as error:
         text = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
@@ -268,12 +269,17 @@ class Model:
         ex.state.columns = self._table_columns()
         return ex
 
-    def population(self, plan: Plan, optimizer: Optimizer | None = None) -> Population:
+    def population(
+        self,
+        plan: Plan,
+        optimizer: Optimizer | None = None,
+        communicator: Communicator | None = None,
+    ) -> Population:
         """Return a population with the states of the file; `optimizer` replaced the file's."""
         with damage(self, "a population"):
             seeds = self.notes["seeds"]
             found = self._states(plan, optimizer, len(seeds))
-            made = Population(plan, seeds=seeds)
+            made = Population(plan, seeds=seeds, communicator=communicator)
             made.state = found
         made.columns = self._table_columns()
         return made

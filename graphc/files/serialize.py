@@ -37,6 +37,8 @@ from graphc.files.model_file import (
     optimizer_text,
 )
 from graphc.ir.op import Array, Op
+from graphc.runtime.distributed.agreement import together
+from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
 from passes import DEFAULT
@@ -95,8 +97,13 @@ def write_model(
     metadata: Mapping[str, str] | None = None,
     tensors: Mapping[str, Array] | None = None,
 ) -> None:
-    """Write an executor or population with more text and arrays, all or nothing."""
-    write_file(path, _pieces(ex, metadata, tensors))
+    """Write an executor or population with more text and arrays, all or nothing.
+
+    Of the ranks that share a population, the first writes, and the others wait for it.
+    """
+    pieces = _pieces(ex, metadata, tensors)
+    ranks = ex.ranks if isinstance(ex, Population) else Solo()
+    together(ranks, lambda: None if ranks.rank else write_file(path, pieces))
 
 
 def load(
@@ -106,6 +113,7 @@ def load(
     optimizer: Optimizer | None = None,
     ops: Sequence[type[Op]] = (),
     work: float | None = None,
+    communicator: Communicator | None = None,
 ) -> Any:
     """Return a saved executor or population, compiled anew.
 
@@ -122,6 +130,8 @@ def load(
         The classes of your own ops in the net.
     work
         A factor for the work that reading the file may take; see docs/files.md.
+    communicator
+        The ranks that share the members of a population, whatever their number before.
 
     Returns
     -------
@@ -147,10 +157,16 @@ def load(
     model = _read(path, ops)
     if model.kind not in ("executor", "population"):
         raise model.error(f"it holds a {model.kind}, not an executor", HINT)
+    if model.kind == "executor" and communicator is not None:
+        raise GraphError(
+            f"load: {path} holds an executor, and ranks share the members of a population",
+            hint="gc.Executor(plan, communicator=...) and then ex.state = gc.load(path).state",
+        )
     with model.budget(work):
         plan = model.plan(model.graph(ops), batch, optimizer)
-        made = model.population if model.kind == "population" else model.executor
-        return made(plan, optimizer)
+        if model.kind == "executor":
+            return model.executor(plan, optimizer)
+        return model.population(plan, optimizer, communicator)
 
 
 def load_executor(
@@ -298,9 +314,9 @@ class CheckpointFile:
 
 
 def write_checkpoint(
-    path: Path, ex: Executor, notes: Mapping[str, Any], arrays: Mapping[str, Array]
+    path: Path, ex: Executor | Population, notes: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> None:
-    """Write an executor and a run's notes, all or nothing; raise ModelFileError if that fails."""
+    """Write a model and a run's notes, all or nothing; raise ModelFileError if that fails."""
     tensors = {f"{RUN}/{name}": array for name, array in arrays.items()}
     write_model(path, ex, {RUN: json.dumps(notes)}, tensors)
 

@@ -111,6 +111,16 @@ def _check(value: Value, steps: object, first: Value) -> None:
         raise misfit("lengths: inputs have different numbers of steps", x=first, other=value)
 
 
+def check_lengths(layer: str, lengths: Value) -> None:
+    """Raise GraphError if lengths are not whole numbers, one a row."""
+    if lengths.type.rank != 1 or lengths.dtype not in ("int32", "int64"):
+        raise misfit(
+            f"{layer}: lengths is {lengths.type}\n"
+            "it must be whole numbers (N,): the steps of each row",
+            lengths=lengths,
+        )
+
+
 @with_attributes(
     lengths="The number of steps of each row, whole numbers (N,), such as `gc.lengths(x)`.",
     steps="The number of steps of the longest row that there may be.",
@@ -141,12 +151,7 @@ def length_mask(
     """
     lengths = as_value("length_mask", lengths)
     count = checked_whole("length_mask: steps", steps)
-    if lengths.type.rank != 1 or lengths.dtype not in ("int32", "int64"):
-        raise misfit(
-            f"length_mask: lengths is {lengths.type}\n"
-            "it must be whole numbers (N,): the steps of each row",
-            lengths=lengths,
-        )
+    check_lengths("length_mask", lengths)
     b = lengths.builder
     node = b.free_name("length_mask", name)
     with b.all_or_nothing():

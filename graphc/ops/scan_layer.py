@@ -14,6 +14,7 @@ from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.step_graph import Carried, Kind, StepGraph
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.apply import with_attributes
+from graphc.ops.lengths import check_lengths
 from graphc.ops.scan import Scan
 from graphc.ops.select import less, where
 from graphc.ops.shape import cast, reshape, transpose
@@ -206,12 +207,7 @@ class _Loop:
 
     def _active(self, lengths: Value) -> Value:
         """Return whether a row has the step; raise GraphError if lengths are not one a row."""
-        if lengths.type.rank != 1 or lengths.dtype not in ("int32", "int64"):
-            raise misfit(
-                f"scan: lengths is {lengths.type}\n"
-                "it must be whole numbers (N,): the steps of each row",
-                lengths=lengths,
-            )
+        check_lengths("scan", lengths)
         number = self.number if lengths.dtype == "int32" else cast(self.number, lengths.dtype)
         inside = self.inner.captured(lengths)
         return less(number, reshape(inside, (*inside.shape, 1)))

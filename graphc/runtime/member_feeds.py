@@ -69,6 +69,14 @@ class MemberFeeds(NamedTuple):
         """True if all members are fed alike."""
         return not self.own and self.rows is None
 
+    def held(self, own: range) -> MemberFeeds:
+        """Return the feeds of those members whose numbers are among these."""
+        at = [place for place, member in enumerate(self.members) if member in own]
+        arrays = {name: array[at] for name, array in self.own.items()}
+        rows = None if self.rows is None else [self.rows[place] for place in at]
+        members = [self.members[place] for place in at]
+        return self._replace(own=arrays, rows=rows, members=members)
+
     def each(self) -> Iterator[dict[str, Any]]:
         """Yield the feeds of each member."""
         return map(self.at, range(len(self.members)))

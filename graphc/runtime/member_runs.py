@@ -33,10 +33,11 @@ class MemberRuns(Executor):
         """
         if self._sequences is not None or self.sharded is not None or self.plan.accumulate > 1:
             return None
-        if self.plan.options.sparing:  # threads have one arena and one place for feeds
+        # In such a plan threads have one arena and one place for feeds.
+        if self.plan.options.sparing or not given.members:
             return None
         last = self._last.get(train)
-        if last is not None and last.feed(given):
+        if last is not None and last.feed(given, members):
             return last.calls, last.results()
         program = self._program("step" if train else "infer")
         check = self._check(program)
@@ -54,13 +55,13 @@ class MemberRuns(Executor):
         results = {name: np.empty(*each) for name, each in empty.items()}
         own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
         made = {k: Spread(array, "number", types[k].nbytes(n)) for k, array in results.items()}
-        numbers = members.places[given.members]
+        numbers = members.places[np.array(given.members) - members.own.start]
         work = SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen)
         ready = bound.runner.side_by_side(work)
         if ready is None:
             return None
         if train or given.rows is None:  # else outputs may have another shape
-            run = LastRun(given, fed, ready, empty, members.memory, check, program.capacity)
+            run = LastRun(given, fed, ready, empty, members, check, program.capacity)
             self._last = {**self._last, train: run}
         return ready.calls, results
 
@@ -93,10 +94,6 @@ class MemberRuns(Executor):
         if writes:
             np.copyto(memory, own)
 
-    def forget(self) -> None:
-        """Forget the last runs: the members are others."""
-        self._last = {}
-
 
 class LastRun:
     """A run of members side by side, which may be made again with feeds of the same kind."""
@@ -107,12 +104,13 @@ class LastRun:
         fed: SpreadFeeds,
         ready: Ready,
         empty: Mapping[str, tuple[tuple[int, ...], str]],
-        states: Array,
+        members: MemberStates,
         check: FeedCheck,
         capacity: int,
     ) -> None:
         self.calls = ready.calls
         self._ready, self._kind, self._empty = ready, given.kind, empty
+        self._places = members.places
         self._converted, self._capacity = check.converted, capacity
         self._rows = int(fed.rows.sum() if given.own else fed.rows[0])
         """The rows of the arrays, where members do not choose among them."""
@@ -123,14 +121,16 @@ class LastRun:
         taken = {name: types.pop(name) for name in self._taken}
         self._chosen = {name for name, type in types.items() if given.rows and type.batched}
         """The inputs whose rows native code chooses from arrays as they are."""
-        self._check = ready.refeed(types, [states])
-        self._check_taken = ready.refeed(taken, [states])
+        self._check = ready.refeed(types, [members.memory])
+        self._check_taken = ready.refeed(taken, [members.memory])
         self._fed: Sequence[Mapping[str, Array]] = ()
         """The arrays, which must last as long as they are read."""
 
-    def feed(self, given: MemberFeeds) -> bool:
+    def feed(self, given: MemberFeeds, members: MemberStates) -> bool:
         """Let the calls read these feeds; return False if they are of another kind."""
-        if given.kind != self._kind or not self._ready.current():
+        # After some have left, the same numbers are those of other members.
+        same = members.places is self._places and given.kind == self._kind
+        if not same or not self._ready.current():
             return False
         if given.rows is None:
             return self._read(given.flat(), {}, 0) == self._rows

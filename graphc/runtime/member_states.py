@@ -1,33 +1,45 @@
-"""The states of a population: rows of one block, each the state of a member."""
+"""The states of a population: rows of one block, each the state of a member.
+
+Of ranks, each has the states of successive members, near-equally many.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from bisect import bisect_right
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from copy import copy
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.backend import Call, Spread
-from graphc.base.errors import OutOfMemoryError, StateError
+from graphc.base.errors import OutOfMemoryError, RankError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
+from graphc.runtime.distributed.agreement import together
+from graphc.runtime.distributed.communicator import Communicator, Solo
+from graphc.runtime.distributed.step import bounds
 from graphc.runtime.entry import StateLock
 from graphc.runtime.parameters import ByName, Hyper
 from graphc.runtime.state import State, large_block, readonly
 
 
 class MemberStates:
-    """The states of members, in one block of memory and under one lock.
+    """The states of the members that this rank holds, in one block of memory and under one lock.
 
     A member that leaves keeps its place, so that executors of the others stay valid.
     """
 
-    def __init__(self, plan: Plan, seeds: Sequence[int]) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, seeds: Sequence[int], ranks: Communicator) -> None:
+        self.plan, self.ranks = plan, ranks
+        self._share(len(seeds))
+        seeds = seeds[self.own.start : self.own.stop]
         self._offsets, self.stride = layout(plan.state_nodes)
         self.lock = StateLock()
         try:
@@ -48,14 +60,72 @@ class MemberStates:
         }
         """The arrays of the states, for runs side by side."""
         self.places: NDArray[np.intp] = np.arange(len(seeds))
-        """The row of each member."""
+        """The row of each member that this rank holds."""
+
+    def _share(self, count: int) -> None:
+        """Let ranks hold near-equally many of so many members, the first ones more."""
+        size = self.ranks.size
+        self.shared = size > 1
+        """True if other ranks hold members, too."""
+        self._ends = [bounds(count, size, rank)[1] for rank in range(size)]
+        self.own = range(*bounds(count, size, self.ranks.rank))
+        """The numbers of the members that this rank holds."""
 
     def __len__(self) -> int:
-        return len(self.places)
+        return self._ends[-1]
+
+    def place(self, member: int) -> int:
+        """Return the row of a member; raise StateError if another rank holds it."""
+        if member not in self.own:
+            raise StateError(
+                f"member {member} is on rank {self._rank(member)}, this is rank {self.ranks.rank}",
+                hint="population.local has the members that are here, population.parameters and "
+                "population.state have the arrays of all",
+            )
+        return int(self.places[member - self.own.start])
+
+    def _rank(self, member: int) -> int:
+        return bisect_right(self._ends, member)
 
     def state(self, member: int) -> State:
-        """Return the state of a member."""
-        return self.states[int(self.places[member])]
+        """Return the state of a member that this rank holds."""
+        return self.states[self.place(member)]
+
+    def local(self) -> MemberStates:
+        """Return the members that this rank holds as all members there are."""
+        found = copy(self)
+        found.ranks = Solo()
+        found._share(len(self.own))
+        return found
+
+    # ------------------------------------------------------------------ ranks
+
+    def agreed(self, work: Callable[[], Any]) -> Any:
+        """Return what `work` gives here; if it fails on one rank, all raise."""
+        found: list[Any] = []
+        together(self.ranks, lambda: found.append(work()))
+        return found[0]
+
+    def gathered(self, numbers: Sequence[int], work: Callable[[Sequence[int]], Any]) -> Any:
+        """Return what `work` gives for members, in the order of these numbers, on all ranks.
+
+        Each rank works for those that it holds.  The result is an array whose first axis are the
+        members, or several by name.  If it fails on one rank, all raise.
+        """
+        if not self.shared:
+            return work(numbers)
+        mine = [number for number in numbers if number in self.own]
+        parts = together(self.ranks, lambda: work(mine) if mine else None)
+        order = np.argsort(np.argsort(list(map(self._rank, numbers)), kind="stable"))
+        return _joined([part for part in parts if part is not None], order)
+
+    def written(self, numbers: Sequence[int], work: Callable[[Sequence[int]], Any]) -> Any:
+        """Return what `gathered` does, for work that writes: all states are broken if it fails."""
+        try:
+            return self.gathered(numbers, work)
+        except RankError:
+            self.lock.broken = True
+            raise
 
     def view(self, name: str) -> Array:
         """Return an array of the states of all places, of which the first axis are the places."""
@@ -68,7 +138,16 @@ class MemberStates:
 
     def read(self, name: str) -> Array:
         """Return a copy of an array of all members."""
-        return self.lock(lambda: self.view(name)[self.places])
+        found: Array = self.gathered(range(len(self)), lambda _: self.lock(self._read, name))
+        return found
+
+    def _read(self, name: str) -> Array:
+        return self.view(name)[self.places]
+
+    def seeds(self) -> list[int]:
+        """Return the seeds of all members."""
+        parts = together(self.ranks, lambda: [self.state(i).seed for i in self.own])
+        return [seed for seeds in parts for seed in seeds]
 
     def assign(self, values: Mapping[str, Any]) -> None:
         """Set arrays of all members, after which the states are not broken if these are all.
@@ -92,7 +171,8 @@ class MemberStates:
                 f"{name!r} is set for {len(self)} members, the value has shape {array.shape}",
                 hint="its first axis numbers the members",
             )
-        return np.stack([self.state(i).fit(name, row) for i, row in enumerate(array)])
+        rows = np.stack([self.states[0].fit(name, row) for row in array])
+        return rows[self.own.start : self.own.stop]
 
     def _put(self, name: str, value: Array) -> None:
         self.view(name)[self.places] = value
@@ -101,12 +181,51 @@ class MemberStates:
         self.lock.writing = True
         self.lock.write(writes)
 
+    def keep(self, members: Sequence[int]) -> Collection[int]:
+        """Keep members in this order, shared anew by ranks; return the rows that have others now.
+
+        Those that stay on their rank stay in their rows.
+        """
+        owners = list(map(self._rank, members))
+        held = {member: self.place(member) for member in members if member in self.own}
+        self._share(len(members))
+        leaves = (self._rank(new) != owner for new, owner in enumerate(owners))
+        moved = list(compress(members, leaves))
+        sent = {member: self._whole(held.pop(member)) for member in moved if member in held}
+        arrived = ChainMap(*self.ranks.gather(sent)) if moved else {}
+        free = iter(sorted({*range(len(self.states))} - {*held.values()}))
+        mine = [members[new] for new in self.own]
+        rows = {member: next(free) for member in mine if member not in held}
+        for member, row in rows.items():
+            self._put_whole(row, arrived[member])
+        self.places = np.array([(held | rows)[member] for member in mine], np.intp)
+        return rows.values()
+
+    def _whole(self, row: int) -> tuple[int, Array]:
+        """Return a copy of a whole state, and its seed."""
+        return self.states[row].seed, self.memory[row].copy()
+
+    def _put_whole(self, row: int, whole: tuple[int, Array]) -> None:
+        seed, memory = whole
+        self.lock.write([partial(np.copyto, self.memory[row], memory)], self.lock.broken)
+        self.states[row].seed = seed
+
     def copy(self, source: int, target: int) -> None:
         """Let a member take the whole state of another, while the caller holds the lock."""
         self.lock.begin(writes=True)
-        here, there = self.places[source], self.places[target]
-        self.lock.write([partial(np.copyto, self.memory[there], self.memory[here])])
-        self.state(target).seed = self.state(source).seed
+        owner = self._rank(source)
+        whole = self._whole(self.place(source)) if source in self.own else None
+        if owner != self._rank(target):
+            whole = self.ranks.gather(whole)[owner]
+        if whole is not None and target in self.own:
+            self._put_whole(self.place(target), whole)
+
+
+def _joined(parts: Sequence[Any], order: NDArray[np.intp]) -> Any:
+    """Return the arrays of all ranks as one, with its members in this order; or those by name."""
+    if isinstance(parts[0], Mapping):
+        return {name: _joined([part[name] for part in parts], order) for name in parts[0]}
+    return np.concatenate(parts)[order]
 
 
 class Stacked(ByName[Array]):
@@ -189,6 +308,7 @@ class MemberHyper(ByName[Array], MutableMapping[str, Array]):
                 hint="give one number for each member, or one for all",
             )
         checked = np.array([self._one.fit(name, number) for number in numbers])
+        checked = checked[self._members.own.start : self._members.own.stop]
         self._members.lock(self._members.view(state).__setitem__, self._members.places, checked)
 
     def __delitem__(self, name: str) -> None:

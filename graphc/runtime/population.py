@@ -7,17 +7,19 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from graphc.backends.backend import Call
 from graphc.base.arguments import checked_whole, listed, plain
 from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
-from graphc.base.errors import FeedError, GraphError, StateError
+from graphc.base.errors import FeedError, GraphError, RankError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes
 from graphc.ir.op import Array
 from graphc.runtime import errors
 from graphc.runtime.columns import Columns
+from graphc.runtime.distributed.agreement import check_equal
+from graphc.runtime.distributed.communicator import Communicator, ranks_of
 from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
@@ -44,11 +46,16 @@ class Population:
         A whole number for each member, 0, 1, 2, ... by default.
     hyper
         Hyper-parameters by name: a number for all members, or one for each.
+    communicator
+        The ranks that share the members; all of them make the same calls.
 
     Raises
     ------
     StateError
-        If an argument is of another kind, or does not have one value for each member.
+        If an argument is of another kind, or does not have one value for each member; or if the
+        plan is itself for several ranks or shards.
+    RankError
+        If the ranks make different populations, or one with fewer members than ranks.
     OutOfMemoryError
         If there is not enough memory.
 
@@ -75,11 +82,15 @@ class Population:
         members: int | None = None,
         seeds: Sequence[int] | None = None,
         hyper: Mapping[str, Any] | None = None,
+        communicator: Communicator | None = None,
     ) -> None:
         if not isinstance(plan, Plan):
             raise errors.no_plan(plan, "Population")
+        checked, ranks = _checked_seeds(members, seeds), ranks_of(communicator)
+        if ranks.size > 1:
+            _check_ranks(ranks, plan, checked)
         self.plan = plan
-        self._members = MemberStates(plan, _checked_seeds(members, seeds))
+        self._members = MemberStates(plan, checked, ranks)
         self._entry = Entry(self._members.lock)
         self._runs = MemberRuns(plan)
         self._executors: dict[int, Executor] = {}
@@ -99,8 +110,11 @@ class Population:
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, member: int) -> Executor:
-        """Return the executor of a member, which shares its state with the population."""
-        place = int(self._members.places[self._number(member)])
+        """Return the executor of a member, which shares its state with the population.
+
+        Raise StateError if there is none of that number, or if another rank holds it.
+        """
+        place = self._members.place(self._number(member))
         if place not in self._executors:
             self._executors[place] = Executor(self.plan, state=self._members.states[place])
         return self._executors[place]
@@ -108,7 +122,25 @@ class Population:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seed of each member."""
-        return tuple(self._members.state(i).seed for i in range(len(self)))
+        return tuple(self._members.seeds())
+
+    @property
+    def ranks(self) -> Communicator:
+        """The ranks that share the members; without any, this process as the only one."""
+        return self._members.ranks
+
+    @property
+    def own(self) -> range:
+        """The numbers of the members that this rank holds, all without ranks."""
+        return self._members.own
+
+    @property
+    def local(self) -> Population:
+        """The members that this rank holds, as a population without ranks that shares them."""
+        found = object.__new__(Population)
+        found.__dict__.update(self.__dict__)
+        found._members = self._members.local()
+        return found
 
     @property
     def hyper(self) -> MemberHyper:
@@ -141,7 +173,7 @@ class Population:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that the population holds, without the executors that indexing makes."""
+        """The bytes that this rank holds, without the executors that indexing makes."""
         return block_bytes(self._members.memory.nbytes) + self._runs.nbytes
 
     @with_shared(Executor.snapshot.__doc__)
@@ -161,7 +193,7 @@ class Population:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Population:
         """Return a copy with the same plan."""
-        twin = Population(self.plan, seeds=self.seeds)
+        twin = Population(self.plan, seeds=self.seeds, communicator=self.ranks)
         twin.state, twin.columns = self.snapshot(), self.columns
         return twin
 
@@ -175,18 +207,19 @@ class Population:
         Parameters
         ----------
         members
-            Their numbers, each once.  They become 0, 1, 2, ...  The memory stays as it is.
+            Their numbers, each once.  They become 0, 1, 2, ...  The memory stays as it is; ranks
+            share the members anew, so that executors of those that move are no longer theirs.
 
         Raises
         ------
         StateError
             If a number is not that of a member, or comes twice.
         """
-        self._entry(self._keep, self._members.places[self._numbers(members)])
+        self._entry(self._keep, self._numbers(members))
 
-    def _keep(self, places: NDArray[np.intp]) -> None:
-        self._runs.forget()
-        self._members.places = places
+    def _keep(self, members: Sequence[int]) -> None:
+        for place in self._members.keep(members):
+            self._executors.pop(place, None)
 
     def copy(self, source: int, target: int) -> None:
         """Let a member take the whole state of another: parameters, slots, counters, rates, seed.
@@ -243,17 +276,28 @@ class Population:
         return self._entry(self._step, given)
 
     def _step(self, given: MemberFeeds) -> Array:
+        if not self._members.shared:
+            return self._checked_step(given)(given.members)
+        step = self._members.agreed(partial(self._checked_step, given.held(self.own)))
+        found: Array = self._members.written(given.members, step)
+        return found
+
+    def _checked_step(self, given: MemberFeeds) -> Callable[[Any], Array]:
+        """Return the function that makes a step whose feeds have been checked."""
         self._members.lock.begin(writes=True)
         made = self._runs.side_by_side(given, self._members, train=True)
         if made is not None:
-            calls, losses = made
-            self._members.lock.write(calls)
-            return np.asarray(sum(losses.values()), np.float64)
-        ready = self._runs.checked(given, train=True)
-        step = self._runs.step
-        return np.array(
+            return partial(self._step_side_by_side, *made)
+        ready, step = self._runs.checked(given, train=True), self._runs.step
+        return lambda _: np.array(
             self._in_turns(given.members, lambda k: step(ready[k % len(ready)]), writes=True)
         )
+
+    def _step_side_by_side(
+        self, calls: Sequence[Call], losses: Mapping[str, Array], _: Any
+    ) -> Array:
+        self._members.lock.write(calls)
+        return np.asarray(sum(losses.values()), np.float64)
 
     @with_shared(Executor.forward.__doc__)
     def forward(
@@ -289,7 +333,17 @@ class Population:
                 hint="outputs are arrays of all members, which need equally many; "
                 "population[i].forward runs one member",
             )
-        return self._entry(self._forward, given)
+        return self._entry(self._on_all, given, self._forward)
+
+    def _on_all(
+        self, given: MemberFeeds, infer: Callable[[MemberFeeds], dict[str, Array]]
+    ) -> dict[str, Array]:
+        """Return what each rank infers for its members, of all members that run."""
+        if not self._members.shared:
+            return infer(given)
+        held = given.held(self.own)
+        found: dict[str, Array] = self._members.gathered(given.members, lambda _: infer(held))
+        return found
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
         self._members.lock.begin(writes=False)
@@ -345,7 +399,10 @@ class Population:
         return _combined(found, combine, "the output")
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
-        return predict(self._runs, (), feeds, self._together(members))
+        def infer(held: Sequence[int]) -> Any:
+            return predict(self._runs, (), feeds, self._together(held))
+
+        return self._members.gathered(members, infer)
 
     def _together(self, members: Sequence[int]) -> Together:
         """Return members as those who infer pieces of rows together."""
@@ -381,7 +438,8 @@ class Population:
             The numbers of each member by name.
         """
         feeds = by_position(self.plan.data_names, arrays, {})
-        return self._entry(self._evaluate, self._given(feeds, by_name, rows, members))
+        given = self._given(feeds, by_name, rows, members)
+        return self._entry(self._on_all, given, self._evaluate)
 
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
         if given.same:
@@ -400,7 +458,7 @@ class Population:
         found: list[Any] = []
 
         def run(number: int, member: int) -> None:
-            memory = self._members.memory[self._members.places[member]]
+            memory = self._members.memory[self._members.place(member)]
             self._runs.run(memory, lambda: found.append(work(number)), writes)
 
         calls = [partial(run, *each) for each in enumerate(members)]
@@ -443,6 +501,21 @@ class Population:
             twice = next(number for number in numbers if numbers.count(number) > 1)
             raise StateError(f"member {twice} is named twice", hint="name each member once")
         return numbers
+
+
+def _check_ranks(ranks: Communicator, plan: Plan, seeds: Sequence[int]) -> None:
+    """Raise StateError or RankError if ranks cannot share the members, or make other ones."""
+    if plan.shards is not None:
+        raise StateError(
+            f"the plan cuts a batch for {plan.ranks} ranks, and ranks share the members here",
+            hint="gc.compile without ranks= and shards=: each member trains on one rank",
+        )
+    check_equal(ranks, plan, {"members": len(seeds), "seeds": tuple(seeds)})
+    if len(seeds) < ranks.size:
+        raise RankError(
+            f"there are {len(seeds)} members for {ranks.size} ranks",
+            hint="make more, or start fewer ranks: each holds one or more",
+        )
 
 
 def _checked_seeds(members: int | None, seeds: Sequence[int] | None) -> list[int]:

@@ -29,7 +29,8 @@ from graphc.sklearn.nets import checked_net
 from graphc.sklearn.rows import Rows
 from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import Histories, History
-from graphc.train.population_run import Member, OwnRows, PopulationRun
+from graphc.train.member import Member
+from graphc.train.population_run import OwnRows, PopulationRun
 from graphc.train.run import Run
 from graphc.train.standardize import names_of_statistics
 

@@ -25,6 +25,7 @@ from graphc.ir.op import Array
 from graphc.ir.text.graph import name_text, node_text, value_text, word_of
 from graphc.ops.source import with_start
 from graphc.runtime.executor import Executor
+from graphc.runtime.population import Population
 from graphc.train.history import Best, History
 
 LOG = logging.getLogger("graphc")
@@ -39,6 +40,7 @@ class Checkpoints:
 
     The last two checkpoints, `step-<steps>.gc`, are kept, and the model of the best epoch,
     `best.gc`.  All are models that `gc.load` reads, written whole or not at all, with a checksum.
+    Of a population a checkpoint has all members, and there is no best model.
 
     Parameters
     ----------
@@ -112,7 +114,11 @@ class Checkpoints:
         return self._newest(found)
 
     def write(
-        self, ex: Executor, steps: int, notes: Mapping[str, Any], arrays: Mapping[str, Array]
+        self,
+        ex: Executor | Population,
+        steps: int,
+        notes: Mapping[str, Any],
+        arrays: Mapping[str, Array],
     ) -> None:
         """Write a checkpoint and delete all but the last two; raise ModelFileError on failure."""
         write_checkpoint(self.folder / f"step-{steps:09d}.gc", ex, notes, arrays)
@@ -174,6 +180,7 @@ def check_same_run(
     with damage(file.model, "a run"):
         mismatch = (
             net_mismatch(file.model, ex)
+            or _members_mismatch(file.notes["choices"], choices)
             or (optimizer := _optimizer_mismatch(file, ex))
             or choices_mismatch(file.notes["choices"], choices)
             or _state_mismatch(file.state, ex)
@@ -275,6 +282,16 @@ def _state_mismatch(before: Mapping[str, Array], ex: Executor) -> Mismatch | Non
         if array.shape != ex.state.arrays[name].shape:
             return Mismatch(f"trained another net: {name!r} had shape {array.shape}")
     return None
+
+
+def _members_mismatch(before: Mapping[str, Any], now: Mapping[str, Any]) -> Mismatch | None:
+    """Return the difference if other members were trained, or one net instead of members."""
+    was, seeds = (choices.get("members") for choices in (before, now))
+    if was == seeds:
+        return None
+    if was is None or seeds is None:
+        return Mismatch(f"trained {'an executor' if was is None else 'a population'}")
+    return Mismatch(f"had members with the seeds {was}, now they are {seeds}")
 
 
 # ---------------------------------------------------------------------- the optimizer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,7 +14,7 @@ from graphc.train.callbacks import Callback, EarlyStopping, Epoch, Function
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.fit_population import Choice, fit_population
 from graphc.train.history import Histories, History
-from graphc.train.record.folder import identity
+from graphc.train.record.folder import kind_of_run
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source, checked_arrays
@@ -55,6 +54,8 @@ def fit(
     sample_weight: Any = None,
     class_weight: Any = None,
     callbacks: Sequence[Callable[[Epoch], Any]] = (),
+    checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = False,
     folds: int | Sequence[tuple[Any, Any]] | None = None,
     bootstrap: bool = False,
     progress: bool | None = None,
@@ -128,7 +129,7 @@ def fit(
         copies of its own.
     checkpoint
         A folder, or Checkpoints, to save the run in, also when it is interrupted.  One run at a
-        time uses a folder.
+        time uses a folder.  A population is saved after each epoch only.
     resume
         Whether to continue from the last checkpoint, to the bits of a run that never stopped.
     record
@@ -179,14 +180,19 @@ def fit(
     rows = _check(ex, data, epochs, batch)
     called = _callbacks(callbacks)
     if isinstance(ex, Population):
-        alone = {"by_length": by_length, "checkpoint": checkpoint, "record": record}
-        _check_for(ex, **alone, resume=resume)
+        _check_for(ex, by_length=by_length, record=record)
         seeds = _seeds(ex, seed)
         weights = {"sample_weight": sample_weight, "class_weight": class_weight}
         orders = seeds if shuffle else [None] * len(seeds)
         choice = Choice(rows, orders, folds, seeds[0], bootstrap, weights)
         _check_callbacks(ex, called, validation, folds)
-        return fit_population(ex, data, choice, validation, epochs, called, progress)
+        kept = _checkpoints(checkpoint, resume)
+        if kept is not None and (kept.every or kept.watch):
+            raise _wrong(
+                "a population is saved after each epoch, and no best model",
+                "leave out every and watch",
+            )
+        return fit_population(ex, data, choice, validation, epochs, called, progress, kept, resume)
     _check_for(ex, folds=folds, bootstrap=bootstrap)
     seed = checked_whole("fit: seed", seed, 0)
     order = seed if shuffle else None
@@ -200,7 +206,7 @@ def fit(
     run = Run(ex, source, epochs, called, validation=held_out, record=recorder)
     try:
         if kept is not None or run.ranks.several:
-            choices |= _kind_of_run(ex, source, held_out, class_weight)
+            choices |= kind_of_run(source, held_out, class_weight) | {"hyper": dict(ex.hyper)}
         if run.ranks.several:
             files = {"checkpoint": kept is not None, "resume": resume}
             run.ranks.check_equal_runs({"epochs": epochs, **choices, **files})
@@ -215,22 +221,6 @@ def fit(
 def _wrong(sentence: str, hint: str = "") -> GraphError:
     """Return the error for an option, at the user's line."""
     return GraphError(f"fit: {sentence}", hint=hint)
-
-
-def _kind_of_run(
-    ex: Executor, source: Source, validation: Source | None, class_weight: Any
-) -> dict[str, Any]:
-    """Return, for JSON, the options and data that a resumed run must share with this one.
-
-    The order of rows, which it must share, too, is not included.
-    """
-    weights = None if class_weight is None else {str(k): float(v) for k, v in class_weight.items()}
-    return {
-        "class_weight": weights,
-        "data": asdict(identity(source)),
-        "validation": None if validation is None else asdict(identity(validation)),
-        "hyper": dict(ex.hyper),
-    }
 
 
 def _standardise(ex: Executor, data: Any) -> None:

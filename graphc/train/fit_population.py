@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphc.base.arguments import whole
 from graphc.base.errors import GraphError
+from graphc.runtime.distributed.agreement import check_equal, together
 from graphc.runtime.population import Population
 from graphc.runtime.rows import weight_input
 from graphc.train.callbacks import Callback
+from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import Histories
+from graphc.train.member import Member
 from graphc.train.member_rows import Rows, bootstrap_rows, folds_of
-from graphc.train.population_run import Member, OwnRows, PopulationRun, SharedRows
+from graphc.train.population_checkpoints import PopulationCheckpoints
+from graphc.train.population_run import OwnRows, PopulationRun, SharedRows
+from graphc.train.record.folder import digest_of, kind_of_run
 from graphc.train.source import ArraySource, Source
 from graphc.train.standardize import check_fitted, fit_members
 from graphc.train.user_data import training_source, validation_source
@@ -37,41 +44,86 @@ class Choice(NamedTuple):
         """True if all members take the same batches."""
         return self.folds is None and not self.bootstrap and len(set(self.seeds)) == 1
 
+    def described(self) -> dict[str, Any]:
+        """Return, for JSON, the options that ranks and a resumed run must share."""
+        folds: Any = whole(self.folds)
+        if folds is None and self.folds is not None:
+            rows = [np.asarray(part, np.int64) for pair in self.folds for part in pair]
+            folds = {"described": f"{len(rows) // 2} pairs of rows", "digest": digest_of(rows)}
+        return {
+            "orders": list(self.seeds),
+            "batch": self.batch,
+            "folds": folds,
+            "fold_seed": self.fold_seed,
+            "bootstrap": self.bootstrap,
+        }
+
 
 def fit_population(
-    population: Population,
+    everyone: Population,
     data: Any,
     choice: Choice,
     validation: Any,
     epochs: int,
     callbacks: tuple[Callback, ...],
     progress: bool | None,
+    checkpoints: Checkpoints | None,
+    resume: bool,
 ) -> Histories:
-    """Train all members; raise FeedError or GraphError, with nothing changed, for a misfit."""
+    """Train all members; raise FeedError or GraphError, with nothing changed, for a misfit.
+
+    Each rank trains those that it holds, without a word to the others except at checkpoints.
+    """
+    ranks, population = everyone.ranks, everyone.local
+    if len(everyone) < ranks.size:
+        raise GraphError(
+            f"fit: there are {len(everyone)} members for {ranks.size} ranks",
+            hint="train them without ranks: gc.load(gc.save(path, population))",
+        )
     source = training_source(population[0], data, choice.batch, choice.seeds[0], **choice.weights)
-    held = None
-    if validation is not None:
-        held = _arrays(_of_arrays(validation_source(population[0], validation)))
+    held = None if validation is None else _of_arrays(validation_source(population[0], validation))
     members = [
-        Member(number, epochs, tuple(map(deepcopy, callbacks)), seed=seed)
-        for number, seed in enumerate(choice.seeds)
+        Member(number, epochs, tuple(map(deepcopy, callbacks)), before=everyone.own.start)
+        for number in range(len(population))
     ]
-    batches: SharedRows | OwnRows
+    run = PopulationRun(population, members, _batches(everyone, members, source, choice))
+    if held is not None:
+        run.validation = _arrays(held)
+    elif isinstance(run.data, OwnRows) and choice.folds is not None:
+        run.validation = _unweighted(population, run.data.arrays, _of_arrays(source))
+    choices = dict[str, Any]()
+    if ranks.size > 1 or checkpoints is not None:
+        choices = choice.described() | kind_of_run(source, held, choice.weights["class_weight"])
+    if ranks.size > 1:
+        files = {"checkpoint": checkpoints is not None, "resume": resume}
+        check_equal(ranks, population.plan, {"epochs": epochs, **choices, **files})
+    if checkpoints is not None:
+        run.checkpoints = PopulationCheckpoints(everyone, members, checkpoints, choices)
+    with nullcontext() if run.checkpoints is None else closing(run.checkpoints) as saves:
+        if saves is not None:
+            saves.begin(resume, epochs)
+        _standardise(population, source, members)
+        parts = together(ranks, lambda: run.train(False if ranks.rank else progress))
+    return Histories(history for part in parts for history in part)
+
+
+def _batches(
+    everyone: Population, members: Sequence[Member], source: Source, choice: Choice
+) -> SharedRows | OwnRows:
+    """Return the steps of members: on the same batches, or on rows of their own."""
+    population = everyone.local
+    for member in members:
+        member.seed = choice.seeds[member.overall]
     if choice.shared:
-        batches = SharedRows(population, source)
-    else:
-        chosen = _of_arrays(source)
-        arrays = _arrays(chosen)
-        _choose_rows(population, members, arrays, chosen.rows, choice)
-        batches = OwnRows(population, arrays, members, choice.batch)
-        if choice.folds is not None:
-            held = _unweighted(population, batches.arrays, chosen)
-    _standardise(population, source, members)
-    return PopulationRun(population, members, batches, held).train(progress)
+        return SharedRows(population, source)
+    chosen = _of_arrays(source)
+    arrays = _arrays(chosen)
+    _choose_rows(everyone, members, arrays, chosen.rows, choice)
+    return OwnRows(population, arrays, members, choice.batch)
 
 
 def _choose_rows(
-    population: Population,
+    everyone: Population,
     members: Sequence[Member],
     arrays: Mapping[str, Any],
     count: int,
@@ -81,13 +133,13 @@ def _choose_rows(
     pairs: Sequence[tuple[Rows, Rows | None]] = [(np.arange(count), None)]
     if choice.folds is not None:
         pairs = folds_of(choice.folds, arrays, count, choice.fold_seed)
-    if len(members) % len(pairs):
+    if len(everyone) % len(pairs):
         raise GraphError(
-            f"fit: {len(members)} members are not equally many for each of {len(pairs)} folds",
+            f"fit: {len(everyone)} members are not equally many for each of {len(pairs)} folds",
             hint="member i leaves out fold i % folds: make a multiple of their number",
         )
-    for member, seed in zip(members, population.seeds, strict=True):
-        rows, member.held = pairs[member.number % len(pairs)]
+    for member, seed in zip(members, everyone.local.seeds, strict=True):
+        rows, member.held = pairs[member.overall % len(pairs)]
         member.rows = rows[bootstrap_rows(seed, len(rows))] if choice.bootstrap else rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -16,41 +16,13 @@ from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
 from graphc.runtime.rows import Count
-from graphc.train.callbacks import Callback, Epoch, begin
-from graphc.train.history import LOG, Histories, History, Position, Progress
+from graphc.train.callbacks import Epoch, begin
+from graphc.train.history import Histories, Progress
+from graphc.train.member import Member
 from graphc.train.member_rows import Rows, Shares, arrays_of_rows, order_of
+from graphc.train.population_checkpoints import PopulationCheckpoints
 from graphc.train.run import StepBoundary
 from graphc.train.source import Source
-
-
-@dataclass
-class Member:
-    """A member of a population in training."""
-
-    number: int
-    epochs: int
-    callbacks: tuple[Callback, ...] = ()
-    rows: Rows | None = None
-    """The rows it trains on; None for all."""
-    held: Rows | None = None
-    """The rows it validates on, of the arrays that all members share; None if there are none."""
-    seed: int | None = None
-    """The seed of the order of its rows; None if they are not shuffled."""
-    history: History = field(default_factory=History)
-    at: Position = field(default_factory=Position)
-    failed: bool = False
-    """True if it was stopped because a number is not finite."""
-
-    @property
-    def runs(self) -> bool:
-        """True if it has neither ended nor stopped."""
-        return self.at.epoch <= self.epochs and not self.history.stopped
-
-    def fail(self, what: str) -> None:
-        """Stop it for good because a number is not finite."""
-        self.failed = True
-        self.history.stopped = f"{what} in epoch {self.at.epoch}, step {self.at.step + 1}"
-        LOG.warning("member %d stopped: %s", self.number, self.history.stopped)
 
 
 class MemberEpoch(Epoch):
@@ -164,15 +136,17 @@ class PopulationRun:
     data: SharedRows | OwnRows
     validation: Mapping[str, Any] | None = None
     """The arrays that members validate on, all rows of them or those that each holds."""
+    checkpoints: PopulationCheckpoints | None = None
 
     def train(self, progress: bool | None) -> Histories:
         """Train to the last epoch of each member; Ctrl-C takes effect after a step."""
         for member in self.members:
-            begin(member.callbacks, member.history, {})
+            begin(member.callbacks, member.history, member.saved)
         self._watched, self._losses = self._finite(), self.population.plan.losses
         epochs = max((member.epochs for member in self.members), default=0)
         interrupts = StepBoundary()
-        with Progress(progress, epochs, self.data.rows) as shown:
+        first = min((member.at.epoch for member in self._running()), default=epochs + 1)
+        with Progress(progress, epochs, self.data.rows, first) as shown:
             interrupts.run(self._epochs, shown, interrupts)
         for member in self.members:
             for callback in member.callbacks:
@@ -184,10 +158,16 @@ class PopulationRun:
         return [member for member in self.members if member.runs]
 
     def _epochs(self, shown: Progress, interrupts: StepBoundary) -> None:
-        while running := self._running():
-            begun = perf_counter()
-            self._steps(running[0].at.epoch, shown, interrupts)
-            self._end_epoch(begun, shown, interrupts)
+        saves = self.checkpoints
+        while (running := self._running()) or saves is not None:
+            if saves is not None and not saves.runs(bool(running)):
+                break
+            if running:
+                begun = perf_counter()
+                self._steps(running[0].at.epoch, shown, interrupts)
+                self._end_epoch(begun, shown, interrupts)
+            if saves is not None:
+                saves.save()
 
     def _steps(self, epoch: int, shown: Progress, interrupts: StepBoundary) -> None:
         for turn in self.data.turns(epoch, self._running):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from graphc.base.errors import counted
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.compiler.sharding import buckets
@@ -99,9 +100,9 @@ def _shards(plan: Plan) -> Iterator[str]:
     found = list(buckets(plan))
     nbytes = sum(bucket.nbytes for bucket in found)
     yield (
-        f"  a step of up to {plan.rows} rows is cut into {_several(plan.shards, 'shard')} on "
-        f"{_several(plan.ranks, 'rank')}; {nbytes:,} bytes are exchanged in "
-        f"{_several(len(found), 'bucket')}"
+        f"  a step of up to {plan.rows} rows is cut into {counted(plan.shards, 'shard')} on "
+        f"{counted(plan.ranks, 'rank')}; {nbytes:,} bytes are exchanged in "
+        f"{counted(len(found), 'bucket')}"
     )
 
 
@@ -115,7 +116,7 @@ def _instructions(program: Program) -> str:
         ("exchange", found["send"] + found["receive"]),
         ("call", found["call"]),
     )
-    texts = {word: _several(number, word) for word, number in numbers if number}
+    texts = {word: counted(number, word) for word, number in numbers if number}
     if inside:
         texts["kernel"] += f", of which {inside} in loops"
     if "barrier" in texts:
@@ -131,10 +132,6 @@ def _shared(program: Program) -> str:
             kernels.setdefault(epoch, []).append(instr)
     shared = [is_shared(microseconds(some, program.capacity)) for some in kernels.values()]
     return f"{sum(shared)} of {len(shared)} epochs shared"
-
-
-def _several(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _called(plan: Plan) -> Iterator[str]:

@@ -229,6 +229,14 @@ def test_ranks_are_not_started_with_what_cannot_be(
     assert "the following arguments are required: --data" in capsys.readouterr().err
 
 
+def test_ranks_are_not_started_with_another_program(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("graphc.cli.launch.Launch", Unstarted)
+    for word, told in (("nix.py", "nix.py does not exist"), ("plan", "`graphc train` or a script")):
+        assert told in said(capsys, "launch", word)
+
+
 class Unstarted:
     """In the place of what starts ranks."""
 

@@ -241,7 +241,8 @@ def test_mistakes_change_nothing(plan: gc.Plan, tmp_path: Path) -> None:
         {"folds": [(np.arange(30), np.arange(44, 46))] * 2},
         {"folds": [(np.arange(30), [0.5])] * 2},
         {"folds": 2, "validation": HELD},
-        {"checkpoint": tmp_path / "run"},
+        {"checkpoint": gc.Checkpoints(tmp_path / "run", every=3)},
+        {"resume": True},
         {"record": tmp_path / "run"},
         {"by_length": True},
         {"seed": [1, 2]},
@@ -259,3 +260,69 @@ def test_mistakes_change_nothing(plan: gc.Plan, tmp_path: Path) -> None:
             gc.fit(gc.Executor(plan), (X, Y), **named)
     after = population.snapshot()
     assert all(after[name].tobytes() == array.tobytes() for name, array in before.items())
+
+
+def numbers(histories: gc.Histories) -> list[Any]:
+    return [(h.epochs, h.loss, h.val_loss, h.metrics, h.stopped) for h in histories]
+
+
+KINDS: list[dict[str, Any]] = [
+    {"validation": HELD, "callbacks": [gc.EarlyStopping(patience=2)]},
+    {"folds": 2, "seed": [5, 6, 5, 8]},
+    {"bootstrap": True},
+]
+
+
+@pytest.mark.parametrize("options", KINDS)
+def test_a_run_goes_on_from_its_checkpoint(
+    plan: gc.Plan, options: dict[str, Any], tmp_path: Path
+) -> None:
+    straight, population = population_of(plan), population_of(plan)
+    histories = gc.fit(straight, (X, Y), epochs=8, **options)
+    run = gc.Checkpoints(tmp_path / "run")
+    gc.fit(population, (X, Y), epochs=3, checkpoint=run, **options)
+    assert run.last is not None and gc.load(run.last).seeds == SEEDS
+    for _ in range(2):  # the second time nothing is left to do
+        population = population_of(plan)
+        again = gc.fit(population, (X, Y), epochs=8, checkpoint=run, resume=True, **options)
+        assert numbers(again) == numbers(histories)
+        for name, array in straight.state.items():
+            assert population.state[name].tobytes() == array.tobytes(), name
+
+
+def test_a_stopped_member_stays_stopped(plan: gc.Plan, tmp_path: Path) -> None:
+    found = []
+    for epochs in (2, 4):
+        population = gc.Population(plan, seeds=SEEDS, hyper={"lr": [0.01, 0.01, 1e38, 0.01]})
+        options = {"checkpoint": tmp_path / "run", "resume": True, "epochs": epochs}
+        found.append(gc.fit(population, (X, Y), **options))
+    for histories, epochs in zip(found, (2, 4), strict=True):
+        assert [len(h.epochs) for h in histories] == [
+            epochs,
+            epochs,
+            len(found[0][2].epochs),
+            epochs,
+        ]
+    assert found[0][2].stopped and found[1][2].stopped == found[0][2].stopped
+
+
+def test_another_run_is_not_continued(plan: gc.Plan, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    gc.fit(population_of(plan), (X, Y), epochs=2, checkpoint=run)
+
+    def refused(told: str, ex: gc.Population | gc.Executor, **options: Any) -> None:
+        with pytest.raises(gc.GraphError, match=told):
+            gc.fit(ex, (X, Y), **{"epochs": 3, "checkpoint": run, "resume": True, **options})
+
+    refused("holds checkpoints of an earlier run", population_of(plan), resume=False)
+    refused("already has 2 epochs", population_of(plan), epochs=1)
+    refused("had bootstrap False", population_of(plan), bootstrap=True)
+    refused(r"had members with the seeds \[3, 1", gc.Population(plan, seeds=[3, 1]))
+    other = population_of(plan)
+    other.hyper["lr"] = [*RATES[:3], 0.5]
+    refused("had hyper of members", other)
+    other.hyper["lr"] = 0.5
+    refused("had lr 0.01, now it is 0.5", other)
+    refused("trained a population", gc.Executor(plan))
+    gc.fit(gc.Executor(plan), (X, Y), checkpoint=tmp_path / "alone")
+    refused("trained an executor", population_of(plan), checkpoint=tmp_path / "alone")

@@ -276,7 +276,7 @@ def test_a_checkpoint_of_an_older_version(tmp_path: Path, monkeypatch) -> None:
     train(straight, tmp_path / "straight", epochs=4)
     fit_module = sys.modules["graphc.train.fit"]
     with monkeypatch.context() as older:
-        older.setattr(fit_module, "_kind_of_run", lambda *args: {})
+        older.setattr(fit_module, "kind_of_run", lambda *args: {})
         train(executor(), tmp_path / "run", callbacks=[Halve()])
         train(executor(), tmp_path / "same")
     assert "relu 'relu_1' is tanh" in refused(executor(declare(gc.tanh)), tmp_path / "run")

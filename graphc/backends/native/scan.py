@@ -38,71 +38,25 @@ def emit_scan(
     scan = instr.scan
     assert scan is not None, "the instruction of a loop"
     names = tuple(dict.fromkeys((*instr.ins, *instr.outs)))
-    pointers = "".join(f"ptr %o{i}, " for i in range(len(names)))
+    outer = {name: f"%o{i}" for i, name in enumerate(names)}
+    lengths = program.buffers[scan.lengths].type if scan.lengths else None
+    pointers = "".join(f"ptr {pointer}, " for pointer in outer.values())
     arguments = f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
 
-    def emit(function: Function) -> None:
-        outer = {name: f"%o{i}" for i, name in enumerate(names)}
-        lengths = program.buffers[scan.lengths].type if scan.lengths else None
-        _Emission(function, scan, outer, kernel).emit(lengths)
-
-    def emit_rows(function: Function) -> None:
-        outer = {name: f"%o{i}" for i, name in enumerate(names)}
-        _Emission(function, scan, outer, kernel).emit_epoch(epoch)
+    def made(f: Function) -> _Emission:
+        return _Emission(f, scan, outer, lengths, kernel)
 
     if scan.at_once:
-        rows = module.function("rows", arguments, emit_rows)
-        write = partial(_at_once, scan, program, names, rows, epoch)
-        return Callee(module.function("at_once", arguments, write), names)
-    if scan.shared:
-        return Callee(module.function("steps", arguments, emit), names)
-
-    def emit_step(function: Function) -> None:
-        outer = {name: f"%o{i}" for i, name in enumerate(names)}
-        _Emission(function, scan, outer, kernel).emit_step()
-
-    step = module.function("step", f"{arguments}, i64 %i, i64 %phase, i64 %steps", emit_step)
-    write = partial(_in_turns, scan, program, names, step)
-    return Callee(module.function("scan", f"{arguments}, i64 %turn", write), names)
-
-
-def _at_once(
-    scan: ScanKernel,
-    program: Program,
-    names: tuple[str, ...],
-    rows: str,
-    epoch: int,
-    f: Function,
-) -> None:
-    """Call an epoch of all steps with the rows of all steps; the first one sets the others to 0."""
-    pointers = {name: f"%o{i}" for i, name in enumerate(names)}
-    made = _Emission(f, scan, pointers, lambda *_: None)
-    lengths = program.buffers[scan.lengths].type if scan.lengths else None
-    count = f.mul(made.longest(lengths), "%n")
-    f.call(rows, *pointers.values(), "%scratch", count, "%tid", "%threads")
-    if lengths is not None and epoch == 0:
-        made.zero_rest(count, f.mul(scan.steps, "%n"))
-
-
-def _in_turns(
-    scan: ScanKernel, program: Program, names: tuple[str, ...], step: str, f: Function
-) -> None:
-    """Call the epoch `%turn` of a loop whose steps have barriers, or all if that is negative."""
-    pointers = {name: f"%o{i}" for i, name in enumerate(names)}
-    made = _Emission(f, scan, pointers, lambda *_: None)
-    lengths = program.buffers[scan.lengths].type if scan.lengths else None
-    steps, phases = made.longest(lengths), len(scan.phases)
-    given = (*pointers.values(), "%scratch", "%n", "%tid", "%threads")
-    every = f.value("icmp slt i64 %turn, 0")
-    before = f.value("icmp slt i64 %turn, 1")
-    f.when(before, made.begin)
-    f.when(every, lambda: made.each(0, steps, lambda i: f.call(step, *given, i, -1, steps)))
-    number = f.sub("%turn", 1)
-    i, phase = f.quotient(number, phases), f.remainder(number, phases)
-    runs = f.both(f.less(0, "%turn"), f.less(i, steps))
-    f.when(runs, lambda: f.call(step, *given, i, phase, steps))
-    last = f.value(f"icmp eq i64 %turn, {scan.epochs - 1}")
-    f.when(f.value(f"or i1 {every}, {last}"), lambda: made.end(steps, lengths))
+        rows = module.function("rows", arguments, lambda f: made(f).emit_epoch(epoch))
+        name = module.function("at_once", arguments, lambda f: made(f).emit_at_once(rows, epoch))
+    elif scan.shared:
+        name = module.function("steps", arguments, lambda f: made(f).emit())
+    else:
+        of_step = f"{arguments}, i64 %i, i64 %phase, i64 %steps"
+        step = module.function("step", of_step, lambda f: made(f).emit_step())
+        of_turn = f"{arguments}, i64 %turn"
+        name = module.function("scan", of_turn, lambda f: made(f).emit_in_turns(step))
+    return Callee(name, names)
 
 
 @dataclass
@@ -112,6 +66,7 @@ class _Emission:
     function: Function
     scan: ScanKernel
     outer: Mapping[str, Value]
+    lengths: TensorType | None
     kernel: Kernel
 
     @property
@@ -129,7 +84,15 @@ class _Emission:
                 self.function, self.program, number, pointer, lambda: "%scratch", (), 0, "-1"
             )
 
-    def zero_rest(self, count: Value, rows: Value) -> None:
+    def emit_at_once(self, rows: str, epoch: int) -> None:
+        """Append the call of an epoch of all steps with all rows; the first one zeros the rest."""
+        f = self.function
+        count = f.mul(self._longest(), "%n")
+        f.call(rows, *self.outer.values(), "%scratch", count, "%tid", "%threads")
+        if self.lengths is not None and epoch == 0:
+            self._zero_rest(count, f.mul(self.scan.steps, "%n"))
+
+    def _zero_rest(self, count: Value, rows: Value) -> None:
         """Append zeros as the results of steps that no row has, on the first thread."""
         f = self.function
         first = f.value("icmp eq i64 %tid, 0")
@@ -141,16 +104,16 @@ class _Emission:
                 size = f.mul(f.sub(rows, count), row)
                 f.when(first, partial(f.zero, start, size))
 
-    def emit(self, lengths: TensorType | None) -> None:
+    def emit(self) -> None:
         """Append the loop over the steps, and what happens before and after it."""
         f, scan = self.function, self.scan
         self.number = f.stack("i32") if scan.number else ""
         self.constants = {b.name: self._constant(b) for b in self.program.constants.values()}
-        steps = self.longest(lengths)
-        self.begin()
+        steps = self._longest()
+        self._begin()
         start = [("ptr", self._initial(one)) for one in scan.carried]
         last = f.loop(0, steps, 1, partial(self._step, steps), start)
-        self._finish(last, steps, lengths)
+        self._finish(last, steps)
 
     def emit_step(self) -> None:
         """Append one step, or one phase of it: what is between two barriers."""
@@ -160,27 +123,42 @@ class _Emission:
         carried = [self._value_at(one, "%i", "%steps") for one in scan.carried]
         self._step("%steps", "%i", carried)
 
-    def each(self, first: int, end: Value, body: Callable[[Value], None]) -> None:
-        """Append a loop that carries nothing."""
-        self.function.loop(first, end, 1, lambda i, _: body(i))
+    def emit_in_turns(self, step: str) -> None:
+        """Append the epoch `%turn` of a loop whose steps have barriers; all if that is negative."""
+        f, steps, phases = self.function, self._longest(), len(self.scan.phases)
+        given = (*self.outer.values(), "%scratch", "%n", "%tid", "%threads")
+        every = f.value("icmp slt i64 %turn, 0")
+        before = f.value("icmp slt i64 %turn, 1")
 
-    def begin(self) -> None:
+        def each(i: Value, _: list[Value]) -> None:
+            f.call(step, *given, i, -1, steps)
+
+        f.when(before, self._begin)
+        f.when(every, lambda: f.loop(0, steps, 1, each))
+        number = f.sub("%turn", 1)
+        i, phase = f.quotient(number, phases), f.remainder(number, phases)
+        runs = f.both(f.less(0, "%turn"), f.less(i, steps))
+        f.when(runs, lambda: f.call(step, *given, i, phase, steps))
+        last = f.value(f"icmp eq i64 %turn, {self.scan.epochs - 1}")
+        f.when(f.value(f"or i1 {every}, {last}"), lambda: self._end(steps))
+
+    def _begin(self) -> None:
         """Append what happens before the first step: sums begin with zeros."""
         for one in self.scan.carried:
             if not one.initial:
-                self._fill(one.feed, self._slot(one.feed))
+                self._copy(one.feed, None, self._slot(one.feed))
 
-    def end(self, steps: Value, lengths: TensorType | None) -> None:
+    def _end(self, steps: Value) -> None:
         """Append what follows the last step."""
         carried = [self._value_at(one, steps, steps) for one in self.scan.carried]
-        self._finish(carried, steps, lengths)
+        self._finish(carried, steps)
 
-    def _finish(self, carried: list[Value], steps: Value, lengths: TensorType | None) -> None:
+    def _finish(self, carried: list[Value], steps: Value) -> None:
         """Append the copies of the last values, and zeros for steps that no row has."""
         for one, pointer in zip(self.scan.carried, carried, strict=True):
             if one.last:
                 self._copy(one.feed, pointer, self.outer[one.last])
-        if lengths is not None:
+        if self.lengths is not None:
             self.function.loop(steps, self.scan.steps, 1, self._zeros)
 
     def _value_at(self, one: CarriedBuffer, i: Value, steps: Value) -> Value:
@@ -202,11 +180,11 @@ class _Emission:
         f = self.function
         return f.sub(f.sub(steps, 1), i) if self.scan.reverse else i
 
-    def longest(self, lengths: TensorType | None) -> Value:
+    def _longest(self) -> Value:
         """Return the number of steps: the largest length, if rows have their own."""
-        if lengths is None:
+        if self.lengths is None:
             return str(self.scan.steps)
-        f, type = self.function, f"i{8 * ITEMSIZE[lengths.dtype]}"
+        f, type = self.function, f"i{8 * ITEMSIZE[self.lengths.dtype]}"
         base = self.outer[self.scan.lengths]
 
         def larger(i: Value, found: list[Value]) -> list[Value]:
@@ -214,7 +192,7 @@ class _Emission:
             wide = one if type == "i64" else f.value(f"sext {type} {one} to i64")
             return [f.larger(found[0], wide)]
 
-        (most,) = f.loop(0, f.size(count(lengths.shape)), 1, larger, [("i64", "0")])
+        (most,) = f.loop(0, f.size(count(self.lengths.shape)), 1, larger, [("i64", "0")])
         return f.smaller(most, self.scan.steps)
 
     def _initial(self, one: CarriedBuffer) -> Value:
@@ -299,10 +277,10 @@ class _Emission:
     def _zeros(self, t: Value, _: list[Value]) -> None:
         """Append zeros as the results of a step that no row has."""
         for name, outer in self.scan.stacked.items():
-            self._fill(name, self._slice(name, outer, t))
+            self._copy(name, None, self._slice(name, outer, t))
         for one in self.scan.carried:
             for outer in filter(None, (one.stacked, one.before)):
-                self._fill(one.result, self._slice(one.result, outer, t))
+                self._copy(one.result, None, self._slice(one.result, outer, t))
 
     # ------------------------------------------------------------------ addresses
 
@@ -337,15 +315,8 @@ class _Emission:
 
     # ------------------------------------------------------------------ copies
 
-    def _copy(self, name: str, source: Value, out: Value) -> None:
-        """Append a copy of a buffer, each row by the thread that has it."""
-        self._loop(name, source, out)
-
-    def _fill(self, name: str, out: Value) -> None:
-        """Append zeros, in each row by the thread that has it."""
-        self._loop(name, None, out)
-
-    def _loop(self, name: str, source: Value | None, out: Value) -> None:
+    def _copy(self, name: str, source: Value | None, out: Value) -> None:
+        """Append a copy of a buffer, or of zeros, each row by the thread that has it."""
         type = self.program.buffers[name].type
         builder = BodyBuilder()
         value = (

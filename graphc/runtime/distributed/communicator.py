@@ -16,11 +16,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from graphc.base.errors import RankError
+from graphc.base.errors import RankError, StateError
 from graphc.compiler.sharding import SMALL
 from graphc.ir.op import Array
 
@@ -53,6 +53,7 @@ class Swap(Request, Protocol):
         """The array received once the request is done; the next message but one overwrites it."""
 
 
+@runtime_checkable
 class Communicator(Protocol):
     """A rank's view of all ranks.  All of them make the same calls in the same order."""
 
@@ -121,6 +122,16 @@ class Solo:
     def gather(self, thing: Any) -> list[Any]:
         """Return a list of the only rank's own object."""
         return [thing]
+
+
+def ranks_of(given: Communicator | None) -> Communicator:
+    """Return a communicator, Solo for None; raise StateError if it is another kind of object."""
+    if given is None or isinstance(given, Communicator):
+        return given or Solo()
+    raise StateError(
+        f"communicator is {type(given).__name__}, not one of graphc's",
+        hint="from graphc.runtime.distributed.mpi import joined, and communicator=joined()",
+    )
 
 
 class Done:

@@ -294,11 +294,11 @@ class Launch:
             raise GraphError(f"{hosts} does not exist", hint="a file with a machine a line")
 
     def run(self, words: Sequence[str]) -> int:
-        """Run a graphc command on all ranks; return its exit status, 128 + 9 if it was killed."""
+        """Run `python` with these words on all ranks; return the exit status, 137 if killed."""
         hosts = [] if self.hosts is None else ["-hostfile", self.hosts]
         # mpi4py as the main module ends all ranks if one of them raises.
-        graphc = [sys.executable, "-m", "mpi4py", "-m", "graphc", *words]
-        command = [self._mpiexec, *hosts, "-n", str(self.ranks), *graphc]
+        python = [sys.executable, "-m", "mpi4py", *words]
+        command = [self._mpiexec, *hosts, "-n", str(self.ranks), *python]
         process = subprocess.Popen(command, env=self._environment(os.environ))
         try:
             status = process.wait()

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from graphc.backends.backend import Call
-from graphc.base.errors import FeedError, StateError
+from graphc.base.errors import FeedError, StateError, counted
 from graphc.compiler.loss_share import SUM, divisors
 from graphc.compiler.plan import Plan, program_name
 from graphc.compiler.sharding import workspaces
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.runtime.bound import Binder, Bound
-from graphc.runtime.distributed.communicator import Communicator, Solo
+from graphc.runtime.distributed.communicator import Communicator, ranks_of
 from graphc.runtime.distributed.exchange import SHARD, Exchange, Pause
 from graphc.runtime.feeds import FeedCheck, program_check
 from graphc.runtime.rows import rows_of
@@ -194,11 +194,11 @@ class ShardedStep:
 
 def sharded_step(plan: Plan, communicator: Communicator | None, state: State) -> ShardedStep | None:
     """Return the step of a plan with shards, else None; raise StateError if the ranks differ."""
-    ranks = plan.ranks
-    size = 1 if communicator is None else communicator.size
+    ranks, given = plan.ranks, ranks_of(communicator)
+    size = given.size
     if size != ranks:
         raise StateError(
-            f"the plan is for {ranks} rank{'s' if ranks > 1 else ''}, the communicator has {size}",
+            f"the plan is for {counted(ranks, 'rank')}, the communicator has {size}",
             hint="gc.compile(net, ..., ranks=n) and gc.Executor(plan, communicator=c) go together",
         )
-    return None if plan.shards is None else ShardedStep(plan, communicator or Solo(), state)
+    return None if plan.shards is None else ShardedStep(plan, given, state)

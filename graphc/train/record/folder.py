@@ -65,6 +65,26 @@ def identity(source: Source) -> Identity:
     return Identity("function", "", "batches that code of the user's makes")
 
 
+def kind_of_run(
+    source: Source, validation: Source | None, class_weight: Mapping[Any, float] | None
+) -> dict[str, Any]:
+    """Return, for JSON, the data and weights that ranks and a resumed run must share.
+
+    The order of rows, which they must share, too, is not included.
+    """
+    weights = None if class_weight is None else {str(k): float(v) for k, v in class_weight.items()}
+    return {
+        "class_weight": weights,
+        "data": asdict(identity(source)),
+        "validation": None if validation is None else asdict(identity(validation)),
+    }
+
+
+def digest_of(arrays: Iterable[Array]) -> str:
+    """Return a digest of the numbers of arrays."""
+    return _digest(array.tobytes() for array in arrays)
+
+
 def _digest(parts: Iterable[bytes | memoryview]) -> str:
     found = sha256()
     for part in parts:

@@ -52,7 +52,7 @@ class Fold:
         if not self.times:
             return "layers not drawn"
         block = "the layer" if self.size == 1 else f"the {self.size} layers"
-        return f"{block} above, {self.times:,} more time{'s' if self.times > 1 else ''}"
+        return f"{block} above, {counted(self.times, 'more time')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from graphc.base.errors import counted
 from graphc.view.measure import RULE
 from graphc.view.render.layers import LayerIndex
 from graphc.view.render.page import Step, View
@@ -231,7 +232,7 @@ def time_lines(found: Timed, profile: Profile) -> Iterator[str]:
     """Yield lines about the time of an instruction."""
     share = found.seconds / (profile.total or 1.0)
     others = len(found.nodes) - 1
-    with_others = f", with {others} other node{'s' * (others > 1)}" if others else ""
+    with_others = f", with {counted(others, 'other node')}" if others else ""
     yield f"{human_seconds(found.seconds)}, {share:.1%} of {profile.name}{with_others}"
     yield f"{found.roof:.0%} of what the machine's limits allow, bound by {found.verdict}"
     work = found.cost

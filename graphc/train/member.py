@@ -1,0 +1,51 @@
+"""A member of a population in training: its rows, its callbacks, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from graphc.ir.op import Array
+from graphc.train.callbacks import Callback
+from graphc.train.history import LOG, History, Position
+from graphc.train.member_rows import Rows
+
+
+@dataclass
+class Member:
+    """A member of a population in training."""
+
+    number: int
+    """The number among the members of this rank."""
+    epochs: int
+    callbacks: tuple[Callback, ...] = ()
+    rows: Rows | None = None
+    """The rows it trains on; None for all."""
+    held: Rows | None = None
+    """The rows it validates on, of the arrays that all members share; None if there are none."""
+    seed: int | None = None
+    """The seed of the order of its rows; None if they are not shuffled."""
+    before: int = 0
+    """The number of members of the ranks before this one."""
+    history: History = field(default_factory=History)
+    at: Position = field(default_factory=Position)
+    saved: Mapping[str, Array] = field(default_factory=dict)
+    """The arrays of its callbacks in the checkpoint that it continues from."""
+    failed: bool = False
+    """True if it was stopped because a number is not finite."""
+
+    @property
+    def overall(self) -> int:
+        """The number among the members of all ranks."""
+        return self.before + self.number
+
+    @property
+    def runs(self) -> bool:
+        """True if it has neither ended nor stopped."""
+        return self.at.epoch <= self.epochs and not self.history.stopped
+
+    def fail(self, what: str) -> None:
+        """Stop it for good because a number is not finite."""
+        self.failed = True
+        self.history.stopped = f"{what} in epoch {self.at.epoch}, step {self.at.step + 1}"
+        LOG.warning("member %d stopped: %s", self.overall, self.history.stopped)
