@@ -16,6 +16,9 @@ from graphc.backends.native.target import available
 from tests.extras import needs_renderer
 
 ROOT = Path(__file__).resolve().parent.parent
+NATIVE = ("README.md", "docs/native.md")
+"""The documents that run on the native backend by default; the others do if slow tests run."""
+SLOW = [pytest.mark.slow]
 
 
 def _tool(name: str) -> ModuleType:
@@ -32,12 +35,22 @@ refresh: Any = _tool("refresh")
 pictures: Any = _tool("pictures")
 
 
-@pytest.mark.parametrize("document", refresh.DOCUMENTS)
+@pytest.mark.parametrize(
+    ("document", "backend"),
+    [
+        pytest.param(name, kind, marks=[] if (kind == "native") == (name in NATIVE) else SLOW)
+        for name in refresh.DOCUMENTS
+        for kind in ("numpy", "native")
+    ],
+)
 def test_code_runs_and_prints_what_the_document_says(
-    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    document: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever the backend of plans that ask for none."""
     monkeypatch.chdir(tmp_path)
-    if available() is not None and 'backend="native"' in (ROOT / document).read_text():
+    monkeypatch.setenv("GRAPHC_BACKEND", backend)
+    compiles = backend == "native" or 'backend="native"' in (ROOT / document).read_text()
+    if available() is not None and compiles:
         pytest.skip(f"no native backend here: {available()}")
     for block in refresh.blocks(document):
         if block.expected is not None and not refresh.same(block.expected, block.printed):

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(argv: Sequence[str] | None) -> int:
-    parser = _parser()
+    parser = _parser(tuple(COMMANDS))
     try:
         args = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed its message
@@ -82,7 +83,9 @@ def _status(argv: Sequence[str] | None) -> int:
         return mistake
 
 
-def _parser() -> Parser:
+@cache
+def _parser(modules: tuple[Any, ...]) -> Parser:
+    """Return the parser of the commands that the modules declare."""
     parser = Parser(
         prog="graphc",
         description="Compile neural networks, as static graphs, for the CPU.",
@@ -91,6 +94,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"graphc {graphc.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        add_command(commands, command)
+    for module in modules:
+        add_command(commands, module)
     return parser

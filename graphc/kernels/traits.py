@@ -23,6 +23,7 @@ from graphc.kernels.iteration_space import (
 )
 
 T = TypeVar("T")
+ITERATIONS: tuple[str, ...] = get_args(Iteration)
 
 # ------------------------------------------------------------------ what the rules of an op say
 
@@ -47,8 +48,9 @@ def _wrong(node: Node, rule: str, fault: str) -> RuleError:
 def iteration_of(node: Node, ins: list[TensorType]) -> Iteration:
     """Return the iteration of a node; raise RuleError if there is no such one."""
     found: Any = _asked(node, object, "iteration", ins)
-    if not any(isinstance(found, str) and found == word for word in get_args(Iteration)):
-        known = ", ".join(get_args(Iteration))
+    is_known = isinstance(found, str) and found in ITERATIONS
+    if not is_known:
+        known = ", ".join(ITERATIONS)
         raise _wrong(node, "iteration", f"returns {shown(found)}, which is not one of {known}")
     if found == "all" and not ins:
         raise _wrong(node, "iteration", "returns 'all', but the op has no operand to reduce")

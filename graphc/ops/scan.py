@@ -148,7 +148,6 @@ class Scan(Op):
 def loops(graph: Iterable[Node]) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:
     """Return the nodes of each loop of a graph or a step, by what its results have in common."""
     found: dict[tuple[Scan, tuple[str, ...]], list[Node]] = {}
-    for node in graph:
-        if isinstance(node.op, Scan):
-            found.setdefault((node.op.joint, node.inputs), []).append(node)
+    for node, op in [(node, node.op) for node in graph if isinstance(node.op, Scan)]:
+        found.setdefault((op.joint, node.inputs), []).append(node)
     return found

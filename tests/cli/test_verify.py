@@ -137,9 +137,13 @@ def test_bisection_goes_below_the_passes(
 @pytest.mark.slow
 @pytest.mark.parametrize("both", [False, True])
 def test_bisection_of_a_command_finds_the_backend(
-    both: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    both: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A command that fails on one backend, or on both, whatever the passes."""
+    monkeypatch.delenv("GRAPHC_BACKEND", raising=False)
     path = tmp_path / "train.py"
     path.write_text(COMMAND.replace("BOTH", str(both)), encoding="utf-8")
     status = main(["bisect", "--run", f"python {path}"])

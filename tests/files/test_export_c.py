@@ -13,6 +13,7 @@ import pytest
 import graphc as gc
 from graphc.backends.backend import backend
 from tests.files.c_model import CModel, compiler
+from tests.plans import compiled
 
 
 def digits() -> gc.Net:
@@ -27,7 +28,8 @@ def digits() -> gc.Net:
 
 def executor(backend: str = "numpy") -> gc.Executor:
     optimizer = gc.SGD(lr=0.1, momentum=0.9, weight_decay=0.5)
-    return gc.Executor(gc.compile(digits(), batch=8, optimizer=optimizer, backend=backend), seed=3)
+    plan = compiled(digits, batch=8, optimizer=optimizer, backend=backend)
+    return gc.Executor(plan, seed=3)
 
 
 def rows(n: int, seed: int = 0) -> dict[str, Any]:

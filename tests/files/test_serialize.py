@@ -19,6 +19,7 @@ import graphc as gc
 from graphc.files.container import pack, unpack
 from graphc.files.serialize import from_bytes, to_bytes
 from tests.extras import needs
+from tests.plans import compiled
 
 ROWS = 12
 
@@ -62,7 +63,7 @@ OPTIMIZER = gc.Adam(
 
 
 def trained(steps: int = 3, *, own: bool = False, **choices) -> gc.Executor:
-    plan = gc.compile(declare(own), batch=ROWS, **{"optimizer": OPTIMIZER, **choices})
+    plan = compiled(declare, own, batch=ROWS, **{"optimizer": OPTIMIZER, **choices})
     ex = gc.Executor(plan, seed=2**70 + 5)
     for i in range(steps):
         ex.step(rows(i))

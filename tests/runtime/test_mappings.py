@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.plans import compiled
 
 
 def net(dtype: str = "float32") -> gc.Net:
@@ -21,7 +22,7 @@ def net(dtype: str = "float32") -> gc.Net:
 
 def executor(optimizer: Any = None, dtype: str = "float32") -> gc.Executor:
     optimizer = optimizer or gc.Adam(lr=0.1)
-    plan = gc.compile(net(dtype), batch=4, optimizer=optimizer, backend="numpy")
+    plan = compiled(net, dtype, batch=4, optimizer=optimizer, backend="numpy")
     ex = gc.Executor(plan)
     ex.step(x=np.ones((4, 3)))
     return ex

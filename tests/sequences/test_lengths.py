@@ -12,6 +12,7 @@ import pytest
 import graphc as gc
 from graphc.check.validation.plans import validate_plan
 from graphc.check.validation.validate import validate_model
+from tests.plans import compiled
 
 BACKENDS = ("numpy", "native")
 STEPS, WIDTH = 7, 5
@@ -46,7 +47,7 @@ def network(dtype: str = "float32", lengths: bool = True) -> gc.Net:
 
 def executor(batch: int = 8, backend: str | None = None, **options: Any) -> gc.Executor:
     options = {"optimizer": gc.SGD(lr=0.1), **options}
-    return gc.Executor(gc.compile(network(), batch=batch, backend=backend, **options), seed=3)
+    return gc.Executor(compiled(network, batch=batch, backend=backend, **options), seed=3)
 
 
 def rows(count: int, dtype: str = "float32") -> tuple[Rows, Rows, Array]:

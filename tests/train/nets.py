@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
+from tests.plans import compiled
 
 BATCH = 8
 
@@ -28,7 +29,7 @@ def classes(dropout: bool = True, weighted: bool = False) -> gc.Net:
 
 def executor(net: gc.Net | None = None, **choices: Any) -> gc.Executor:
     options = {"optimizer": gc.Adam(lr=0.01), "batch": BATCH, **choices}
-    return gc.Executor(gc.compile(net or classes(), **options))
+    return gc.Executor(gc.compile(net, **options) if net else compiled(classes, **options))
 
 
 def table(rows: int = 45, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from graphc.train.run import StepBoundary
 from graphc.train.source import ArraySource
 from graphc.view import plots
 from tests.extras import needs
+from tests.plans import compiled
 
 BATCH = 8
 
@@ -35,7 +36,7 @@ def declare() -> gc.Net:
 
 
 def executor(**choices) -> gc.Executor:
-    plan = gc.compile(declare(), batch=BATCH, **{"optimizer": gc.SGD(lr=0.05), **choices})
+    plan = compiled(declare, batch=BATCH, **{"optimizer": gc.SGD(lr=0.05), **choices})
     return gc.Executor(plan)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import graphc as gc
 from graphc.train.checkpoints import choices_mismatch
+from tests.plans import compiled
 from tests.train.nets import bits, table
 
 X, Y = table(45)
@@ -64,7 +65,8 @@ def declare(
 
 def executor(net: gc.Net | None = None, seed: int = 0, **choices: Any) -> gc.Executor:
     options = {"optimizer": ADAM, "batch": 8, "backend": "numpy", **choices}
-    return gc.Executor(gc.compile(net or declare(), **options), seed=seed)
+    plan = gc.compile(net, **options) if net else compiled(declare, **options)
+    return gc.Executor(plan, seed=seed)
 
 
 def train(ex: gc.Executor, folder: Path, **options: Any) -> gc.History:

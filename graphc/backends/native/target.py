@@ -60,11 +60,7 @@ class Target:
     @property
     def words(self) -> Words:
         """The words in which int8 is multiplied."""
-        on = set(self.features.split(","))
-        if self.arm:
-            return SDOT if "+dotprod" in on else PAIRS
-        wide = {"+avx512f", "+avx512vl", "+avx512vnni"} <= on
-        return VNNI if wide or {"+avx2", "+avxvnni"} <= on else PAIRS
+        return _words(self.features, self.arm)
 
     @property
     def wasm(self) -> bool:
@@ -75,6 +71,15 @@ class Target:
     def apple(self) -> bool:
         """True if the system is macOS; otherwise it is Linux."""
         return "apple" in self.triple
+
+
+@lru_cache
+def _words(features: str, arm: bool) -> Words:
+    on = set(features.split(","))
+    if arm:
+        return SDOT if "+dotprod" in on else PAIRS
+    wide = {"+avx512f", "+avx512vl", "+avx512vnni"} <= on
+    return VNNI if wide or {"+avx2", "+avxvnni"} <= on else PAIRS
 
 
 def available() -> str | None:

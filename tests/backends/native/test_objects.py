@@ -167,7 +167,7 @@ def test_a_program_that_is_long_has_parts(cache_folder: Path) -> None:
     """A part that is lost, or is none, is found missing and compiled again."""
     net = gc.Net("long")
     h = net.input("x", (gc.N, 7))
-    for width in range(3, 40, 3):
+    for width in range(3, 14, 3):
         h = gc.tanh(gc.affine(h, width))
     net.output("y", h)
     plan = gc.compile(net, batch=4, backend="native")
@@ -195,6 +195,7 @@ def test_what_programs_have_in_common_is_compiled_once(
         return objects_of(texts, target)
 
     monkeypatch.setattr(libraries, "objects_of", noted)
+    monkeypatch.setattr("graphc.backends.native.program.PART", 1 << 11)  # short for any vectors
     net = gc.Net("net")
     h = gc.affine(gc.tanh(gc.affine(net.input("x", (gc.N, 5)), 9)), 7)
     net.loss("loss", gc.mean(h * h))
@@ -202,7 +203,7 @@ def test_what_programs_have_in_common_is_compiled_once(
     texts = {name: program_ir(plan.programs[name], host()) for name in ("step", "grad")}
     common = {*texts["step"]} & {*texts["grad"]}
     assert common
-    assert [*common] != [*texts["grad"]]
+    assert common < {*texts["grad"]}, "weight gradients end in updates in a step"
     ex = gc.Executor(plan)
     feeds = {"x": [[0.5] * 5] * 3}
     ex.step(feeds)
