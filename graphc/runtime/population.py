@@ -242,13 +242,72 @@ class Population:
         given = self._given(feeds, by_name, rows, members)
         return self._entry(self._step, given)
 
-    def _step(self, given: MemberFeeds) -> Array:
+    def steps(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        /,
+        *,
+        rows: Sequence[Any],
+        batch: int,
+        members: Sequence[int] | None = None,
+        **by_name: Any,
+    ) -> list[Array]:
+        """Make the steps of each member over its rows, `batch` of them a step.
+
+        A thread makes all steps of a member, so that its state stays in the cache.
+
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, which all members share.
+        rows
+            The numbers of the rows of each member, any number of them.
+        batch
+            The rows of a step; the last one takes the rest.
+        members
+            The numbers of the members that run, all by default.
+
+        Returns
+        -------
+        list
+            An array for each member: the sum of the losses of each step.
+
+        Raises
+        ------
+        StateError
+            If the plan has no optimizer, if an earlier step failed half-way, or if another thread
+            is running.
+        FeedError
+            If an array does not fit its input; then no member has made that step.
+        """
+        whole = checked_whole("batch", batch, hint="batch=32")
+        given = self._given(feeds, by_name, rows, members)._replace(batch=whole)
+        return self._entry(self._steps, given)
+
+    def _steps(self, given: MemberFeeds) -> list[Array]:
+        losses = self._step_side_by_side(given)
+        if losses is not None:
+            return np.split(losses, np.cumsum(given.steps)[:-1])
+        found: dict[int, list[float]] = {member: [] for member in given.members}
+        for turn in given.turns():
+            for member, loss in zip(turn.members, self._step(turn).tolist(), strict=True):
+                found[member].append(loss)
+        return list(map(np.array, found.values()))
+
+    def _step_side_by_side(self, given: MemberFeeds) -> Array | None:
+        """Make the steps side by side and return the loss of each, or None if members cannot."""
         self._members.lock.begin(writes=True)
         made = self._seat.side_by_side(given, self._members, train=True)
-        if made is not None:
-            calls, losses = made
-            self._members.lock.write(calls)
-            return np.asarray(sum(losses.values()), np.float64)
+        if made is None:
+            return None
+        calls, losses = made
+        self._members.lock.write(calls)
+        return np.asarray(sum(losses.values()), np.float64)
+
+    def _step(self, given: MemberFeeds) -> Array:
+        losses = self._step_side_by_side(given)
+        if losses is not None:
+            return losses
         ready = self._seat.checked(given, train=True)
         step = self._seat.step
         return np.array(

@@ -28,7 +28,7 @@ class Seat(Executor):
     ) -> tuple[Sequence[Call], dict[str, Array]] | None:
         """Return the calls that run members side by side, and the arrays that they fill.
 
-        These are losses, or all outputs at inference.  Return None if members cannot.
+        These are losses, or all outputs at inference, of each run.  Return None if members cannot.
         """
         if self._sequences is not None or self.sharded is not None or self.plan.accumulate > 1:
             return None
@@ -46,12 +46,14 @@ class Seat(Executor):
         if not names or (missing and train):
             return None
         types = {name: program.buffers[program.outputs[name]].type for name in names}
-        count, n = len(given.members), int(fed.rows[0])
+        count, n = len(fed.rows), int(fed.rows[0])
         results = {k: np.empty((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
         own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
         made = {k: Spread(array, "number", types[k].nbytes(n)) for k, array in results.items()}
         numbers = members.places[given.members]
-        work = SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen)
+        if fed.begin is not None:
+            numbers = np.repeat(numbers, np.diff(fed.begin))
+        work = SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen, fed.begin)
         ready = bound.runner.side_by_side(work)
         if ready is None:
             return None
@@ -124,7 +126,7 @@ class LastStep:
         n = self._check(self._fed)
         if given.rows is None or n is None:
             return n == self._rows
-        rows, chosen = given.chosen()
+        rows, chosen, _ = given.chosen()
         fits = 1 <= rows.min() <= rows.max() <= self._capacity
         if not fits or not 0 <= chosen.min() <= chosen.max() < n:
             return False
