@@ -88,7 +88,7 @@ class MemberFeeds(NamedTuple):
         That is so for unusual feeds, also those that do not fit.
         """
         types = [self.types.get(name) for name in (*self.shared, *self.own)]
-        if not all(type is not None and _has_plain_rows(type) for type in types):
+        if not all(type is not None and has_plain_rows(type) for type in types):
             return None
         if any(isinstance(limit, Batch) for limit in program.index_bounds.values()):
             return None
@@ -216,7 +216,7 @@ class MemberFeeds(NamedTuple):
         return rows_of(array, type, chosen) if fits else array
 
 
-def _has_plain_rows(type: TensorType) -> bool:
+def has_plain_rows(type: TensorType) -> bool:
     """Return whether the rows of a type follow one another, if it has rows."""
     return type.shape[:1] == (N,) or not type.batched
 

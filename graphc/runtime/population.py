@@ -21,12 +21,14 @@ from graphc.runtime.columns import Columns
 from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
-from graphc.runtime.member_feeds import MemberFeeds
+from graphc.runtime.member_feeds import MemberFeeds, has_plain_rows
 from graphc.runtime.members import MemberHyper, Members, Stacked
 from graphc.runtime.rows import Together, by_position, evaluate_together, predict
 from graphc.runtime.seat import Seat
 
 Combine = Literal["mean", "vote"]
+AT_ONCE = 1 << 14
+"""The rows of all members for which outputs are inferred by one call, at least a batch of each."""
 
 
 class Population:
@@ -408,11 +410,30 @@ class Population:
 
     def _together(self, members: Sequence[int]) -> Together:
         """Return members as those who infer pieces of rows together."""
+        batch = self.plan.batch
+        size = max(1, AT_ONCE // (batch * len(members))) * batch
+        states = [self._members.state(i).arrays for i in members]
+        return Together(partial(self._infer, members), states, size)
 
-        def infer(feeds: Mapping[str, Any]) -> dict[str, Array]:
+    def _infer(
+        self, members: Sequence[int], feeds: Mapping[str, Any], n: int
+    ) -> dict[str, Array] | None:
+        """Return the outputs of members for `n` rows, or None if these are too many."""
+        if n <= self.plan.batch:
             return self._forward(MemberFeeds.of(self.plan, feeds, None, members))
-
-        return Together(infer, [self._members.state(i).arrays for i in members])
+        rows = [np.arange(n)] * len(members)
+        given = MemberFeeds.of(self.plan, feeds, rows, members, self.plan.batch)
+        program = self.plan.programs["infer"]
+        types = [program.buffers[value].type for value in program.outputs.values()]
+        self._members.lock.begin(writes=False)
+        made = all(map(has_plain_rows, types)) and self._seat.side_by_side(
+            given, self._members, train=False
+        )
+        if not made:
+            return None
+        calls, outputs = made
+        run_all(calls)
+        return {k: x.reshape(len(members), -1, *x.shape[2:]) for k, x in outputs.items()}
 
     @with_shared(Executor.evaluate.__doc__)
     def evaluate(
@@ -480,6 +501,8 @@ class Population:
 
     def _number(self, member: Any) -> int:
         """Return the number of a member; raise StateError if there is none, counted from an end."""
+        if type(member) is int and 0 <= member < len(self):
+            return member
         number = checked_whole("member", member, None, hint="population[0]", error=StateError)
         if not -len(self) <= number < len(self):
             raise StateError(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import signature
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -119,6 +120,32 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         takes, prepare = tags.input_tags, bool(self.prepare)
         takes.sparse, takes.allow_nan, takes.string, takes.categorical = not prepare, *[prepare] * 3
         return tags
+
+    @classmethod
+    @cache
+    def _get_param_names(cls) -> list[str]:
+        """Return the names of all options, which scikit-learn would find again for each copy."""
+        return list(super()._get_param_names())
+
+    @classmethod
+    @cache
+    def _defaults(cls) -> dict[str, Any]:
+        """Return the default of each option."""
+        return {name: one.default for name, one in signature(cls).parameters.items()}
+
+    @property
+    def executor_(self) -> Executor:
+        """The trained Executor, that of the first net."""
+        check_is_fitted(self)
+        return self._members()[0]
+
+    @property
+    def population_(self) -> Population:
+        """The trained Population of an ensemble."""
+        check_is_fitted(self)
+        if isinstance(self._model, Executor):
+            raise AttributeError("population_ is that of an ensemble, and ensemble is 1")
+        return self._model
 
     @property
     def n_iter_(self) -> int:
@@ -263,10 +290,19 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             fit_statistics(self._model, [rows] * len(seeds))
 
     def _adopt(self, trained: Trained, classes: Sequence[str]) -> None:
-        """Take the members that a sweep has trained."""
-        self._make(trained.plan, classes, trained.seeds, trained.histories)
-        for ex, state in zip(self._members(), trained.states, strict=True):
-            ex.state = state
+        """Take what a sweep has trained; it stays in its population until members are asked for."""
+        self._lent: tuple[Trained, Sequence[str]] | None = trained, classes
+        self.histories_, self.history_ = trained.histories, trained.histories[0]
+
+    @property
+    def _model(self) -> Executor | Population:
+        """The trained net, or the nets of an ensemble."""
+        if self._lent is not None:
+            trained, classes = self._lent
+            self._make(trained.population.plan, classes, trained.seeds, trained.histories)
+            for ex, state in zip(self._members(), trained.states(), strict=True):
+                ex.state = state
+        return self._made
 
     def _make(
         self,
@@ -276,14 +312,14 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         histories: Sequence[History],
     ) -> None:
         """Create new members."""
-        self._model: Executor | Population
+        self._lent = None
+        self._made: Executor | Population
         if len(seeds) == 1:
-            self._model = Executor(plan, seed=seeds[0])
-            self._model.state.columns = self._columns(classes)
+            self._made = Executor(plan, seed=seeds[0])
+            self._made.state.columns = self._columns(classes)
         else:
-            self._model = self.population_ = Population(plan, seeds=seeds)
-            self._model.columns = self._columns(classes)
-        self.executor_ = self._members()[0]
+            self._made = Population(plan, seeds=seeds)
+            self._made.columns = self._columns(classes)
         self.histories_, self.history_ = Histories(histories), histories[0]
 
     def _members(self) -> Sequence[Executor]:
@@ -291,11 +327,11 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _check_replaced(self) -> None:
         """Raise ValueError for options without effect because another one replaces them."""
-        usual = signature(type(self).__init__).parameters
+        usual = self._defaults()
         for name, others in REPLACED.items():
             for other in others if getattr(self, name) is not None else ():
                 value = getattr(self, other)
-                if np.any(value != usual[other].default):
+                if np.any(value != usual[other]):
                     raise ValueError(
                         f"{other} is {value!r}, but {name} is given, which replaces it: leave "
                         f"{other} out, and set it in {name}"
@@ -376,12 +412,16 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the output for each row: (N, units)."""
         check_is_fitted(self)
         x = self._numbers(validate_data(self, X, reset=False, **self._takes()), reset=False)
-        model = self._model
+        trained = None if self._lent is None else self._lent[0]
+        model = self._model if trained is None else trained.population
+        asked = {} if trained is None else {"members": trained.members}
         first = model if isinstance(model, Executor) else model[0]
         # The lock makes threads that predict at the same time take turns.
-        found = first.state.lock(lambda: predict(model, x))
+        found = first.state.lock(lambda: predict(model, x, **asked))
         outputs = np.asarray(found[self._output] if isinstance(found, dict) else found)
-        return outputs if first is model else self._combined(outputs)
+        if isinstance(model, Executor):
+            return outputs
+        return outputs[0] if len(outputs) == 1 else self._combined(outputs)
 
     def _combined(self, outputs: Array) -> Array:
         """Return the output of an ensemble from those of its members (members, N, units)."""

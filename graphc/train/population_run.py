@@ -52,11 +52,11 @@ class Member:
 
     def count(self, rows: Sequence[int], losses: Sequence[float], shares: Sequence[float]) -> None:
         """Count finished steps, up to the first whose loss is not finite."""
-        for n, loss, share in zip(rows, losses, shares, strict=True):
-            if not isfinite(loss):
-                return self.fail(f"the loss is {loss:g}")
-            self.at.count(n, loss, share)
-        return None
+        if all(map(isfinite, losses)):
+            return self.at.count_all(rows, losses, shares)
+        done = next(i for i, loss in enumerate(losses) if not isfinite(loss))
+        self.at.count_all(rows[:done], losses[:done], shares[:done])
+        return self.fail(f"the loss is {losses[done]:g}")
 
     def fail(self, what: str) -> None:
         """Stop it for good because a number is not finite."""
@@ -167,7 +167,7 @@ class OwnRows:
         if seconds > LONG:
             self._steps = max(1, self._steps // 2)
         elif (
-            seconds < LONG / 3 and self._steps * self._batch < most and not self._shares.reads_state
+            seconds < LONG / 2 and self._steps * self._batch < most and not self._shares.reads_state
         ):
             self._steps *= 2
 
