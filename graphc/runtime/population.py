@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -289,7 +290,8 @@ class Population:
     def _steps(self, given: MemberFeeds) -> list[Array]:
         losses = self._step_side_by_side(given)
         if losses is not None:
-            return np.split(losses, np.cumsum(given.steps)[:-1])
+            ends = list(accumulate(given.steps, initial=0))
+            return [losses[slice(*pair)] for pair in pairwise(ends)]
         found: dict[int, list[float]] = {member: [] for member in given.members}
         for turn in given.turns():
             for member, loss in zip(turn.members, self._step(turn).tolist(), strict=True):

@@ -80,13 +80,11 @@ def bootstrap_rows(seed: int, rows: int) -> Rows:
     return generator(seed, "bootstrap").integers(rows, size=rows).astype(np.intp)
 
 
-def order_of(rows: Rows, seed: int | None, epoch: int) -> Rows:
-    """Return rows in the order of an epoch, as `ArraySource` shuffles them."""
-    if seed is None:
-        return rows
-    order = np.arange(len(rows), dtype=np.intp)
-    generator(seed, f"epoch {epoch}").shuffle(order)
-    return np.asarray(rows[order])
+def order(count: int, seed: int, epoch: int) -> Rows:
+    """Return the order of rows in an epoch, as `ArraySource` shuffles them."""
+    found = np.arange(count, dtype=np.intp)
+    generator(seed, f"epoch {epoch}").shuffle(found)
+    return found
 
 
 class Shares:

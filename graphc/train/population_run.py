@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from math import isfinite
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from graphc.runtime.population import Population
 from graphc.runtime.rows import Count
 from graphc.train.callbacks import Callback, Epoch, begin
 from graphc.train.history import LOG, Histories, History, Position, Progress
-from graphc.train.members import Rows, Shares, arrays_of_rows, order_of
+from graphc.train.members import Rows, Shares, arrays_of_rows, order
 from graphc.train.run import StepBoundary
 from graphc.train.source import Source
 
@@ -174,11 +174,12 @@ class OwnRows:
     def _orders(self, members: Sequence[Member]) -> dict[int, Rows]:
         """Return the rows of members in their order; those with the same seed share it."""
         found: dict[tuple[object, ...], Rows] = {}
+        shuffled = cache(order)
         for member in members:
-            assert member.rows is not None
-            key = id(member.rows), member.seed, member.at.epoch
-            if key not in found:
-                found[key] = order_of(member.rows, member.seed, member.at.epoch)
+            rows, seed, epoch = member.rows, member.seed, member.at.epoch
+            assert rows is not None
+            if (key := (id(rows), seed, epoch)) not in found:
+                found[key] = rows if seed is None else rows[shuffled(len(rows), seed, epoch)]
         return {m.number: found[id(m.rows), m.seed, m.at.epoch] for m in members}
 
     def _turn(self, members: Sequence[Member], chosen: list[Rows]) -> Turn:
