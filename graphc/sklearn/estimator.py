@@ -34,7 +34,7 @@ from graphc.ops.linalg import AffineLayer
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
-from graphc.sklearn.columns import Words, chosen_columns
+from graphc.sklearn.columns import Words, chosen_columns, has_gaps_or_words
 from graphc.sklearn.rows import Rows, predict
 from graphc.sklearn.together import (
     SWEEP,
@@ -190,7 +190,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         **y_as: bool,
     ) -> Rows:
         """Return the checked rows of positive weight; raise ValueError for unusable data."""
-        x, labels = validate_data(self, X, y, reset=reset, **self._takes(), **y_as)
+        with self._hint_at_prepare(X):
+            x, labels = validate_data(self, X, y, reset=reset, **self._takes(), **y_as)
         x = self._numbers(x, reset=reset)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
         if (weight < 0).any():
@@ -199,6 +200,19 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
         dense: Any = labels.toarray() if issparse(labels) else np.asarray(labels)
         return Rows(x, dense, weight).weighted()
+
+    @contextmanager
+    def _hint_at_prepare(self, X: ArrayLike) -> Iterator[None]:
+        """Add what to do to an error about missing values or words in X."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            if self.prepare or not has_gaps_or_words(X):
+                raise
+            raise ValueError(
+                f"{error}\n{type(self).__name__}(prepare=True) takes missing values and words: "
+                "the net prepares its columns"
+            ) from error
 
     def _takes(self) -> dict[str, Any]:
         """Return how X is checked: as floats, or as columns of any kind with gaps."""
@@ -281,8 +295,13 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Create new members whose statistics are fitted to the rows."""
         before = self._members() if self.warm_start and hasattr(self, "_model") else ()
+        if before and len(before) != len(seeds):
+            raise ValueError(
+                f"warm_start: ensemble is {self.ensemble}, the fit before had "
+                f"{counted(len(before), 'net')}: leave ensemble as it was, or warm_start out"
+            )
         self._make(plan, classes, seeds, [History() for _ in seeds])
-        for old, new in zip(before, self._members(), strict=False):
+        for old, new in zip(before, self._members(), strict=bool(before)):
             _copy_parameters(old, new)
         if isinstance(self._model, Executor):
             rows.fit_statistics(self._model)
@@ -411,7 +430,9 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     def _predict(self, X: ArrayLike) -> Array:
         """Return the output for each row: (N, units)."""
         check_is_fitted(self)
-        x = self._numbers(validate_data(self, X, reset=False, **self._takes()), reset=False)
+        with self._hint_at_prepare(X):
+            x = validate_data(self, X, reset=False, **self._takes())
+        x = self._numbers(x, reset=False)
         trained = None if self._lent is None else self._lent[0]
         model = self._model if trained is None else trained.population
         asked = {} if trained is None else {"members": trained.members}

@@ -33,6 +33,8 @@ from graphc.train.run import Run
 from graphc.train.standardize import names_of_statistics
 
 Numbers = NDArray[np.intp]
+REFUSED = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+"""The errors by which nets, and steps before them, refuse options and data; others are bugs."""
 SOME = 16
 """The number of rows by which unequal ones are mostly told apart."""
 
@@ -275,7 +277,7 @@ class Sweep:
         for pairs in kinds.values():
             keys, trainings = zip(*pairs, strict=True)
             # What fails here fails again, for its own candidate, when that is trained alone.
-            with suppress(Exception):
+            with suppress(*REFUSED):
                 for key, trained in zip(keys, _run(trainings), strict=True):
                     if trained is not None:
                         self._results.setdefault(key, []).append(trained)
