@@ -24,7 +24,15 @@ from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
 from graphc.runtime.member_feeds import MemberFeeds, has_plain_rows
 from graphc.runtime.members import MemberHyper, Members, Stacked
-from graphc.runtime.rows import Together, by_position, evaluate_together, predict
+from graphc.runtime.rows import (
+    Means,
+    Together,
+    by_position,
+    check_one_batch,
+    evaluate_together,
+    predict,
+    scalars,
+)
 from graphc.runtime.seat import Seat
 
 Combine = Literal["mean", "vote"]
@@ -470,7 +478,29 @@ class Population:
             together = self._together(given.members)
             return _stacked(evaluate_together(self._seat, given.shared, together))
         self._members.lock.begin(writes=False)
+        found = None if given.rows is None else self._evaluate_at_once(given)
+        if found is not None:
+            return found
         return _stacked(self._in_turns(given.members, lambda k: self._seat.evaluate(given.at(k))))
+
+    def _evaluate_at_once(self, given: MemberFeeds) -> dict[str, Array] | None:
+        """Return what members evaluate on rows of their own by one call, or None if they cannot."""
+        given = given._replace(batch=self.plan.batch)
+        most = max(map(len, given.rows or ()))
+        check_one_batch(self._seat, "evaluate", most, given.shared, scalars(self.plan))
+        made = self._seat.side_by_side(given, self._members, train=False)
+        if made is None:
+            return None
+        calls, outputs = made
+        run_all(calls)
+        means = {i: Means(self.plan, self._members.state(i).arrays) for i in given.members}
+        begin = dict(zip(given.members, accumulate(given.steps, initial=0), strict=False))
+        for step, turn in enumerate(given.turns()):
+            for member, feeds, rows in zip(turn.members, turn.each(), turn.rows or (), strict=True):
+                run = begin[member] + step
+                out = {name: array[run] for name, array in outputs.items()}
+                means[member].add(len(rows), feeds, out)
+        return _stacked([one.checked() for one in means.values()])
 
     def _in_turns(
         self, members: Sequence[int], work: Callable[[int], Any], *, writes: bool = False

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from inspect import signature
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -71,6 +71,14 @@ def _copy_parameters(before: Executor, ex: Executor) -> None:
             f"the parameters {shapes[0]}, not {shapes[1]}"
         )
     ex.state = dict(before.parameters)
+
+
+def _drawn(random_state: int | np.random.RandomState | None, count: int) -> tuple[int, ...]:
+    """Return seeds that scikit-learn's generator draws."""
+    return tuple(check_random_state(random_state).randint(2**31 - 1, size=count).tolist())
+
+
+_drawn_once = lru_cache(maxsize=16)(_drawn)
 
 
 @dataclass
@@ -271,8 +279,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _seeds(self) -> tuple[int, ...]:
         """Return the seed of each member, of which the first is that of an estimator of one."""
-        drawn = check_random_state(self.random_state).randint(2**31 - 1, size=self.ensemble)
-        return tuple(drawn.tolist())
+        given, count = self.random_state, int(self.ensemble)
+        return _drawn_once(given, count) if isinstance(given, int) else _drawn(given, count)
 
     def _choice(self, rows: Rows, units: int) -> NetChoice:
         """Return the net for these rows and its options."""

@@ -240,6 +240,21 @@ def test_losses_of_any_number_of_rows(plan: gc.Plan) -> None:
     ]
 
 
+def test_losses_of_rows_of_their_own(plan: gc.Plan) -> None:
+    """A member's rows are cut into batches of its own, the last of which has the rest."""
+    x, y = data()
+    population, executors = population_of(plan), alone(plan)
+    rng = np.random.default_rng(3)
+    rows = [rng.integers(0, ROWS, n) for n in (16, 21, 3, 8, 24)]
+    members = [4, 0, 2]
+    for asked in (range(len(SEEDS)), members):
+        own = [rows[i] for i in asked]
+        found = population.evaluate(x=x, y=y, rows=own, members=list(asked))
+        for number, i in enumerate(asked):
+            expected = executors[i].evaluate(x[rows[i]], y[rows[i]])
+            assert {name: array[number] for name, array in found.items()} == expected
+
+
 def test_an_executor_shares_the_state_of_its_member(plan: gc.Plan) -> None:
     population, executors = population_of(plan), alone(plan)
     for x, y in batches(2):
