@@ -221,19 +221,13 @@ def _last_axes(rank: int) -> tuple[int, ...]:
 
 
 def _moves_nothing(image: TensorType) -> bool:
-    """Return whether transposing an image moves nothing, as its elements keep their order.
-
-    That is so if it has one pixel, or one channel and a single line.
-    """
+    """Return whether transposing an image moves nothing: one pixel, or one channel and one line."""
     dims = image.shape[1:]
     return sum(dim != 1 for dim in dims) <= 1
 
 
 def _matrix_shape(x: TensorType, image: TensorType) -> Shape | None:
-    """Return the shape of an operand of a matrix of pixels, or None if it does not broadcast.
-
-    It has all elements, a number for each channel, or one number.
-    """
+    """Return an operand's shape in a matrix of pixels (full, by channel, or one), or None."""
     if x.shape == image.shape:
         return x.shape
     padded = (1,) * (image.rank - x.rank) + x.shape

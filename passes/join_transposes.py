@@ -76,10 +76,7 @@ class _Moved:
         return (self.sizes, self.axes) == (other.sizes, other.axes)
 
     def split(self, shape: Shape) -> tuple[_Moved, list[Axes]] | None:
-        """Return the value in another shape, and the axes of each of its dimensions.
-
-        Sizes are cut where a dimension ends; None if they cannot be.
-        """
+        """Return the value in another shape and each dimension's axes; None if no cut fits."""
         parts: list[list[Dim]] = [[] for _ in self.sizes]
         order: list[tuple[int, int]] = []
         groups: list[list[int]] = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
@@ -103,25 +104,9 @@ class PassList:
         """
         return self._insert(self._position(name) + 1, step)
 
+    @with_shared(after.__doc__)
     def before(self, name: str, step: Pass) -> PassList:
         """Return the list with a user's pass right before the first of that name.
-
-        Parameters
-        ----------
-        name
-            The name of a pass of the list.
-        step
-            The pass to insert.
-
-        Returns
-        -------
-        PassList
-            The longer list.
-
-        Raises
-        ------
-        GraphError
-            If there is no pass of that name, or `step` is not a pass.
 
         Examples
         --------

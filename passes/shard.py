@@ -136,10 +136,7 @@ def _check_derivatives(graph: Graph) -> None:
 
 
 def _keyed(b: Builder, node: Node) -> Node:
-    """Return random numbers, or a loop with such, keyed by rows of the whole batch.
-
-    Numbers without rows are the same for all shards.
-    """
+    """Return random numbers, or a loop with such, keyed by rows of the batch if they have rows."""
     if isinstance(node.op, Scan):
         return _with_keyed_step(b, node, node.op)
     rows = node.type.shape[0]

@@ -45,10 +45,7 @@ class Specialize:
         return b.graph()
 
     def of_step(self, step: Graph) -> Graph:
-        """Return the step of a loop without layers, those of loops in it first.
-
-        A derivative is taken of steps that are expanded.
-        """
+        """Return a loop's step without layers, inner ones first; a derivative is of such steps."""
         inside = on_steps(self.of_step, step)
         return self._expanded(inside).graph() if any(n.op.is_layer for n in step) else inside
 

@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,8 +40,11 @@ sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PROVED = 5
+ABOVE_BACKENDS = frozenset(("cli", "declare", "onnx", "sklearn", "train", "view"))
+"""Folders whose tests run on NumPy, which is faster, unless they ask for another backend."""
+PROVED = 11
 """Without slow tests one in so many programs is proved, by its size; with them every one."""
+TESTS = Path(__file__).parent
 NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
 
@@ -53,6 +57,7 @@ def pytest_collection() -> Iterator[None]:
         yield
     finally:
         collector.freeze()
+        collector.set_threshold(10_000)  # most of what a test makes ends with it, without a search
         collector.enable()
 
 
@@ -92,6 +97,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def default_backend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The backend of tests that ask for none: NumPy where compiled code is not what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        if ABOVE_BACKENDS.intersection(request.path.relative_to(TESTS).parts[:1]):
+            patch.setenv("GRAPHC_BACKEND", "numpy")
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
     """What tests compile in this process is proved to be sound on its memory."""
@@ -109,6 +123,7 @@ def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
     ) -> Program:
         built = unverified(name, graph, capacity, backend, forms, **options)
         own = options.get("planner") or options.get("scheduler")  # which tests may get wrong
+        own = own or options.get("keeps")  # values live longer than they are used
         if own or capacity >= NOBODYS or (len(graph) + capacity) % among:
             return built
         proof = built.verify()

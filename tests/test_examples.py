@@ -12,7 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"
 NAMES = ("course", "digits", "edge", "lenet", "mnist", "my_pass", "resnet", "rl", "tabular")
-ZOO = ("autoencoder", "cartpole", "gpt", "letters", "mixer", "sac", "series", "two_towers")
+ZOO = ("autoencoder", "gpt", "letters", "mixer", "ppo", "sac", "series", "two_towers")
 """Nets that reach something; docs/zoo.md says what."""
 
 
@@ -27,7 +27,7 @@ def test_these_are_all() -> None:
 @pytest.mark.parametrize("name", [*NAMES, *ZOO])
 def test_short_and_public(name: str) -> None:
     text = (EXAMPLES / f"{name}.py").read_text()
-    assert len(text.splitlines()) <= (40 if name in NAMES else 140)
+    assert len(text.splitlines()) <= (40 if name in NAMES else 125)
     assert not re.findall(r"(?:\.|import )_[a-z]\w*", text)
 
 
@@ -139,7 +139,7 @@ def test_series_of_unequal_length_are_classified() -> None:
 
 @pytest.mark.slow
 def test_the_pole_stands_longer_and_longer() -> None:
-    steps, rounds = example("cartpole")["main"](rounds=12)
+    steps, rounds = example("ppo")["main"](rounds=12)
     assert rounds <= 12
     assert steps > 100  # a policy at random holds it for about 22
 

@@ -199,6 +199,10 @@ def named_backends(files: Tree) -> Iterator[str]:
             sides = [node.left, *node.comparators]
             if any(_last_word(side).endswith("backend") for side in sides):
                 asked += sides
+        literals = [
+            node for node in nodes if isinstance(node, ast.Constant) and node.value in BACKENDS
+        ]
+        imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
         for backend in BACKENDS:
             own = (
                 name.startswith(f"graphc/backends/{backend}/")
@@ -206,13 +210,13 @@ def named_backends(files: Tree) -> Iterator[str]:
             )
             if own or NAMED_BACKENDS.get(name) == backend:
                 continue
-            for node in nodes:
-                literal = isinstance(node, ast.Constant) and node not in texts
-                if len(backend) == 1:  # a letter names other things elsewhere
-                    literal = literal and node in asked
-                if literal and node.value == backend:
+            for node in literals:
+                # a letter names other things elsewhere
+                counts = node not in texts and (len(backend) > 1 or node in asked)
+                if counts and node.value == backend:
                     yield f"{name}:{node.lineno}: {backend!r}"
-                folder = f"graphc.backends.{backend}"
+            folder = f"graphc.backends.{backend}"
+            for node in imports:
                 if any(f"{module}.".startswith(f"{folder}.") for module in imported(node)):
                     yield f"{name}: {ast.unparse(node)}"
 
@@ -225,6 +229,8 @@ def op_tables(files: Tree) -> Iterator[str]:
             continue
         nodes = nodes_of(file)
         ops = {module.rpartition(".")[2] for node in nodes for module in imported(node)} & kinds
+        if not ops:
+            continue
         calls = (node for node in nodes if isinstance(node, ast.Call))
         patterns = {part for call in calls for part in call.args[1:] if _is_match(call)}
         for node in nodes:

@@ -18,16 +18,14 @@ class Dense:
     """Layers with relu between them, which have the same weights wherever they are called."""
 
     def __init__(self, net: gc.Net, name: str, *widths: int) -> None:
-        self.weights = [
-            net.parameter(f"{name}/{i}.weight", sizes) for i, sizes in enumerate(pairwise(widths))
-        ]
-        self.biases = [
-            net.parameter(f"{name}/{i}.bias", units, init="zeros")
-            for i, units in enumerate(widths[1:])
-        ]
+        self.layers = []
+        for i, sizes in enumerate(pairwise(widths)):
+            weight = net.parameter(f"{name}/{i}.weight", sizes)
+            bias = net.parameter(f"{name}/{i}.bias", sizes[1], init="zeros")
+            self.layers.append((weight, bias))
 
     def __call__(self, x: gc.Value) -> gc.Value:
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+        for i, (weight, bias) in enumerate(self.layers):
             x = gc.affine(gc.relu(x) if i else x, weight=weight, bias=bias)
         return x
 
@@ -40,28 +38,24 @@ def agent(states: int, actions: int, width: int = 64, discount: float = 0.99) ->
     count = net.input("count", (), dtype="int64")
     log_alpha = net.parameter("log_alpha", (), init="zeros")
     alpha = gc.exp(log_alpha)
-
     actor = Dense(net, "actor", states, width, width, 2 * actions)
-    critic, target = (
-        [Dense(net, f"{name}{i}", states + actions, width, width, 1) for i in (1, 2)]
-        for name in ("critic", "target")
-    )
+    critic = [Dense(net, f"critic{i}", states + actions, width, width, 1) for i in (1, 2)]
+    target = [Dense(net, f"target{i}", states + actions, width, width, 1) for i in (1, 2)]
 
     def policy(state: gc.Value) -> gc.Gaussian:
         both = actor(state)
         return gc.Gaussian(both[:, :actions], gc.clip(both[:, actions:], -20, 2), squash=True)
 
     def worth(both: list[Dense], state: gc.Value, action: gc.Value) -> list[gc.Value]:
-        pair = gc.concat([state, action], axis=1)
-        return [one(pair) for one in both]
+        return [one(gc.concat([state, action], axis=1)) for one in both]
 
     now, then = policy(state), policy(after)
     new, later = now.sample(name="new"), then.sample(name="later")
     surprise = gc.reshape(now.log_prob(new), (gc.N, 1))
+    next_surprise = gc.reshape(then.log_prob(later), (gc.N, 1))
     critics = worth(critic, state, action)
-    targets = gc.minimum(*worth(target, after, later))
-    targets = targets - alpha * gc.reshape(then.log_prob(later), (gc.N, 1))
-    goal = reward + discount * going * targets
+    least = gc.minimum(*worth(target, after, later))
+    goal = reward + discount * going * (least - alpha * next_surprise)
     net.loss("temperature_loss", -gc.mean(log_alpha * (surprise - actions)))
     net.loss("critic_loss", sum(0.5 * gc.mean((value - goal) ** 2) for value in critics))
     net.loss("actor_loss", gc.mean(alpha * surprise - gc.minimum(*worth(critic, state, new))))
@@ -87,17 +81,15 @@ class Pendulums:
         self.angle, self.speed = rng.uniform(-np.pi, np.pi, number), rng.uniform(-1, 1, number)
 
     def seen(self) -> np.ndarray:
-        columns = np.cos(self.angle), np.sin(self.angle), self.speed
-        return np.stack(columns, axis=1).astype(np.float32)
+        return np.stack([np.cos(self.angle), np.sin(self.angle), self.speed], axis=1)
 
     def push(self, action: np.ndarray) -> np.ndarray:
         """Push by actions (N, 1) from -1 to 1, and return the rewards."""
         torque, angle = TORQUE * action[:, 0], (self.angle + np.pi) % (2 * np.pi) - np.pi
         reward = -(angle**2 + 0.1 * self.speed**2 + 0.001 * torque**2)
-        turn = 15.0 * np.sin(self.angle) + 3.0 * torque
-        self.speed = np.clip(self.speed + 0.05 * turn, -8, 8)
-        self.angle = self.angle + 0.05 * self.speed
-        return reward.astype(np.float32)
+        self.speed = np.clip(self.speed + 0.75 * np.sin(self.angle) + 0.15 * torque, -8, 8)
+        self.angle += 0.05 * self.speed
+        return reward
 
 
 def mean_return(actor: gc.Executor, swings: int, seed: int) -> float:
@@ -118,13 +110,11 @@ def main(swings: int = 30, seed: int = 0) -> float:
         if t % STEPS == 0:
             pendulum = Pendulums(1, rng)
         state = pendulum.seen()
-        random = t < 2 * STEPS
-        action = (
-            rng.uniform(-1, 1, (1, 1)) if random else actor.forward(state=state, count=t)["explore"]
-        )
+        explored = actor.forward(state=state, count=t)["explore"]
+        action = explored if t >= 2 * STEPS else rng.uniform(-1, 1, (1, 1))
         reward = pendulum.push(action)
         buffer.add(state=state, action=action, reward=reward, after=pendulum.seen(), going=[1])
-        if not random:
+        if t >= 2 * STEPS:
             learner.step(buffer.sample(256))
         if t % (5 * STEPS) == 5 * STEPS - 1:
             print(f"{t + 1} steps: {mean_return(actor, 100, seed=t):.0f} a swing", flush=True)

@@ -133,10 +133,12 @@ class Ready(NamedTuple):
     must not lie in the memory that runs write to.  Rows are those of all runs together."""
     choose: Callable[[Rows, Rows], None]
     """Sets the number of rows of each run, and the rows that they gather."""
+    fill: Callable[[Sequence[Array]], None]
+    """Sets the arrays of results, in order."""
 
 
 class Runner(Protocol):
-    """A program on its memory, for any number of rows."""
+    """A program on its memory, for any number of rows; by default it copies all feeds."""
 
     @property
     def uninterrupted(self) -> bool:
@@ -153,18 +155,21 @@ class Runner(Protocol):
 
     def feed_in_place(self) -> None:
         """Make the next run read all feeds from the memory: none is zero-copy."""
+        return None
 
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return a check of feeds of these types, and the names of feeds that are to be copied.
 
         Return None if all feeds are copied.
         """
+        return None
 
     def side_by_side(self, work: SideBySide) -> Ready | None:
         """Return the calls that make these runs, each thread its own ones.
 
         Return None if threads cannot: then runs are made one by one.
         """
+        return None
 
 
 class PeakWork(NamedTuple):
@@ -178,7 +183,7 @@ class PeakWork(NamedTuple):
 
 
 class Backend(Protocol):
-    """The interface that each backend implements."""
+    """The interface of a backend; by default it has one thread and keeps no code."""
 
     name: str
     compiles: bool
@@ -191,12 +196,14 @@ class Backend(Protocol):
 
     def threads(self, asked: int | None) -> int:
         """Return the most threads that a plan may use, given the number asked for."""
+        return 1
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return for each instruction the bytes of scratch that a thread needs."""
 
     def orders(self, program: Program) -> Mapping[str, Order]:
         """Return the orders of the constants that code does not read in the order declared."""
+        return {}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
@@ -208,6 +215,7 @@ class Backend(Protocol):
 
         The text of the program is compared and, with `emits`, its machine code, compiled anew.
         """
+        return None
 
     def peak_work(self) -> PeakWork:
         """Return the fastest multiply-adds that the backend can make here."""

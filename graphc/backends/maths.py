@@ -150,8 +150,7 @@ def sigmoid(v: Arithmetic, x: Value, dtype: str) -> Value:
 def erf(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute the error function, within 2 ulp.
 
-    Below 1 it is x + x * ERF(x**2), and from 1 on 1 - e**(-x**2) * ERFCX((x - 2) / (x + 2)) of |x|,
-    with the sign of x.
+    Below 1 it is x + x * ERF(x**2), else 1 - e**(-x**2) * ERFCX((x - 2) / (x + 2)) of |x|, signed.
     """
     form = _FORMATS[dtype]
     size = v.intrinsic("fabs", (x,), dtype)

@@ -125,10 +125,7 @@ class RuleError(GraphError):
 
 
 def rule_failure(error: Exception, what: str = "fails") -> str:
-    """Return the exception of a rule in words; of a rule that is not written, that it is missing.
-
-    See `failure_text`.
-    """
+    """Return the exception of a rule in words; of one that is not written, that it is missing."""
     missing = isinstance(error, NotImplementedError)
     return "is missing" if missing else failure_text(error, what)
 

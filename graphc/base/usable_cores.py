@@ -53,10 +53,7 @@ def _quota(second: int) -> int:
 
 @lru_cache
 def _groups() -> tuple[Group, ...]:
-    """Return the control groups of this process that can have quotas, looked up once.
-
-    Looking for missing files takes longer than reading files.
-    """
+    """Return this process's control groups that can have quotas; it is slow to look for them."""
     try:
         membership = Path("/proc/self/cgroup").read_text()
     except OSError:  # not Linux
@@ -67,8 +64,7 @@ def _groups() -> tuple[Group, ...]:
 def groups(membership: str, root: Path) -> tuple[Group, ...]:
     """Return a process's groups with files for quotas, and those above them, with their version.
 
-    `membership` is the text of /proc/self/cgroup for a process; `root` is the folder where the
-    groups are mounted.
+    `membership` is the text of /proc/self/cgroup for a process; the groups are mounted at `root`.
     """
     found: dict[Group, None] = {}
     for line in membership.splitlines():
@@ -163,10 +159,7 @@ class IdleCores:
         self._prompt, self._wanted = 0, FIRST
 
     def free(self, patience: int = 0) -> bool:
-        """Return whether cores were idle when last seen.
-
-        If they were not, look now, for up to `patience` nanoseconds.
-        """
+        """Return whether cores were idle when last seen, or become so in `patience` nanoseconds."""
         end = time.monotonic_ns() + patience
         while not (self._free or self._look()) and time.monotonic_ns() < end:
             time.sleep(0)  # hands over the interpreter's lock, and keeps the core

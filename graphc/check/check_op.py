@@ -185,10 +185,7 @@ FORMULAS = 'formulas: write ("d_out * ...",)'
 
 @dataclass
 class _Trial:
-    """The rules of an op, tried on one example.
-
-    A check yields findings, and adds the names of the rules that it compares to `compared`.
-    """
+    """The rules of an op on one example; checks yield findings, and name rules in `compared`."""
 
     op: Op
     case: Example

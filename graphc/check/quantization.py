@@ -57,8 +57,7 @@ class QuantizationReport:
     layers
         The errors of the products, in the order of the net.
     accuracy
-        The parts of the rows that the net, and the quantized net, give the right class; None
-        without labels.
+        The parts of the rows that either net gives the right class; None without labels.
     weights
         The bytes of the quantized weights in the net, and in the quantized net.
 

@@ -40,7 +40,7 @@ from graphc.runtime.population import Population
 from graphc.runtime.rows import rows_of
 from graphc.train import EarlyStopping, Histories, History, fit
 from graphc.train.history import aligned
-from graphc.train.members import folds_of
+from graphc.train.member_rows import folds_of
 from graphc.view.plots import learning_curve
 
 COMMAND = Command(

@@ -64,8 +64,7 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
 def _scan_cost(program: Program, scan: ScanKernel, n: int) -> Cost:
     """Return the cost of all steps of a loop.
 
-    One after the other they find in a cache what they hand on and what they all read: its bytes
-    count once.
+    One after the other they find in a cache what they hand on and all read: it counts once.
     """
     if scan.at_once:
         return program_cost(scan.program, scan.steps * n)

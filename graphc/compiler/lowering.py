@@ -214,10 +214,7 @@ class Lowering:
             self._copy_matrix(part.operand, view, type.dtype, (rows, columns), (name,))
 
     def _writes_columns(self, name: str, joined: Node) -> bool:
-        """Return whether the kernel of a value may store it as columns of a concatenation.
-
-        It is so in the step of a loop, for values that nothing else reads.
-        """
+        """Return whether a kernel may store a step's value, read once, as columns of a concat."""
         group = self._grouping.group_of.get(name)
         if not self._by_rows or group is None or isinstance(group.product, Node):
             return False

@@ -310,7 +310,7 @@ class MemoryReport:
             hint = f"batch={kept} fits" if kept else "not even batch=1 fits: make the net smaller"
             return [], hint
         operand = Operand("least", f"{least:,}", "bytes, with recomputation", None)
-        fits = largest_batch(self._plan, budget)
+        fits = largest_batch(self._plan, budget, least)
         if not fits:
             return [operand], "not even batch=1 fits: make the net smaller"
         more = f"batch={fits} fits with recomputation"

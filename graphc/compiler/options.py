@@ -79,6 +79,11 @@ class CompileOptions:
         return 1 if self.sparing else self.threads
 
     @property
+    def has_more_barriers(self) -> bool:
+        """True if programs have the barriers that keep less memory, as those of one thread do."""
+        return self.sparing or backend(self.backend).threads(self.threads) == 1
+
+    @property
     def own(self) -> tuple[str, ...]:
         """The options that are functions of the user's own: "planner", "schedule"."""
         given = {"planner": self.planner, "schedule": self.schedule}
@@ -90,10 +95,7 @@ class CompileOptions:
         return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
 
     def plan(self, watch: Watch | None = None) -> Plan:
-        """Compile every program, and recompute values if that makes the plan fit its budget.
-
-        `watch` is called after each pass.
-        """
+        """Compile all programs, recomputing values to fit the budget; call `watch` after passes."""
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))
@@ -119,7 +121,6 @@ class CompileOptions:
             made = self.program(name, graph, forms, self.batch)
             block = block_rows(made) if self.blocks and name == "infer" else self.batch
             return made if block == self.batch else self.program(name, graph, forms, block)
-        threads = backend(self.backend).threads(self.threads)
         return build_program(
             name,
             graph,
@@ -129,8 +130,8 @@ class CompileOptions:
             planner=self.planner,
             scheduler=self.schedule,
             contract=self.contract,
-            sparing=self.sparing or threads == 1,
-            threads=threads,
+            sparing=self.has_more_barriers,
+            threads=backend(self.backend).threads(self.threads),
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:

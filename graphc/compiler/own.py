@@ -225,10 +225,7 @@ def _checked(asked: _Asked, one: object, known: Collection[Instruction]) -> Inst
 
 
 def _check_order(asked: _Asked, known: Iterable[Instruction], order: Sequence[Instruction]) -> None:
-    """Raise GraphError if a value is read before it is written, or overwritten before it is read.
-
-    `known` is a right order.
-    """
+    """Raise GraphError if values are read or overwritten too early; `known` is a right order."""
     place = {one: i for i, one in enumerate(order)}
     writers: dict[str, list[Instruction]] = {}
     readers: dict[str, list[Instruction]] = {}

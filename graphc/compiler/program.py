@@ -57,8 +57,7 @@ def _steps(backend: str, contract: Contract) -> Build:
     ) -> Program:
         """Return the program of a step, whose results lie in buffers around it.
 
-        Unless steps run at once, threads share rows wherever they can: each may then run all steps
-        on its own.
+        Unless steps run at once, threads share rows wherever they can: each may then run all steps.
         """
         order = schedule(graph)
         low = Lowering(graph, order, rows, build=build, by_rows=not at_once)

@@ -45,10 +45,7 @@ class LoweredScan:
 def lower_scan(
     nodes: Sequence[Node], build: Build, capacity: int, root: Callable[[str], str]
 ) -> LoweredScan:
-    """Return the instruction that computes the results of one loop.
-
-    `root` names the buffer of an operand.
-    """
+    """Return the instruction that computes a loop's results; `root` names an operand's buffer."""
     ops = [node.op for node in nodes if isinstance(node.op, Scan)]
     at_once = runs_at_once(ops[0].step, ops)
     step, sums = (ops[0].step, {}) if at_once else _with_sums(ops)

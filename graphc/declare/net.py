@@ -7,7 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from graphc.base.arguments import close_names, sizes_of
+from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
 from graphc.base.errors import GraphError, UnknownName
 from graphc.base.other_names import Missing
@@ -15,8 +18,24 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.init import FromArray, generator, resolve
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import FLOATS, Batch, Dim, Shape, dtype_name, shape_text
+from graphc.ir.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
 from graphc.ops.source import Constant, Input, Parameter, State, constant_op
+
+_LASTING = """
+Parameters
+----------
+name
+    The name in the state.
+shape
+    The dimensions, without the batch.
+dtype
+    The dtype; by default the net's.
+
+Returns
+-------
+Value
+    The array.
+"""
 
 
 class Net(Missing):
@@ -85,6 +104,7 @@ class Net(Missing):
         """
         return self._source(Input(sizes_of(shape), dtype_name(dtype or self.dtype)), name)
 
+    @with_shared(_LASTING)
     def parameter(
         self, name: str, shape: Sequence[int] | int, init: Any = "he", *, dtype: str | None = None
     ) -> Value:
@@ -92,31 +112,15 @@ class Net(Missing):
 
         Parameters
         ----------
-        name
-            The name in the state.
-        shape
-            The dimensions, without the batch.
         init
             The start: an initializer such as `gc.He()`, its name, a number or an array.
-        dtype
-            The dtype; by default the net's.
-
-        Returns
-        -------
-        Value
-            The array.
 
         Raises
         ------
         GraphError
             If the shape has the batch dimension, or `init` does not fit it.
         """
-        sizes = sizes_of(shape)
-        if any(isinstance(size, Batch) for size in sizes):
-            raise GraphError(
-                f"parameter {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
-                hint="a parameter is the same for all rows; declare an array with rows as an input",
-            )
+        sizes = _fixed_sizes("parameter", name, shape)
         try:
             op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init, sizes))
         except ValueError as error:
@@ -126,6 +130,7 @@ class Net(Missing):
             ) from None
         return self._source(op, name)
 
+    @with_shared(_LASTING)
     def state(
         self, name: str, shape: Sequence[int] | int, start: Any = 0.0, *, dtype: str | None = None
     ) -> Value:
@@ -133,14 +138,8 @@ class Net(Missing):
 
         Parameters
         ----------
-        name
-            The name in the state.
-        shape
-            The dimensions, without the batch.
         start
             The number, or the array, that it starts at.
-        dtype
-            The dtype; by default the net's.
 
         Returns
         -------
@@ -158,13 +157,13 @@ class Net(Missing):
         >>> x, seen = net.input("x", (gc.N, 3)), net.state("seen", (3,))
         >>> net.update(seen, 0.99 * seen + 0.01 * gc.mean(x, axis=0))
         """
-        sizes = sizes_of(shape)
+        sizes = _fixed_sizes("state", name, shape)
+        start = start.item() if isinstance(start, np.generic) else start
         try:
             given = start if isinstance(start, (int, float)) else FromArray.of(start)
             op = State(sizes, dtype_name(dtype or self.dtype), given)
             if isinstance(given, FromArray):
                 given.sample(generator(0, name), sizes, op.dtype)
-            _check_fixed(sizes)
         except (ValueError, TypeError) as error:
             hint = "start is a number, or an array of the shape of the state"
             raise GraphError(f"state {name!r}: {error}", hint=hint) from None
@@ -439,7 +438,13 @@ def declared_graph(call: str, net: object, hint: str = "") -> Graph:
     return net if isinstance(net, Graph) else net.graph()
 
 
-def _check_fixed(sizes: Shape) -> None:
-    """Raise ValueError for a shape with the batch dimension."""
-    if any(isinstance(size, Batch) for size in sizes):
-        raise ValueError(f"its shape has the batch dimension, {shape_text(sizes)}")
+def _fixed_sizes(kind: str, name: str, shape: Any) -> tuple[int, ...]:
+    """Return the sizes of a shape; raise GraphError if it has the batch dimension."""
+    sizes = sizes_of(shape)
+    fixed = tuple(size for size in sizes if not isinstance(size, Batch))
+    if fixed != sizes:
+        raise GraphError(
+            f"{kind} {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
+            hint=f"a {kind} is the same for all rows; declare an array with rows as an input",
+        )
+    return fixed

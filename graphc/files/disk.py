@@ -100,10 +100,7 @@ else:
     import fcntl
 
     def try_lock(file: BinaryIO) -> bool:
-        """Lock a file until it is closed; return False if it is locked already.
-
-        Raise OSError if the file system has no locks.
-        """
+        """Lock a file until closed; return False if it is locked, raise OSError without locks."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -41,8 +41,7 @@ class Window:
     a zero is the same for finite factors, but for the sign of a sum that underflows; the backend
     `numpy` does so, as the reference rule of a pad and a convolution does.
 
-    With `groups` there are as many such matrices: an image has the `channels` of each, side by
-    side.
+    With `groups` there are as many such matrices: an image has the `channels` of each, in turn.
     """
 
     space: Sizes
@@ -275,8 +274,7 @@ def moved(
 ) -> GatherRule | None:
     """Return the rule of an op that only moves elements, or None if it has no such kernel.
 
-    `map_axes` makes the maps of the result from those that read x in order.  The batch must stay
-    first.
+    `map_axes` makes the maps of the result from those that read x in order; the batch stays first.
     """
     if not x or any(isinstance(dim, Batch) for dim in (*x[1:], *result.shape[1:])):
         return None

@@ -8,6 +8,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError, Operand
 from graphc.base.loc import Loc
 from graphc.ir.op import Op
@@ -232,19 +233,9 @@ class Graph:
                 seen.update(node.inputs)
         return seen
 
+    @with_shared(upstream.__doc__)
     def downstream(self, names: Iterable[str]) -> set[str]:
-        """Return the named nodes and all that depend on them.
-
-        Parameters
-        ----------
-        names
-            Names of nodes.
-
-        Returns
-        -------
-        set
-            Names.
-        """
+        """Return the named nodes and all that depend on them."""
         seen: set[str] = set()
         stack = list(names)
         while stack:

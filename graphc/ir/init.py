@@ -297,8 +297,7 @@ def resolve(
 def generator(seed: int, name: str) -> np.random.Generator:
     """Return NumPy's Philox generator for one parameter: adding a layer changes no other's values.
 
-    The 128-bit key is (seed mod 2**64, first eight bytes, big endian, of BLAKE2b-512 of the
-    UTF-8 name).
+    The key is (seed mod 2**64, first eight bytes, big endian, of BLAKE2b-512 of the UTF-8 name).
     """
     import hashlib
 

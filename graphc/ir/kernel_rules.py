@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from graphc.base.docstrings import with_shared
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import Batch, Dim, TensorType, shape_at
 
@@ -24,6 +25,15 @@ Iteration = Literal["elements", "rows", "columns", "all", "call"]
 
 A value of rank 2 and more is the matrix of its first dimensions by all others.
 """
+
+_RULE = with_shared("""
+Parameters
+----------
+ins
+    The types of the operands.
+result
+    The type of the result.
+""")
 
 
 class KernelRules:
@@ -51,13 +61,9 @@ class KernelRules:
     operations: ClassVar[int] = 1
     """The operations for each element of its largest operand or result, whichever is larger."""
 
+    @_RULE
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         """Return how the op iterates over its operands in a fused kernel.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
 
         Returns
         -------
@@ -66,13 +72,9 @@ class KernelRules:
         """
         return "call"
 
+    @_RULE
     def may_be_view(self, ins: Sequence[TensorType]) -> bool:
         """Return whether kernels may read the result from the bytes of the first operand.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
 
         Returns
         -------
@@ -81,13 +83,9 @@ class KernelRules:
         """
         return self.alias
 
+    @_RULE
     def lead(self, ins: Sequence[TensorType]) -> int:
         """Return how many of the first dimensions are the rows of the op's matrix.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
 
         Returns
         -------
@@ -96,15 +94,11 @@ class KernelRules:
         """
         return 1
 
+    @_RULE
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         """Return how each operand varies over the elements of the op's matrix.
 
         An op on elements that returns kinds can only be fused in the matrix of its own result.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
 
         Returns
         -------
@@ -135,13 +129,9 @@ class KernelRules:
         """
         raise NotImplementedError(f"op {self.name} has no scalar rule")
 
+    @_RULE
     def product(self, ins: Sequence[TensorType]) -> Product | None:
         """Return the op as a matrix product of its first two operands.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
 
         Returns
         -------
@@ -167,15 +157,9 @@ class KernelRules:
         """
         return product
 
+    @_RULE
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         """Return how the op computes its result by indexed reads.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
-        result
-            The type of the result.
 
         Returns
         -------
@@ -184,13 +168,9 @@ class KernelRules:
         """
         return None
 
+    @_RULE
     def is_scatter_add(self, result: TensorType) -> bool:
         """Return whether the op adds rows of its second operand at the indices in its first.
-
-        Parameters
-        ----------
-        result
-            The type of the result.
 
         Returns
         -------
@@ -221,13 +201,9 @@ class KernelRules:
         """
         return None
 
+    @_RULE
     def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
         """Return where each operand starts in the result, if the op only copies its operands there.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
 
         Returns
         -------
@@ -258,13 +234,9 @@ class KernelRules:
         """
         return self.operations * max(prod(shape_at(x.shape, n)) for x in (out, *ins)), 0
 
+    @_RULE
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
         """Return how many entries the operands that are indices may index.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
 
         Returns
         -------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
+from graphc.base.docstrings import with_shared
 from graphc.ir.kernel_rules import Iteration as Iteration
 from graphc.ir.kernel_rules import KernelRules, is_by_row
 from graphc.ir.tensor_type import Batch, TensorType, dim_at
@@ -415,15 +416,9 @@ class Layer(Op):
         """
         raise NotImplementedError(f"layer {self.name} has no expansion")
 
+    @with_shared(Op.reference_in.__doc__)
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         """Compute the result in training or in inference, which defines what the layer means.
-
-        Parameters
-        ----------
-        ins
-            The operands.
-        train
-            Whether the net is trained.
 
         Returns
         -------

@@ -50,10 +50,7 @@ def _of_value(operator: str, reflected: bool = False) -> Callable[[Any, Any], Va
 
 
 class Operators(Missing):
-    """The operators of a Value.
-
-    They call functions of graphc.ops, a higher room, by `graphc.base.door`.
-    """
+    """The operators of a Value, which call functions of graphc.ops by `graphc.base.door`."""
 
     __slots__ = ()
     __hash__ = object.__hash__

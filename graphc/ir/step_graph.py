@@ -161,10 +161,7 @@ def nested(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def flops(nodes: Iterable[Node], types: Mapping[str, TensorType], n: int) -> tuple[int, int]:
-    """Return the operations of nodes besides matrix products, and those of matrix products.
-
-    A loop counts once, however many results it has.
-    """
+    """Return the operations of nodes besides matrix products, and of those; a loop counts once."""
     found: dict[object, Node] = {}
     for node in nodes:
         if not node.op.is_source:

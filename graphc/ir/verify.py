@@ -27,10 +27,7 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
 
 
 def _suspects(graph: Graph, before: Graph) -> Iterator[Node]:
-    """Yield the nodes that are not in `before`, and their users, by comparing both in order.
-
-    A node that was moved ahead of others counts as changed.
-    """
+    """Yield nodes that are not in `before`, or moved ahead of others there, and their users."""
     changed: set[str] = set()
     old = iter(before)
     expected = next(old, None)

@@ -21,10 +21,7 @@ from graphc.kernels.traits import TraitsOf
 
 
 class Padding:
-    """The pads and cuts of a graph that became part of its window products.
-
-    `forward` are the nodes of the forward part.
-    """
+    """The pads and cuts that became part of window products; `forward` are the forward nodes."""
 
     def __init__(self, graph: Graph, traits: TraitsOf, forward: Collection[str]) -> None:
         self._graph, self._traits, self._forward = graph, traits, forward

@@ -33,10 +33,7 @@ def has_large_matrices(shape: Shape) -> bool:
 
 @dataclass(frozen=True)
 class Stacks:
-    """The facts of a program whose kernels may become chains.
-
-    It runs up to `capacity` rows on up to `threads` threads.
-    """
+    """The facts of a program for chains, on up to `capacity` rows and up to `threads` threads."""
 
     type: Callable[[str], TensorType]
     kept: Callable[[str], bool]

@@ -36,8 +36,7 @@ from graphc.kernels.traits import ReadKind
 class Factor:
     """A factor of a product: its buffer, its shape, its strides and its transposition.
 
-    `strides` are None if it is contiguous; `transposed` says whether the op transposes its
-    matrices.
+    `strides` are None if it is contiguous; `transposed` says if the op transposes its matrices.
     """
 
     buffer: str

@@ -101,10 +101,7 @@ def _may_gather(group: Group, traits: Traits, placement: Placement) -> bool:
 
 
 class GroupRules(Aliases):
-    """The rules by which nodes run in a group.
-
-    `in_place` maps a node to the state that it overwrites.
-    """
+    """The rules by which nodes run in a group; `in_place` maps nodes to states they overwrite."""
 
     def __init__(
         self, graph: Graph, traits: TraitsOf, padding: Padding, in_place: Mapping[str, str]
@@ -235,10 +232,7 @@ class GroupRules(Aliases):
         return True
 
     def _may_write(self, group: Group, node: Node, placement: Placement) -> bool:
-        """Return whether a node may overwrite its state in a group.
-
-        The group may read that state only at the element that is written.
-        """
+        """Return whether a node may overwrite its state: a group reads it only at that element."""
         if node.name not in self.in_place:
             return True
         members = [(member, group.operands[member.name]) for member in self.readers(node, group)]

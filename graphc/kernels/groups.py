@@ -29,8 +29,7 @@ into equal groups, which share one function; many periods divide this number.
 class Grouping(GroupRules):
     """The units of a schedule's nodes, in order; the first `boundary` of the nodes are forward.
 
-    With `optional_feeds`, as in inference, some feeds may be missing: only nodes that need the same
-    ones run together.
+    With `optional_feeds`, as in inference, only nodes that need the same feeds run together.
     """
 
     def __init__(

@@ -336,10 +336,7 @@ def _pixel(window: Window, place: Sizes, offset: Sizes) -> Sizes | None:
 
 
 def reversed_filter(window: Window, weight: Array) -> Array:
-    """Return a weight, stored (offsets, n, channels), as (offsets * channels, n).
-
-    The offsets are in reverse order.
-    """
+    """Return a weight (offsets, n, channels) as (offsets * channels, n), offsets reversed."""
     offsets = window.depth // window.channels
     stored = weight.reshape(offsets, -1, window.channels)[::-1]
     return stored.transpose(0, 2, 1).reshape(window.depth, -1)

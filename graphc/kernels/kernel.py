@@ -95,8 +95,7 @@ class Permutation(Loop):
 class ScatterAdd(Loop):
     """A scatter-add: each of `count` rows of a matrix is added to the result's row of its index.
 
-    They are added one after the other, from 0; the indices are clipped to the result.  The body
-    only stores the sums.
+    They are added in order, from 0; the indices are clipped to the result.  The body only stores.
     """
 
     source: str
@@ -342,10 +341,7 @@ def gemm_partition(
 def loop_partition(
     rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int, by_rows: bool = False
 ) -> Partition:
-    """Return the partition by an axis that the kernel does not reduce.
-
-    `by_rows` asks for rows wherever that can be.
-    """
+    """Return the partition by an axis that is not reduced: rows where they can be, if `by_rows`."""
     stored = {store.broadcast for store in body.stores}
     if by_rows and axis == "columns" and stored <= {"each", "row"}:
         return "rows"

@@ -92,8 +92,7 @@ def keep_words(
 ) -> Words:
     """Return the word of every element of a mask, uint32 (rows, columns): the definition.
 
-    `first_row` and `first_column` are the indices of row 0 and column 0 within the whole batch,
-    over all ranks.
+    `first_row` and `first_column` are the indices of row 0 and column 0 over all ranks.
     """
     row = np.arange(first_row, first_row + rows, dtype=np.uint64)[:, None]
     column = np.arange(first_column, first_column + columns, dtype=np.uint64)[None, :]

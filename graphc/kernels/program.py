@@ -45,10 +45,7 @@ class Instr(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A range of memory that holds a value: its type, its place and its live range.
-
-    `first` and `last` are the epochs of its live range.
-    """
+    """A range of memory with a value: type, place and live range, from epoch `first` to `last`."""
 
     name: str
     type: TensorType

@@ -129,8 +129,7 @@ def _window(window: Window) -> str:
 def _at(at: object, *given: str) -> str:
     """Return the access map of a gather: the index in each dimension.
 
-    `p0` is the index along the first dimension of the result, and so on; the first indices may be
-    given.
+    `p0` is the index along the first dimension of the result; the first indices may be given.
     """
     assert isinstance(at, AccessMap), "the value of a fetch is an access map"
     indices = [*given, *(f"p{axis}" for axis in range(len(given), len(at.axes)))]

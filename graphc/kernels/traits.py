@@ -90,10 +90,7 @@ ReadKind = Broadcast | Literal["gathered"]
 
 
 class Placement(NamedTuple):
-    """The way a node runs in an iteration space.
-
-    These are the broadcast kinds of its value and of its operands, and its reduction axis.
-    """
+    """The way a node runs: broadcast kinds of its value and operands, and its reduction axis."""
 
     kind: Broadcast
     operands: tuple[ReadKind, ...]

@@ -278,8 +278,7 @@ class Call:
     def array(self, position: int) -> Array:
         """Return the operand's numbers, which must be known now.
 
-        Raise NeedsInputs if they depend on inputs of the model, NotSupported if they depend on
-        parameters.
+        Raise NeedsInputs if they depend on inputs of the model, NotSupported if on parameters.
         """
         operand = self.operand(position)
         if isinstance(operand, Value):

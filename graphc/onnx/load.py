@@ -145,8 +145,7 @@ def free_inputs(model: ModelProto) -> list[str]:
 def _initializers(model: ModelProto) -> dict[str, Operand]:
     """Return the initializers by name: floats may become parameters, all others are known.
 
-    A float scalar is known, too, unless graphc wrote it: in models of other tools it is part of a
-    formula.
+    A float scalar is known, too, unless graphc wrote it: others' are parts of formulas.
     """
     readers = Counter(name for nodes in graphs_of(model) for node in nodes for name in node.input)
     own = model.producer_name == DOMAIN

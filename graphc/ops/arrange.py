@@ -31,6 +31,17 @@ __all__ = [
 Axes = SupportsIndex | Iterable[SupportsIndex]
 
 
+@with_attributes(
+    example=("(N, 6)", "x, [4, 2]", "[(N, 4), (N, 2)]"),
+    show="[part.shape for part in {}]",
+    x="A value with at least one axis.",
+    parts="The number of equal parts, or the length of each part.",
+    axis="The axis, of fixed size; numbers below 0 count from the last one.",
+    name="The start of the names of the parts: `<name>.0`, `<name>.1`, ...",
+    found="list of Value",
+    returns="The parts in order.",
+    raises="If the parts do not fill the axis, or it is the batch axis.",
+)
 def split(
     x: Value,
     parts: SupportsIndex | Sequence[SupportsIndex],
@@ -38,35 +49,7 @@ def split(
     *,
     name: str | None = None,
 ) -> list[Value]:
-    """Split x along an axis into equal parts, or into parts of given lengths.
-
-    Parameters
-    ----------
-    x
-        A value with at least one axis.
-    parts
-        The number of equal parts, or the length of each part.
-    axis
-        The axis, of fixed size; numbers below 0 count from the last one.
-    name
-        The start of the names of the parts: `<name>.0`, `<name>.1`, ...
-
-    Returns
-    -------
-    list of Value
-        The parts in order.
-
-    Raises
-    ------
-    GraphError
-        If the parts do not fill the axis, or it is the batch axis.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 6))
-    >>> [part.shape for part in gc.split(x, [4, 2])]
-    [(N, 4), (N, 2)]
-    """
+    """Split x along an axis into equal parts, or into parts of given lengths."""
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     ends = [0, *accumulate(_lengths(op, x, size, parts))]
@@ -92,34 +75,15 @@ def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
     return [size // count] * count
 
 
+@with_attributes(
+    example=("(N, 3)", "[x, x], axis=1", "(N, 2, 3)"),
+    values="At least one value; all have one shape and dtype.",
+    axis="The position of the new axis in the result.",
+    returns="Of the values' shape with one axis more.",
+    raises="If there is no value, their types differ, or there is no such axis.",
+)
 def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Join values of one shape along a new axis.
-
-    Parameters
-    ----------
-    values
-        At least one value; all have one shape and dtype.
-    axis
-        The position of the new axis in the result.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the values' shape with one axis more.
-
-    Raises
-    ------
-    GraphError
-        If there is no value, their types differ, or there is no such axis.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 3))
-    >>> gc.stack([x, x], axis=1).shape
-    (N, 2, 3)
-    """
+    """Join values of one shape along a new axis."""
     values = tuple(values)
     if not values:
         raise GraphError("stack: the list of values is empty")

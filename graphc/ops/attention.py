@@ -160,6 +160,17 @@ class CausalSoftmax(Op):
         return (sub(weighted, mul(out, sum_(weighted, -1, keepdims=True))),)
 
 
+@with_attributes(
+    example=("(N, 5, 8)", "x, x, x, causal=True", "(N, 5, 8)"),
+    v="Queries (..., T, D), keys (..., S, D) and values (..., S, E); leading axes broadcast.",
+    mask="Floats (..., T, S) to add to the scores, or bools that mark the keys that a query sees.",
+    causal="True if query i sees only the keys up to i.",
+    scale="The factor of the scores; by default 1 / sqrt(D).",
+    dropout="The share of weights that training drops.",
+    name="The name of the result; the other nodes are named `<name>.part`.",
+    returns="Of the shape (..., T, E).",
+    raises="If shapes do not fit, or a number is out of range.",
+)
 def attention(
     q: Value,
     k: Value,
@@ -174,37 +185,6 @@ def attention(
     """Return softmax(q @ k.T * scale) @ v: for each query a mean of values.
 
     Vaswani et al. 2017 (arXiv:1706.03762), equation 1.
-
-    Parameters
-    ----------
-    q, k, v
-        Queries (..., T, D), keys (..., S, D) and values (..., S, E); leading axes broadcast.
-    mask
-        Floats (..., T, S) to add to the scores, or bools that mark the keys that a query sees.
-    causal
-        True if query i sees only the keys up to i.
-    scale
-        The factor of the scores; by default 1 / sqrt(D).
-    dropout
-        The share of weights that training drops.
-    name
-        The name of the result; the other nodes are named `<name>.part`.
-
-    Returns
-    -------
-    Value
-        Of the shape (..., T, E).
-
-    Raises
-    ------
-    GraphError
-        If shapes do not fit, or a number is out of range.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 5, 8))
-    >>> gc.attention(x, x, x, causal=True).shape
-    (N, 5, 8)
     """
     b = as_value("attention", q).builder
     width = _checked(q, k, v)

@@ -14,6 +14,7 @@ from graphc.ir.build import Builder, Value, apply, as_value, misfit
 from graphc.ir.graph import Node
 from graphc.ir.op import Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import Add
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.slicing import Concat, joined_axis, slice_start
@@ -41,10 +42,7 @@ def vjp(
 
 
 def pullback(of: Value, dout: Value, ins: Sequence[Value]) -> list[Value | None]:
-    """Return the cotangents of `ins` through the nodes that compute `of` from them.
-
-    Each of `ins` counts as an independent variable, even if one depends on another.
-    """
+    """Return the cotangents of `ins`, taken as independent, through the nodes that compute `of`."""
     b, leaves = of.builder, frozenset(v.name for v in ins)
     found = _Reverse(b, {of.name: dout}, leaves, f"{b.prefix}pull_", leaves).run()
     return [found.pop(v.name, None) for v in ins]  # a value listed twice gets it once
@@ -305,33 +303,18 @@ class Gradient(Layer):
         return broadcast_to(zero, wrt.shape, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "gc.sum(x**2), x", "(N, 3)"),
+    value="Floats of the shape ().",
+    wrt="A value, or several, that `value` depends on.",
+    found="Value or list of Value",
+    returns="One for each of `wrt`, of its shape; 0 where no gradient flows, as through argmax.",
+    raises="If `value` is not a scalar of floats, or does not depend on a `wrt` at all.",
+)
 def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
     """Return the derivative of a scalar value with respect to others.
 
     Gradients are values like any other, so they can be differentiated again.
-
-    Parameters
-    ----------
-    value
-        Floats of the shape ().
-    wrt
-        A value, or several, that `value` depends on.
-
-    Returns
-    -------
-    Value or list of Value
-        One for each of `wrt`, of its shape; 0 where no gradient flows, as through argmax.
-
-    Raises
-    ------
-    GraphError
-        If `value` is not a scalar of floats, or does not depend on a `wrt` at all.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 3))
-    >>> gc.grad(gc.sum(x**2), x).shape
-    (N, 3)
     """
     targets = [wrt] if isinstance(wrt, Value) else list(wrt)
     for target in targets:

@@ -31,8 +31,7 @@ __all__ = ["cumprod", "cumsum", "l1_norm", "l2_norm", "logsumexp", "prod", "sum_
 def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
     """Return the product over axes of fixed sizes.
 
-    Halves are multiplied with halves, and nothing is divided, so that gradients of any order are
-    right at 0.
+    Halves are multiplied with halves without division: gradients of any order are right at 0.
     """
     x = as_value("prod", x)
     op, chosen = Slice(()), range(x.type.rank) if axis is None else axis

@@ -14,6 +14,7 @@ from graphc.ir.expr import Axis, Expr, philox, select
 from graphc.ir.op import Array, Iteration, Layer
 from graphc.ir.tensor_type import Batch, TensorType, shape_at
 from graphc.kernels.philox import keep_words, stream_of, threshold
+from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import mul
 from graphc.ops.random_numbers import Drawn, check_keys, keys_of
 
@@ -94,6 +95,15 @@ class DropoutMask(Drawn):
     rate="it is drop_prob",
     p="it is drop_prob",
 )
+@with_attributes(
+    example=("(N, 3)", "x, keep_prob=0.8", "<dropout_1: float32[N, 3]>"),
+    show="{}",
+    x="Floats (N, ...).",
+    drop_prob="The share of elements to keep, in (0, 1], or to drop, in [0, 1): give exactly one.",
+    name="The name of the layer.",
+    returns="Of the type of x.",
+    raises="If none or both of the shares are given, one is out of range, or x does not fit.",
+)
 def dropout(
     x: Value,
     *,
@@ -106,31 +116,6 @@ def dropout(
     This is inverted dropout: the others are divided by the share that is kept (Srivastava et al.
     2014, JMLR 15).  The mask is keyed by the seed, the counter of training forwards, the layer's
     name and the element's row and column.
-
-    Parameters
-    ----------
-    x
-        Floats (N, ...).
-    keep_prob, drop_prob
-        The share of elements to keep, in (0, 1], or to drop, in [0, 1): give exactly one.
-    name
-        The name of the layer.
-
-    Returns
-    -------
-    Value
-        Of the type of x.
-
-    Raises
-    ------
-    GraphError
-        If none or both of the shares are given, one is out of range, or x does not fit.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 3))
-    >>> gc.dropout(x, keep_prob=0.8)
-    <dropout_1: float32[N, 3]>
     """
     b = as_value("dropout", x).builder
     keep = _keep_prob(keep_prob, drop_prob)

@@ -62,8 +62,7 @@ class Total(Op):
 class Send(Fused):
     """x, sent to all shards; only `receive` may read it.
 
-    It is one of the `members` values of a bucket, at `offset` bytes from the start of the buffer of
-    all buckets.
+    It is one of the `members` values of a bucket, at `offset` bytes in the buffer of all buckets.
     """
 
     roles = ("x",)

@@ -37,18 +37,12 @@ __all__ = ["embedding", "gather"]
 
 
 class AxisIndexed(Op, base=True):
-    """The base of ops that index one axis.
-
-    Indices that are computed in the net are clipped to the range 0 to size - 1.
-    """
+    """The base of ops that index one axis; indices computed in the net are clipped to its range."""
 
     axis: int
 
     def check_indices(self, x: TensorType, indices: TensorType) -> int:
-        """Return the axis, counted from the front.
-
-        Raise ValueError unless whole numbers index an axis of fixed size.
-        """
+        """Return the axis from the front; raise ValueError unless integers index a fixed size."""
         check_whole(indices)
         axis = normal_axis(self.axis, x.rank)
         if isinstance(x.shape[axis], Batch):
@@ -168,8 +162,7 @@ class GatherGrad(AxisIndexed):
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the slices of x at indices of an axis, as `numpy.take` does.
 
-    Indices that are fed are checked; indices computed in the net are clipped to the range of the
-    axis.
+    Indices that are fed are checked; those computed in the net are clipped to the axis.
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 
@@ -246,6 +239,19 @@ class Embedding(Layer):
     input_dim="it is count",
     output_dim="it is width",
 )
+@with_attributes(
+    example=("(N, 6)", "x, 1000, 32", "(N, 6, 32)"),
+    of="int64",
+    ids="Whole numbers from 0 to count - 1, of any shape.",
+    width="The numbers of rows and of columns of `<node>.weight`; not needed with `weight`.",
+    weight="An existing weight (count, width) to share.",
+    init="The rows' initial values: an initializer, its name, a number or an array; by default\n"
+    "normal numbers of standard deviation 1.",
+    dtype="The dtype of the rows; by default the net's.",
+    name="The name of the layer.",
+    returns="Of the shape (*ids.shape, width).",
+    raises="If the ids are not whole numbers, or the sizes or `init` do not fit.",
+)
 def embedding(
     ids: Value,
     count: SupportsIndex | None = None,
@@ -260,38 +266,6 @@ def embedding(
 
     A row that several ids name gets the sum of their gradients, in the order of the ids whatever
     the number of threads.
-
-    Parameters
-    ----------
-    ids
-        Whole numbers from 0 to count - 1, of any shape.
-    count, width
-        The numbers of rows and of columns of `<node>.weight`; not needed with `weight`.
-    weight
-        An existing weight (count, width) to share.
-    init
-        The rows' initial values: an initializer, its name, a number or an array; by default normal
-        numbers of standard deviation 1.
-    dtype
-        The dtype of the rows; by default the net's.
-    name
-        The name of the layer.
-
-    Returns
-    -------
-    Value
-        Of the shape (*ids.shape, width).
-
-    Raises
-    ------
-    GraphError
-        If the ids are not whole numbers, or the sizes or `init` do not fit.
-
-    Examples
-    --------
-    >>> ids = gc.Net("example").input("ids", (gc.N, 6), dtype="int64")
-    >>> gc.embedding(ids, 1000, 32).shape
-    (N, 6, 32)
     """
     b = as_value("embedding", ids).builder
     node = b.free_name("embedding", name)

@@ -6,8 +6,9 @@ from math import log, pi
 
 import numpy as np
 
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
-from graphc.ir.build import Value, as_value, misfit
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ops.apply import lift
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import exp, softplus, tanh
@@ -17,6 +18,18 @@ from graphc.ops.reduce import broadcast_to, sum_
 from graphc.ops.select import clip
 
 __all__ = ["Gaussian"]
+
+_OF_ROWS = """
+Parameters
+----------
+name
+    The name of the node.
+
+Returns
+-------
+Value
+    Of the shape of the mean without its last axis.
+"""
 
 
 class Gaussian:
@@ -40,7 +53,7 @@ class Gaussian:
     Raises
     ------
     GraphError
-        If the mean has no last axis of numbers, or log_std does not fit it.
+        If the mean has no last axis of numbers, or log_std does not fit it or its net.
 
     Examples
     --------
@@ -67,9 +80,17 @@ class Gaussian:
                 log_std=given,
                 mean=mean,
             )
+        own, other = mean.builder, given.builder
+        if not (own.is_within(other) or other.is_within(own)):
+            raise misfit(
+                f"Gaussian: log_std belongs to {other.name!r}, the mean to {own.name!r}\n"
+                "declare both in one net",
+                log_std=given,
+                mean=mean,
+            )
         if given.shape != mean.shape:
             self.log_std = broadcast_to(given, mean.shape)
-        self._known: dict[str, tuple[Value, Value]] = {}
+        self._known: dict[tuple[Builder, str], tuple[Value, Value]] = {}
         """For each sample: its random numbers, and its value before tanh."""
 
     def mode(self) -> Value:
@@ -109,9 +130,10 @@ class Gaussian:
             moved = mul(exp(self.log_std, name=f"{node}.std"), noise)
             inner = add(self.mean, moved, name=f"{node}.normal" if self.squash else node)
             found = tanh(inner, name=node) if self.squash else inner
-        self._known[found.name] = noise, inner
+        self._known[found.builder, found.name] = noise, inner
         return found
 
+    @with_shared(_OF_ROWS)
     def log_prob(self, x: Value, *, name: str | None = None) -> Value:
         """Return the logarithm of the density at x, summed over the last axis.
 
@@ -123,13 +145,6 @@ class Gaussian:
         x
             A sample, or floats of the shape of the mean; if squashed, from -1 to 1, where those
             nearest to the ends count as a little farther from them.
-        name
-            The name of the node.
-
-        Returns
-        -------
-        Value
-            Of the shape of the mean without its last axis.
 
         Raises
         ------
@@ -144,7 +159,7 @@ class Gaussian:
                 mean=self.mean,
             )
         with x.builder.all_or_nothing():
-            noise, inner = self._known.get(x.name) or self._places(x)
+            noise, inner = self._known.get((x.builder, x.name)) or self._places(x)
             density = sub(mul(mul(noise, noise), -0.5), self.log_std)
             density = sub(density, 0.5 * log(2 * pi))
             if self.squash:
@@ -153,18 +168,9 @@ class Gaussian:
                 density = sub(density, mul(slope, 2.0))
             return sum_(density, -1, name=name)
 
+    @with_shared(_OF_ROWS)
     def entropy(self, *, name: str | None = None) -> Value:
         """Return the entropy of each row, summed over the last axis.
-
-        Parameters
-        ----------
-        name
-            The name of the node.
-
-        Returns
-        -------
-        Value
-            Of the shape of the mean without its last axis.
 
         Raises
         ------
@@ -183,5 +189,6 @@ class Gaussian:
         if self.squash:
             largest = 1 - 2 * float(np.finfo(x.dtype).eps)
             x = clip(x, -largest, largest)
+            # By operations that have kernels, as atanh has not.
             x = mul(log_of((1.0 + x) / (1.0 - x)), 0.5)
         return mul(sub(x, self.mean), exp(mul(self.log_std, -1.0))), x

@@ -23,10 +23,7 @@ __all__ = ["gather_nd", "scatter_nd"]
 
 @dataclass(frozen=True)
 class FlatIndex(NoGradient):
-    """The flat index, in C order over axes of `sizes`, of each index tuple in the last axis.
-
-    Each index is clipped to its axis.
-    """
+    """The flat index, in C order over `sizes`, of each tuple in the last axis, clipped to axes."""
 
     is_exact = True
     roles = ("indices",)
@@ -76,6 +73,15 @@ def gather_nd(x: Value, indices: Any, batch_dims: int = 0, *, name: str | None =
         return reshape(found, (*flat.shape, *rest), name=name)
 
 
+@with_attributes(
+    example=("(4, 5)", "x, i, u", "(4, 5)"),
+    also='i = net.input("i", (gc.N, 1), dtype="int64")\nu = net.input("u", (gc.N, 5))',
+    x="",
+    updates="Values of shape (d1, ..., dk, rest...), (more..., k) and (more..., rest...); the\n"
+    "tuples are in the last axis of the indices.",
+    reduction="As in `gc.scatter_elements`.",
+    raises="If the shapes do not fit, or there is no such reduction.",
+)
 def scatter_nd(
     x: Value,
     indices: Any,
@@ -84,35 +90,7 @@ def scatter_nd(
     reduction: Reduction = "none",
     name: str | None = None,
 ) -> Value:
-    """Return x with slices written at index tuples, in order.
-
-    Parameters
-    ----------
-    x, indices, updates
-        Values of shape (d1, ..., dk, rest...), (more..., k) and (more..., rest...); the tuples are
-        in the last axis of the indices.
-    reduction
-        As in `gc.scatter_elements`.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape and dtype.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit, or there is no such reduction.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x, i = net.input("x", (4, 5)), net.input("i", (gc.N, 1), dtype="int64")
-    >>> gc.scatter_nd(x, i, net.input("u", (gc.N, 5))).shape
-    (4, 5)
-    """
+    """Return x with slices written at index tuples, in order."""
     check_reduction("scatter_nd", reduction)
     op = ScatterElements(0, reduction)
     with as_value(op.name, x).builder.all_or_nothing():

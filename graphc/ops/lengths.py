@@ -7,6 +7,7 @@ from graphc.base.errors import GraphError
 from graphc.ir.build import Value, as_value, misfit
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, N
+from graphc.ops.apply import with_attributes
 from graphc.ops.select import less
 from graphc.ops.shape import cast, reshape
 from graphc.ops.source import Input, constant
@@ -110,6 +111,13 @@ def _check(value: Value, steps: object, first: Value) -> None:
         raise misfit("lengths: inputs have different numbers of steps", x=first, other=value)
 
 
+@with_attributes(
+    lengths="The number of steps of each row, whole numbers (N,), such as `gc.lengths(x)`.",
+    steps="The number of steps of the longest row that there may be.",
+    dtype='The dtype of the mask, by default the net\'s; "bool" for `gc.where`.',
+    returns="The mask.",
+    raises="If lengths are not whole numbers (N,), or steps is not a number above 0.",
+)
 def length_mask(
     lengths: Value, steps: int, *, dtype: str | None = None, name: str | None = None
 ) -> Value:
@@ -117,27 +125,6 @@ def length_mask(
 
     As the weight of a loss of each step it makes the loss a mean over the steps that there are,
     also in `gc.fit` and `evaluate`, where batches are weighted by their numbers of steps.
-
-    Parameters
-    ----------
-    lengths
-        The number of steps of each row, whole numbers (N,), such as `gc.lengths(x)`.
-    steps
-        The number of steps of the longest row that there may be.
-    dtype
-        The dtype of the mask, by default the net's; "bool" for `gc.where`.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        The mask.
-
-    Raises
-    ------
-    GraphError
-        If lengths are not whole numbers (N,), or steps is not a number above 0.
 
     Examples
     --------

@@ -26,7 +26,7 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
-from graphc.ops.apply import pair
+from graphc.ops.apply import OF_LAYER, pair, with_attributes
 from graphc.ops.elementwise import unbroadcast
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
@@ -123,34 +123,18 @@ def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
     return (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])
 
 
+@with_attributes(
+    example=("(N, 3)", "x, w", "(N, 5)"),
+    also='w = net.parameter("w", (3, 5))',
+    b="Floats of one dtype: (..., n, k) and (..., k, m), or vectors.",
+    returns="Of shape (..., n, m).",
+    raises="If the shapes or dtypes do not fit.",
+)
 def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
     """Return the matrix product a @ b over the last two axes; leading axes broadcast.
 
     As in `numpy.matmul`, a vector is one row on the left and one column on the right, and the
     result does not have that axis.
-
-    Parameters
-    ----------
-    a, b
-        Floats of one dtype: (..., n, k) and (..., k, m), or vectors.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (..., n, m).
-
-    Raises
-    ------
-    GraphError
-        If the shapes or dtypes do not fit.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> gc.matmul(net.input("a", (gc.N, 3)), net.input("b", (3, 5))).shape
-    (N, 5)
     """
     left, right = pair("matmul", a, b)
     vectors = left.type.rank == 1, right.type.rank == 1
@@ -285,6 +269,18 @@ def _flat(x: Value, last_axis: bool, name: str) -> Value:
     use_bias="it is bias",
     kernel_initializer="it is init",
 )
+@with_attributes(
+    example=("(N, 4)", "x, 10", "(N, 10)"),
+    x="Floats (N, d1, ..., dk), flattened to (N, D).  `<node>.weight` is (D, units),\n"
+    "`<node>.bias` (units,).",
+    units="The number of features of the result.",
+    bias="Existing parameters to share.  `bias=False` leaves the bias out.",
+    axis="-1 to map the last axis and to keep the others.",
+    init="The start of the weight; see `gc.He`.  The bias starts at 0.",
+    name=OF_LAYER,
+    returns="Of shape (N, units), or (..., units) with `axis=-1`.",
+    raises="If the features do not fit the weight, or depend on the batch.",
+)
 def affine(
     x: Value,
     units: SupportsIndex | None = None,
@@ -295,39 +291,7 @@ def affine(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return x @ weight + bias: a dense layer.
-
-    Parameters
-    ----------
-    x
-        Floats (N, d1, ..., dk), flattened to (N, D).  `<node>.weight` is (D, units), `<node>.bias`
-        (units,).
-    units
-        The number of features of the result.
-    weight, bias
-        Existing parameters to share.  `bias=False` leaves the bias out.
-    axis
-        -1 to map the last axis and to keep the others.
-    init
-        The start of the weight; see `gc.He`.  The bias starts at 0.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value
-        Of shape (N, units), or (..., units) with `axis=-1`.
-
-    Raises
-    ------
-    GraphError
-        If the features do not fit the weight, or depend on the batch.
-
-    Examples
-    --------
-    >>> gc.affine(gc.Net().input("x", (gc.N, 4)), 10).shape
-    (N, 10)
-    """
+    """Return x @ weight + bias: a dense layer."""
     b = as_value("affine", x).builder
     layer = AffineLayer(last_axis=_last_axis(x, axis))
     node, dtype = b.free_name("affine", name), x.dtype if x.type.is_float else b.dtype

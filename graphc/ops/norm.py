@@ -92,10 +92,7 @@ class BatchNorm(Layer):
     def _expand_rows(
         self, b: Builder, name: str, x: Value, vectors: Sequence[Value], train: bool
     ) -> Value:
-        """Build the ops for a matrix.
-
-        The last one is named `name`, and the names of the statistics start with it.
-        """
+        """Build the ops for a matrix: the last is `name`, which starts the names of statistics."""
         gamma, beta, running_mean, running_var = vectors
         if not self.by_batch(train):
             return b.apply(

@@ -194,10 +194,7 @@ class AdamStep(UpdateOp):
         return np.asarray(p - rate * _decayed(direction, p, *decay))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        """Return the next parameter.
-
-        The corrections of both slots are computed once, so that an element costs one division.
-        """
+        """Return the next parameter, with corrections made once: an element costs one division."""
         p, m, s, rate, updates, *decay = ins
         # In float64: in float32 the first values of 1 - beta**t have only few correct digits.
         t = updates.cast("float64") + 1

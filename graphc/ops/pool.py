@@ -63,10 +63,7 @@ class Pooling(Op, base=True):
         return GatherRule(result.shape, partial(self.write, shapes))
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
-        """Return an element of the result from the elements that it reads.
-
-        The shapes are those of the operands and of the result.
-        """
+        """Return an element of the result from those read; shapes are of operands and result."""
         raise NotImplementedError(f"{self.name} has no kernel")
 
     def maps(self, x: Shape) -> list[AccessMap]:
@@ -80,10 +77,7 @@ class Pooling(Op, base=True):
         return found
 
     def maps_back(self, y: Shape) -> Iterator[AccessMap]:
-        """Yield for each offset, in order, the access map from a pixel to the window with it there.
-
-        That window may not exist.
-        """
+        """Yield for each offset the access map from a pixel to the window with it there, if any."""
         first, *places, last = dense_maps(y)
         for offset in product(*map(range, self.kernel)):
             axes = zip(places, self.stride, offset, self.dilation, strict=True)

@@ -61,10 +61,7 @@ class PoolLayer(Layer, base=True):
         return self.kind(self.kernel, self.stride, self.dilation)
 
     def pad(self, space: Shape) -> Pad:
-        """Return the padding of an image of that size, up to the end of the last windows.
-
-        Raise ValueError if the size is not fixed.
-        """
+        """Return the padding up to the last windows' end; raise ValueError for an open size."""
         if any(not isinstance(size, int) for size in space):
             raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
         around = self.padding

@@ -7,7 +7,7 @@ from typing import Any, Literal, SupportsIndex
 
 from graphc.base.arguments import takes
 from graphc.ir.build import Value
-from graphc.ops.apply import OF_LAYER, with_attributes
+from graphc.ops.apply import with_attributes
 from graphc.ops.recurrent_cells import gru_step, lstm_step, rnn_step
 from graphc.ops.recurrent_layer import RecurrentLayer
 
@@ -46,7 +46,9 @@ _sequence = partial(
     reverse="True if the last step comes first.",
     bidirectional="True to add the layer `<node>.reverse` in the other direction and join both.",
     init="The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.",
-    name=OF_LAYER,
+    name="The name of the node.  Its parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih` and\n"
+    "`.bias_hh` are those of `gc.rnn_cell`, `gc.gru_cell` or `gc.lstm_cell`, which compute each\n"
+    "step; with several layers they are `<node>.layer1.weight_ih` and so on.",
     found="Value, Value",
     returns="The states of the last layer at all steps, (N, T, width), and the last one,\n"
     "(N, width); twice as wide with `bidirectional`.  Of several layers the last ones are\n"
@@ -73,12 +75,7 @@ def rnn(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """Return the states of a simple recurrent network after each step, and after the last.
-
-    `gc.rnn_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
-    and `.bias_hh` are shared by all steps; with several layers they are `<node>.layer1.weight_ih`
-    and so on.
-    """
+    """Return the states after each step of a simple recurrent network, and after the last."""
     step = partial(rnn_step, activation=activation)
     many = lengths, layers, keep_prob, drop_prob
     layer = RecurrentLayer("rnn", step, 1, x, width, bias, init, *many)
@@ -107,12 +104,7 @@ def gru(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """Return the states of gated recurrent units after each step, and after the last.
-
-    `gc.gru_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
-    and `.bias_hh` are shared by all steps; with several layers they are `<node>.layer1.weight_ih`
-    and so on.
-    """
+    """Return the states after each step of gated recurrent units, and after the last."""
     step = partial(gru_step, reset_after=reset_after)
     many = lengths, layers, keep_prob, drop_prob
     layer = RecurrentLayer("gru", step, 3, x, width, bias, init, *many)
@@ -148,12 +140,7 @@ def lstm(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, tuple[Value, Value]]:
-    """Return the states of an LSTM after each step, and after the last.
-
-    `gc.lstm_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
-    and `.bias_hh` are shared by all steps; with several layers they are `<node>.layer1.weight_ih`
-    and so on.
-    """
+    """Return the states of an LSTM after each step, and after the last."""
     many = lengths, layers, keep_prob, drop_prob
     layer = RecurrentLayer("lstm", lstm_step, 4, x, width, bias, init, *many, projection)
     start = (None, None) if initial is None else initial

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
 from graphc.ir.access import AccessMap, AxisMap, dense_maps
-from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr, call
 from graphc.ir.forms import MOST, GatherRule, Read, moved
 from graphc.ir.op import Array, Cotangents, Iteration, Op
@@ -56,10 +56,7 @@ def is_reducible(x: TensorType) -> bool:
 
 
 def repeated(x: TensorType, result: TensorType) -> GatherRule | None:
-    """Return the rule by which x is repeated over axes between others, or None.
-
-    Over leading or trailing axes no rule is needed: x has a broadcast kind.
-    """
+    """Return the rule that repeats x over axes between others; None where a broadcast kind does."""
     if elements([x], result) == "elements":
         return None
     pad = [AxisMap(0, 1)] * (result.rank - x.rank)
@@ -122,10 +119,7 @@ class Reduction(Op, base=True):
         return self._lead(ins[0].shape) or 1
 
     def _lead(self, shape: Shape) -> int | None:
-        """Return the number of leading axes that form the rows of a matrix, or None.
-
-        The matrix is reduced over its rows or over its columns.
-        """
+        """Return how many leading axes are the rows of a matrix reduced over one axis, or None."""
         for lead in leads(shape):
             if self.axes in (tuple(range(lead)), tuple(range(lead, len(shape)))):
                 return lead
@@ -358,6 +352,10 @@ def _over_axes(kind: type[Reduction], called: str = "") -> OverAxes:
         x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
     ) -> Value:
         x = as_value(kind.name, x)
+        if isinstance(axis, Value):
+            meant = f"\nof two values: {OF_TWO[kind]}" if kind in OF_TWO else ""
+            message = f"{kind.name}: axis is a value of the net, not a whole number{meant}"
+            raise misfit(message, x=x, axis=axis)
         try:
             axes = normal_axes(axis, x.type.rank)
         except ValueError as error:
@@ -368,6 +366,12 @@ def _over_axes(kind: type[Reduction], called: str = "") -> OverAxes:
     return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 
+OF_TWO: dict[type[Reduction], str] = {
+    Sum: "a + b",
+    Max: "gc.maximum(a, b)",
+    Min: "gc.minimum(a, b)",
+}
+"""The expression for two values, by the reduction that was asked for."""
 sum_ = _over_axes(Sum, "sum_")
 mean = _over_axes(Mean)
 max_ = _over_axes(Max, "max_")

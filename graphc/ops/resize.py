@@ -164,8 +164,7 @@ def _cubic(distance: Array) -> Array:
 def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
     """Return the mean of each of a given number of windows of nearly equal size.
 
-    Window i of n over s pixels runs from floor(i * s / n) to before ceil((i + 1) * s / n), as in
-    PyTorch.
+    Window i of n over s pixels is floor(i * s / n) to before ceil((i + 1) * s / n), as in PyTorch.
     """
     x = as_value("adaptive_avg_pool", x)
     rank = dimensions_of("adaptive_avg_pool", x)

@@ -50,6 +50,13 @@ class Standardize(Layer):
         return div(sub(x, mean, name=f"{name}.centred"), scale, name=name)
 
 
+@with_attributes(
+    example=("(N, 4)", "x", "(N, 4)"),
+    x="An input of the net, floats of shape (N, ...).",
+    name=OF_LAYER,
+    returns="Of x's shape.",
+    raises="If x is not an input of the net, or not floats of shape (N, ...).",
+)
 def standardize(x: Value, *, name: str | None = None) -> Value:
     """Return (x - mean) / scale for an input of the net, by statistics of the training set.
 
@@ -57,30 +64,6 @@ def standardize(x: Value, *, name: str | None = None) -> Value:
     `<node>.scale`, 0 and 1 until they are fitted, which `gc.fit` does first and
     `gc.fit_standardize` alone.  They are saved with the model.  To predict in the units of a
     standardised target, undo it: `prediction * net["t.scale"] + net["t.mean"]`.
-
-    Parameters
-    ----------
-    x
-        An input of the net, floats of shape (N, ...).
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If x is not an input of the net, or not floats of shape (N, ...).
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x = gc.standardize(net.input("x", (gc.N, 4)), name="t")
-    >>> net["t.scale"].shape
-    (4,)
     """
     b = as_value("standardize", x).builder
     layer = Standardize()
@@ -186,8 +169,7 @@ _normalizing = partial(
 def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     """Return x with mean 0 and variance 1 in each row, scaled and shifted.
 
-    Ba et al. 2016 (arXiv:1607.06450).  `<node>.gamma` and `<node>.beta` (features,) are trained,
-    from 1 and 0.
+    Ba et al. 2016 (arXiv:1607.06450).  `<node>.gamma` (features,) is trained from 1, beta from 0.
     """
     layer = LayerNorm(checked("layernorm", eps))
     return with_vectors(layer, "layernorm", x, -1, "(N, ..., features)", name)

@@ -86,10 +86,7 @@ class Scan(Op):
         return carried[self.result].copy() if self.kind == "last" else self._collected(found, ins)
 
     def runs(self, ins: Sequence[Array], rule: Rule | None = None) -> Iterator[tuple[int, Values]]:
-        """Yield the position of each step that runs, in their order, and the values of its nodes.
-
-        What is yielded for a step is computed when it is asked for.
-        """
+        """Yield, step by step, the position and the values of nodes, computed when asked for."""
         carried = self._initial(ins)
         rule = rule or by_reference(self.rows(ins))
         for t in self.order(ins):

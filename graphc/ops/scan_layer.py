@@ -13,6 +13,7 @@ from graphc.base.errors import GraphError, counted
 from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.step_graph import Carried, Kind, StepGraph
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.apply import with_attributes
 from graphc.ops.scan import Scan
 from graphc.ops.select import less, where
 from graphc.ops.shape import cast, reshape, transpose
@@ -30,6 +31,23 @@ POSITIONAL = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
     init="it is initial",
     length="it is steps, and lengths if each row has its own",
 )
+@with_attributes(
+    step="A function of the slices of the inputs at one position, (N, ...), and of the carried\n"
+    "values.  It declares one step with ordinary layers and returns two things: its outputs, and\n"
+    "the next carried values.  Values from outside and parameters are the same at each step.",
+    inputs="A sequence (N, T, ...) or several, with T steps each.",
+    initial="The carried values before the first step, one or several.",
+    lengths="The number of steps of each row, whole numbers (N,).  Behind a row's end outputs are\n"
+    "0, and carried values stay as they are.",
+    reverse="True if the last step comes first.",
+    steps="The number of steps if there is no input.",
+    name="The name of the loop, and the start of the names of its parameters.",
+    found="tuple",
+    returns="The outputs of all steps, (N, T, ...), and the carried values after the last step.\n"
+    "Each is a Value or a tuple, as the step returns them.",
+    raises="If the inputs have different numbers of steps, or the step does not return outputs\n"
+    "and next values of the types of the initial ones.",
+)
 def scan(
     step: Callable[..., tuple[Any, Any]],
     inputs: Several,
@@ -43,38 +61,6 @@ def scan(
     """Return what a step computes at each position of sequences, and the last carried values.
 
     The step is declared once and compiled once, for any number of steps.
-
-    Parameters
-    ----------
-    step
-        A function of the slices of the inputs at one position, (N, ...), and of the carried values.
-        It declares one step with ordinary layers and returns two things: its outputs, and the next
-        carried values.  Values from outside and parameters are the same at each step.
-    inputs
-        A sequence (N, T, ...) or several, with T steps each.
-    initial
-        The carried values before the first step, one or several.
-    lengths
-        The number of steps of each row, whole numbers (N,).  Behind a row's end outputs are 0, and
-        carried values stay as they are.
-    reverse
-        True if the last step comes first.
-    steps
-        The number of steps if there is no input.
-    name
-        The name of the loop, and the start of the names of its parameters.
-
-    Returns
-    -------
-    tuple
-        The outputs of all steps, (N, T, ...), and the carried values after the last step.  Each is
-        a Value or a tuple, as the step returns them.
-
-    Raises
-    ------
-    GraphError
-        If the inputs have different numbers of steps, or the step does not return outputs and next
-        values of the types of the initial ones.
 
     Examples
     --------

@@ -246,26 +246,9 @@ def as_dtype(x: Value, dtype: str) -> Value:
     return x if x.dtype == dtype else cast(x, dtype)
 
 
+@with_attributes(returns="The same numbers, without a copy.", raises="If x is not a value.")
 def stop_gradient(x: Value, *, name: str | None = None) -> Value:
-    """Return x itself, as a constant of derivatives: no gradient flows through it.
-
-    Parameters
-    ----------
-    x
-        A value.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        The same numbers, without a copy.
-
-    Examples
-    --------
-    >>> gc.stop_gradient(gc.Net().input("x", (gc.N, 3))).shape
-    (N, 3)
-    """
+    """Return x itself, as a constant of derivatives: no gradient flows through it."""
     return apply(StopGradient(), x, name=name)
 
 

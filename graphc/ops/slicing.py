@@ -16,6 +16,7 @@ from graphc.ir.forms import GatherRule, moved
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, normal_axis, shape_at
+from graphc.ops.apply import with_attributes
 from graphc.ops.shape import Move, reshape
 
 __all__ = ["concat"]
@@ -312,34 +313,14 @@ def _total(dims: Sequence[Dim]) -> Dim:
 
 
 @takes("gc.concat([a, b], axis=1)", dim="it is axis")
+@with_attributes(
+    example=("(N, 3)", "[x, x, x], axis=1", "(N, 9)"),
+    values="A list of values that agree in dtype and in all other dimensions.",
+    returns="With the sum of the sizes in `axis`.",
+    raises="If the list is empty, or the values do not fit.",
+)
 def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) -> Value:
-    """Return values joined along an axis.
-
-    Parameters
-    ----------
-    values
-        A list of values that agree in dtype and in all other dimensions.
-    axis
-        The axis; numbers below 0 count from the last.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        With the sum of the sizes in `axis`.
-
-    Raises
-    ------
-    GraphError
-        If the list is empty, or the values do not fit.
-
-    Examples
-    --------
-    >>> x = gc.Net().input("x", (gc.N, 3))
-    >>> gc.concat([x, x, x], axis=1).shape
-    (N, 9)
-    """
+    """Return values joined along an axis."""
     if isinstance(values, Value):
         raise GraphError(
             "concat takes several values as one list",

@@ -25,10 +25,7 @@ MOST_PLACES = 1 << 20
 
 
 def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
-    """Return the number of pixels that a dilated window spans in each dimension.
-
-    Raise ValueError if a number is below 1.
-    """
+    """Return the pixels that a dilated window spans in each dimension; raise ValueError below 1."""
     _check_positive("kernel", kernel)
     _check_positive("dilation", dilation)
     return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))

@@ -93,10 +93,7 @@ class Binder:
         self._known: OrderedDict[tuple[str, int, frozenset[str]], Bound] = OrderedDict()
 
     def bound(self, program: Program, n: int, missing: frozenset[str] = frozenset()) -> Bound:
-        """Return the program for `n` rows, without the nodes that depend on missing feeds.
-
-        It reads its feeds from the workspace.
-        """
+        """Return the program for `n` rows of feeds in the workspace, less nodes without feeds."""
         found = self.layout(program, n, missing)
         found.runner.feed_in_place()
         return found

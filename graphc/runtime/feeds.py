@@ -59,10 +59,7 @@ class Feed:
         return axis, dim.factor if dim else 0, None if self.type.pairs_rows else rest
 
     def count(self, shape: tuple[int, ...]) -> int | None:
-        """Return the rows of an array of this shape, None if it is not one of the declared shape.
-
-        If that has no batch, they are 1.
-        """
+        """Return the rows of an array of this shape, 1 without batch; None if it does not fit."""
         axis, factor, _ = self.rows
         dim = self.type.shape[axis] if factor and len(shape) == self.type.rank else 1
         n = dim.rows(shape[axis]) if isinstance(dim, Batch) else 1
@@ -230,6 +227,16 @@ class FeedCheck:
             return np.asarray(value)
         except ValueError:
             raise self._errors.ragged(name) from None
+
+    def converted(self, name: str, value: Any) -> Any:
+        """Return an array in the dtype of its input, unless the program does not read it.
+
+        Raise FeedError if its kind of numbers does not fit.
+        """
+        feed = self._feeds.get(name)
+        if feed is None or (isinstance(value, np.ndarray) and value.dtype is feed.dtype):
+            return value
+        return self._convert(name, value)
 
     def _of_kind(self, name: str, value: Any) -> Array:
         """Return an array as it is; raise FeedError if its kind of numbers does not fit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
@@ -29,7 +30,7 @@ KNOWN_SETS = 64
 """The most sets of parameters whose vectors are kept."""
 
 
-class _ByName(MutableMapping[str, T]):
+class ByName(Mapping[str, T]):
     """A mapping with the keys `_names`; subclasses define its values."""
 
     _names: Collection[str]
@@ -42,6 +43,14 @@ class _ByName(MutableMapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def _unknown(self, what: str, name: str) -> UnknownName:
+        """Return the error for a name that is not among them."""
+        return UnknownName(f"there is no {what} {name!r}", hint=f"there are: {self._shown()}")
+
+    def _shown(self) -> str:
+        names = tuple(self._names)
+        return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
 
 
 def vectors(state: State, names: Sequence[str]) -> list[Array]:
@@ -61,7 +70,7 @@ def vectors(state: State, names: Sequence[str]) -> list[Array]:
     return [state.blocks[block][start:stop].view(dtype) for block, start, stop, dtype in runs]
 
 
-class Parameters(_ByName[Array]):
+class Parameters(ByName[Array], MutableMapping[str, Array]):
     """The parameters of a net by name; `ex.parameters` makes it.
 
     Reading one copies it; assigning checks the value, then sets it.
@@ -90,12 +99,12 @@ class Parameters(_ByName[Array]):
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
-            raise self._unknown(name)
+            raise self._unknown("parameter", name)
         return self._state.lock(readonly, self._state.arrays[name])
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._names:
-            raise self._unknown(name)
+            raise self._unknown("parameter", name)
         self._state.assign({name: value})
 
     def __delitem__(self, name: str) -> None:
@@ -103,12 +112,6 @@ class Parameters(_ByName[Array]):
             f"parameter {name!r} cannot be deleted",
             hint="it belongs to the net: declare another net",
         )
-
-    def _unknown(self, name: str) -> UnknownName:
-        return UnknownName(f"there is no parameter {name!r}", hint=f"there are: {self._shown()}")
-
-    def _shown(self) -> str:
-        return ", ".join(self._names[:6]) + (", ..." if len(self._names) > 6 else "")
 
     def flat(self) -> Array:
         """Copy all parameters into one vector.
@@ -259,7 +262,7 @@ def _mixed(own: Array, other: Array, mix: float) -> Array:
     return np.asarray(own * weight(1 - mix) + other * weight(mix))
 
 
-class Hyper(_ByName[float]):
+class Hyper(ByName[float], MutableMapping[str, float]):
     """The hyper-parameters of an optimizer by name; `ex.hyper` makes it.
 
     A new value is used from the next step on.
@@ -333,7 +336,7 @@ class Hyper(_ByName[float]):
         name
             The name of the hyper-parameter.
         value
-            A finite number.
+            A finite number of 0 or more; a clip norm is above 0.
 
         Returns
         -------
@@ -343,11 +346,13 @@ class Hyper(_ByName[float]):
         Raises
         ------
         StateError
-            If it is not a number, or one that the dtype cannot hold.
+            If it is not such a number, or one that the dtype cannot hold.
         """
-        held = self._state.arrays[self.state_of(name)]
+        state = self.state_of(name)
+        held, what = self._state.arrays[state], f"hyper-parameter {name!r}"
+        above = 0.0 if self._state.roles[state].part == "clip_norm" else -math.inf
         hint = "to change it over time give the optimizer a schedule"
-        number = checked_number(f"hyper-parameter {name!r}", value, hint=hint, error=StateError)
+        number = checked_number(what, value, above=above, least=0, hint=hint, error=StateError)
         if lost := lost_in(held.dtype, number):
             raise StateError(
                 f"hyper-parameter {name!r} is {value!r}, which is {lost} in {held.dtype}",

@@ -23,7 +23,8 @@ from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
 from graphc.runtime.member_feeds import MemberFeeds, has_plain_rows
-from graphc.runtime.members import MemberHyper, Members, Stacked
+from graphc.runtime.member_runs import MemberRuns
+from graphc.runtime.member_states import MemberHyper, MemberStates, Stacked
 from graphc.runtime.rows import (
     Means,
     Together,
@@ -33,7 +34,6 @@ from graphc.runtime.rows import (
     predict,
     scalars,
 )
-from graphc.runtime.seat import Seat
 
 Combine = Literal["mean", "vote"]
 AT_ONCE = 1 << 14
@@ -90,9 +90,9 @@ class Population:
         if not isinstance(plan, Plan):
             raise errors.no_plan(plan, "Population")
         self.plan = plan
-        self._members = Members(plan, _checked_seeds(members, seeds))
+        self._members = MemberStates(plan, _checked_seeds(members, seeds))
         self._entry = Entry(self._members.lock)
-        self._seat = Seat(plan)
+        self._runs = MemberRuns(plan)
         self._executors: dict[int, Executor] = {}
         if hyper is not None and not isinstance(hyper, Mapping):
             raise StateError(
@@ -129,12 +129,12 @@ class Population:
     @property
     def parameters(self) -> Stacked:
         """Copies of the parameters of all members by name; the first axis numbers the members."""
-        return Stacked(self._members, self.plan.parameter_names)
+        return Stacked(self._members, self.plan.parameter_names, "parameter")
 
     @property
     def state(self) -> Stacked:
         """Copies of all that lasts between steps, by name; the first axis numbers the members."""
-        return Stacked(self._members, self.plan.state_nodes)
+        return Stacked(self._members, self.plan.state_nodes, "state")
 
     @state.setter
     def state(self, values: Mapping[str, Any]) -> None:
@@ -153,7 +153,7 @@ class Population:
     @property
     def nbytes(self) -> int:
         """The bytes that the population holds, without the executors that indexing makes."""
-        return block_bytes(self._members.memory.nbytes) + self._seat.nbytes
+        return block_bytes(self._members.memory.nbytes) + self._runs.nbytes
 
     @with_shared(Executor.snapshot.__doc__)
     def snapshot(self) -> dict[str, Array]:
@@ -196,7 +196,7 @@ class Population:
         self._entry(self._keep, self._members.places[self._numbers(members)])
 
     def _keep(self, places: NDArray[np.intp]) -> None:
-        self._seat.forget()
+        self._runs.forget()
         self._members.places = places
 
     def copy(self, source: int, target: int) -> None:
@@ -221,7 +221,7 @@ class Population:
         feeds: Mapping[str, Any] | None = None,
         /,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> Array:
@@ -309,7 +309,7 @@ class Population:
     def _step_side_by_side(self, given: MemberFeeds) -> Array | None:
         """Make the steps side by side and return the loss of each, or None if members cannot."""
         self._members.lock.begin(writes=True)
-        made = self._seat.side_by_side(given, self._members, train=True)
+        made = self._runs.side_by_side(given, self._members, train=True)
         if made is None:
             return None
         calls, losses = made
@@ -320,8 +320,8 @@ class Population:
         losses = self._step_side_by_side(given)
         if losses is not None:
             return losses
-        ready = self._seat.checked(given, train=True)
-        step = self._seat.step
+        ready = self._runs.checked(given, train=True)
+        step = self._runs.step
         return np.array(
             self._in_turns(given.members, lambda k: step(ready[k % len(ready)]), writes=True)
         )
@@ -332,7 +332,7 @@ class Population:
         feeds: Mapping[str, Any] | None = None,
         /,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> dict[str, Array]:
@@ -364,13 +364,13 @@ class Population:
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
         self._members.lock.begin(writes=False)
-        made = self._seat.side_by_side(given, self._members, train=False)
+        made = self._runs.side_by_side(given, self._members, train=False)
         if made is not None:
             calls, outputs = made
             run_all(calls)
             return outputs
-        ready = self._seat.checked(given, train=False)
-        forward = self._seat.forward
+        ready = self._runs.checked(given, train=False)
+        forward = self._runs.forward
         return _stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
 
     @with_shared(Executor.predict.__doc__)
@@ -416,7 +416,7 @@ class Population:
         return _combined(found, combine, "the output")
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
-        return predict(self._seat, (), feeds, self._together(members))
+        return predict(self._runs, (), feeds, self._together(members))
 
     def _together(self, members: Sequence[int]) -> Together:
         """Return members as those who infer pieces of rows together."""
@@ -436,7 +436,7 @@ class Population:
         program = self.plan.programs["infer"]
         types = [program.buffers[value].type for value in program.outputs.values()]
         self._members.lock.begin(writes=False)
-        made = all(map(has_plain_rows, types)) and self._seat.side_by_side(
+        made = all(map(has_plain_rows, types)) and self._runs.side_by_side(
             given, self._members, train=False
         )
         if not made:
@@ -449,7 +449,7 @@ class Population:
     def evaluate(
         self,
         *arrays: Any,
-        rows: Sequence[Any] | None = None,
+        rows: Sequence[Any] | Array | None = None,
         members: Sequence[int] | None = None,
         **by_name: Any,
     ) -> dict[str, Array]:
@@ -476,19 +476,19 @@ class Population:
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
         if given.same:
             together = self._together(given.members)
-            return _stacked(evaluate_together(self._seat, given.shared, together))
+            return _stacked(evaluate_together(self._runs, given.shared, together))
         self._members.lock.begin(writes=False)
         found = None if given.rows is None else self._evaluate_at_once(given)
         if found is not None:
             return found
-        return _stacked(self._in_turns(given.members, lambda k: self._seat.evaluate(given.at(k))))
+        return _stacked(self._in_turns(given.members, lambda k: self._runs.evaluate(given.at(k))))
 
     def _evaluate_at_once(self, given: MemberFeeds) -> dict[str, Array] | None:
         """Return what members evaluate on rows of their own by one call, or None if they cannot."""
         given = given._replace(batch=self.plan.batch)
         most = max(map(len, given.rows or ()))
-        check_one_batch(self._seat, "evaluate", most, given.shared, scalars(self.plan))
-        made = self._seat.side_by_side(given, self._members, train=False)
+        check_one_batch(self._runs, "evaluate", most, given.shared, scalars(self.plan))
+        made = self._runs.side_by_side(given, self._members, train=False)
         if made is None:
             return None
         calls, outputs = made
@@ -513,7 +513,7 @@ class Population:
 
         def run(number: int, member: int) -> None:
             memory = self._members.memory[self._members.places[member]]
-            self._seat.run(memory, lambda: found.append(work(number)), writes)
+            self._runs.run(memory, lambda: found.append(work(number)), writes)
 
         calls = [partial(run, *each) for each in enumerate(members)]
         (self._members.lock.write if writes else run_all)(calls)
@@ -525,7 +525,7 @@ class Population:
         self,
         feeds: Mapping[str, Any] | None,
         by_name: Mapping[str, Any],
-        rows: Sequence[Any] | None,
+        rows: Sequence[Any] | Array | None,
         members: Sequence[int] | None,
     ) -> MemberFeeds:
         given = by_name if feeds is None else merged(feeds, by_name)

@@ -227,10 +227,7 @@ def _in_pieces(
 
 
 def lengths_of(plan: Plan, arrays: Mapping[str, Any]) -> Array | None:
-    """Return the number of steps of each row, or None if rows have no lengths or all the same.
-
-    If there are several, the larger one counts.
-    """
+    """Return the steps of each row, the larger of several; None if rows have none or the same."""
     own = (name for name in arrays if plan.declared[name].op.role.kind == "lengths")
     found = reduce(np.maximum, (arrays[name] for name in own), np.zeros((), np.int32))
     return found if found.size and found.ndim and found.min() < found.max() else None

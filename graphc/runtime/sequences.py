@@ -21,8 +21,7 @@ Rows = Array | list[Array]
 class Sequences:
     """The inputs of a net whose rows have lengths of their own.
 
-    Rows are copied into memory that is made once for each input, as soon as one is fed with fewer
-    steps than declared.
+    Rows are copied into memory made once for each input, as soon as one is fed with fewer steps.
     """
 
     @classmethod
@@ -159,7 +158,7 @@ class _Group:
         """Return the lengths of all rows; raise FeedError if they are wrong or differ."""
         (first, one), *others = rows.items()
         known = _lengths(one)
-        lengths = known if given is None else self._given(given, len(one))
+        lengths = known if given is None else self._given(given, first, len(one))
         for name, other in rows.items() if given is not None else others:
             own = _lengths(other)
             exact = given is None or isinstance(other, list)
@@ -170,13 +169,15 @@ class _Group:
                 raise self._errors.other_length(by, lengths[row], name, own[row], row)
         return lengths
 
-    def _given(self, value: Any, rows: int) -> Array:
-        """Return lengths that are fed; raise FeedError if they are not numbers from 1 to T."""
+    def _given(self, value: Any, first: str, rows: int) -> Array:
+        """Return lengths that are fed; raise FeedError unless each row of `first` has one."""
         array = np.asarray(value)
         if array.dtype.kind not in "iu":
             raise self._errors.wrong_dtype(self.name, array)
-        if array.shape != (rows,):
+        if array.ndim != 1:
             raise self._errors.wrong_shape(self.name, array)
+        if len(array) != rows:
+            raise self._errors.other_rows(first, rows, self.name, len(array))
         wrong = (array < 1) | (array > self._steps)
         if wrong.any():
             row = int(wrong.argmax())

@@ -19,6 +19,7 @@ import numpy as np
 
 from graphc.backends.backend import Call
 from graphc.base.arguments import close_names
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes, layout
@@ -40,10 +41,7 @@ _ADVICE = 14  # MADV_HUGEPAGE
 
 
 def advise_large_pages(block: Array) -> None:
-    """Ask Linux for pages of 2 MB under a contiguous block of at least that size.
-
-    The system may ignore the advice; the memory is usable either way.
-    """
+    """Ask Linux for pages of 2 MB under a contiguous block of that size; it may ignore this."""
     if sys.platform != "linux" or block.nbytes < LARGE:
         return
     first = -(-block.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -262,24 +260,9 @@ class State(Mapping[str, Array]):
         self.lock.begin(writes=False)
         return {name: self.arrays[name].copy() for name in names}
 
+    @with_shared(copies.__doc__)
     def read(self, names: Iterable[str]) -> dict[str, Array]:
-        """Copy some arrays, all of one moment.
-
-        Parameters
-        ----------
-        names
-            The names of the arrays.
-
-        Returns
-        -------
-        dict
-            The copies by name.
-
-        Raises
-        ------
-        StateError
-            If the state is broken.
-        """
+        """Copy some arrays, all of one moment."""
         return self.lock(self.copies, names)
 
     def assign(self, values: Mapping[str, Any]) -> None:

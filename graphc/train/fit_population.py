@@ -13,7 +13,7 @@ from graphc.runtime.population import Population
 from graphc.runtime.rows import weight_input
 from graphc.train.callbacks import Callback
 from graphc.train.history import Histories
-from graphc.train.members import Rows, bootstrap_rows, folds_of
+from graphc.train.member_rows import Rows, bootstrap_rows, folds_of
 from graphc.train.population_run import Member, OwnRows, PopulationRun, SharedRows
 from graphc.train.source import ArraySource, Source
 from graphc.train.standardize import check_fitted, fit_members

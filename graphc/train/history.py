@@ -13,6 +13,7 @@ from operator import add, mul
 from pathlib import Path
 from typing import Any
 
+from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
 
 LOG = logging.getLogger("graphc")
@@ -172,24 +173,9 @@ class Histories(list[History]):
                 found = number if best.add(value) else found
         return found
 
+    @with_shared(History.plot.__doc__)
     def plot(self, path: str | Path) -> Path:
-        """Draw the learning curves of all members.
-
-        Parameters
-        ----------
-        path
-            The file to write, in the format of its suffix, or PNG without one.
-
-        Returns
-        -------
-        Path
-            The path of the file.
-
-        Raises
-        ------
-        GraphError
-            If matplotlib is missing or does not draw that format.
-        """
+        """Draw the learning curves of all members."""
         drawn: Path = higher("History.plot")(self, path)
         return drawn
 

@@ -19,7 +19,7 @@ from graphc.runtime.population import Population
 from graphc.runtime.rows import Count
 from graphc.train.callbacks import Callback, Epoch, begin
 from graphc.train.history import LOG, Histories, History, Position, Progress
-from graphc.train.members import Rows, Shares, arrays_of_rows, order
+from graphc.train.member_rows import Rows, Shares, arrays_of_rows, order
 from graphc.train.run import StepBoundary
 from graphc.train.source import Source
 

@@ -77,10 +77,7 @@ class StepBoundary:
 
 
 class Run:
-    """A training run, from its beginning or a checkpoint to its last epoch.
-
-    A `history` of earlier epochs is continued: the next one has the number that follows.
-    """
+    """A training run from its start or a checkpoint; it continues a `history` and its numbers."""
 
     def __init__(
         self,

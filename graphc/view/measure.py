@@ -1,7 +1,6 @@
 """Measurements: the limits of this machine, and the time of each instruction of a program.
 
-The limits are multiply-adds and bytes a second.  Instructions run alone, but in the program's
-order.
+The limits are multiply-adds and bytes a second.  Instructions run alone, in the program's order.
 """
 
 from __future__ import annotations

@@ -255,10 +255,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def trace(profile: Profile) -> dict[str, Any]:
-    """Return a trace in Chrome's JSON format, with a complete event ("X") for each instruction.
-
-    `ts` and `dur` are microseconds; events follow each other without gaps.
-    """
+    """Return a trace in Chrome's format: a complete event ("X") an instruction, in microseconds."""
     return {
         "traceEvents": [*_metadata(profile), *_events(profile)],
         "displayTimeUnit": "ns",

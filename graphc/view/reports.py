@@ -23,8 +23,7 @@ _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 def summary(graph: Graph) -> str:
     """Return the table of a net's layers, and the totals of its trainable and other numbers.
 
-    A parameter that several layers share counts at its first user.  Counters and seeds do not
-    count.
+    A parameter that several layers share counts at its first user; counters and seeds do not.
     """
     rows = [_HEAD, *_rows(graph)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

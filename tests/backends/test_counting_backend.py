@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,16 +20,13 @@ from graphc.backends.backend import (
     Call,
     Link,
     Memory,
-    Order,
     Part,
     PeakWork,
-    Ready,
-    SideBySide,
+    Runner,
     View,
-    ZeroCopy,
 )
 from graphc.compiler.cost import kernel_flops, program_cost
-from graphc.ir.tensor_type import TensorType, dim_at
+from graphc.ir.tensor_type import dim_at
 from graphc.kernels.interpret import FUNCTIONS
 from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Program
@@ -52,7 +49,7 @@ def operations(kernel: Kernel, n: int) -> Counter[str]:
     return found
 
 
-class CountingBackend:
+class CountingBackend(Backend):
     """The backend that counts operations instead of computing them."""
 
     name = "counting"
@@ -67,17 +64,9 @@ class CountingBackend:
         """Return None: it is always there."""
         return None
 
-    def threads(self, asked: int | None) -> int:
-        """Return 1: it counts on the thread that calls it."""
-        return 1
-
     def scratch(self, program: Program) -> Sequence[int]:
         """Return 0 for each instruction: counting needs no memory."""
         return [0] * len(program.instrs)
-
-    def orders(self, program: Program) -> Mapping[str, Order]:
-        """Return nothing: constants keep their order."""
-        return {}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
@@ -89,16 +78,12 @@ class CountingBackend:
         """Return a call without any operations: it makes no multiply-adds."""
         return PeakWork("nothing", 0, lambda: lambda: None)
 
-    def wrong_code(self, program: Program, emits: bool) -> str | None:
-        """Return None: no code is kept."""
-        return None
-
     def note(self, node: str, counts: Counter[str]) -> None:
         """Add the operations of a kernel that runs."""
         self.counted.setdefault(node, Counter()).update(counts)
 
 
-class CountingRunner:
+class CountingRunner(Runner):
     """A program whose kernels are counted."""
 
     uninterrupted = False
@@ -120,17 +105,6 @@ class CountingRunner:
     def parts(self, n: int, view: View, threads: int) -> list[Part]:
         """Return the same run as one part, after which nothing can be examined."""
         return [Part(self.calls(n, view)[0], (), ())]
-
-    def feed_in_place(self) -> None:
-        """Do nothing: feeds are always copied."""
-
-    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
-        """Return None: feeds are always copied."""
-        return None
-
-    def side_by_side(self, work: SideBySide) -> Ready | None:
-        """Return None: there is one thread."""
-        return None
 
 
 @pytest.fixture

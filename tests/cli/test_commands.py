@@ -78,7 +78,7 @@ def test_demo_reads_digits(capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo_goes_on_without_renderer_and_matplotlib(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda dot=None: None)
+    monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda: None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["demo", "--epochs", "1", "--seeds", "1", "--out", "out"]) == 0
     out, err = capsys.readouterr()

@@ -100,7 +100,7 @@ def traced(plan: Plan, feeds: dict[str, Array]) -> Iterator[None]:
         tracemalloc.stop()
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.one_in(7)
 @both
 @pytest.mark.parametrize(
     "optimizer", [None, SGD, gc.Adam(clip_norm=1.0), gc.SGD(0.1, accumulate=2)]
@@ -215,7 +215,7 @@ def test_a_thousand_steps_make_no_array_memory(backend: str) -> None:
         assert array_bytes() == before
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(5)
 @both
 @pytest.mark.parametrize("optimizer", [SGD, gc.Adam(weight_decay=0.1, clip_norm=1.0), gc.AdamW()])
 def test_no_step_makes_an_array_on_the_way(optimizer: Any, backend: str) -> None:

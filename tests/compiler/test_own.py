@@ -116,7 +116,7 @@ def trained(plan: gc.Plan, steps: int = 3) -> dict[str, Any]:
 # ---------------------------------------------------------------- what is right
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "own",

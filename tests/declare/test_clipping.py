@@ -28,7 +28,7 @@ def gradients(dtype: str, scale: float) -> dict[str, np.ndarray]:
     return {name: (rng.uniform(-1, 1, s) * scale).astype(dtype) for name, s in SIZES.items()}
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize(
     ("dtype", "scale"),

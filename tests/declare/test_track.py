@@ -129,10 +129,10 @@ def counting() -> gc.Net:
     net = gc.Net("net")
     x, y = net.input("x", (gc.N, 3)), net.input("y", (gc.N, 1))
     mean, steps = net.state("mean", (3,)), net.state("steps", (), 7, dtype="int64")
-    fixed = net.state("fixed", (3,), np.arange(3))
+    fixed, half = net.state("fixed", (3,), np.arange(3)), net.state("half", 3, np.float32(0.5))
     net.update(mean, 0.5 * mean + 0.5 * gc.mean(x, axis=0))
     net.update(steps, steps + 1)
-    out = net.output("out", gc.affine(x - mean + fixed, 1))
+    out = net.output("out", gc.affine(x - mean + fixed * half, 1))
     net.loss("loss", gc.mse_loss(out, y))
     return net
 
@@ -149,6 +149,7 @@ def test_a_net_updates_states_in_training_alone() -> None:
     ex.forward(x=x, y=np.ones((4, 1), np.float32), train=True)
     assert int(ex.state["steps"]) == 9
     np.testing.assert_array_equal(ex.state["fixed"], [0, 1, 2])
+    np.testing.assert_array_equal(ex.state["half"], [0.5] * 3)
 
 
 def test_copies_under_other_names() -> None:

@@ -97,3 +97,17 @@ def test_what_is_not_declared_cannot_be_set() -> None:
     assert "declare one above 0, such as weight_decay=1e-4" in str(caught.value)
     with pytest.raises(gc.StateError, match="'weight_decay' is nan"):
         gc.Executor(plan_of(gc.AdamW())).hyper["weight_decay"] = float("nan")
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("lr", -1), ("weight_decay", -1), ("clip_norm", 0)])
+def test_what_an_optimizer_refuses_cannot_be_set(name: str, wrong: float) -> None:
+    with pytest.raises(gc.GraphError, match=f"{name} is {wrong}"):
+        gc.AdamW(**{name: wrong})  # type: ignore[arg-type]
+    plan = plan_of(gc.AdamW(clip_norm=1.0))
+    ex, population = gc.Executor(plan), gc.Population(plan, members=2)
+    before = ex.hyper[name]
+    with pytest.raises(gc.StateError, match=f"'{name}' is {wrong}"):
+        ex.hyper[name] = wrong
+    with pytest.raises(gc.StateError, match=f"'{name}' is {wrong}"):
+        population.hyper[name] = [1.0, wrong]
+    assert ex.hyper[name] == before and (population.hyper[name] == before).all()

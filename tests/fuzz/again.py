@@ -8,6 +8,7 @@ from dataclasses import replace
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import Fitting
 from graphc.compiler.remat.search import Choice
+from graphc.kernels.traits import Forms
 
 TRAINING = ("grad", "step", "accumulate")
 SHARES = (0.2, 0.6, 1.0)
@@ -20,7 +21,7 @@ def computing_again(plan: Plan, seed: int) -> Plan:
     programs, graphs = dict(plan.programs), dict(plan.graphs)
     for name in TRAINING:
         if name in programs:
-            fitting = Fitting(plan, name)
+            fitting = Fitting(plan, name, Forms())
             choice = _drawn(r, Choice(fitting.values))
             if choice.recomputed:
                 made = fitting.made(choice)

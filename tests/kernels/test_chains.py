@@ -81,7 +81,7 @@ def chains_of(program: Program) -> list[Chain]:
     return [instr.body for instr in program.instrs if isinstance(instr.body, Chain)]
 
 
-@pytest.mark.one_in(20)
+@pytest.mark.one_in(11)
 @pytest.mark.parametrize("backend", ["native", "numpy", "c"])
 @pytest.mark.parametrize("make", MAKES)
 def test_no_bit_changes(make: Make, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -344,6 +344,21 @@ def the_dim_of_pytorch() -> None:
 
 @mistake(
     """
+    min: axis is a value of the net, not a whole number
+      x     relu_1 float32[N, 1, 8, 8]  declared at {relu}
+      axis  clip_1 float32[N, 1, 8, 8]  declared at {clip}
+      at {here}
+      hint: of two values: gc.minimum(a, b)
+    """
+)
+def the_min_of_two_values() -> None:
+    x = gc.relu(image())  # relu
+    y = gc.clip(x, 0.8, 1.2)  # clip
+    anything.min(x, y)  # here
+
+
+@mistake(
+    """
     mean has no option 'keepdim'
       at {here}
       hint: it is keepdims
@@ -589,6 +604,9 @@ def test_a_type_error_inside_a_function_stays_what_it_is() -> None:
         ("MaxPool2d", "gc.max_pool"),
         ("CrossEntropyLoss", "gc.softmax_loss"),
         ("Sequential", "gc.Net"),
+        ("clamp", "gc.clip"),
+        ("rand", "gc.random_uniform"),
+        ("randn", "gc.random_normal"),
         ("afine", "gc.affine"),
         ("Input", "net.input(name, shape)"),
     ],

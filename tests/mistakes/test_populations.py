@@ -63,8 +63,8 @@ USING: list[tuple[Callable[[Any], object], str]] = [
     (lambda p: p.step(ALL, rows=[[0], [1]]), "rows has 2 lists for 3 members"),
     (lambda p: p.keep(1), "members is 1, not the numbers of some members"),
     (lambda p: p.keep([]), "members is [], not the numbers of some members"),
-    (set_parameter("line.wait", 0), "there is no 'line.wait' among them"),
-    (set_parameter("draws", [1, 1, 1]), "there is no 'draws' among them"),
+    (set_parameter("line.wait", 0), "there is no parameter 'line.wait'"),
+    (set_parameter("draws", [1, 1, 1]), "there is no parameter 'draws'"),
     (
         set_parameter("line.bias", np.ones((2, 2))),
         "'line.bias' is set for 3 members, the value has shape (2, 2)",

@@ -115,13 +115,24 @@ def an_unknown_hyper_parameter(ex: gc.Executor) -> None:
 
 @mistake(
     """
-    hyper-parameter 'lr' is nan, it must be a finite number
+    hyper-parameter 'lr' is nan, it must be 0 or more
       at {here}
       hint: to change it over time give the optimizer a schedule
     """
 )
 def a_rate_that_is_no_number(ex: gc.Executor) -> None:
     ex.hyper["lr"] = float("nan")  # here
+
+
+@mistake(
+    """
+    hyper-parameter 'lr' is -0.1, it must be 0 or more
+      at {here}
+      hint: to change it over time give the optimizer a schedule
+    """
+)
+def a_rate_below_zero(ex: gc.Executor) -> None:
+    ex.hyper["lr"] = -0.1  # here
 
 
 @mistake(

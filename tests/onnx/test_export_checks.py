@@ -127,7 +127,7 @@ def test_rows_that_no_input_has_are_refused() -> None:
         gc.onnx.to_proto(net)
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("pool", [gc.max_pool, gc.avg_pool])
 @pytest.mark.parametrize(
     ("sizes", "kernel", "stride", "padding"),

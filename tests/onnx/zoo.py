@@ -99,10 +99,10 @@ def _series(rows: int, rng: np.random.Generator) -> Feeds:
 
 BATCHES: dict[str, Callable[[int, np.random.Generator], Feeds]] = {
     "autoencoder": _pixels,
-    "cartpole": _carts,
     "gpt": _text,
     "lenet": _large,
     "mixer": _patches,
+    "ppo": _carts,
     "resnet": _large,
     "series": _series,
     "two_towers": _pairs,

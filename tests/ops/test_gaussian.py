@@ -49,9 +49,9 @@ def test_a_density_at_given_points_is_that_of_the_formula(squash: bool) -> None:
 def test_the_density_of_a_sample_is_that_at_its_place(squash: bool) -> None:
     net, policy = declared(squash)
     sample = net.output("sample", policy.sample())
-    net.output("known", policy.log_prob(sample))
+    known = net.output("known", policy.log_prob(sample))
     net.output("computed", policy.log_prob(sample * 1.0))
-    net.loss("loss", gc.sum(net["known"] if "known" in net.graph() else policy.log_prob(sample)))
+    net.loss("loss", gc.sum(known))
     found = results(net)
     np.testing.assert_allclose(found["known"], found["computed"], rtol=1e-9)
     if squash:
@@ -123,6 +123,20 @@ def test_mistakes_are_told() -> None:
         gc.Gaussian(mean, 0.0).log_prob(net.input("y", (gc.N, 3)))
     with pytest.raises(gc.GraphError, match="no formula"):
         gc.Gaussian(mean, 0.0, squash=True).entropy()
+
+
+def test_values_of_another_net_are_refused() -> None:
+    """Also one that has the name of a sample."""
+    net, other = gc.Net("net"), gc.Net("other")
+    mean = net.input("mean", (gc.N, 2))
+    before = str(net)
+    with pytest.raises(gc.GraphError, match="log_std belongs to 'other', the mean to 'net'"):
+        gc.Gaussian(mean, other.input("log_std", (gc.N, 2)))
+    assert str(net) == before
+    policy = gc.Gaussian(mean, 0.0)
+    policy.sample(name="sample")
+    with pytest.raises(gc.GraphError, match="'mean' belongs to net 'net', not to 'other'"):
+        policy.log_prob(other.input("sample", (gc.N, 2)))
 
 
 @pytest.mark.parametrize("squash", [False, True])

@@ -99,7 +99,7 @@ def test_rows_columns_layers_and_steps_are_independent() -> None:
     assert np.abs(table - np.eye(len(parts))).max() < 4.5 / (64 * 40) ** 0.5
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("backend", "dtype", "how"),
     [

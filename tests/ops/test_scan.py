@@ -157,3 +157,21 @@ def test_what_no_loss_depends_on_has_no_gradient(off: tuple[str, ...]) -> None:
     ex = gc.Executor(plan)
     ex.forward({"x": np.ones((2, 4, 3)), "h0": np.ones((2, 3))}, train=True)
     assert set(ex.backward()) == {"loop.own.weight", "loop.own.bias"}
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 80), ("float64", 900)])
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_a_gradient_that_vanishes_becomes_zero(backend: str, dtype: str, least: int) -> None:
+    steps = least + 40
+    net = gc.Net("halves", dtype=dtype)
+    x = net.input("x", (gc.N, steps))
+    start = net.input("start", (gc.N,))
+    _, last = gc.scan(lambda x, h: (0.5 * h + x, 0.5 * h + x), x, start)
+    net.loss("last", gc.sum(last))
+    ex = gc.Executor(gc.compile(net, batch=2, wrt=["x", "start"], backend=backend))
+    ex.forward(x=np.ones((2, steps)), start=np.ones(2), train=True)
+    slopes = ex.backward()
+    exact = 0.5 ** np.arange(steps, dtype=dtype)[::-1]
+    wanted = np.where(np.arange(steps)[::-1] > least, 0, exact)
+    np.testing.assert_array_equal(slopes["x"], np.stack([wanted, wanted]))
+    assert not slopes["start"].any()

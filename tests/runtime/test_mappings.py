@@ -95,7 +95,7 @@ def test_a_node_of_a_graph_by_a_wrong_name_is_a_key_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "lost"), [(1e39, "infinite"), (-1e39, "infinite"), (1e-60, "0"), (10**40, "infinite")]
+    ("value", "lost"), [(1e39, "infinite"), (1e-60, "0"), (10**40, "infinite")]
 )
 def test_a_rate_that_its_dtype_cannot_hold_is_refused(value: float, lost: str) -> None:
     ex = executor()

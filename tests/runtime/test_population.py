@@ -1,6 +1,7 @@
 """Populations: each member has the bits of the same net trained alone."""
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import graphc as gc
 from graphc.backends.native import target
 from graphc.ir.op import Array
-from graphc.runtime.population import Seat
+from graphc.runtime.member_feeds import MemberFeeds
+from graphc.runtime.population import MemberRuns
 from tests.backends.native.shared_runs import shared_runs
 
 ROWS, WIDTH, CLASSES = 60, 12, 4
@@ -119,7 +121,7 @@ def test_threads_take_whole_members(threads: int) -> None:
         for _ in range(4):
             rows = [np.arange(i, 2 * i + 1) for i in range(len(SEEDS))]
             with pytest.MonkeyPatch.context() as patch:
-                patch.delattr(Seat, "run")  # in which members take turns
+                patch.delattr(MemberRuns, "run")  # in which members take turns
                 losses = population.step(x=x, y=y, rows=rows)
                 scores = population.forward(x=x[:8], members=[3, 1])["scores"]
                 predicted = population.predict(x, members=[3, 1])
@@ -197,6 +199,64 @@ def test_inference_is_that_of_each(plan: gc.Plan) -> None:
     scores = population.forward(x=x, rows=rows)["scores"]
     for i, ex in enumerate(executors):
         assert scores[i].tobytes() == ex.forward(x=x[rows[i]])["scores"].tobytes()
+
+
+def test_inference_of_one_kind_is_prepared_once(
+    plan: gc.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads feeds of its own, converted where they have another dtype, into new arrays."""
+    population, executors = population_of(plan), alone(plan)
+    (x, y), spread, prepared = data(), MemberFeeds.spread, []
+    monkeypatch.setattr(MemberFeeds, "spread", lambda *a: prepared.append(1) or spread(*a))
+    found = []
+    for t, dtype in enumerate([np.float32, np.float64, np.float32, np.float64]):
+        own = np.stack([x[t + i : t + i + 8] for i in range(len(SEEDS))]).astype(dtype)
+        labels = np.stack([y[:8]] * len(SEEDS))
+        found.append(population.forward(x=own, y=labels.astype(np.int32)))
+        for i, ex in enumerate(executors):
+            expected = {name: a.tobytes() for name, a in ex.forward(x=own[i], y=y[:8]).items()}
+            assert {name: a[i].tobytes() for name, a in found[t].items()} == expected
+        if t == 1:
+            population.step(x=x[:8], y=y[:8])
+            for ex in executors:
+                ex.step(x=x[:8], y=y[:8])
+    assert len(prepared) == (5 if plan.backend == "numpy" else 2)
+    outputs = [each["scores"] for each in found]
+    assert not any(np.array_equal(a, b) for a, b in combinations(outputs, 2))
+    with pytest.raises(gc.FeedError, match="label"):
+        population.forward(x=own, y=labels + CLASSES)
+    with pytest.raises(gc.FeedError, match="float"):
+        population.forward(x=own, y=labels + 0.5)
+
+
+def test_steps_on_few_rows_of_long_arrays_are_prepared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Labels are gathered before they are checked, and so are features of another dtype."""
+    plan = plan_of(backend="native")
+    population, executors = population_of(plan), alone(plan)
+    x, y = (np.concatenate([part] * 200) for part in data())
+    spread, prepared = MemberFeeds.spread, []
+    monkeypatch.setattr(MemberFeeds, "spread", lambda *a: prepared.append(1) or spread(*a))
+    rng = np.random.default_rng(2)
+    for dtype in (np.float32, np.float64):
+        feeds = {"x": x.astype(dtype), "y": y}
+        for _ in range(3):
+            rows = rng.integers(0, len(x), (len(SEEDS), 8))
+            losses = population.step(feeds, rows=rows)
+            own = [ex.step(x=x[few], y=y[few]) for ex, few in zip(executors, rows, strict=True)]
+            assert losses.tolist() == own
+    assert len(prepared) == 2
+    before = population.snapshot()
+    for wrong, message in ((-1, "row -1"), (len(x), f"row {len(x)}")):
+        with pytest.raises(gc.FeedError, match=message):
+            population.step(feeds, rows=np.full((len(SEEDS), 8), wrong))
+    feeds["y"] = y + CLASSES
+    with pytest.raises(gc.FeedError, match="label"):
+        population.step(feeds, rows=rows)
+    with pytest.raises(gc.FeedError, match="y"):
+        population.step(x=x, y=y[: len(y) // 2], rows=rows)
+    assert all(before[name].tobytes() == a.tobytes() for name, a in population.snapshot().items())
 
 
 def test_predictions_of_any_number_of_rows(plan: gc.Plan) -> None:

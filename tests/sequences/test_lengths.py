@@ -168,6 +168,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"x": [np.array([["a", "b"]])]}, "takes float32, the array is text"),
     "other input": ({"x": X, "y": [np.ones(6, int)] * 3}, "row 0 has 1 step by 'x' and 6 by 'y'"),
     "other rows": ({"x": X, "y": [np.ones(1, int)]}, "'x' has 3 rows, 'y' has 1"),
+    "one length": ({"x": np.ones((2, 7, 2)), LENGTHS: [3]}, "'x' has 2 rows, 'lengths:x,y' has 1"),
     "length 0": ({"x": np.ones((2, 7, 2)), LENGTHS: [3, 0]}, "holds the length 0 at row 1"),
     "length -1": ({"x": np.ones((2, 7, 2)), LENGTHS: [-1, 3]}, "the length -1 at row 0"),
     "length 8": ({"x": np.ones((2, 7, 2)), LENGTHS: [8, 3]}, "it must be 1 to 7"),

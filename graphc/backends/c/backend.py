@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,22 +16,19 @@ import numpy as np
 
 from graphc.backends.addresses import address_table
 from graphc.backends.backend import (
+    Backend,
     Call,
     Link,
     Memory,
-    Order,
     Part,
     PeakWork,
-    Ready,
-    SideBySide,
+    Runner,
     View,
-    ZeroCopy,
     bind_outside,
 )
 from graphc.backends.c.source import program_source
 from graphc.backends.layout import layout
 from graphc.base.errors import GraphError
-from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
 
 FLAGS = ("-std=c99", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-shared")
@@ -55,7 +52,7 @@ def compiled(source: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(Path(folder) / f"{name}.so"))  # the open file outlives its name
 
 
-class CRunner:
+class CRunner(Runner):
     """The compiled code of a program, and the table of addresses that it runs on."""
 
     def __init__(
@@ -96,17 +93,6 @@ class CRunner:
         """Call a function of the library; a bound method keeps the memory of the table alive."""
         function(ctypes.c_void_p(self.table.ctypes.data), ctypes.c_ssize_t(n))
 
-    def feed_in_place(self) -> None:
-        """Do nothing: feeds are always copied."""
-
-    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
-        """Return None: feeds are always copied."""
-        return None
-
-    def side_by_side(self, work: SideBySide) -> Ready | None:
-        """Return None: there is one thread."""
-        return None
-
 
 PEAK = """\
 #include <stddef.h>
@@ -123,8 +109,8 @@ ROUNDS = 20_000
 """The rounds of one call."""
 
 
-class CBackend:
-    """The backend that prints C99."""
+class CBackend(Backend):
+    """The backend that prints C99, to be compiled from its text in each process."""
 
     name = "c"
     compiles = True
@@ -134,27 +120,15 @@ class CBackend:
         """Return why there is no compiler, or None."""
         return None if compiler() else "there is no C compiler: install one, or set CC"
 
-    def threads(self, asked: int | None) -> int:
-        """Return 1."""
-        return 1
-
     def scratch(self, program: Program) -> Sequence[int]:
         """Return zeros: kernels have their blocks on the stack."""
         return [0] * len(program.instrs)
-
-    def orders(self, program: Program) -> Mapping[str, Order]:
-        """Return nothing: constants keep their order."""
-        return {}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
     ) -> CRunner:
         """Return the compiled code of a program on its memory."""
         return CRunner(program, skip, memory, link)
-
-    def wrong_code(self, program: Program, emits: bool) -> str | None:
-        """Return None: no code is kept, it is compiled from its text in each process."""
-        return None
 
     def peak_work(self) -> PeakWork:
         """Return a loop of independent multiply-adds as the compiler makes it."""

@@ -123,10 +123,7 @@ class Code:
         return name
 
     def array(self, stem: str, dtype: str, size: int, shown: str = "") -> str:
-        """Append the declaration of an array, and return its new name.
-
-        `shown` is its size with vectors, too.
-        """
+        """Declare an array and return its new name; `shown` is its size with vectors, too."""
         name = self.fresh(stem)
         self.arrays += size * ITEMSIZE[dtype]
         self.do(f"{C_TYPES[dtype]} {name}[{shown or size}];")

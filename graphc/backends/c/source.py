@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from re import search
 
-from graphc.backends.c.chains import write_chain
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import Code, Functions, dim_text, safe
@@ -13,7 +13,7 @@ from graphc.backends.c.scans import Pointer, ScanWriter, scan_buffers
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES, KEYWORDS, unique
 from graphc.backends.layout import CODE, Layout, block_of, start_of, table_index
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Shape, TensorType
 from graphc.kernels.kernel import Chain, Gemm, Kernel, Permutation, Single, inputs
 from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.stack import links_of
@@ -140,7 +140,7 @@ def kernel_source(
     arguments = [f"{'' if b in written else 'const '}{types[b]} *{names[b]}" for b in used]
     code = Code(functions)
     if isinstance(kernel, Chain):
-        write_chain(code, kernel, names, called, [] if single else ["n"])
+        _write_chain(code, kernel, names, called, [] if single else ["n"])
     elif isinstance(kernel, Gemm):
         ProductWriter(kernel, names, types, _pitches(kernel, buffers)).write(code)
     elif isinstance(kernel, Permutation):
@@ -152,6 +152,33 @@ def kernel_source(
     arguments += ["ptrdiff_t n"] * (not single)
     text, stack = code.function(f"static void {UNNAMED}({', '.join(arguments)})")
     return f"/* {comment} */\n{text}\n", stack
+
+
+def _write_chain(
+    code: Code, chain: Chain, names: Mapping[str, str], called: Sequence[str], more: list[str]
+) -> None:
+    """Write the loops over a chain's matrices, and in them the calls of these functions.
+
+    `more` are their arguments after the buffers.
+    """
+    workspace = names[chain.workspace]
+    private = {p.buffer: f"({C_TYPES[p.dtype]} *)({workspace} + {p.start})" for p in chain.private}
+    index = [f"s{axis}" for axis in range(len(chain.sizes))]
+    with ExitStack() as loops:
+        for name, size in zip(index, chain.sizes, strict=True):
+            loops.enter_context(code.loop(name, dim_text(size)))
+        for function, link in zip(called, links_of(chain), strict=True):
+            pointers = (
+                private.get(name) or _moved(names[name], index, link.strides[name])
+                for name in buffers_of(link.kernel)
+            )
+            code.do(f"{function}({', '.join([*pointers, *more])});")
+
+
+def _moved(pointer: str, index: Sequence[str], strides: Shape) -> str:
+    """Return the expression of the address of a matrix."""
+    pairs = zip(index, strides, strict=True)
+    return " + ".join([pointer, *(f"{i} * {dim_text(stride)}" for i, stride in pairs if stride)])
 
 
 def _use_rows(code: Code, single: bool) -> None:

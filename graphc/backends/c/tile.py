@@ -269,8 +269,7 @@ def block_head(fused: bool) -> str:
 def product_function(dtype: str, fused: bool) -> tuple[str, str]:
     """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block.
 
-    The second text is the function without vectors.  Sums of int32 are of int8, and exact in any
-    order.
+    The second text is the function without vectors.  Sums of int32 are of int8 and exact.
     """
     kind, suffix = _KINDS[dtype]
     a, b, whole = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]", dtype == "int32"

@@ -98,10 +98,7 @@ class NativeProgram:
         return all(segment.symbol is not None for segment in self.layout.segments)
 
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
-        """Return a check of feeds of these types, and the names of feeds that must be copied.
-
-        Return None if all feeds are copied.
-        """
+        """Return a check of feeds of these types, and which feeds are copied; None if all are."""
         if not readable():
             return None
         entries = {name: self.feeds[name] for name in types if name in self.feeds}

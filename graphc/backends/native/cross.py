@@ -171,10 +171,7 @@ def module_of(target: Target, lacks: frozenset[str], fused: bool = True) -> Modu
 
 @lru_cache
 def lacking(target: Target) -> frozenset[str]:
-    """Return what a machine has no instructions for, as in "fma.float32".
-
-    LLVM would call functions of the C library for it.
-    """
+    """Return what a machine lacks instructions for, as "fma.float32": LLVM would call libraries."""
     module, probed = (
         module_of(target, frozenset()),
         [(name, dtype) for name in ARITY for dtype in FLOATS],

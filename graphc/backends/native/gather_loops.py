@@ -20,10 +20,7 @@ from graphc.kernels.kernel import Loop
 
 @dataclass(frozen=True)
 class _Row:
-    """The start of a gathered row: position 0 of its last axis, and whether the row exists.
-
-    `exists` is None if it always does.
-    """
+    """A gathered row: position 0 of its last axis, and whether the row exists (None: always)."""
 
     start: Value
     exists: Value | None

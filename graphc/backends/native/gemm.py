@@ -143,10 +143,7 @@ def emit_batched(module: Module, kernel: BatchedGemm, bits: int) -> Callee:
 def _emit_stack(
     f: Function, product: str, sizes: Shape, parts: Sequence[tuple[Value, Shape, str]]
 ) -> None:
-    """Emit the loop over a thread's matrices.
-
-    Each of `parts` is a buffer, the strides of its matrices, and its element type.
-    """
+    """Emit the loop over a thread's matrices; a part is a buffer, its strides and element type."""
 
     def matrix(place: list[Value]) -> None:
         pointers = [_moved(f, part, place) for part in parts]

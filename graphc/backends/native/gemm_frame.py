@@ -135,8 +135,7 @@ class Frame:
     def epilogue(self, vectors: int, masked: bool) -> str:
         """Return the name of the function that runs the body on `%rows` rows of a tile.
 
-        The tile, at `%products`, has `vectors` vectors.  If `masked`, only its first `%columns`
-        columns exist.
+        The tile, at `%products`, has `vectors` vectors; if `masked`, its first `%columns` exist.
         """
 
         def emit(f: Function) -> None:

@@ -64,8 +64,7 @@ class Tile:
     def for_last_panel(self, columns: int) -> Tile:
         """Return the tile for the columns beyond full panels.
 
-        Its vectors are half as wide if that fills them better: 512 bits take some processors twice
-        as long as 256.
+        Its vectors are half as wide if that fills them better: 512 bits may take twice the time.
         """
         if self.lanes * ITEMSIZE[self.dtype] != WIDEST:
             return self

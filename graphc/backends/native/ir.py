@@ -5,9 +5,11 @@ A value is the text that names it: `%v3`, or a literal such as `7`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from string import digits
 from typing import NamedTuple
 
 from graphc.backends.native.structures import Structure
@@ -386,50 +388,76 @@ class Module:
 
     def text(self) -> str:
         """Return the text of the whole module."""
-        return self._with(self.functions)
+        return self._with([*self._declared], self.functions)
 
     def parts(self, size: int) -> tuple[str, ...]:
         """Return the text as that of several modules, to be compiled apart and then linked.
 
-        Each has functions of at least `size` characters, but for the last one.
+        A function of `size` characters has a module of its own: programs that share it share the
+        module.  Each other module has that many, but for the last one.
         """
-        parts: list[list[str]] = [[]]
-        length = 0
-        for function in self.functions:
-            if length >= size:
-                parts.append([])
-                length = 0
-            parts[-1].append(function)
-            length += len(function)
-        declared = dict(map(_declaration, self.functions))
-        return tuple(self._part(part, declared) for part in parts)
+        parts: list[list[str]] = []
+        small: list[str] = []
+        functions = _named_by_text(self.functions)
+        for function in functions:
+            if len(function) >= size:
+                parts.append([function])
+                continue
+            small.append(function)
+            if sum(map(len, small)) >= size:
+                parts.append(small)
+                small = []
+        known = {
+            name: declaration
+            for text in (*self._declared, *functions)
+            for name, declaration in [_declaration(text)]
+        }
+        return tuple(self._part(part, known) for part in (*parts, small) if part)
 
-    def _part(self, functions: Sequence[str], declared: Mapping[str, str]) -> str:
+    def _part(self, functions: Sequence[str], known: Mapping[str, str]) -> str:
         """Return a module of functions that other parts may call, and that may call theirs."""
         called = dict.fromkeys(name for text in functions for name in _GLOBAL.findall(text))
         own = dict(map(_declaration, functions))
-        others = [declared[name] for name in called if name in declared and name not in own]
+        others = [known[name] for name in called if name in known and name not in own]
         shown = [text.replace("define internal", "define hidden", 1) for text in functions]
-        return self._with([*others, *shown])
+        return self._with(others, shown)
 
-    def _with(self, functions: Sequence[str]) -> str:
-        """Return the text of the module with these functions."""
+    def _with(self, declared: Sequence[str], functions: Sequence[str]) -> str:
+        """Return the text of the module with these declarations and functions."""
         integers = [f"declare i64 @llvm.{kind}.i64(i64, i64)" for kind in ("smin", "smax")]
         attributes = [
             f"attributes #0 = {{ nounwind {self.attributes} }}",
             f"attributes #1 = {{ noinline nounwind {self.attributes} }}",
         ]
-        declared = [d for d in self._declared if d not in integers]
-        parts = [*integers, *declared, *attributes, *self.data, *functions]
+        others = [declaration for declaration in declared if declaration not in integers]
+        parts = [*integers, *others, *attributes, *self.data, *functions]
         return "\n".join(parts) + "\n"
 
 
 _GLOBAL = re.compile(r"@([\w.]+)")
 
 
+def _named_by_text(functions: Sequence[str]) -> list[str]:
+    """Return the functions once each, those of the module alone named after their texts.
+
+    A function only calls those before it.
+    """
+    names: dict[str, str] = {}
+    found: dict[str, None] = {}
+    for function in functions:
+        text = _GLOBAL.sub(lambda name: "@" + names.get(name[1], name[1]), function)
+        if text.startswith("define internal"):
+            name = _declaration(text)[0]
+            digest = hashlib.blake2b(text.replace(f"@{name}(", "@(", 1).encode(), digest_size=8)
+            names[name] = f"{name.rstrip(digits)}.{digest.hexdigest()}"
+            text = text.replace(f"@{name}(", f"@{names[name]}(", 1)
+        found[text] = None
+    return [*found]
+
+
 def _declaration(function: str) -> tuple[str, str]:
     """Return the name of a function, and its declaration for the modules that call it."""
-    head = function[: function.index(" {\n")]
+    head = function.partition(" {\n")[0]
     declared = re.sub(r" %\w+", "", head).replace("define internal", "declare hidden", 1)
     return _GLOBAL.findall(head)[0], declared
 

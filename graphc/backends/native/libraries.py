@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
@@ -61,12 +61,30 @@ def load(ir: str, symbols: Sequence[str], target: Target) -> Library:
 def _load(texts: Sequence[str], symbols: Sequence[str], target: Target) -> Library:
     keys = _keys(texts, target)
     library = _found(keys, symbols, target)
-    if library is None:
-        objects = objects_of(texts, target)
-        # Linked first: an object that this LLVM cannot link is not kept on disk.
-        library = _linked(keys, objects, symbols, target)
-        for key, object in zip(keys, objects, strict=True):
-            store(key, object)
+    if library is not None:
+        return library
+    kept = {key: object for key in keys if (object := cached(key)) is not None}
+    if 0 < len(kept) < len(keys):
+        with contextlib.suppress(ElfError, RuntimeError):  # a kept object that cannot be linked
+            return _compiled(keys, texts, symbols, target, kept)
+    return _compiled(keys, texts, symbols, target, {})
+
+
+def _compiled(
+    keys: Keys,
+    texts: Sequence[str],
+    symbols: Sequence[str],
+    target: Target,
+    kept: Mapping[str, bytes],
+) -> Library:
+    """Return the library of objects that are kept, and of the others, which are compiled."""
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept}
+    made = dict(zip(missing, objects_of([*missing.values()], target), strict=True))
+    objects = {**kept, **made}
+    # Linked first: an object that this LLVM cannot link is not kept on disk.
+    library = _linked(keys, [objects[key] for key in keys], symbols, target)
+    for key, object in made.items():
+        store(key, object)
     return library
 
 

@@ -149,8 +149,7 @@ class _Block:
 class _Columns(LoopNest):
     """The emitter of a kernel by blocks of columns.
 
-    Each block takes one pass over its rows per level of reductions, then `stores`, which happen
-    once per column.
+    Each block takes a pass over its rows per level of reductions, then `stores`, once per column.
     """
 
     def loops(self) -> None:

@@ -21,8 +21,7 @@ from graphc.kernels.program import Buffer, Instr, Program
 class Panels:
     """The order of a factor of `rows` rows: panels of `width` columns, fewer at the end of a part.
 
-    `offsets` and `groups` are those of a filter that is read in reverse; a transposed matrix has
-    one of each.
+    `offsets` and `groups` are those of a filter read in reverse; a transposed matrix has one each.
     """
 
     rows: int

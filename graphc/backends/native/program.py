@@ -21,8 +21,8 @@ from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import BatchedGemm, Chain, Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.program import Buffer, Program
 
-PART = 1 << 16
-"""The characters of a module, about 30 ms of LLVM's time.  An empty module takes it 1.5 ms."""
+PART = 1 << 14
+"""The characters of a module, about 10 ms of LLVM's time.  An empty module takes it 1.5 ms."""
 
 
 def program_ir(
@@ -177,10 +177,7 @@ class _Emission:
         return function.address(base, start_of(buffer), "i8")
 
     def _scratch(self, function: Function) -> Value:
-        """Return the address of this thread's scratch.
-
-        Its size is known only after all kernels are emitted, so it is loaded from the table.
-        """
+        """Return the address of this thread's scratch; its size, known last, is in the table."""
         base = self._block(function, SCRATCH)
         pointer = function.address("%table", 2, "ptr")
         size = function.value(f"load i64, ptr {pointer}")

@@ -40,10 +40,7 @@ class _Row:
 
 
 class RowLoops(LoopNest):
-    """The emitter of a kernel row by row: a pass over the columns per level of reductions.
-
-    Then come `stores`, which happen once a row.
-    """
+    """The emitter of a kernel by rows: a pass a level of reductions, then `stores` once a row."""
 
     def loops(self) -> None:
         """Emit the loop over the rows of a thread."""

@@ -254,7 +254,7 @@ class Runs:
                 self.library, "side_by_side", job, threads=self._threads, estimate=time
             )
         calls = partial(self._taken.fill, 0), partial(self._calls[count], count)
-        return Ready(calls, lambda: self._work is work, self._refeed, self._choose)
+        return Ready(calls, lambda: self._work is work, self._refeed, self._choose, self._fill)
 
     def prepared(self, work: SideBySide) -> Array:
         """Return the job of these runs."""
@@ -298,6 +298,10 @@ class Runs:
         starts = {name: i * len(MOVED) + START for i, name in enumerate(names)}
         own = [*self._memory.written, *written]
         return bind_feeds(self._program, types, starts, self._moving, own, ANY)
+
+    def _fill(self, results: Sequence[Array]) -> None:
+        """Let the prepared runs fill these arrays."""
+        self._results[:, START] = [array.ctypes.data for array in results]
 
     def _moved(
         self, space: str, parts: Mapping[str, Spread], at: Mapping[str, int]

@@ -96,10 +96,7 @@ def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
 
 
 class _Transpose:
-    """The emitter of the copy of a value with its axes in another order.
-
-    An axis is given by the values of an `Axis`.
-    """
+    """The emitter of a copy with axes in another order, each given by the values of an `Axis`."""
 
     def __init__(self, v: Vectors, dtype: str) -> None:
         self.v, self.f, self.dtype, self.element = v, v.function, dtype, element_type(dtype)

@@ -121,10 +121,7 @@ def _functions(linking: Reader) -> Iterator[tuple[str, int]]:
 
 
 def _checked_imports(section: bytes) -> int:
-    """Return how many globals are imported: the stack pointer, or none.
-
-    The memory may be imported too; nothing else is.
-    """
+    """Return how many globals are imported, none or the stack pointer; only memory may be, too."""
     reader, stack = Reader(section), 0
     for _ in range(reader.number()):
         name, kind = (reader.text(), reader.text())[1], reader.number()

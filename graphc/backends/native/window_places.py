@@ -174,8 +174,7 @@ class Places:
     def _start(self, numbers: Sequence[Value]) -> tuple[Value, list[Range]]:
         """Emit the index of the pixel at offset 0 of a place, and the offsets that meet pixels.
 
-        `numbers` are the place's indices in the first dimensions.  The index may lie before the
-        image.
+        `numbers` are the place's first indices.  The index may lie before the image.
         """
         f, window, index = self.f, self.window, "0"
         ranges: list[Range] = []
@@ -331,10 +330,7 @@ def when_in_phases(
 
 
 def _lines(window: Window, most: int) -> int:
-    """Return the number of lines of places in a tile: the largest that divides all and fits.
-
-    It is 1 if lines meet different offsets.
-    """
+    """Return the lines of places in a tile: the most that divide all and fit; 1 if offsets vary."""
     if len(window.places) == 1 or window.is_padded(-2):
         return 1
     lines, across = window.places[-2:]

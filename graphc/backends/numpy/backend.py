@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from graphc.backends.backend import (
+    Backend,
     Call,
     Link,
     Memory,
-    Order,
     Part,
     PeakWork,
-    Ready,
-    SideBySide,
+    Runner,
     View,
-    ZeroCopy,
     bind_exchange,
     bind_reference,
 )
 from graphc.backends.numpy.horizontal import horizontal
 from graphc.backends.numpy.scan import bind_scan
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
 
 
@@ -89,8 +86,8 @@ _MATRIX = 512
 """The rows and columns of the product by which the peak is measured."""
 
 
-class NumpyBackend:
-    """The backend that runs wherever graphc does."""
+class NumpyBackend(Backend):
+    """The backend that runs wherever graphc does; the threads of NumPy itself are not counted."""
 
     name = "numpy"
     compiles = False
@@ -100,27 +97,15 @@ class NumpyBackend:
         """Return None: NumPy is always available."""
         return None
 
-    def threads(self, asked: int | None) -> int:
-        """Return 1: NumPy's own threads are not counted."""
-        return 1
-
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the bytes of the temporaries of each instruction."""
         return horizontal(program).scratch
-
-    def orders(self, program: Program) -> Mapping[str, Order]:
-        """Return nothing: constants keep their order."""
-        return {}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
     ) -> NumpyRunner:
         """Return the runner of a program on its memory."""
         return NumpyRunner(program, skip, memory, link)
-
-    def wrong_code(self, program: Program, emits: bool) -> str | None:
-        """Return None: no code is kept."""
-        return None
 
     def peak_work(self) -> PeakWork:
         """Return a matrix product, with the threads that NumPy takes."""
@@ -129,7 +114,7 @@ class NumpyBackend:
         return PeakWork(name, flops, lambda: partial(np.matmul, a, a, out=np.empty_like(a)))
 
 
-class NumpyRunner:
+class NumpyRunner(Runner):
     """A program whose instructions are calls of NumPy."""
 
     uninterrupted = False
@@ -146,17 +131,6 @@ class NumpyRunner:
     def parts(self, n: int, view: View, threads: int) -> list[Part]:
         """Return the same run in parts, one for each instruction."""
         return list(parts(self._program, n, view, self._memory.scratch, self._skip, self._link))
-
-    def feed_in_place(self) -> None:
-        """Do nothing: feeds are always copied."""
-
-    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
-        """Return None: feeds are always copied."""
-        return None
-
-    def side_by_side(self, work: SideBySide) -> Ready | None:
-        """Return None: there is one thread."""
-        return None
 
 
 BACKEND = NumpyBackend()

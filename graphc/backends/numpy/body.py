@@ -109,8 +109,7 @@ def plan_body(kernel: Single, shared: Shared) -> BodyPlan:
 class Read(NamedTuple):
     """A read of a buffer: its position in the order, and its broadcast kind.
 
-    The kind is None if a step reads other elements than its own; `over` is true if it may overwrite
-    the buffer.
+    The kind is None if a step reads other elements than its own; `over` allows it to overwrite it.
     """
 
     position: int

@@ -80,8 +80,7 @@ def _select(
 def select_or_zero(out: Array, condition: Array, a: Array) -> Sequence[Call]:
     """Return calls that write a where the condition holds, else 0.
 
-    They multiply the bits by 0 or 1, as integers: quicker than `where=`, and exact even if a is
-    not finite.
+    They multiply the bits by 0 or 1: quicker than `where=`, and exact even if a is not finite.
     """
     bits = f"int{8 * out.itemsize}"
     chosen = out.view(bits)

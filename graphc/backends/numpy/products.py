@@ -237,8 +237,7 @@ def _met(window: Window, held: Array, group: int) -> Array:
 def _gathered(window: Window, held: Array, group: int, columns: Array) -> tuple[Call, Array]:
     """Return the call that copies windows to columns, and the columns as a matrix.
 
-    Neighbouring pixels are copied as one element of many bytes, which takes a fraction of the time
-    of many small copies.
+    Neighbouring pixels are copied as one element of many bytes, much faster than small copies.
     """
     matrix = columns[: len(held) * window.count]
     met = _met(window, held, group)

@@ -32,8 +32,7 @@ class Value(NamedTuple):
 class Part:
     """A part of a kernel's iteration space: some of its rows, or of its columns.
 
-    If the kernel has more dimensions, `rows` counts lines of several rows: all places of an image
-    are one line.
+    If the kernel has more dimensions, `rows` counts lines: all places of an image are one line.
     """
 
     rows: slice

@@ -172,10 +172,7 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Updates:
-    """States that the program advances.
-
-    `block` is -1 if nothing touches the state; `buffer` holds the next value.
-    """
+    """States that a program advances to the value in `buffer`; `block` is -1 if it is untouched."""
 
     names: Sequence[str]
     block: Ints

@@ -278,10 +278,7 @@ def _buffers(
 
 
 def _matrix(type: TensorType) -> tuple[int, ...]:
-    """Return rows, columns and item size of a value as a matrix.
-
-    Its rows are the first dimension; a vector is one row.
-    """
+    """Return rows (the first dimension; 1 for a vector), columns and item size of a value."""
     shape = type.shape if len(type.shape) > 1 else (1, *type.shape)
     return *size(shape[0]), *size(count(shape[1:])), ITEMSIZE[type.dtype]
 

@@ -18,6 +18,7 @@ import numpy as np
 from graphc.check import certificate as tables
 from graphc.check.certificate import (
     Certificate,
+    LoopTables,
     MemberClaims,
     Places,
     ProgramTables,
@@ -41,7 +42,6 @@ from graphc.check.certificate.columns import (
     known,
     misfit,
 )
-from graphc.check.certificate.loops import loop_data, loop_of
 
 FORMAT = "graphc certificate 3"
 """The format and its version, which is raised when a file of before is not read any more."""
@@ -53,6 +53,9 @@ DEEPEST = 16
 USES = {Use.READ: "reads", Use.WRITE: "writes"}
 WORDS, NUMBERS = ("name", "backend"), ("capacity", "boundary", "arena", "peak")
 """The fields of a program that are one word, and one number."""
+PAIRS = ("sequences", "whole", "stacked")
+PLACES = ("initial", "last", "before", "stacked")
+"""The buffers of a carried value."""
 MEMORY = tables.MemoryClaims.__slots__
 MEMBERS = tables.MemberClaims.__slots__
 
@@ -130,8 +133,35 @@ def _steps(t: ProgramTables) -> list[dict[str, Any]]:
         uses = found[a.step[i]].setdefault(USES[a.use[i]], [])
         uses.append({"buffer": t.buffers.names[a.buffer[i]], **item})
     for loop in t.loops:
-        found[loop.step]["loop"] = loop_data(t, loop, program_data(loop.program))
+        found[loop.step]["loop"] = _loop_data(t, loop, program_data(loop.program))
     return found
+
+
+def _loop_data(t: ProgramTables, loop: LoopTables, program: dict[str, Any]) -> dict[str, Any]:
+    """Return a loop as dictionaries and lists; `program` is what its step's program becomes."""
+    inner, outer = loop.program.buffers.names, t.buffers.names
+
+    def pairs(table: Any) -> dict[str, str]:
+        return {inner[i]: outer[j] for i, j in table.tolist()}
+
+    carried = [
+        {"feed": inner[feed], "result": inner[result]}
+        | {name: outer[i] for name, i in zip(PLACES, places, strict=True) if i >= 0}
+        for feed, result, *places in loop.carried.tolist()
+    ]
+    single = {"number": (loop.number, inner), "lengths": (loop.lengths, outer)}
+    return {
+        "steps": loop.steps,
+        **({"at_once": 1} if loop.at_once else {}),
+        **{name: pairs(getattr(loop, name)) for name in PAIRS},
+        "carried": carried,
+        **{name: names[i] for name, (i, names) in single.items() if i >= 0},
+        "workspace": outer[loop.workspace],
+        "slots": {
+            inner[i]: at for i, at in zip(loop.slot.tolist(), loop.offset.tolist(), strict=True)
+        },
+        "program": program,
+    }
 
 
 def _named(t: ProgramTables, results: Any) -> dict[str, str]:
@@ -232,13 +262,47 @@ def program_of(data: Mapping[str, Any], depth: int = 0) -> ProgramTables:
             updates.buffer,
         ),
         loops=tuple(
-            loop_of(step["loop"], i, number, program_of(step["loop"]["program"], depth + 1))
+            _loop_of(step["loop"], i, number, program_of(step["loop"]["program"], depth + 1))
             for i, step in enumerate(steps)
             if "loop" in step
         ),
     )
     _check_sizes(made, capacity)
     return made
+
+
+def _loop_of(data: Any, step: int, outer: Mapping[str, int], program: ProgramTables) -> LoopTables:
+    """Return the tables of a loop, which runs the program."""
+    inner = {name: i for i, name in enumerate(program.buffers.names)}
+
+    def pairs(named: Any) -> Any:
+        found = [(known(inner, k), known(outer, v)) for k, v in checked_holder(named, dict).items()]
+        return column(found).reshape(-1, 2)
+
+    carried = [
+        (
+            *(known(inner, one[name]) for name in ("feed", "result")),
+            *(known(outer, one[name]) if name in one else -1 for name in PLACES),
+        )
+        for one in checked_holder(data["carried"], list)
+    ]
+    slots = checked_holder(data["slots"], dict)
+    sequences, whole, stacked = (pairs(data[name]) for name in PAIRS)
+    return LoopTables(
+        step,
+        program,
+        checked_whole(data["steps"], 1),
+        checked_whole(data.get("at_once", 0)),
+        sequences,
+        whole,
+        stacked,
+        column(carried).reshape(-1, 2 + len(PLACES)),
+        known(inner, data["number"]) if "number" in data else -1,
+        known(outer, data["lengths"]) if "lengths" in data else -1,
+        known(outer, data["workspace"]),
+        column([known(inner, name) for name in slots]),
+        column([checked_whole(at) for at in slots.values()]),
+    )
 
 
 def _buffers_of(

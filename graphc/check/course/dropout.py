@@ -67,10 +67,7 @@ _DROPS = "p is used as the probability to drop; it is the probability to keep"
 
 
 def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
-    """Yield the faults of the mask out / x.
-
-    It must be 0 or 1/p, each element kept with probability p, drawn anew in each call.
-    """
+    """Yield faults of the mask out / x: 0 or 1/p, kept with probability p, drawn in each call."""
     kept, p = ratio != 0, float(student.case.param["p"])
     values = ratio[kept]
     wrong = ~close(values, np.full_like(values, 1 / p))

@@ -10,10 +10,7 @@ import numpy as np
 
 
 class Formulas:
-    """A layer as lines `name = formula`, computed from the top; a mistake replaces some of them.
-
-    The lines are of this package alone, never of a user.
-    """
+    """A layer as lines `name = formula` of this package, from the top; a mistake replaces some."""
 
     def __init__(self, text: str) -> None:
         self.lines = _parsed(text)

@@ -141,10 +141,7 @@ class _Prover:
         return _Case(sides, sizes, tuple(trace.conditions.values()))
 
     def _sides(self, sizes: Mapping[str, int]) -> Sides | None:
-        """Return the two sides of the rule, or None if no such graph can be declared.
-
-        Raise Unknown if the pass raises an error.
-        """
+        """Return both sides, None if they cannot be declared; raise Unknown if the pass fails."""
         TRACED.clear()
         try:
             drawn = self.rule.drawing(self.form, sizes)

@@ -26,10 +26,7 @@ D = TypeVar("D")
 
 @dataclass
 class Drawing:
-    """The left side of a rule, as it is drawn: sizes are its attributes.
-
-    Each dimension of a shape is one, or the name of a size.
-    """
+    """The left side of a rule as drawn: sizes are its attributes; dimensions are such, or names."""
 
     builder: Builder
     sizes: Mapping[str, int]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-
-from graphc.check.central_differences import Function, disagreement, in_float64
+from graphc.check.central_differences import in_float64
 from graphc.check.validation import shards, updates
 from graphc.check.validation.compare import Mismatch, first_mismatch
+from graphc.check.validation.derivatives import derivative_mismatch
+from graphc.check.validation.layers import layer_mismatch
 from graphc.check.validation.run import (
     ZEROS,
     Draw,
@@ -23,16 +23,10 @@ from graphc.check.validation.run import (
     rounding_mismatch,
     source_arrays,
     values_of,
-    values_of_arrays,
-    without_gradients,
 )
-from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array
-from graphc.ir.step_graph import nested
+from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
 from graphc.ops.exchange import Total
-from graphc.ops.norm import BatchNorm, feature_axes
-from graphc.ops.scan import Scan
 from passes import keep_sends
 from passes.backward import Backward
 from passes.contract import Pass, bound_of, preserves_of
@@ -230,216 +224,3 @@ def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismat
     bounds = {name: bound * largest(value) for name, value in old.items()}
     allowed = f"the pass states a bound of {bound:g} of the largest number"
     return first_mismatch(old, _results(made, draw), bounds, draw.rows, allowed)
-
-
-# ------------------------------------------------------------------ backward
-
-
-def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a gradient that differences do not confirm, or a result that Backward changed.
-
-    Each of `wrt` is tried by itself, in float64, against the sum of the losses, or of the outputs
-    times the cotangents that are fed.  A node without gradient must not affect that sum.
-    """
-    values = values_of(new, draw)
-    plain, before = _seen(step, old, draw)
-    after = without_gradients(results_of(new, values))
-    changed = first_mismatch(before, after, None, draw.rows, "backward leaves it as it is")
-    if changed is not None:
-        return changed
-    weights: list[tuple[str, Array | float]] = [
-        (old.outputs[name], values[f"cotangent:{name}"] if step.fed else 1.0)
-        for name in step.losses
-    ]
-    for name in step.wrt:
-        target = old.gradients.get(name, name)
-        if target not in old:
-            continue  # it has no user, so it was removed
-        x, gradient = plain[target], new.gradients.get(name)
-        ours = np.zeros_like(x) if gradient is None else values[gradient]
-        if ours.shape != x.shape:
-            fault = f"has shape {list(ours.shape)}, {name!r} has {list(x.shape)}"
-            return Mismatch(f"gradient {name}", draw.rows, fault)
-        f = Function(old, plain, draw.rows, target, weights)
-        found = disagreement(f, x, ours, name)
-        if found is not None:
-            return Mismatch(f"gradient {name}", draw.rows, *found)
-    return None
-
-
-def _seen(step: Backward, old: Graph, draw: Draw) -> tuple[dict[str, Array], Results]:
-    """Return the values that a backward differentiates, and all results but gradients.
-
-    Where rules before it update parameters, these are the values of the graph at their next values;
-    so are outputs that none of those rules' losses depends on.
-    """
-    arrays = source_arrays(old, draw)
-    plain = values_of_arrays(old, draw.rows, arrays)
-    results = without_gradients(results_of(old, plain))
-    written = {name: plain[value] for name, value in step.written(old.updates).items()}
-    if not written:
-        return plain, results
-    values = values_of_arrays(old, draw.rows, arrays | written)
-    read = old.upstream(old.outputs[name] for name in step.losses)
-    read -= old.upstream(old.outputs[name] for rule in step.before for name in rule.losses)
-    later = without_gradients(results_of(old, values))
-    moved = [f"output {name}" for name, value in old.outputs.items() if value in read]
-    return values, results | {name: later[name] for name in moved}
-
-
-# ------------------------------------------------------------------ specialize
-
-
-def layer_mismatch(
-    train: bool, scale: float, old: Graph, new: Graph, draw: Draw
-) -> Mismatch | None:
-    """Return a result that is not what the layers mean in training or in inference, in float64.
-
-    `scale` is how much coarser than float64 the constants of `new` are.
-    In training, running statistics are `decay * old + (1 - decay) * batch` and the counter of
-    draws increases by one; in inference nothing is updated.  A `gc.grad` is confirmed by
-    differences in a random direction, in a loop at each step.
-    """
-    found = _Expansion(train, old, new, draw).mismatch(scale)
-    left = next((node.name for node in new if node.op.is_layer), None)
-    if found is None and left is not None:
-        return Mismatch(f"layer {left}", draw.rows, "is still there", node=left)
-    return found
-
-
-class _Expansion:
-    """A graph of layers and the graph of ops that it became, both with their numbers.
-
-    `inside` is true for graphs of a step, which update nothing.
-    """
-
-    def __init__(
-        self, train: bool, old: Graph, new: Graph, draw: Draw, inside: bool = False
-    ) -> None:
-        self.train, self.old, self.new, self.draw, self.inside = train, old, new, draw, inside
-        arrays = source_arrays(new, draw) | source_arrays(old, draw)
-        self.values = values_of_arrays(new, draw.rows, arrays, train=train)
-        self.known = arrays
-        """The values given to the layers' graph: sources, and derivatives that were confirmed."""
-        self.lost: set[str] = set()
-        """The nodes that depend on a derivative that could not be found among the ops."""
-
-    def mismatch(self, scale: float) -> Mismatch | None:
-        """Return the first derivative that is wrong, or the first result."""
-        for node in self.old:
-            found = None
-            if node.op.needs_expansion:
-                found = self.derivative_mismatch(node)
-            elif any(inner.op.needs_expansion for inner in nested([node])):
-                found = self.loop_mismatch(node, scale)
-            if found is not None:
-                return found
-        return self.result_mismatch(scale)
-
-    def loop_mismatch(self, node: Node, scale: float) -> Mismatch | None:
-        """Return a mismatch in a step of a loop with a gc.grad inside.
-
-        The graphs of each step are judged; the loop is then known to be what it became.
-        """
-        own = _replacement(self.old, self.new, node.name)
-        if own is None:
-            self.lost |= self.old.downstream([node.name])
-            return None
-        made = self.new[own]
-        assert isinstance(node.op, Scan) and isinstance(made.op, Scan), "loops have steps"
-        old, new = _step(node.op), _step(made.op)
-        for _, values in made.op.runs([self.values[name] for name in made.inputs]):
-            draw = replace(self.draw, given=values, known={}, last={})
-            found = _Expansion(self.train, old, new, draw, inside=True).mismatch(scale)
-            if found is not None:
-                return found
-        self.known[node.name] = self.values[own]
-        return None
-
-    def derivative_mismatch(self, node: Node) -> Mismatch | None:
-        """Return a mismatch if differences of `of` by `wrt` do not confirm the value of a gc.grad.
-
-        If the net itself puts values on a kink, as dropout's zeros before a relu, they cannot.
-        """
-        names = (node.name, *node.inputs)
-        own, of, wrt = (_replacement(self.old, self.new, name) for name in names)
-        if own is None or of is None or wrt is None:
-            self.lost |= self.old.downstream([node.name])
-            return None
-        ours, x, rows = self.values[own], self.values[wrt], self.draw.rows
-        self.known[node.name] = ours
-        if ours.shape != x.shape:
-            wanted = f"the value it is taken with respect to has {list(x.shape)}"
-            fault = f"has shape {list(ours.shape)}, {wanted}"
-            return Mismatch(f"grad {node.name}", rows, fault, node=node.name)
-        f = Function(self.new, self.values, rows, wrt, [(of, 1.0)])
-        found = disagreement(f, x, ours, node.name)
-        if found is None or f.is_on_kink:
-            return None
-        return Mismatch(f"grad {node.name}", rows, found[0], found[1], node.name)
-
-    def result_mismatch(self, scale: float) -> Mismatch | None:
-        """Return the first wrong result of the nodes that depend on no lost derivative."""
-        old, draw = self.old, self.draw
-        if self.lost:
-            kept = {name: value for name, value in old.outputs.items() if value not in self.lost}
-            nodes = (node for node in old if node.name not in self.lost)
-            old = Graph(old.name, nodes, outputs=kept)
-        meant = values_of_arrays(old, draw.rows, self.known, train=self.train)
-        expected = results_of(old, meant)
-        if self.train and not self.inside:
-            expected |= _updates(old, meant, self.values)
-        after, arrays = results_of(self.new, self.values), source_arrays(self.new, draw)
-
-        def bounds(runs: int) -> Mapping[str, float]:
-            moved = rounding_bounds(self.new, draw.rows, arrays, after, runs)
-            return {name: scale * moved.get(name, 0.0) for name in expected}
-
-        unjudged = _states_of_users(old)
-        judged = {
-            name: value
-            for name, value in after.items()
-            if name in expected or (name.partition(" ")[2] not in unjudged and not self.lost)
-        }
-        return rounding_mismatch(expected, judged, bounds, draw.rows, "the layers define it so")
-
-
-def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Array]) -> Results:
-    """Return the next states of graphc's layers; the counter of draws increases by one."""
-    found: Results = {}
-    for node in graph:
-        if isinstance(node.op, BatchNorm) and not node.op.frozen:
-            x, decay = meant[node.inputs[0]], node.op.running_decay
-            axes = feature_axes(x.ndim)
-            mean, var = node.inputs[3:]
-            found[f"update {mean}"] = decay * meant[mean] + (1 - decay) * x.mean(axis=axes)
-            found[f"update {var}"] = decay * meant[var] + (1 - decay) * x.var(axis=axes)
-    found["update draws"] = np.asarray(values["draws"] + 1) if "draws" in values else np.asarray(0)
-    return found
-
-
-def _step(op: Scan) -> Graph:
-    """Return the graph of a loop's step, whose outputs have the same names before and after."""
-    outputs = {f"next {one.input}": one.next for one in op.step.carried}
-    outputs |= {} if op.kind == "last" else {"result": op.result}
-    return Graph("step", op.step.nodes, outputs=outputs)
-
-
-def _states_of_users(graph: Graph) -> set[str]:
-    """Return the operands of layers that are not graphc's: their expansion may update them."""
-    layers = (node for node in graph if node.op.is_layer)
-    users = (node for node in layers if not type(node.op).__module__.startswith("graphc."))
-    return {name for node in users for name in node.inputs}
-
-
-def _replacement(old: Graph, new: Graph, name: str) -> str | None:
-    """Return the node that replaces a layer which did not keep its name, found by its users."""
-    if name in new:
-        return name
-    for key, value in old.outputs.items():
-        if value == name and key in new.outputs:
-            return new.outputs[key]
-    for user in old.users[name]:
-        if not (old[user].op.is_layer or old[user].op.is_joint) and user in new:
-            return new[user].inputs[old[user].inputs.index(name)]
-    return None

@@ -22,7 +22,7 @@ from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
 from graphc.check.validation.local import Local
-from graphc.check.validation.run import wrong_draw
+from graphc.check.validation.random_numbers import wrong_draw
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import ScratchSize
 from graphc.ir.graph import Graph, Node

@@ -274,7 +274,8 @@ class _Source:
         if inspect.isfunction(run):
             return self._function(value, run)
         if isinstance(value, tuple):
-            return f"({''.join(f'{self.of(part)}, ' for part in value).strip()})"
+            name = "" if type(value) is tuple else self._named(type(value))
+            return f"{name}({''.join(f'{self.of(part)}, ' for part in value).strip()})"
         if dataclasses.is_dataclass(value):
             fields = [f.name for f in dataclasses.fields(value) if f.init]
             inside = ", ".join(f"{name}={self.of(getattr(value, name))}" for name in fields)

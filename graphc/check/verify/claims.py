@@ -66,10 +66,7 @@ def slots(f: Facts) -> Iterator[Counterexample]:
 
 
 def arena(f: Facts) -> Iterator[Counterexample]:
-    """Yield a wrong size of the arena, or a wrong peak.
-
-    The arena ends with its last slot, and its peak is the most that is live at once.
-    """
+    """Yield a wrong arena (it ends with its last slot) or peak (the most that is live at once)."""
     s, t = f.slots, f.tables
     size = aligned(size_at(s.size, f.capacity))
     end = int(np.max(s.offset + size, initial=0))
@@ -276,10 +273,7 @@ def _in_place(f: Facts, step: int) -> Iterator[Counterexample]:
 
 
 def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
-    """Yield a send whose values do not follow each other in the arena.
-
-    Each must start at the next multiple of 64 bytes.
-    """
+    """Yield a send whose values do not follow each other at multiples of 64 bytes in the arena."""
     low, high = f.low[sent], f.high[sent]
     ends = aligned(high - f.base[0]) + f.base[0]
     good = bool((f.space[sent] == Space.ARENA).all() and (ends[:-1] == low[1:]).all())

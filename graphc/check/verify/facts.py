@@ -155,8 +155,7 @@ class Facts:
     def epochs(self) -> Ints:
         """The epoch of each step, and that of the end.
 
-        An epoch ends at a barrier and at the forward/backward boundary, and a call has an epoch to
-        itself.
+        An epoch ends at a barrier and at the forward/backward boundary; a call has its own.
         """
         kind = self.steps.kind
         alone = (kind != Kind.LOOP) & (kind != Kind.GEMM) & (kind != Kind.BARRIER)
@@ -179,10 +178,7 @@ class Facts:
 
     @cached_property
     def initial(self) -> Bools:
-        """The values that exist before the program.
-
-        They are feeds, constants, and of each state the values that no step writes.
-        """
+        """The values before the program: feeds, constants, and of states what no step writes."""
         space, root = self.space, self.buffers.root
         given = (space == Space.FEED) | (space == Space.CONSTANT)
         held = (space == Space.STATE) & (self.written[1] < 0)
@@ -200,10 +196,7 @@ class Facts:
 
     @cached_property
     def read_at_end(self) -> Ints:
-        """The values that are read when the program is over.
-
-        They are outputs, gradients, next states, and states that stay as they are.
-        """
+        """The values read at the end: outputs, gradients, next states, and states that stay."""
         t, root = self.tables, self.buffers.root
         moved = np.zeros(len(self.blocks.space), bool)
         moved[t.updates.block[t.updates.block >= 0]] = True
@@ -213,10 +206,7 @@ class Facts:
 
     @cached_property
     def next_states(self) -> Ints:
-        """For each update, the value in the state's block at the end; -1 for none.
-
-        It is the next value itself, or a copy of it.
-        """
+        """For each update, its value or a copy in the state's block at the end; -1 for none."""
         b, updates = self.buffers, self.tables.updates
         found = b.root[updates.buffer]
         outside = np.flatnonzero((b.block[found] != updates.block) | self.initial[found])

@@ -217,10 +217,7 @@ def _boundary(f: Facts, reader: int, writer: int) -> tuple[str, ...]:
 
 
 def writers(f: Facts) -> Iterator[Counterexample]:
-    """Yield values that are not written once and whole.
-
-    One step writes all of a value, or several write disjoint parts that make it up.
-    """
+    """Yield values that are not written once and whole, by one step or in parts by several."""
     a, b = f.accesses, f.buffers
     count = np.bincount(f.value[f.writes], minlength=len(b.root))
     whole = (f.elements == f.elements[b.root]).all(axis=-1)

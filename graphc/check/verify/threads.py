@@ -40,8 +40,7 @@ def _is_one(size: Ints) -> Bools:
 def _shared() -> Ints:
     """Return the way of sharing for each kind of access.
 
-    It is indexed by kernel (loop, product, product of a transposed left factor), thread partition
-    and access pattern.
+    It is indexed by kernel (loop, product, product of a transposed a), partition and pattern.
     """
     found = np.full((3, len(Axis), len(Pattern)), ALL)
     found[:, Axis.NONE] = FIRST
@@ -192,10 +191,7 @@ class Threads:
     # ------------------------------------------------------------------ examples
 
     def example(self, i: int, j: int) -> tuple[int, int, int, int] | None:
-        """Return a thread count, an address, and the threads there of access i and of access j.
-
-        The two threads differ.  Return None if no example was found.
-        """
+        """Return a thread count, an address, and two threads there, of accesses i, j; or None."""
         f, a = self.f, self.f.accesses
         x, y = int(a.buffer[i]), int(a.buffer[j])
         low, high = int(max(f.low[x], f.low[y])), int(min(f.high[x], f.high[y]))

@@ -37,8 +37,7 @@ NEAR = 50
 def fitted(plan: Plan, budget: int) -> Plan | None:
     """Return the plan, with values recomputed so that it needs at most `budget` bytes.
 
-    It is the plan itself if that fits, and None if no such plan is found or if its pass list lacks
-    `rematerialize`.
+    It is the plan itself if that fits; None if none is found or without the pass `rematerialize`.
     """
     if plan.memory.total <= budget:
         return plan
@@ -61,7 +60,8 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
 
 def sparing(plan: Plan) -> Plan:
     """Return the plan with more barriers, so that less memory is kept for kernels that wait."""
-    return at_batch(replace(plan, options=replace(plan.options, sparing=True)), plan.batch)
+    made = replace(plan, options=replace(plan.options, sparing=True))
+    return made if plan.options.has_more_barriers else at_batch(made, plan.batch)
 
 
 def smallest(plan: Plan) -> Plan:
@@ -88,17 +88,17 @@ def _smallest(plan: Plan, fittings: Sequence[Fitting]) -> Plan:
 
 def at_batch(plan: Plan, n: int) -> Plan:
     """Return the same plan made for `n` rows."""
-    build, known = replace(plan.options, batch=n).program, plan.programs.items()
-    programs = {name: build(name, program.graph) for name, program in known}
+    build, forms = replace(plan.options, batch=n).program, Forms()
+    programs = {name: build(name, made.graph, forms) for name, made in plan.programs.items()}
     return replace(plan, batch=n, programs=programs, options=plan.options.of_rows(n))
 
 
-def largest_batch(plan: Plan, budget: int) -> int:
+def largest_batch(plan: Plan, budget: int, least: int | None = None) -> int:
     """Return the largest batch that fits with recomputation, of a plan that keeps everything.
 
-    It is 0 if none does.
+    It is 0 if none does.  `least` is the `least_total` of the plan, if that is known.
     """
-    least = least_total(plan)
+    least = least or least_total(plan)
     return _largest(plan, budget, least, lambda n: fitted(at_batch(plan, n), budget) is not None)
 
 
@@ -134,8 +134,9 @@ def _largest(plan: Plan, budget: int, most: int, fits: Callable[[int], bool]) ->
 
 def _fittings(plan: Plan) -> list[Fitting]:
     """Return the programs, the largest first, so that a misfit is known as soon as possible."""
+    forms = Forms()
     return sorted(
-        (Fitting(plan, name) for name in plan.programs),
+        (Fitting(plan, name, forms) for name in plan.programs),
         key=lambda fitting: -fitting.kept.program.arena.nbytes,
     )
 
@@ -171,9 +172,8 @@ class Made:
 class Fitting:
     """One program of a plan, to be rebuilt with a smaller arena."""
 
-    def __init__(self, plan: Plan, name: str) -> None:
-        self.plan, self.name = plan, name
-        self._forms = Forms()
+    def __init__(self, plan: Plan, name: str, forms: Forms) -> None:
+        self.plan, self.name, self._forms = plan, name, forms
         self.kept = Made(plan.programs[name], plan.graphs[name])
         """The program as it is, in which nothing is recomputed."""
         passes = plan.options.passes

@@ -100,10 +100,7 @@ class Choice:
         return move
 
     def _need(self, move: Move, value: Value) -> int:
-        """Add to a move what recomputing a value then needs of its operands.
-
-        Return how many values were visited.
-        """
+        """Add to a move what recomputing a value needs; return how many values were visited."""
         found, stack = {value}, [value]
         move.recomputed.append(value)
         while stack:

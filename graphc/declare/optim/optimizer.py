@@ -202,6 +202,7 @@ _other_names = partial(
     betas="they are beta1 and beta2",
     epsilon="it is eps",
     global_clipnorm="it is clip_norm",
+    max_grad_norm="it is clip_norm",
     use_ema="it is ema, the share that the average keeps: ema=0.99",
     gradient_accumulation_steps="it is accumulate",
 )

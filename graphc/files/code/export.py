@@ -13,8 +13,7 @@ from graphc.base.arguments import check_choice, checked_whole, takes
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.files.code.facts import certificate, facts
-from graphc.files.code.header import header
+from graphc.files.code.header import certificate, facts, header
 from graphc.files.code.interface import interface
 from graphc.files.code.self_test import test_text
 from graphc.files.disk import AnyPath, system_path, write_file

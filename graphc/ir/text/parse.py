@@ -48,10 +48,7 @@ def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
 
 
 def check_count(op: Op, count: int) -> None:
-    """Raise ValueError for a number of operands that one of graphc's ops does not take.
-
-    Concat alone takes any number.
-    """
+    """Raise ValueError for a number of operands that an op does not take; concat takes any."""
     if BUILT_IN.get(word_of(type(op))) is not type(op) or not op.roles:
         return
     least, most = len(op.roles) - op.optional, len(op.roles)

@@ -34,10 +34,7 @@ _DEEPEST = 32
 
 
 def tokens_of(line: str) -> list[tuple[str, str]]:
-    """Return the (kind, text) of each token; the last is the end.
-
-    Raise ValueError for a stray character.
-    """
+    """Return the (kind, text) of each token and the end; raise ValueError for stray characters."""
     found: list[tuple[str, str]] = []
     position = 0
     while not found or found[-1][0] != "end":

@@ -182,8 +182,7 @@ def _global_lp_pool(call: Call) -> Value:
 def _lrn(call: Call) -> Value:
     """Return local response normalisation, x / (k + a/n * squares)^b.
 
-    The squares are those of n neighbouring channels (A. Krizhevsky, I. Sutskever, G. Hinton, NIPS
-    2012, section 3.3).
+    The squares are of n neighbouring channels (A. Krizhevsky, I. Sutskever, G. Hinton, NIPS 2012).
     """
     x, size = call.value(0), call.required("size")
     n, channels, *space = x.shape

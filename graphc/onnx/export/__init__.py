@@ -108,8 +108,7 @@ class Writer:
     ) -> str:
         """Write a node and return the name of its first result.
 
-        If ONNX's op does not accept an integer dtype, operands are cast to a wider one, and results
-        back.
+        If ONNX's op does not accept an integer dtype, operands are cast, and results back.
         """
         names = [out] if isinstance(out, str) else list(out or [self.fresh_name(op.lower())])
         if domain:

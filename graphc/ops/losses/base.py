@@ -49,10 +49,7 @@ class RowLoss(Layer, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the rows' losses, here of scores and labels.
-
-        Raise ValueError if the operands do not fit.
-        """
+        """Return the type of the rows' losses, here by labels; raise ValueError for misfits."""
         return check_scores(ins, self.name)
 
     @property
@@ -179,8 +176,7 @@ Examples
 def loss_function(*example: str, **parameters: str) -> Callable[[F], F]:
     """Return a decorator that adds sections to the docstring of a loss.
 
-    `parameters` describes the parameters that not all losses have; `example` names the inputs for
-    an example.
+    `parameters` describes those that not all losses have; `example` names an example's inputs.
     """
     texts = _PARAMETERS | parameters
     inputs = "\n".join(f'>>> {name} = net.input("{name}", {_EXAMPLES[name]})' for name in example)

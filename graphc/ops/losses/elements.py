@@ -135,8 +135,7 @@ def poisson_loss(
 ) -> Value:
     """Return exp(log_rate) - target * log_rate, for targets that are counts.
 
-    This is the negative log-likelihood of Poisson's distribution without the part that depends only
-    on the target.
+    This is the negative log-likelihood of Poisson's distribution, less what only the target sets.
     """
     return apply_loss(PoissonLoss(reduction), log_rate, target, weight=weight, name=name)
 

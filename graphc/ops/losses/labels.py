@@ -12,6 +12,7 @@ from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import Dim, TensorType
+from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, abs_, softmax
 from graphc.ops.index import ByIndex, OneHot, argmax, hit
@@ -224,36 +225,19 @@ class LabelHit(NoGradient, ByIndex):
         return {0: self.classes}
 
 
+@with_attributes(
+    example=("(N, 10)", 'x, y, name="accuracy"', "<accuracy: float32[]>"),
+    also='y = net.input("y", gc.N, dtype="int64")',
+    show="{}",
+    scores="Floats (N, C).",
+    labels="The class number of each row: whole numbers (N,).",
+    returns="A scalar of the scores' dtype.",
+    raises="If the operands do not fit each other.",
+)
 def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
     """Return the share of rows whose largest score is their label's.
 
     Of equal scores the first counts.
-
-    Parameters
-    ----------
-    scores
-        Floats (N, C).
-    labels
-        The class number of each row: whole numbers (N,).
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        A scalar of the scores' dtype.
-
-    Raises
-    ------
-    GraphError
-        If the operands do not fit each other.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> scores, y = net.input("scores", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
-    >>> gc.accuracy(scores, y, name="accuracy")
-    <accuracy: float32[]>
     """
     scores, labels = as_value("accuracy", scores), as_value("accuracy", labels)
     try:
@@ -264,33 +248,16 @@ def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
     return mean(cast(hits, scores.dtype), name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", 'x, t, name="error"', "<error: float32[]>"),
+    also='t = net.input("t", (gc.N, 3))',
+    show="{}",
+    target="Floats of one shape (N, ...).",
+    returns="A scalar.",
+    raises="If the types differ, or are not floats.",
+)
 def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = None) -> Value:
-    """Return the mean of abs(prediction - target) over rows and features.
-
-    Parameters
-    ----------
-    prediction, target
-        Floats of one shape (N, ...).
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        A scalar.
-
-    Raises
-    ------
-    GraphError
-        If the types differ, or are not floats.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x, t = net.input("x", (gc.N, 3)), net.input("t", (gc.N, 3))
-    >>> gc.mean_absolute_error(x, t, name="error")
-    <error: float32[]>
-    """
+    """Return the mean of abs(prediction - target) over rows and features."""
     prediction = as_value("mean_absolute_error", prediction)
     target = as_value("mean_absolute_error", target)
     if prediction.type != target.type or not prediction.type.is_float:

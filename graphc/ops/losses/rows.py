@@ -12,6 +12,7 @@ from graphc.base.arguments import checked_number
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import div, mul, neg, sub
 from graphc.ops.functions import log, sqrt
 from graphc.ops.losses.base import RowLoss, apply_loss, loss_function
@@ -24,39 +25,21 @@ EPS = 1e-8
 """The lower limit of each norm, so that rows of zeros have the cosine 0."""
 
 
+@with_attributes(
+    example=("(N, 3)", "x, y", "(N,)"),
+    also='y = net.input("y", (gc.N, 3))',
+    b="Floats whose shapes broadcast.",
+    eps="The lower limit of each norm, so that the cosine with a vector of zeros is 0.",
+    name="The name of the result; the other nodes are named `<name>.part`.",
+    returns="Of the broadcast shape without the axis.",
+    raises="If the operands do not fit each other, or there is no such axis.",
+)
 def cosine_similarity(
     a: Value, b: Value, axis: int = -1, *, eps: float = EPS, name: str | None = None
 ) -> Value:
     """Return the cosine of the angle between a and b along an axis.
 
     It is sum(a * b) / (max(|a|, eps) * max(|b|, eps)).
-
-    Parameters
-    ----------
-    a, b
-        Floats whose shapes broadcast.
-    axis
-        The axis; numbers below 0 count from the last one.
-    eps
-        The lower limit of each norm, so that the cosine with a vector of zeros is 0.
-    name
-        The name of the result; the other nodes are named `<name>.part`.
-
-    Returns
-    -------
-    Value
-        Of the broadcast shape without the axis.
-
-    Raises
-    ------
-    GraphError
-        If the operands do not fit each other, or there is no such axis.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> gc.cosine_similarity(net.input("a", (gc.N, 3)), net.input("b", (gc.N, 3))).shape
-    (N,)
     """
     builder = as_value("cosine_similarity", a).builder
     node = builder.free_name("cosine_similarity", name)
@@ -72,10 +55,7 @@ def _cosine(a: Value, b: Value, axis: int, eps: float, node: str) -> Value:
 
 
 def _norm(x: Value, axis: int, eps: float, name: str) -> Value:
-    """Return the norm of x, at least eps.
-
-    The limit is under the root, so that the gradient at 0 is finite.
-    """
+    """Return the norm of x, at least eps under the root, so that the gradient at 0 is finite."""
     return sqrt(maximum(sum_(mul(x, x), axis), eps * eps), name=name)
 
 

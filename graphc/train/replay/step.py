@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.arguments import checked_whole
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.serialize import load_executor
 from graphc.ir.graph import Node
@@ -116,10 +117,7 @@ class Rerun:
             self.check_step(rows, feeds, self.ex.step(feeds))
 
     def batch(self) -> Batch:
-        """Return the rows and feeds of the next step, which the caller has to run.
-
-        At the end of an epoch, this moves to the next one.
-        """
+        """Return the rows and feeds of the next step to run, which may begin the next epoch."""
         return next(self._batches)
 
     def check_step(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
@@ -214,13 +212,9 @@ class Replay:
         """
         return self._values_with(name)[name]
 
+    @with_shared(value.__doc__)
     def node(self, name: str) -> Node:
         """Return a node.
-
-        Parameters
-        ----------
-        name
-            The name, as in `value`.
 
         Returns
         -------
@@ -229,13 +223,9 @@ class Replay:
         """
         return self._values_with(name).node(name)
 
+    @with_shared(value.__doc__)
     def part(self, name: str) -> Part:
         """Return the part of the step that a node belongs to.
-
-        Parameters
-        ----------
-        name
-            The name, as in `value`.
 
         Returns
         -------
@@ -244,16 +234,12 @@ class Replay:
         """
         return self._values_with(name).part(name)
 
+    @with_shared(value.__doc__)
     def exact(self, name: str) -> bool:
         """Return whether `value` has the very bits of the step.
 
         Values that the step did not store are computed by reference rules: those of nodes that were
         fused into others, a few numbers, and all values of a batch that was cut into shards.
-
-        Parameters
-        ----------
-        name
-            The name, as in `value`.
 
         Returns
         -------

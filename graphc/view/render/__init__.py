@@ -34,20 +34,16 @@ EXCHANGED = "data_parallel"
 """The name of the pass after which a graph has everything that shards exchange."""
 
 
-def render_plan(
-    plan: Plan, path: str | Path, *, fold: bool = True, dot: str | Path | None = None
-) -> Path:
+def render_plan(plan: Plan, path: str | Path, *, fold: bool = True) -> Path:
     """Draw a plan's training program by layers, or its inference program if it has no loss."""
     shown = LayerDrawing(plan.declared, plan_graph(plan), fold)
-    return write_drawing(shown, path, dot, lambda: page_of(shown, dot, plan))
+    return write_drawing(shown, path, lambda: page_of(shown, plan))
 
 
-def render_net(
-    graph: Graph, path: str | Path, *, fold: bool = True, dot: str | Path | None = None
-) -> Path:
+def render_net(graph: Graph, path: str | Path, *, fold: bool = True) -> Path:
     """Draw the layers of a declared graph."""
     shown = LayerDrawing(graph, fold=fold)
-    return write_drawing(shown, path, dot, lambda: page_of(shown, dot))
+    return write_drawing(shown, path, lambda: page_of(shown))
 
 
 def plan_graph(plan: Plan) -> Graph:
@@ -70,7 +66,7 @@ def render_times(profile: Profile, path: str | Path) -> Path:
     if format_of(target, ("svg", "html"), "the times as ") == "svg":
         return put(target, times_svg(profile).encode())
     plan = profile.plan
-    page = page_of(LayerDrawing(plan.declared, plan_graph(plan)), None, plan, profile)
+    page = page_of(LayerDrawing(plan.declared, plan_graph(plan)), plan, profile)
     return put(target, page.encode())
 
 
@@ -83,24 +79,19 @@ def notebook_bundle(drawn: Graph | Plan, text: str) -> dict[str, str]:
         return {"text/plain": text}
 
 
-def page_of(
-    shown: LayerDrawing,
-    dot: str | Path | None = None,
-    plan: Plan | None = None,
-    profile: Profile | None = None,
-) -> str:
+def page_of(shown: LayerDrawing, plan: Plan | None = None, profile: Profile | None = None) -> str:
     """Return the page of a drawing, folded and, if that differs, with every layer.
 
     With a plan it also shows the passes and the memory, and with a profile of it the time.  Without
     a renderer it has the DOT text, the table, and what to install.
     """
-    note = missing_note(dot)
+    note = missing_note()
     whole = replace(shown, fold=False)
     drawings, views = [whole], []
     if not note:
-        laid = [lay_out(replace(shown, fold=True), "svg", dot)]
+        laid = [lay_out(replace(shown, fold=True), "svg")]
         if laid[0][0].picture.folds:
-            laid.append(lay_out(whole, "svg", dot))
+            laid.append(lay_out(whole, "svg"))
         drawings = [drawing for drawing, _ in laid]
         steps = (Step(", ".join(d.words), svg.decode(), d.text()) for d, svg in laid)
         views = [View("graph", "Graph", tuple(steps))]

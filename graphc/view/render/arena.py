@@ -121,10 +121,7 @@ class ArenaMap:
 
 
 def roles(graph: Graph) -> dict[str, Role]:
-    """Return the role of each node of a compiled graph.
-
-    What a forward loop keeps for its gradient is a value like its other results.
-    """
+    """Return the role of each node; what a forward loop keeps for its gradient is a value, too."""
     forward = graph.forward()
     groups = (dict.fromkeys(n.name for n in nodes) for nodes in loops(graph).values())
     forward |= {name for some in groups if not forward.isdisjoint(some) for name in some}

@@ -204,10 +204,7 @@ def backward_names(*graphs: Graph) -> frozenset[str]:
 
 
 def grouped(items: Iterable[Item], signature: Callable[[Item, bool], object]) -> list[list[Item]]:
-    """Group the items by equal signatures.
-
-    The signatures are those with sizes, or if these are too many kinds, those without.
-    """
+    """Group items by equal signatures: with sizes or, if these are too many kinds, without."""
     groups: dict[object, list[Item]] = {}
     for sized in (True, False):
         groups = {}
@@ -323,7 +320,6 @@ def render_difference(
     name: str,
     words: Sequence[str] = (),
     declared: Graph | None = None,
-    dot: str | Path | None = None,
 ) -> Path:
     """Draw a difference in the format that the suffix names; return the path.
 
@@ -331,19 +327,17 @@ def render_difference(
     else of the graph after.  Raise the errors that `render_graph` raises.
     """
     sheet, text = pass_sheet(name, made, words), pass_text(made, words)
-    page = partial(_page, sheet, made, text, declared or made.after, dot)
-    return write_drawing(sheet, path, dot, page)
+    page = partial(_page, sheet, made, text, declared or made.after)
+    return write_drawing(sheet, path, page)
 
 
-def _page(
-    sheet: Sheet, made: Difference, text: str, declared: Graph, dot: str | Path | None
-) -> str:
+def _page(sheet: Sheet, made: Difference, text: str, declared: Graph) -> str:
     nothing = Picture(sheet.name, (), (), ())
     data = facts_json(Facts((made.after, made.before)), [nothing])
     table = layer_table(declared, nothing)
-    note = missing_note(dot)
+    note = missing_note()
     if note:
         words = f"\n<h2>Difference</h2>\n<pre>{html.escape(text)}</pre>"
         return page_text(sheet.name, (), f"{table}{words}{dot_section(sheet)}", data, note)
-    view = View("difference", "Difference", (Step(sheet.name, svg_of(sheet, dot), text),))
+    view = View("difference", "Difference", (Step(sheet.name, svg_of(sheet), text),))
     return page_text(sheet.name, (view,), table, data)

@@ -144,8 +144,7 @@ def picture(
 ) -> Picture:
     """Return the picture of a declared graph, or of its compiled form: forward beside backward.
 
-    With `fold` a repeated block of layers is drawn once; without `steps` loops are drawn as their
-    results alone.
+    With `fold` a repeated block is drawn once; without `steps` loops are drawn as results alone.
     """
     known = opened(declared) if steps else Opened(declared)
     drawn = known

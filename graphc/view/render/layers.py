@@ -82,10 +82,7 @@ def known_prefix(name: str, known: Container[str]) -> str:
 def _declared_nodes(
     declared: Graph, compiled: Graph, forward: Container[str]
 ) -> Mapping[str, Node]:
-    """Return the declared nodes.
-
-    Of a compiled graph alone, return the forward nodes that are not parts of others.
-    """
+    """Return the declared nodes; of a compiled graph alone, forward nodes that are not parts."""
     if declared is not compiled:
         return declared.nodes
     return {
@@ -168,10 +165,7 @@ def _block_from(runs: Sequence[Sequence[int]], at: int, fewest: int) -> Block | 
 
 
 def signatures(graph: Graph, layer_of: Mapping[str, str], order: Sequence[str]) -> list[int]:
-    """Return a number for each layer of the order; equal layers have equal numbers.
-
-    `layer_of` names the layer of each node that counts.
-    """
+    """Return a number a layer, the same for equal ones; `layer_of` has the nodes that count."""
     layers = _Layers(graph, layer_of, order)
     numbers: dict[Hashable, int] = {}
     return [numbers.setdefault(layers.signature(name), len(numbers)) for name in order]

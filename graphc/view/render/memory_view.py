@@ -322,10 +322,7 @@ def _clusters(boxes: Sequence[tuple[Part, Box]], grid: int) -> Iterator[tuple[li
 
 
 def _curve(live: Sequence[int], across: float, down: float) -> Iterator[str]:
-    """Yield the curve's steps from left to right as relative moves.
-
-    Where several steps fall on one pixel, the largest of them is drawn.
-    """
+    """Yield the curve's steps from left to right as relative moves, on a pixel the largest one."""
     every = max(1, int(1 / across))
     before = 0
     for start in range(0, len(live), every):

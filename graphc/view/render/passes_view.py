@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from graphc.base.errors import counted
 from graphc.compiler.compile import collector_paused
@@ -32,17 +31,13 @@ MOST_OPS = 6
 """The most ops that a folded kernel lists."""
 
 
-def pass_view(plan: Plan, *, times: bool = False, dot: str | Path | None = None) -> View:
-    """Return a view with a step for each pass, and one for the kernels.
-
-    With `times` the text says how long each pass took: it then differs from run to run.  Raise
-    RendererMissing if there is no renderer.
-    """
+def pass_view(plan: Plan) -> View:
+    """Return a view of each pass, and of the kernels; raise RendererMissing without a renderer."""
     with collector_paused():
-        return View("passes", "Passes", tuple(_steps(plan, times, dot)))
+        return View("passes", "Passes", tuple(_steps(plan)))
 
 
-def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
+def _steps(plan: Plan) -> Iterator[Step]:
     name = next(name for name in ("step", "grad", "infer") if plan.graphs.get(name))
     before: Graph = plan.declared
     known = totals(before, plan.batch)
@@ -51,14 +46,13 @@ def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
         after = totals_after(known, made) if made else known
         words = list(changed_totals(known, after))
         title = f"{number} {record.name}"
-        took = f", {record.seconds * 1e3:.1f} ms" if times else ""
-        svg = svg_of(pass_sheet(title, made, words), dot)
-        yield Step(title, svg, f"{title}{took}: {pass_text(made, words)}")
+        svg = svg_of(pass_sheet(title, made, words))
+        yield Step(title, svg, f"{title}: {pass_text(made, words)}")
         before, known = record.graph, after
     program = plan.programs.get(name)
     if program is not None:
         title = f"{len(plan.graphs[name]) + 1} kernels"
-        svg = svg_of(kernels_sheet(program), dot)
+        svg = svg_of(kernels_sheet(program))
         yield Step(title, svg, f"{title}: {', '.join(kernel_words(program))}")
 
 

@@ -71,26 +71,25 @@ class Renderer:
     full: bool
 
 
-def find_renderer(dot: str | Path | None = None) -> Renderer | None:
-    """Return the renderer: `dot`, or else GRAPHC_DOT, `dot` on PATH, or graphviz-pure.
+def find_renderer() -> Renderer | None:
+    """Return the renderer: GRAPHC_DOT, `dot` on PATH, or graphviz-pure; None if there is none.
 
-    Return None if there is none.  Raise RendererMissing if `dot` or the variable GRAPHC_DOT does
-    not name a program.
+    Raise RendererMissing if the variable GRAPHC_DOT does not name a program.
     """
-    asked = str(dot) if dot is not None else os.environ.get("GRAPHC_DOT", "")
+    asked = os.environ.get("GRAPHC_DOT", "")
     if asked:
         path = shutil.which(asked)
         if path is None:
-            who = "dot=" if dot is not None else "GRAPHC_DOT="
-            raise RendererMissing(f"{who}{asked!r} does not name a program that runs", hint=INSTALL)
+            message = f"GRAPHC_DOT={asked!r} does not name a program that runs"
+            raise RendererMissing(message, hint=INSTALL)
         return _renderer(path)
     path = shutil.which("dot") or shutil.which(PURE) or _pure()
     return None if path is None else _renderer(path)
 
 
-def need_renderer(format: str, dot: str | Path | None = None) -> Renderer:
+def need_renderer(format: str) -> Renderer:
     """Return a renderer that makes `format`, or raise RendererMissing with what to install."""
-    found = find_renderer(dot)
+    found = find_renderer()
     if found is None:
         raise RendererMissing(f"{format} needs Graphviz, and no renderer was found", hint=INSTALL)
     if not found.full and format not in PURE_FORMATS:
@@ -119,10 +118,7 @@ def _pure() -> str | None:
 
 
 def run(renderer: Renderer, source: str, format: str, seconds: float = 10) -> bytes:
-    """Return the laid-out picture.
-
-    Raise LayoutTooSlow after `seconds`.  Raise GraphError with the renderer's message if it fails.
-    """
+    """Return the laid-out picture; raise LayoutTooSlow after `seconds`, GraphError if it fails."""
     command = dot_command.command("dot", format)
     command[0] = renderer.path
     # Renderers that know this variable stamp a pdf with it instead of the time of day.
@@ -144,31 +140,29 @@ def run(renderer: Renderer, source: str, format: str, seconds: float = 10) -> by
     return bytes(done.stdout)
 
 
-def lay_out(drawing: D, format: str, dot: str | Path | None = None) -> tuple[D, bytes]:
+def lay_out(drawing: D, format: str) -> tuple[D, bytes]:
     """Return the drawing, or else its simpler form, with its file.
 
     Raise RendererMissing if there is no renderer for the format.  Raise LayoutTooSlow if even the
     simpler form is too tangled.
     """
-    renderer = need_renderer(format, dot)
+    renderer = need_renderer(format)
     source = drawing.dot(dpi=PNG_DPI if format == "png" else None)
     try:
         data = run(renderer, source, format, drawing.seconds)
     except LayoutTooSlow:
         if drawing.simpler is None:
             raise
-        return lay_out(drawing.simpler(), format, dot)
+        return lay_out(drawing.simpler(), format)
     return drawing, _finished(data, drawing).encode() if format == "svg" else data
 
 
-def svg_of(drawing: D, dot: str | Path | None = None) -> str:
+def svg_of(drawing: D) -> str:
     """Return the laid-out drawing as SVG text, themed for light and dark."""
-    return lay_out(drawing, "svg", dot)[1].decode()
+    return lay_out(drawing, "svg")[1].decode()
 
 
-def write_drawing(
-    drawing: D, path: str | Path, dot: str | Path | None, page: Callable[[], str]
-) -> Path:
+def write_drawing(drawing: D, path: str | Path, page: Callable[[], str]) -> Path:
     """Write a drawing in the format that the suffix names; `page` makes that of .html."""
     target = Path(path)
     format = format_of(target)
@@ -176,12 +170,12 @@ def write_drawing(
         return put(target, page().encode())
     if format == "dot":
         return put(target, drawing.dot().encode())
-    return put(target, lay_out(drawing, format, dot)[1])
+    return put(target, lay_out(drawing, format)[1])
 
 
-def missing_note(dot: str | Path | None) -> str:
+def missing_note() -> str:
     """Return the note of a page without pictures; "" if there is a renderer."""
-    if find_renderer(dot) is not None:
+    if find_renderer() is not None:
         return ""
     return f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
 

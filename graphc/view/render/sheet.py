@@ -1,7 +1,6 @@
 """A plain drawing: boxes of a few lines, arrows between them, and groups around boxes.
 
-It serves for differences and kernels.  Boxes and groups have generated ids; names are only
-shown.
+It serves for differences and kernels.  Ids of boxes are generated; names are only shown.
 """
 
 from __future__ import annotations

@@ -113,10 +113,7 @@ def _layers(profile: Profile) -> Step:
 
 
 def _by_layer(profile: Profile) -> Iterator[tuple[str, tuple[float, float, dict[str, float]]]]:
-    """Yield seconds, least seconds and seconds by verdict of each layer.
-
-    A kernel's times are shared among its nodes.
-    """
+    """Yield a layer's seconds, least seconds and seconds by verdict; nodes share kernels' times."""
     graph = profile.program.graph
     index = LayerIndex(profile.plan.declared, graph, graph.forward())
     found: dict[str, tuple[float, float, dict[str, float]]] = {}

@@ -64,7 +64,7 @@ def check(spec: Spec, got: dict[str, Array], before: dict[str, Array]) -> None:
     np.testing.assert_array_equal(got["large"], got["c"] > bound)
 
 
-@pytest.mark.one_in(14)
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("trans", KINDS, ids=IDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -94,7 +94,7 @@ def test_any_shape(m, n, k, trans, bits, partition, threads) -> None:  # type: i
     check(spec, run(Product(spec, bits), before, 1, threads), before)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("partition", ["rows", "columns"])
 @pytest.mark.parametrize("trans", KINDS, ids=IDS)
 def test_bits_do_not_depend_on_threads(trans: tuple[bool, bool], partition: str) -> None:
@@ -103,7 +103,7 @@ def test_bits_do_not_depend_on_threads(trans: tuple[bool, bool], partition: str)
     assert same_bytes([run(product, before, 1, threads)["c"] for threads in (1, 2, 3, 4, 9)])
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("trans", KINDS[:3], ids=IDS[:3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_the_width(trans: tuple[bool, bool], dtype: str) -> None:
@@ -130,7 +130,7 @@ def test_rows_do_not_depend_on_the_batch(trans_b: bool, factor: int, bits: int) 
         assert run(product, arrays, n, threads=2)["c"].tobytes() == want[:rows].tobytes()
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("trans_b", [False, True])
 def test_the_batch_as_inner_dimension(trans_b: bool, bits: int) -> None:
@@ -156,7 +156,7 @@ def test_long_sums_and_many_rows() -> None:
         assert same_bytes([r["c"] for r in results])
 
 
-@pytest.mark.one_in(14)
+@pytest.mark.one_in(11)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("trans_b", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

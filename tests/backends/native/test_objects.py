@@ -8,17 +8,18 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import graphc as gc
-from graphc.backends.native import libraries, objects
+from graphc.backends.native import cache, cache_keys, libraries, objects
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.llvm import LLVM
 from graphc.backends.native.objects import objects_of
 from graphc.backends.native.program import PART, program_ir
-from graphc.backends.native.target import available, host
+from graphc.backends.native.target import Target, available, host
 from tests.backends.native.test_libraries import adding, called
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -153,14 +154,17 @@ def test_llvms_linker_takes_several_objects(
 def test_parts_have_each_function_of_the_module_once() -> None:
     module = chain(10)
     parts = module.parts(200)
-    defined = [re.findall(r"^define.*?@(\w+)\(", text, re.M) for text in (module.text(), *parts)]
-    assert list(itertools.chain(*defined[1:])) == defined[0]
+    defined = [re.findall(r"^define.*?@([\w.]+)\(", text, re.M) for text in (module.text(), *parts)]
+    named = [*itertools.chain(*defined[1:])]
+    assert len(set(named)) == len(named) == len(defined[0])
+    stems = [re.match("[a-z]+", name)[0] for name in (*defined[0], *named)]  # type: ignore[index]
+    assert stems == 2 * stems[: len(named)]
     assert len(parts) > 2
     assert all("internal" not in part for part in parts)
 
 
 def test_a_program_that_is_long_has_parts(cache_folder: Path) -> None:
-    """A part that is lost is found missing, and all are compiled again."""
+    """A part that is lost, or is none, is found missing and compiled again."""
     net = gc.Net("long")
     h = net.input("x", (gc.N, 7))
     for width in range(3, 40, 3):
@@ -174,8 +178,45 @@ def test_a_program_that_is_long_has_parts(cache_folder: Path) -> None:
     expected = gc.Executor(plan, seed=1).forward(feeds)["y"]
     for entry in list(cache_folder.iterdir())[::2]:
         entry.unlink()
+    for text in texts[:-1]:
+        cache.store(cache_keys.object_key(text, host()), b"no object")
     libraries._loaded.clear()
     assert gc.Executor(plan, seed=1).forward(feeds)["y"].tobytes() == expected.tobytes()
+
+
+def test_what_programs_have_in_common_is_compiled_once(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where it is not the same part of both, and a lost one is compiled alone."""
+    compiled: list[str] = []
+
+    def noted(texts: Sequence[str], target: Target) -> list[bytes]:
+        compiled.extend(texts)
+        return objects_of(texts, target)
+
+    monkeypatch.setattr(libraries, "objects_of", noted)
+    net = gc.Net("net")
+    h = gc.affine(gc.tanh(gc.affine(net.input("x", (gc.N, 5)), 9)), 7)
+    net.loss("loss", gc.mean(h * h))
+    plan = gc.compile(net, batch=4, backend="native", optimizer=gc.SGD(lr=0.1))
+    texts = {name: program_ir(plan.programs[name], host()) for name in ("step", "grad")}
+    common = {*texts["step"]} & {*texts["grad"]}
+    assert common
+    assert [*common] != [*texts["grad"]]
+    ex = gc.Executor(plan)
+    feeds = {"x": [[0.5] * 5] * 3}
+    ex.step(feeds)
+    ex.forward(feeds, train=True)
+    ex.backward()
+    assert common < {*compiled}
+    assert len(compiled) == len({*compiled})
+
+    lost = texts["step"][0]
+    (cache_folder / f"{cache_keys.object_key(lost, host())}.object").unlink()
+    libraries._loaded.clear()
+    compiled.clear()
+    gc.Executor(plan).step(feeds)
+    assert compiled == [lost]
 
 
 def summed(keeps_indices: bool) -> Module:

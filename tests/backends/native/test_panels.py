@@ -46,7 +46,7 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.one_in(20)
+@pytest.mark.one_in(17)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("kind", (0, 1), ids=("y", "dx"))
 @pytest.mark.parametrize("name", CONVOLUTIONS)

@@ -129,7 +129,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return found
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("probes", [True, False])
 @pytest.mark.parametrize(
     ("alone", "together"),

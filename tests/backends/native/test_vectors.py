@@ -153,7 +153,7 @@ ARITHMETIC = ("add", "sub", "mul", "div", "maximum", "minimum")
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @EVERYWHERE
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_functions_of_two_floats(dtype: str, target: str) -> None:
@@ -191,7 +191,7 @@ def test_functions_of_one_float(dtype: str) -> None:
         np.testing.assert_allclose(found["cos"], exact, rtol=2 * float(np.finfo(dtype).eps))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @EVERYWHERE
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64", *SMALL])
 def test_functions_of_integers(dtype: str, target: str) -> None:
@@ -242,7 +242,7 @@ def test_extremes_with_a_constant_propagate_nan(limit: float) -> None:
         np.testing.assert_array_equal(result, extreme(a, b))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @EVERYWHERE
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_selection_and_logic(dtype: str, target: str) -> None:
@@ -260,7 +260,7 @@ def test_selection_and_logic(dtype: str, target: str) -> None:
     np.testing.assert_array_equal(negated, np.logical_not(a))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @EVERYWHERE
 @pytest.mark.parametrize("source", DTYPES)
 def test_casts(source: str, target: str) -> None:
@@ -274,7 +274,7 @@ def test_casts(source: str, target: str) -> None:
         np.testing.assert_array_equal(result, a.astype(dtype), dtype)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @EVERYWHERE
 @pytest.mark.parametrize("source", FLOATS)
 def test_floats_beyond_the_integers(source: str, target: str) -> None:

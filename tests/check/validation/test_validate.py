@@ -20,6 +20,7 @@ import graphc as gc
 from graphc.check.central_differences import is_on_kink
 from graphc.check.validation import ValidationError, validate_pass
 from graphc.check.validation.validate import Watch, validate_apply
+from graphc.declare.track import tracked, untracked
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ops.elementwise import Add, Mul, Power, Sub
@@ -31,6 +32,7 @@ from graphc.ops.source import Parameter, constant_op
 from passes.backward import Backward
 from passes.contract import Pass
 from passes.specialize import Specialize
+from passes.update import Update
 from tests.error_text import error_text
 
 
@@ -613,3 +615,18 @@ def test_a_pass_of_its_own_class_is_written_with_its_options(tmp_path: Path) -> 
     text = path.read_text()
     assert "from passes.backward import Backward" in text
     assert "run(Backward(losses=('loss',), wrt=('w',), required=(), fed=True, before=()))" in text
+
+
+def test_an_update_with_targets_is_written_as_it_is(tmp_path: Path) -> None:
+    from graphc.check.validation.reproduce import write_test
+
+    net = gc.Net("net")
+    w, _ = (net.parameter(name, (3, 2)) for name in ("w", "target"))
+    net.loss("loss", gc.mean(net.input("x", (gc.N, 3)) @ w))
+    gc.track(net, "target", of="w", rate=0.25)
+    declared = net.graph()
+    graph = Backward(("loss",), ("w",))(Specialize(train=True)(untracked(declared)))
+    step = Update(gc.SGD(0.5), ("w",), tracked(declared))
+    call = "validate_pass({step}, graph, batches=(2,))"
+    path = write_test(tmp_path, "update", step, graph, "told", call)
+    run_path(str(path))["test_update"]()

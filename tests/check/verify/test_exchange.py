@@ -87,7 +87,7 @@ FAULTS: dict[Callable[[Claims], None], tuple[str, str]] = {
 }
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_fault_is_found(

@@ -21,7 +21,7 @@ from tests.check.loops import mixed, nested, several
 SGD = gc.SGD(lr=0.1, momentum=0.9)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("net", [several, mixed, nested])
 def test_plans_with_loops_are_proved(net: Callable[[], gc.Net], backend: str) -> None:

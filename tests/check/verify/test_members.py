@@ -124,7 +124,7 @@ def test_the_bytes_of_any_number_of_members(backend: str) -> None:
     for count in (1, 2, 7):
         population = gc.Population(plan, members=count)
         assert members.fixed + count * members.state == population.nbytes
-        workspace = population._seat._workspace
+        workspace = population._runs._workspace
         assert block_bytes(len(workspace.arena)) == members.arena
         assert block_bytes(workspace.feeds.nbytes) == members.feeds
 
@@ -138,7 +138,7 @@ def test_the_code_finds_memory_where_the_certificate_says() -> None:
         population.step(x=x, y=y, rows=[[1, 2]] * len(SEEDS))
         certificate = certify(plan)
         members = certificate.members
-        runner = population._seat._binder.bound(plan.programs["step"], 8).runner
+        runner = population._runs._binder.bound(plan.programs["step"], 8).runner
         assert members is not None and isinstance(runner, NativeProgram)
     runs = runner._runs
     assert runs is not None and runs._work is not None and len(runs._tables) == members.threads

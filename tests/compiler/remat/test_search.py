@@ -17,6 +17,7 @@ from graphc.compiler.remat.fit import Fitting
 from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Value, Values, checkpoints
 from graphc.ir.graph import Graph
+from graphc.kernels.traits import Forms
 from graphc.ops.shape import Reshape, StopGradient
 from passes.dead_code import dead_code
 from passes.rematerialize import Rematerialize
@@ -113,7 +114,7 @@ def test_nearly_as_cheap_as_the_best_of_all_sets(name: str, share: float) -> Non
     limit = least_arena + int((kept[0] - least_arena) * share)
     best = min(flops for arena, flops in all_sets.values() if arena <= limit)
     plan = gc.compile(SMALL_NETS[name], batch=ROWS, optimizer=SGD, backend="numpy")
-    made = Fitting(plan, "step").within(limit)
+    made = Fitting(plan, "step", Forms()).within(limit)
     assert made is not None
     assert made.program.arena.nbytes <= limit
     assert best <= made.flops <= kept[1] + 1.5 * (best - kept[1])

@@ -148,7 +148,8 @@ def test_choices_of_fit_are_reported(plain: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(available() is not None, reason="no native code here")
-def test_backends_round_otherwise(tmp_path: Path) -> None:
+def test_backends_round_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRAPHC_BACKEND")  # each run is repeated on its own
     runs = [run(tmp_path / name, backend=name) for name in ("native", "numpy")]
     found = gc.compare_runs(*runs)
     assert found is not None

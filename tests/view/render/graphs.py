@@ -98,11 +98,10 @@ def render_graph(
     *,
     backward: Graph | None = None,
     fold: bool = True,
-    dot: str | Path | None = None,
 ) -> Path:
     """Write the drawing of a graph in the format of the suffix."""
     drawing = LayerDrawing(graph, backward, fold)
-    return write_drawing(drawing, path, dot, lambda: page_of(drawing, dot))
+    return write_drawing(drawing, path, lambda: page_of(drawing))
 
 
 def svg_text(graph: Graph, *, backward: Graph | None = None, fold: bool = True) -> str:

@@ -150,10 +150,10 @@ def test_nothing_is_drawn_before_the_renderer_is_known(
         render_graph(digits().graph(), bare / "net.svg")
 
 
-def test_the_pure_renderer_makes_no_pdf(bare: Path) -> None:
-    pure = _program(bare / "graphviz-pure")
+def test_the_pure_renderer_makes_no_pdf(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHC_DOT", str(_program(bare / "graphviz-pure")))
     with pytest.raises(RendererMissing) as caught:
-        render_graph(digits().graph(), bare / "net.pdf", dot=pure)
+        render_graph(digits().graph(), bare / "net.pdf")
     assert error_text(caught.value) == f"graphviz-pure makes svg and png, not pdf\n{INSTALL}"
 
 
@@ -161,7 +161,7 @@ def test_the_order_in_which_renderers_are_looked_for(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert renderer.find_renderer() is None
-    programs = {name: bare / name for name in ("packaged", "dot", "variable", "argument")}
+    programs = {name: bare / name for name in ("packaged", "dot", "variable")}
     (bare / "env").mkdir()
     packaged = _program(bare / "env" / "graphviz-pure")
     monkeypatch.setattr(importlib.metadata, "files", lambda name: [_Located(packaged)])
@@ -170,8 +170,6 @@ def test_the_order_in_which_renderers_are_looked_for(
     assert renderer.find_renderer() == renderer.Renderer(programs["dot"], full=True)
     monkeypatch.setenv("GRAPHC_DOT", str(_program(programs["variable"])))
     assert renderer.find_renderer() == renderer.Renderer(programs["variable"], full=True)
-    argument = _program(programs["argument"])
-    assert renderer.find_renderer(argument) == renderer.Renderer(argument, full=True)
 
 
 class _Located:
@@ -184,23 +182,21 @@ class _Located:
         return self.path
 
 
-@pytest.mark.parametrize("way", ["argument", "variable"])
 def test_a_renderer_that_is_asked_for_and_not_there(
-    bare: Path, way: str, monkeypatch: pytest.MonkeyPatch
+    bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _program(bare / "dot")
-    if way == "variable":
-        monkeypatch.setenv("GRAPHC_DOT", "nodot")
+    monkeypatch.setenv("GRAPHC_DOT", "nodot")
     with pytest.raises(RendererMissing) as caught:
-        render_graph(digits().graph(), bare / "a.svg", dot="nodot" if way == "argument" else None)
-    who = {"argument": "dot=", "variable": "GRAPHC_DOT="}[way]
-    assert error_text(caught.value) == f"{who}'nodot' does not name a program that runs\n{INSTALL}"
+        render_graph(digits().graph(), bare / "a.svg")
+    text = f"GRAPHC_DOT='nodot' does not name a program that runs\n{INSTALL}"
+    assert error_text(caught.value) == text
 
 
 def test_the_message_of_a_failing_renderer_is_kept(bare: Path) -> None:
-    broken = _program(bare / "dot", "echo 'no such font' >&2; exit 3")
+    _program(bare / "dot", "echo 'no such font' >&2; exit 3")
     with pytest.raises(GraphError) as caught:
-        render_graph(digits().graph(), bare / "net.png", dot=broken)
+        render_graph(digits().graph(), bare / "net.png")
     assert error_text(caught.value) == "dot could not make the png: no such font"
 
 

@@ -159,7 +159,7 @@ def test_hostile_names_stay_text_in_the_page(
     dot: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if dot is not None:
-        monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda dot=None: None)
+        monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda: None)
     graph, backward = compiled(hostile())
     page = _Page()
     page.feed(html_text(graph, backward=backward))

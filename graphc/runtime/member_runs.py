@@ -12,19 +12,20 @@ from graphc.base.errors import FeedError
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
 from graphc.runtime.executor import Executor
+from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.member_feeds import MemberFeeds, SpreadFeeds
-from graphc.runtime.members import Members
+from graphc.runtime.member_states import MemberStates
 
 
-class Seat(Executor):
+class MemberRuns(Executor):
     """The executor on whose memory members run, side by side or in turns."""
 
     has_members = True
-    _last: LastStep | None = None
-    """The last step that members made side by side, if another may follow."""
+    _last: Mapping[bool, LastRun] = {}
+    """The last step (True) and inference that members made side by side, which may be repeated."""
 
     def side_by_side(
-        self, given: MemberFeeds, members: Members, *, train: bool
+        self, given: MemberFeeds, members: MemberStates, *, train: bool
     ) -> tuple[Sequence[Call], dict[str, Array]] | None:
         """Return the calls that run members side by side, and the arrays that they fill.
 
@@ -34,10 +35,12 @@ class Seat(Executor):
             return None
         if self.plan.options.sparing:  # threads have one arena and one place for feeds
             return None
-        if train and self._last is not None and self._last.feed(given):
-            return self._last.calls, self._last.results
+        last = self._last.get(train)
+        if last is not None and last.feed(given):
+            return last.calls, last.results()
         program = self._program("step" if train else "infer")
-        fed = given.spread(program, self._check(program))
+        check = self._check(program)
+        fed = given.spread(program, check)
         if fed is None:
             return None
         missing = frozenset(program.feeds.keys() - fed.feeds)
@@ -47,7 +50,8 @@ class Seat(Executor):
             return None
         types = {name: program.buffers[program.outputs[name]].type for name in names}
         count, n = len(fed.rows), int(fed.rows[0])
-        results = {k: np.empty((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
+        empty = {k: ((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
+        results = {name: np.empty(*each) for name, each in empty.items()}
         own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
         made = {k: Spread(array, "number", types[k].nbytes(n)) for k, array in results.items()}
         numbers = members.places[given.members]
@@ -57,10 +61,9 @@ class Seat(Executor):
         ready = bound.runner.side_by_side(work)
         if ready is None:
             return None
-        # Rows that were copied to be checked are not those that the next step is fed with.
-        copied = given.rows is not None and any(x.by == "first" for x in own.values())
-        if train and not copied:
-            self._last = LastStep(given, fed, ready, results, members.memory, program.capacity)
+        if train or given.rows is None:  # else outputs may have another shape
+            run = LastRun(given, fed, ready, empty, members.memory, check, program.capacity)
+            self._last = {**self._last, train: run}
         return ready.calls, results
 
     def checked(self, given: MemberFeeds, *, train: bool) -> list[Mapping[str, Any]]:
@@ -93,42 +96,78 @@ class Seat(Executor):
             np.copyto(memory, own)
 
     def forget(self) -> None:
-        """Forget the last step: the members are others."""
-        self._last = None
+        """Forget the last runs: the members are others."""
+        self._last = {}
 
 
-class LastStep:
-    """A step of members side by side, which may be made again with feeds of the same kind."""
+class LastRun:
+    """A run of members side by side, which may be made again with feeds of the same kind."""
 
     def __init__(
         self,
         given: MemberFeeds,
         fed: SpreadFeeds,
         ready: Ready,
-        results: dict[str, Array],
+        empty: Mapping[str, tuple[tuple[int, ...], str]],
         states: Array,
+        check: FeedCheck,
         capacity: int,
     ) -> None:
-        self.calls, self.results = ready.calls, results
-        self._ready, self._kind, self._capacity = ready, given.kind, capacity
-        types = {name: given.types[name] for name in self._kind[0]}
-        self._check = ready.refeed(types, [states])
+        self.calls = ready.calls
+        self._ready, self._kind, self._empty = ready, given.kind, empty
+        self._converted, self._capacity = check.converted, capacity
         self._rows = int(fed.rows.sum() if given.own else fed.rows[0])
         """The rows of the arrays, where members do not choose among them."""
-        self._fed: Mapping[str, Array] = {}
+        by_first = [name for name, x in fed.feeds.items() if x.by == "first"]
+        self._taken = () if given.rows is None else tuple(by_first)
+        """The inputs whose chosen rows are copied."""
+        types = {name: given.types[name] for name in self._kind[0]}
+        taken = {name: types.pop(name) for name in self._taken}
+        self._chosen = {name for name, type in types.items() if given.rows and type.batched}
+        """The inputs whose rows native code chooses from arrays as they are."""
+        self._check = ready.refeed(types, [states])
+        self._check_taken = ready.refeed(taken, [states])
+        self._fed: Sequence[Mapping[str, Array]] = ()
         """The arrays, which must last as long as they are read."""
 
     def feed(self, given: MemberFeeds) -> bool:
         """Let the calls read these feeds; return False if they are of another kind."""
         if given.kind != self._kind or not self._ready.current():
             return False
-        self._fed = given.flat()
-        n = self._check(self._fed)
-        if given.rows is None or n is None:
-            return n == self._rows
+        if given.rows is None:
+            return self._read(given.flat(), {}, 0) == self._rows
         rows, chosen, _ = given.chosen()
-        fits = 1 <= rows.min() <= rows.max() <= self._capacity
-        if not fits or not 0 <= chosen.min() <= chosen.max() < n:
+        if not 1 <= rows.min() <= rows.max() <= self._capacity or chosen.min() < 0:
+            return False
+        arrays = given.flat()
+        try:
+            taken = {name: np.take(arrays.pop(name), chosen, 0) for name in self._taken}
+        except IndexError:
+            return False
+        n = self._read(arrays, taken, len(chosen))
+        if n is None or (self._chosen and chosen.max() >= n):
             return False
         self._ready.choose(rows, chosen)
         return True
+
+    def _read(self, arrays: dict[str, Any], taken: dict[str, Any], count: int) -> int | None:
+        """Let the calls read arrays, and `count` taken rows; return the arrays' number of rows.
+
+        Return None if the calls cannot.
+        """
+        try:
+            for some in (arrays, taken):
+                for name in some.keys() - self._chosen:
+                    some[name] = self._converted(name, some[name])
+        except FeedError:
+            return None
+        self._fed = arrays, taken
+        if taken and self._check_taken(taken) != count:
+            return None
+        return self._check(arrays)
+
+    def results(self) -> dict[str, Array]:
+        """Return arrays that the calls fill, new ones each time."""
+        found = {name: np.empty(*each) for name, each in self._empty.items()}
+        self._ready.fill(list(found.values()))
+        return found

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.backends.backend import Spread
-from graphc.base.errors import OutOfMemoryError, StateError, UnknownName
+from graphc.backends.backend import Call, Spread
+from graphc.base.errors import OutOfMemoryError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
 from graphc.runtime.entry import StateLock
-from graphc.runtime.parameters import Hyper
+from graphc.runtime.parameters import ByName, Hyper
 from graphc.runtime.state import State, large_block, readonly
 
 
-class Members:
+class MemberStates:
     """The states of members, in one block of memory and under one lock.
 
     A member that leaves keeps its place, so that executors of the others stay valid.
@@ -82,9 +82,7 @@ class Members:
                 hint="assign all of a state saved before: saved = dict(population.state)",
             )
         ready = {name: self._fit(name, value) for name, value in values.items()}
-        writes = [partial(self._put, name, value) for name, value in ready.items()]
-        broken = self.lock.broken and bool(lacking)
-        self.lock(self._write, writes, broken)
+        self.lock(self._write, [partial(self._put, *each) for each in ready.items()])
 
     def _fit(self, name: str, value: Any) -> Array:
         """Return the arrays of all members; raise StateError for the first that does not fit."""
@@ -99,21 +97,19 @@ class Members:
     def _put(self, name: str, value: Array) -> None:
         self.view(name)[self.places] = value
 
-    def _write(self, writes: Sequence[partial[None]], broken: bool) -> None:
+    def _write(self, writes: Sequence[Call]) -> None:
         self.lock.writing = True
-        self.lock.write(writes, broken)
+        self.lock.write(writes)
 
     def copy(self, source: int, target: int) -> None:
-        """Let a member take the whole state of another."""
-        self.lock(self._copy, self.places[source], self.places[target])
-
-    def _copy(self, source: int, target: int) -> None:
+        """Let a member take the whole state of another, while the caller holds the lock."""
         self.lock.begin(writes=True)
-        self.lock.write([partial(np.copyto, self.memory[target], self.memory[source])])
-        self.states[target].seed = self.states[source].seed
+        here, there = self.places[source], self.places[target]
+        self.lock.write([partial(np.copyto, self.memory[there], self.memory[here])])
+        self.state(target).seed = self.state(source).seed
 
 
-class Stacked(Mapping[str, Array]):
+class Stacked(ByName[Array]):
     """Arrays of all members by name, with the members as first axis.
 
     Reading one copies it, assigning sets it.
@@ -124,6 +120,8 @@ class Stacked(Mapping[str, Array]):
         The states of the members.
     names
         The names of the arrays.
+    what
+        The noun for one of them in errors, such as "parameter".
 
     Examples
     --------
@@ -135,8 +133,8 @@ class Stacked(Mapping[str, Array]):
     >>> population.parameters["line.bias"] = np.zeros((4, 3))
     """
 
-    def __init__(self, members: Members, names: Collection[str]) -> None:
-        self._members, self._names = members, names
+    def __init__(self, members: MemberStates, names: Collection[str], what: str) -> None:
+        self._members, self._names, self._what = members, names, what
 
     def __getitem__(self, name: str) -> Array:
         self._check(name)
@@ -149,18 +147,10 @@ class Stacked(Mapping[str, Array]):
     def _check(self, name: str) -> None:
         """Raise UnknownName unless an array has this name."""
         if name not in self._names:
-            raise UnknownName(
-                f"there is no {name!r} among them", hint=f"there are: {', '.join(self._names)}"
-            )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+            raise self._unknown(self._what, name)
 
 
-class MemberHyper(MutableMapping[str, Array]):
+class MemberHyper(ByName[Array], MutableMapping[str, Array]):
     """The hyper-parameters of all members by name; `population.hyper` makes it.
 
     Reading one gives a read-only copy, a number for each member.  Assign such an array, or one
@@ -182,9 +172,10 @@ class MemberHyper(MutableMapping[str, Array]):
     0.25
     """
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: MemberStates) -> None:
         self._members = members
         self._one = Hyper(members.plan, members.states[0])
+        self._names = tuple(self._one)
 
     def __getitem__(self, name: str) -> Array:
         return readonly(self._members.read(self._one.state_of(name)))
@@ -202,9 +193,3 @@ class MemberHyper(MutableMapping[str, Array]):
 
     def __delitem__(self, name: str) -> None:
         del self._one[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._one)
-
-    def __len__(self) -> int:
-        return len(self._one)
