@@ -245,7 +245,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         return np.asarray(logsumexp(self._logarithms(outputs), axis=0) - math.log(len(outputs)))
 
     def _logarithms(self, scores: Array) -> Array:
-        """Return the logarithms of the probabilities that scores stand for."""
+        """Return the logarithms of the probabilities of scores."""
         if self._multilabel:
             return -Softplus().reference([-scores])
         return LogSoftmax().reference([scores])

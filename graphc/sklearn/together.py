@@ -36,7 +36,7 @@ Numbers = NDArray[np.intp]
 REFUSED = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 """The errors by which nets, and steps before them, refuse options and data; others are bugs."""
 SOME = 16
-"""The number of rows by which unequal ones are mostly told apart."""
+"""The number of rows that are compared first: they mostly differ in unequal arrays."""
 
 
 @dataclass(frozen=True)
