@@ -103,7 +103,7 @@ class Spread(NamedTuple):
 
 
 class SideBySide(NamedTuple):
-    """Runs of one program that do not depend on each other: threads may take whole runs."""
+    """Runs of one program, in series that do not depend on each other: threads take whole ones."""
 
     rows: Rows
     """The number of rows of each run."""
@@ -116,6 +116,9 @@ class SideBySide(NamedTuple):
     """The number of the state of each run."""
     chosen: Rows | None = None
     """The numbers of the rows of all runs, one run after the other, in arrays that are gathered."""
+    begin: Rows | None = None
+    """The number of the first run of each series, and the number of all runs: those of a series are
+    made one after the other, on one state.  None if each run is a series by itself."""
 
 
 class Ready(NamedTuple):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from graphc.base.docstrings import with_shared
@@ -302,7 +303,18 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
     word = int.from_bytes(hashlib.blake2b(name.encode()).digest()[:8], "big")
     key = np.array([int(seed) & 0xFFFFFFFFFFFFFFFF, word], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
+    return np.random.Generator(np.random.Philox(_Key(key)))  # type: ignore[arg-type]
+
+
+class _Key(ISeedSequence):
+    """A seed of Philox that is its key: with `key=` NumPy asks the system for another one first."""
+
+    def __init__(self, key: NDArray[np.uint64]) -> None:
+        self._key = key
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> NDArray[np.uint64]:
+        """Return the key, which are the two words that Philox asks for."""
+        return self._key
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -24,10 +24,12 @@ class SpreadFeeds(NamedTuple):
     """The feeds of members that run side by side."""
 
     rows: Rows
-    """The number of rows of each."""
+    """The number of rows of each run."""
     feeds: dict[str, Spread]
     chosen: Rows | None = None
     """The rows that each gathers, one member after the other."""
+    begin: Rows | None = None
+    """The number of each member's first run, and of all runs; None if each makes one."""
 
 
 class MemberFeeds(NamedTuple):
@@ -42,10 +44,17 @@ class MemberFeeds(NamedTuple):
     """The rows that each member takes from its arrays; None for all of them."""
     members: Sequence[int]
     """The numbers of the members, for errors."""
+    batch: int | None = None
+    """The rows of a step, of which each member makes as many as its rows need; None for one."""
 
     @classmethod
     def of(
-        cls, plan: Plan, feeds: Mapping[str, Any], rows: Any, members: Sequence[int]
+        cls,
+        plan: Plan,
+        feeds: Mapping[str, Any],
+        rows: Any,
+        members: Sequence[int],
+        batch: int | None = None,
     ) -> MemberFeeds:
         """Tell apart what is shared and what is not; raise FeedError for wrong numbers of arrays.
 
@@ -62,7 +71,7 @@ class MemberFeeds(NamedTuple):
                 )
         shared = {name: array for name, array in feeds.items() if name not in own}
         chosen = None if rows is None else _chosen(rows, members)
-        return cls(types, shared, own, chosen, members)
+        return cls(types, shared, own, chosen, members, batch)
 
     @property
     def same(self) -> bool:
@@ -87,7 +96,7 @@ class MemberFeeds(NamedTuple):
         That is so for unusual feeds, also those that do not fit.
         """
         types = [self.types.get(name) for name in (*self.shared, *self.own)]
-        if not all(type is not None and _has_plain_rows(type) for type in types):
+        if not all(type is not None and has_plain_rows(type) for type in types):
             return None
         if any(isinstance(limit, Batch) for limit in program.index_bounds.values()):
             return None
@@ -115,7 +124,7 @@ class MemberFeeds(NamedTuple):
     def _taken(self, program: Program, check: FeedCheck) -> SpreadFeeds | None:
         """Return the feeds of members that take rows: gathered by each, if that is possible."""
         assert self.rows is not None
-        rows, chosen = self.chosen()
+        rows, chosen, begin = self.chosen()
         feeds, taken = dict[str, Spread](), dict[str, Any]()
         first, last = int(chosen.min()), int(chosen.max())
         whole = {name: x for name, x in self.shared.items() if not self.types[name].batched}
@@ -134,18 +143,45 @@ class MemberFeeds(NamedTuple):
         if self.own or (taken and total != len(chosen)):
             return None
         feeds |= {name: Spread(array) for name, array in shared.items()} | self._by_rows(parts)
-        return SpreadFeeds(rows, feeds, chosen)
+        return SpreadFeeds(rows, feeds, chosen, begin)
 
-    def chosen(self) -> tuple[Rows, Rows]:
-        """Return the number of rows that each member takes, and these of all, one by one."""
+    def chosen(self) -> tuple[Rows, Rows, Rows | None]:
+        """Return the number of rows of each run, these of all one by one, and `SpreadFeeds.begin`.
+
+        A member makes a run for each `batch` of its rows, and one for the rest of them.
+        """
         assert self.rows is not None
-        return np.array(list(map(len, self.rows))), np.concatenate(self.rows)
+        rows, chosen = np.array(list(map(len, self.rows))), np.concatenate(self.rows)
+        if self.batch is None:
+            return rows, chosen, None
+        last = np.cumsum(self.steps) - 1
+        by_run = np.full(last[-1] + 1, self.batch)
+        by_run[last] = (rows - 1) % self.batch + 1
+        return by_run, chosen, np.append(0, last + 1)
 
     @property
-    def kind(self) -> tuple[tuple[str, ...], int, bool, tuple[int, ...]]:
+    def steps(self) -> list[int]:
+        """The number of steps of each member, if they make several."""
+        batch = self.batch
+        return [] if batch is None else [-(-len(rows) // batch) for rows in self.rows or ()]
+
+    def turns(self) -> Iterator[MemberFeeds]:
+        """Yield the feeds of each step, of the members that make so many."""
+        assert self.rows is not None and self.batch is not None
+        for start in range(0, max(map(len, self.rows)), self.batch):
+            left = [i for i, rows in enumerate(self.rows) if start < len(rows)]
+            yield self._replace(
+                own={name: array[left] for name, array in self.own.items()},
+                rows=[self.rows[i][start : start + self.batch] for i in left],
+                members=[self.members[i] for i in left],
+                batch=None,
+            )
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
         """The names, and what else two calls have in common if the same code can feed them."""
         names = (*self.shared, *self.own)
-        return names, len(self.own), self.rows is None, tuple(self.members)
+        return names, len(self.own), self.rows is None, tuple(self.members), tuple(self.steps)
 
     def flat(self) -> dict[str, Any]:
         """Return arrays without the axis that numbers the members."""
@@ -188,7 +224,7 @@ class MemberFeeds(NamedTuple):
         return rows_of(array, type, chosen) if fits else array
 
 
-def _has_plain_rows(type: TensorType) -> bool:
+def has_plain_rows(type: TensorType) -> bool:
     """Return whether the rows of a type follow one another, if it has rows."""
     return type.shape[:1] == (N,) or not type.batched
 

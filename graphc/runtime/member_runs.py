@@ -29,7 +29,7 @@ class MemberRuns(Executor):
     ) -> tuple[Sequence[Call], dict[str, Array]] | None:
         """Return the calls that run members side by side, and the arrays that they fill.
 
-        These are losses, or all outputs at inference.  Return None if members cannot.
+        These are losses, or all outputs at inference, of each run.  Return None if members cannot.
         """
         if self._sequences is not None or self.sharded is not None or self.plan.accumulate > 1:
             return None
@@ -50,13 +50,15 @@ class MemberRuns(Executor):
         if not names or (missing and train):
             return None
         types = {name: program.buffers[program.outputs[name]].type for name in names}
-        count, n = len(given.members), int(fed.rows[0])
+        count, n = len(fed.rows), int(fed.rows[0])
         empty = {k: ((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
         results = {name: np.empty(*each) for name, each in empty.items()}
         own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
         made = {k: Spread(array, "number", types[k].nbytes(n)) for k, array in results.items()}
         numbers = members.places[np.array(given.members) - members.own.start]
-        work = SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen)
+        if fed.begin is not None:
+            numbers = np.repeat(numbers, np.diff(fed.begin))
+        work = SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen, fed.begin)
         ready = bound.runner.side_by_side(work)
         if ready is None:
             return None
@@ -134,7 +136,7 @@ class LastRun:
             return False
         if given.rows is None:
             return self._read(given.flat(), {}, 0) == self._rows
-        rows, chosen = given.chosen()
+        rows, chosen, _ = given.chosen()
         if not 1 <= rows.min() <= rows.max() <= self._capacity or chosen.min() < 0:
             return False
         arrays = given.flat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -23,12 +24,22 @@ from graphc.runtime.distributed.communicator import Communicator, ranks_of
 from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
-from graphc.runtime.member_feeds import MemberFeeds
+from graphc.runtime.member_feeds import MemberFeeds, has_plain_rows
 from graphc.runtime.member_runs import MemberRuns
 from graphc.runtime.member_states import MemberHyper, MemberStates, Stacked
-from graphc.runtime.rows import Together, by_position, evaluate_together, predict
+from graphc.runtime.rows import (
+    Means,
+    Together,
+    by_position,
+    check_one_batch,
+    evaluate_together,
+    predict,
+    scalars,
+)
 
 Combine = Literal["mean", "vote"]
+AT_ONCE = 1 << 14
+"""The rows of all members for which outputs are inferred by one call, at least a batch of each."""
 
 
 class Population:
@@ -275,6 +286,65 @@ class Population:
         given = self._given(feeds, by_name, rows, members)
         return self._entry(self._step, given)
 
+    def steps(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        /,
+        *,
+        rows: Sequence[Any],
+        batch: int,
+        members: Sequence[int] | None = None,
+        **by_name: Any,
+    ) -> list[Array]:
+        """Make the steps of each member over its rows, `batch` of them a step.
+
+        A thread makes all steps of a member, so that its state stays in the cache.
+
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, which all members share.
+        rows
+            The numbers of the rows of each member, any number of them.
+        batch
+            The rows of a step; the last one takes the rest.
+        members
+            The numbers of the members that run, all by default.
+
+        Returns
+        -------
+        list
+            An array for each member: the sum of the losses of each step.
+
+        Raises
+        ------
+        StateError
+            If the plan has no optimizer, if an earlier step failed half-way, or if another thread
+            is running.
+        FeedError
+            If an array does not fit its input; then no member has made that step.
+        """
+        whole = checked_whole("batch", batch, hint="batch=32")
+        given = self._given(feeds, by_name, rows, members)._replace(batch=whole)
+        return self._entry(self._steps, given)
+
+    def _steps(self, given: MemberFeeds) -> list[Array]:
+        losses = None if self._members.shared else self._all_steps(given)
+        if losses is not None:
+            ends = list(accumulate(given.steps, initial=0))
+            return [losses[slice(*pair)] for pair in pairwise(ends)]
+        found: dict[int, list[float]] = {member: [] for member in given.members}
+        for turn in given.turns():
+            for member, loss in zip(turn.members, self._step(turn).tolist(), strict=True):
+                found[member].append(loss)
+        return list(map(np.array, found.values()))
+
+    def _all_steps(self, given: MemberFeeds) -> Array | None:
+        """Make all steps side by side and return the loss of each, or None if members cannot."""
+        self._members.lock.begin(writes=True)
+        made = self._runs.side_by_side(given, self._members, train=True)
+        return None if made is None else self._step_side_by_side(*made, None)
+
     def _step(self, given: MemberFeeds) -> Array:
         if not self._members.shared:
             return self._checked_step(given)(given.members)
@@ -406,11 +476,30 @@ class Population:
 
     def _together(self, members: Sequence[int]) -> Together:
         """Return members as those who infer pieces of rows together."""
+        batch = self.plan.batch
+        size = max(1, AT_ONCE // (batch * len(members))) * batch
+        states = [self._members.state(i).arrays for i in members]
+        return Together(partial(self._infer, members), states, size)
 
-        def infer(feeds: Mapping[str, Any]) -> dict[str, Array]:
+    def _infer(
+        self, members: Sequence[int], feeds: Mapping[str, Any], n: int
+    ) -> dict[str, Array] | None:
+        """Return the outputs of members for `n` rows, or None if these are too many."""
+        if n <= self.plan.batch:
             return self._forward(MemberFeeds.of(self.plan, feeds, None, members))
-
-        return Together(infer, [self._members.state(i).arrays for i in members])
+        rows = [np.arange(n)] * len(members)
+        given = MemberFeeds.of(self.plan, feeds, rows, members, self.plan.batch)
+        program = self.plan.programs["infer"]
+        types = [program.buffers[value].type for value in program.outputs.values()]
+        self._members.lock.begin(writes=False)
+        made = all(map(has_plain_rows, types)) and self._runs.side_by_side(
+            given, self._members, train=False
+        )
+        if not made:
+            return None
+        calls, outputs = made
+        run_all(calls)
+        return {k: x.reshape(len(members), -1, *x.shape[2:]) for k, x in outputs.items()}
 
     @with_shared(Executor.evaluate.__doc__)
     def evaluate(
@@ -446,7 +535,29 @@ class Population:
             together = self._together(given.members)
             return _stacked(evaluate_together(self._runs, given.shared, together))
         self._members.lock.begin(writes=False)
+        found = None if given.rows is None else self._evaluate_at_once(given)
+        if found is not None:
+            return found
         return _stacked(self._in_turns(given.members, lambda k: self._runs.evaluate(given.at(k))))
+
+    def _evaluate_at_once(self, given: MemberFeeds) -> dict[str, Array] | None:
+        """Return what members evaluate on rows of their own by one call, or None if they cannot."""
+        given = given._replace(batch=self.plan.batch)
+        most = max(map(len, given.rows or ()))
+        check_one_batch(self._runs, "evaluate", most, given.shared, scalars(self.plan))
+        made = self._runs.side_by_side(given, self._members, train=False)
+        if made is None:
+            return None
+        calls, outputs = made
+        run_all(calls)
+        means = {i: Means(self.plan, self._members.state(i).arrays) for i in given.members}
+        begin = dict(zip(given.members, accumulate(given.steps, initial=0), strict=False))
+        for step, turn in enumerate(given.turns()):
+            for member, feeds, rows in zip(turn.members, turn.each(), turn.rows or (), strict=True):
+                run = begin[member] + step
+                out = {name: array[run] for name, array in outputs.items()}
+                means[member].add(len(rows), feeds, out)
+        return _stacked([one.checked() for one in means.values()])
 
     def _in_turns(
         self, members: Sequence[int], work: Callable[[int], Any], *, writes: bool = False
@@ -479,6 +590,8 @@ class Population:
 
     def _number(self, member: Any) -> int:
         """Return the number of a member; raise StateError if there is none, counted from an end."""
+        if type(member) is int and 0 <= member < len(self):
+            return member
         number = checked_whole("member", member, None, hint="population[0]", error=StateError)
         if not -len(self) <= number < len(self):
             raise StateError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -109,15 +109,24 @@ Piece = tuple[int, dict[str, Array], Mapping[str, Array]]
 """The number of rows of a piece, their feeds, and their outputs, which the next one overwrites."""
 
 
-Infer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""A function from the feeds of a piece to its outputs."""
+Infer = Callable[[Mapping[str, Array], int], Mapping[str, Array] | None]
+"""A function from the feeds of a piece, and their number of rows, to its outputs.
+
+It returns None for a piece that is longer than a batch if that is more than it can take.
+"""
 
 
 class Together(NamedTuple):
-    """Members that infer each piece together: `infer` gives outputs whose first axis is theirs."""
+    """Members of a population that infer each piece together.
+
+    `infer` gives outputs with an axis more, the first, which numbers the members; there may be more
+    rows than those of the piece.
+    """
 
     infer: Infer
     states: Sequence[Mapping[str, Array]]
+    size: int
+    """The rows of a piece that outputs are inferred for; scalars are those of a batch."""
 
 
 def predict(
@@ -161,7 +170,7 @@ def _outputs(
     """Yield the rows of each piece, and their outputs by name."""
     known = dict(_with_rows(ex.plan, together))
     check_one_batch(ex, "predict", given.rows, given.arrays, known)
-    for n, _, out in given.results(ex, together and together.infer):
+    for n, _, out in given.results(ex, together):
         types = {name: type for name, type in known.items() if name in out}
         if not types:
             raise FeedError(
@@ -188,18 +197,21 @@ def evaluate_together(
 ) -> list[dict[str, float]]:
     """Return what `evaluate` does, of each member, by runs on the memory of `ex`."""
     means = [Means(ex.plan, state) for state in together.states]
-    for n, feeds, out in _evaluated(ex, (), named, together.infer):
+    for n, feeds, out in _evaluated(ex, (), named, together._replace(size=ex.plan.batch)):
         for number, one in enumerate(means):
             one.add(n, feeds, {name: array[number] for name, array in out.items()})
     return [one.checked() for one in means]
 
 
 def _evaluated(
-    ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any], infer: Infer | None = None
+    ex: Executor,
+    arrays: tuple[Any, ...],
+    named: Mapping[str, Any],
+    together: Together | None = None,
 ) -> Iterator[Piece]:
     given = _in_pieces(ex, arrays, named, by_length=True)
     check_one_batch(ex, "evaluate", given.rows, given.arrays, scalars(ex.plan))
-    return given.results(ex, infer)
+    return given.results(ex, together)
 
 
 def _in_pieces(
@@ -227,7 +239,7 @@ def by_lengths(lengths: Array) -> NDArray[np.intp]:
 
 
 class Pieces(NamedTuple):
-    """Rows that are inferred in pieces of at most the planned batch."""
+    """Rows that are inferred in pieces, of at most the planned batch unless members take more."""
 
     check: FeedCheck
     arrays: Mapping[str, Any]
@@ -240,25 +252,35 @@ class Pieces(NamedTuple):
         """Return which rows are inferred from number `start` on."""
         return slice(start, stop) if self.order is None else self.order[start:stop]
 
-    def results(self, ex: Executor, infer: Infer | None = None) -> Iterator[Piece]:
-        """Yield the results of each piece, by `infer` or else by the executor.
+    def results(self, ex: Executor, together: Together | None = None) -> Iterator[Piece]:
+        """Yield the results of each piece, by members together or else by the executor.
 
         Zero rows are inferred as one row of zeros, so that outputs have shapes.
         """
-        infer = infer or partial(ex.forward, copy=False)
+        infer: Infer = lambda feeds, n: ex.forward(feeds, copy=False)  # noqa: E731
+        size, start = ex.plan.batch, 0
+        if together is not None:
+            infer, size = together.infer, together.size
         types = {name: ex.plan.declared[name].type for name in self.arrays}
         pages = Pages(self.arrays.values())
-        for start in range(0, self.rows, ex.plan.batch):
-            chosen = self.chosen(start, min(start + ex.plan.batch, self.rows))
+        while start < self.rows:
+            chosen = self.chosen(start, min(start + size, self.rows))
             part = {k: rows_of(v, types[k], chosen) for k, v in self.arrays.items()}
-            checked, n = self.check.arrays(ex.padded(part), optional=True, first=start)
-            yield n, checked, infer(checked)
+            checked, n = self.check.arrays(
+                ex.padded(part), optional=True, first=start, limit=size == ex.plan.batch
+            )
+            out = infer(checked, n)
+            if out is None:
+                size = ex.plan.batch
+                continue
+            yield n, checked, out
             pages.read(array for array in part.values() if isinstance(array, np.ndarray))
+            start += n
         pages.give_back()
         if not self.rows:
             names = [k for k in self.arrays if k in ex.plan.data_names]
             row = {k: np.zeros(shape_at(types[k].shape, 1), types[k].dtype) for k in names}
-            yield 0, row, infer(row)
+            yield 0, row, infer(row, 1) or {}
 
 
 def by_position(

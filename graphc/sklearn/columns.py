@@ -58,6 +58,12 @@ def _missing(value: Any) -> bool:
     return value is None or value != value or str(value) == "<NA>"
 
 
+def has_gaps_or_words(x: Any) -> bool:
+    """Return whether a dense table has a missing value or a word."""
+    table = np.asarray(x, object)
+    return table.ndim == 2 and any(isinstance(v, str) or _missing(v) for v in table.flat)
+
+
 def chosen_columns(given: Any, count: int, names: Sequence[str]) -> set[int]:
     """Return the columns of a list of positions or names, or of a mask.
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from inspect import signature
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -33,7 +34,7 @@ from graphc.ops.linalg import AffineLayer
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
-from graphc.sklearn.columns import Words, chosen_columns
+from graphc.sklearn.columns import Words, chosen_columns, has_gaps_or_words
 from graphc.sklearn.rows import Rows, predict
 from graphc.sklearn.together import (
     SWEEP,
@@ -70,6 +71,14 @@ def _copy_parameters(before: Executor, ex: Executor) -> None:
             f"the parameters {shapes[0]}, not {shapes[1]}"
         )
     ex.state = dict(before.parameters)
+
+
+def _drawn(random_state: int | np.random.RandomState | None, count: int) -> tuple[int, ...]:
+    """Return seeds that scikit-learn's generator draws."""
+    return tuple(check_random_state(random_state).randint(2**31 - 1, size=count).tolist())
+
+
+_drawn_once = lru_cache(maxsize=16)(_drawn)
 
 
 @dataclass
@@ -120,6 +129,32 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         takes.sparse, takes.allow_nan, takes.string, takes.categorical = not prepare, *[prepare] * 3
         return tags
 
+    @classmethod
+    @cache
+    def _get_param_names(cls) -> list[str]:
+        """Return the names of all options, which scikit-learn would find again for each copy."""
+        return list(super()._get_param_names())
+
+    @classmethod
+    @cache
+    def _defaults(cls) -> dict[str, Any]:
+        """Return the default of each option."""
+        return {name: one.default for name, one in signature(cls).parameters.items()}
+
+    @property
+    def executor_(self) -> Executor:
+        """The trained Executor, that of the first net."""
+        check_is_fitted(self)
+        return self._members()[0]
+
+    @property
+    def population_(self) -> Population:
+        """The trained Population of an ensemble."""
+        check_is_fitted(self)
+        if isinstance(self._model, Executor):
+            raise AttributeError("population_ is that of an ensemble, and ensemble is 1")
+        return self._model
+
     @property
     def n_iter_(self) -> int:
         """The number of epochs that have been trained."""
@@ -163,7 +198,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         **y_as: bool,
     ) -> Rows:
         """Return the checked rows of positive weight; raise ValueError for unusable data."""
-        x, labels = validate_data(self, X, y, reset=reset, **self._takes(), **y_as)
+        with self._hint_at_prepare(X):
+            x, labels = validate_data(self, X, y, reset=reset, **self._takes(), **y_as)
         x = self._numbers(x, reset=reset)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
         if (weight < 0).any():
@@ -172,6 +208,19 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
         dense: Any = labels.toarray() if issparse(labels) else np.asarray(labels)
         return Rows(x, dense, weight).weighted()
+
+    @contextmanager
+    def _hint_at_prepare(self, X: ArrayLike) -> Iterator[None]:
+        """Add what to do to an error about missing values or words in X."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            if self.prepare or not has_gaps_or_words(X):
+                raise
+            raise ValueError(
+                f"{error}\n{type(self).__name__}(prepare=True) takes missing values and words: "
+                "the net prepares its columns"
+            ) from error
 
     def _takes(self) -> dict[str, Any]:
         """Return how X is checked: as floats, or as columns of any kind with gaps."""
@@ -230,8 +279,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _seeds(self) -> tuple[int, ...]:
         """Return the seed of each member, of which the first is that of an estimator of one."""
-        drawn = check_random_state(self.random_state).randint(2**31 - 1, size=self.ensemble)
-        return tuple(drawn.tolist())
+        given, count = self.random_state, int(self.ensemble)
+        return _drawn_once(given, count) if isinstance(given, int) else _drawn(given, count)
 
     def _choice(self, rows: Rows, units: int) -> NetChoice:
         """Return the net for these rows and its options."""
@@ -254,8 +303,13 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Create new members whose statistics are fitted to the rows."""
         before = self._members() if self.warm_start and hasattr(self, "_model") else ()
+        if before and len(before) != len(seeds):
+            raise ValueError(
+                f"warm_start: ensemble is {self.ensemble}, the fit before had "
+                f"{counted(len(before), 'net')}: leave ensemble as it was, or warm_start out"
+            )
         self._make(plan, classes, seeds, [History() for _ in seeds])
-        for old, new in zip(before, self._members(), strict=False):
+        for old, new in zip(before, self._members(), strict=bool(before)):
             _copy_parameters(old, new)
         if isinstance(self._model, Executor):
             rows.fit_statistics(self._model)
@@ -263,10 +317,19 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             fit_statistics(self._model, [rows] * len(seeds))
 
     def _adopt(self, trained: Trained, classes: Sequence[str]) -> None:
-        """Take the members that a sweep has trained."""
-        self._make(trained.plan, classes, trained.seeds, trained.histories)
-        for ex, state in zip(self._members(), trained.states, strict=True):
-            ex.state = state
+        """Take what a sweep has trained; it stays in its population until members are asked for."""
+        self._lent: tuple[Trained, Sequence[str]] | None = trained, classes
+        self.histories_, self.history_ = trained.histories, trained.histories[0]
+
+    @property
+    def _model(self) -> Executor | Population:
+        """The trained net, or the nets of an ensemble."""
+        if self._lent is not None:
+            trained, classes = self._lent
+            self._make(trained.population.plan, classes, trained.seeds, trained.histories)
+            for ex, state in zip(self._members(), trained.states(), strict=True):
+                ex.state = state
+        return self._made
 
     def _make(
         self,
@@ -276,14 +339,14 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         histories: Sequence[History],
     ) -> None:
         """Create new members."""
-        self._model: Executor | Population
+        self._lent = None
+        self._made: Executor | Population
         if len(seeds) == 1:
-            self._model = Executor(plan, seed=seeds[0])
-            self._model.state.columns = self._columns(classes)
+            self._made = Executor(plan, seed=seeds[0])
+            self._made.state.columns = self._columns(classes)
         else:
-            self._model = self.population_ = Population(plan, seeds=seeds)
-            self._model.columns = self._columns(classes)
-        self.executor_ = self._members()[0]
+            self._made = Population(plan, seeds=seeds)
+            self._made.columns = self._columns(classes)
         self.histories_, self.history_ = Histories(histories), histories[0]
 
     def _members(self) -> Sequence[Executor]:
@@ -291,11 +354,11 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _check_replaced(self) -> None:
         """Raise ValueError for options without effect because another one replaces them."""
-        usual = signature(type(self).__init__).parameters
+        usual = self._defaults()
         for name, others in REPLACED.items():
             for other in others if getattr(self, name) is not None else ():
                 value = getattr(self, other)
-                if np.any(value != usual[other].default):
+                if np.any(value != usual[other]):
                     raise ValueError(
                         f"{other} is {value!r}, but {name} is given, which replaces it: leave "
                         f"{other} out, and set it in {name}"
@@ -375,13 +438,19 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     def _predict(self, X: ArrayLike) -> Array:
         """Return the output for each row: (N, units)."""
         check_is_fitted(self)
-        x = self._numbers(validate_data(self, X, reset=False, **self._takes()), reset=False)
-        model = self._model
+        with self._hint_at_prepare(X):
+            x = validate_data(self, X, reset=False, **self._takes())
+        x = self._numbers(x, reset=False)
+        trained = None if self._lent is None else self._lent[0]
+        model = self._model if trained is None else trained.population
+        asked = {} if trained is None else {"members": trained.members}
         first = model if isinstance(model, Executor) else model[0]
         # The lock makes threads that predict at the same time take turns.
-        found = first.state.lock(lambda: predict(model, x))
+        found = first.state.lock(lambda: predict(model, x, **asked))
         outputs = np.asarray(found[self._output] if isinstance(found, dict) else found)
-        return outputs if first is model else self._combined(outputs)
+        if isinstance(model, Executor):
+            return outputs
+        return outputs[0] if len(outputs) == 1 else self._combined(outputs)
 
     def _combined(self, outputs: Array) -> Array:
         """Return the output of an ensemble from those of its members (members, N, units)."""

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from graphc.base.docstrings import with_shared
@@ -158,7 +158,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         if rows.y.ndim == 2 and rows.y.shape[1] == 1:
             rows = rows._replace(y=column_or_1d(rows.y, warn=True))
         check_classification_targets(rows.y)
-        if rows.y.ndim == 2 and type_of_target(rows.y) != "multilabel-indicator":
+        if rows.y.ndim == 2 and not np.isin(rows.y, (0, 1)).all():
             raise ValueError(f"y has shape {rows.y.shape}; several labels a row must be 0 or 1")
         return rows
 
@@ -240,10 +240,15 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     def _combined(self, outputs: Array) -> Array:
         """Return the scores whose probabilities are the means of those of the members."""
         if self._multilabel:
-            yes, no = -Softplus().reference([-outputs]), -Softplus().reference([outputs])
+            yes, no = self._logarithms(outputs), self._logarithms(-outputs)
             return np.asarray(logsumexp(yes, axis=0) - logsumexp(no, axis=0))
-        logarithms = LogSoftmax().reference([outputs])
-        return np.asarray(logsumexp(logarithms, axis=0) - math.log(len(outputs)))
+        return np.asarray(logsumexp(self._logarithms(outputs), axis=0) - math.log(len(outputs)))
+
+    def _logarithms(self, scores: Array) -> Array:
+        """Return the logarithms of the probabilities of scores."""
+        if self._multilabel:
+            return -Softplus().reference([-scores])
+        return LogSoftmax().reference([scores])
 
     @with_shared(predict.__doc__)
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -266,10 +271,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         array
             Logarithms (N, classes), in the order of `classes_`.
         """
-        scores = self._predict(X)
-        if self._multilabel:
-            return -Softplus().reference([-scores])
-        return LogSoftmax().reference([scores])
+        return self._logarithms(self._predict(X))
 
 
 def _classes(y: ArrayLike) -> NDArray[Any]:

@@ -114,12 +114,13 @@ def _batches(
         yield {**{k: v[rows] for k, v in feeds.items()}, "x": feeds["x"][rows].toarray()}
 
 
-def predict(ex: Executor | Population, x: Any) -> Any:
+def predict(ex: Executor | Population, x: Any, **asked: Any) -> Any:
     """Return the outputs for rows of features, dense or CSR."""
     if not issparse(x):
-        return ex.predict(x=x)
+        return ex.predict(x=x, **asked)
     size, axis = ex.plan.batch, int(isinstance(ex, Population))
-    pieces = [ex.predict(x=x[i : i + size].toarray()) for i in range(0, x.shape[0], size)]
+    starts = range(0, x.shape[0], size)
+    pieces = [ex.predict(x=x[i : i + size].toarray(), **asked) for i in starts]
     if isinstance(pieces[0], dict):
         return {name: np.concatenate([piece[name] for piece in pieces], axis) for name in pieces[0]}
     return np.concatenate(pieces, axis)

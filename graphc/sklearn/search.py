@@ -16,7 +16,7 @@ from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
-from graphc.sklearn.together import Sweep, sweep
+from graphc.sklearn.together import REFUSED, Sweep, sweep
 
 
 class SweepSearchCV(GridSearchCV):  # type: ignore[misc]
@@ -92,7 +92,7 @@ class SweepSearchCV(GridSearchCV):  # type: ignore[misc]
                 options = _check_method_params(X, params=routed.estimator.fit, indices=train)
                 for candidate in grid:
                     # An error comes again when the candidate is fitted to be scored.
-                    with suppress(Exception):
+                    with suppress(*REFUSED):
                         self._candidate(candidate).fit(x, labels, **options)
         return splits
 

@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +34,10 @@ from graphc.train.run import Run
 from graphc.train.standardize import names_of_statistics
 
 Numbers = NDArray[np.intp]
+REFUSED = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+"""The errors by which nets, and steps before them, refuse options and data; others are bugs."""
+SOME = 16
+"""The number of rows that are compared first: they mostly differ in unequal arrays."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +154,31 @@ class Joined:
         return {name: np.concatenate([feeds[name] for feeds in found]) for name in found[0]}
 
 
-def digest(rows: Rows) -> bytes:
-    """Return a digest of dense rows, equal for equal rows."""
-    found = blake2b(digest_size=16)
-    for array in rows:
-        found.update(repr((array.shape, array.dtype.str)).encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.digest()
+class KnownRows:
+    """Dense rows that some trainings have in common: equal ones are found as one object."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, list[Rows]] = defaultdict(list)
+
+    def __call__(self, rows: Rows) -> Rows:
+        """Return the first rows that are equal to these."""
+        some = rows.x[:: max(1, len(rows.x) // SOME)]
+        known = self._known[rows.x.shape, rows.x.dtype, some.tobytes()]
+        for one in known:
+            if all(map(_equal, one, rows)):
+                return one
+        known.append(rows)
+        return rows
+
+
+def _equal(one: Array, other: Array) -> bool:
+    """Return whether arrays have the same bits."""
+    if one is other:
+        return True
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    first, second = (np.ascontiguousarray(a).ravel().view(np.uint8) for a in (one, other))
+    return np.array_equal(first, second)
 
 
 def fit_statistics(population: Population, rows: Sequence[Rows]) -> None:
@@ -193,11 +214,11 @@ class Training:
 
     @cached_property
     def key(self) -> tuple[Any, ...]:
-        """The values that are the same for equal trainings."""
+        """The values that are the same for equal trainings on the same rows."""
         stopping = self.stopping
         return (
             self.choice,
-            *(None if rows is None else digest(rows) for rows in (self.rows, self.held)),
+            *(None if rows is None else id(rows) for rows in (self.rows, self.held)),
             len(self.seeds) if self.random else self.seeds,
             self.epochs,
             (stopping.patience, stopping.least, stopping.watch),
@@ -211,12 +232,17 @@ class Training:
 
 
 class Trained(NamedTuple):
-    """The result of a training: a state and a history for each member."""
+    """The result of a training: some members of a population, and a history for each."""
 
-    plan: Plan
+    population: Population
+    members: Sequence[int]
     seeds: Sequence[int]
-    states: Sequence[Mapping[str, Array]]
     histories: Histories
+
+    def states(self) -> list[dict[str, Array]]:
+        """Return copies of the states of the members."""
+        state = dict(self.population.state)
+        return [{name: array[i] for name, array in state.items()} for i in self.members]
 
 
 class Sweep:
@@ -224,8 +250,7 @@ class Sweep:
 
     def __init__(self) -> None:
         self.noting = True
-        self._rows: dict[bytes, Rows] = {}
-        """The rows of all trainings by their digests, so that equal ones take memory once."""
+        self._known = KnownRows()
         self._noted: dict[tuple[Any, ...], list[Training]] = {}
         self._results: dict[tuple[Any, ...], list[Trained]] = {}
 
@@ -233,16 +258,14 @@ class Sweep:
         """Remember a training, unless members of a population cannot do it."""
         if not training.fits:
             return
-        _, rows, held, *_ = key = training.key
-        known = self._rows
-        training = replace(
-            training,
-            rows=known.setdefault(rows, training.rows),
-            held=training.held and known.setdefault(held, training.held),
-        )
-        found = self._noted.setdefault(key, [])
+        training = self._on_known_rows(training)
+        found = self._noted.setdefault(training.key, [])
         if training.random or not found:
             found.append(training)
+
+    def _on_known_rows(self, training: Training) -> Training:
+        rows, held = self._known(training.rows), training.held and self._known(training.held)
+        return replace(training, rows=rows, held=held)
 
     def run(self) -> None:
         """Run what was noted, a population for each kind of net."""
@@ -251,18 +274,20 @@ class Sweep:
         for key, noted in self._noted.items():
             for one in noted:
                 kinds[one.choice.kind, one.held is None].append((key, one))
-        self._noted, self._rows = {}, {}
+        self._noted = {}
         for pairs in kinds.values():
             keys, trainings = zip(*pairs, strict=True)
             # What fails here fails again, for its own candidate, when that is trained alone.
-            with suppress(Exception):
+            with suppress(*REFUSED):
                 for key, trained in zip(keys, _run(trainings), strict=True):
                     if trained is not None:
                         self._results.setdefault(key, []).append(trained)
 
     def result(self, training: Training) -> Trained | None:
         """Return the result of a training, or None if it was not noted or has failed."""
-        found = self._results.get(training.key, []) if training.fits else []
+        if not training.fits:
+            return None
+        found = self._results.get(self._on_known_rows(training).key, [])
         return found.pop() if training.random and found else next(iter(found), None)
 
 
@@ -277,14 +302,13 @@ def _run(trainings: Sequence[Training]) -> Iterator[Trained | None]:
     population.hyper.update(numbers_of(optimizers, population.hyper))
     fit_statistics(population, [task.rows for task in tasks])
     members = train_members(population, tasks)
-    state, start = dict(population.state), 0
+    start = 0
     for training in trainings:
         own = range(start, start + len(training.seeds))
         start = own.stop
-        states = [{name: array[i] for name, array in state.items()} for i in own]
         histories = Histories(members[i].history for i in own)
         failed = any(members[i].failed for i in own)
-        yield None if failed else Trained(plan, training.seeds, states, histories)
+        yield None if failed else Trained(population, own, training.seeds, histories)
 
 
 SWEEP: ContextVar[Sweep | None] = ContextVar("SWEEP", default=None)

@@ -6,8 +6,10 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add, mul
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,16 @@ class Position:
         self.rows += rows
         self.step += 1
         self.steps += 1
+
+    def count_all(
+        self, rows: Sequence[int], losses: Sequence[float], shares: Sequence[float]
+    ) -> None:
+        """Count finished steps as if one after the other, with the same bits."""
+        self.total = reduce(add, map(mul, shares, losses), self.total)
+        self.shares = reduce(add, shares, self.shares)
+        self.rows += sum(rows)
+        self.step += len(losses)
+        self.steps += len(losses)
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 from graphc.ir.op import Array
 from graphc.train.callbacks import Callback
@@ -43,6 +44,14 @@ class Member:
     def runs(self) -> bool:
         """True if it has neither ended nor stopped."""
         return self.at.epoch <= self.epochs and not self.history.stopped
+
+    def count(self, rows: Sequence[int], losses: Sequence[float], shares: Sequence[float]) -> None:
+        """Count finished steps, up to the first whose loss is not finite."""
+        if all(map(isfinite, losses)):
+            return self.at.count_all(rows, losses, shares)
+        done = next(i for i, loss in enumerate(losses) if not isfinite(loss))
+        self.at.count_all(rows[:done], losses[:done], shares[:done])
+        return self.fail(f"the loss is {losses[done]:g}")
 
     def fail(self, what: str) -> None:
         """Stop it for good because a number is not finite."""

@@ -80,23 +80,18 @@ def bootstrap_rows(seed: int, rows: int) -> Rows:
     return generator(seed, "bootstrap").integers(rows, size=rows).astype(np.intp)
 
 
-def order_of(rows: Rows, seed: int | None, epoch: int) -> Rows:
-    """Return rows in the order of an epoch, as `ArraySource` shuffles them."""
-    if seed is None:
-        return rows
-    order = np.arange(len(rows), dtype=np.intp)
-    generator(seed, f"epoch {epoch}").shuffle(order)
-    return np.asarray(rows[order])
+def order(count: int, seed: int, epoch: int) -> Rows:
+    """Return the order of rows in an epoch, as `ArraySource` shuffles them."""
+    found = np.arange(count, dtype=np.intp)
+    generator(seed, f"epoch {epoch}").shuffle(found)
+    return found
 
 
 class Shares:
-    """The weight of the loss of a batch in the mean of an epoch.
-
-    It is computed once for each number of rows if what it depends on is the same for all rows.
-    """
+    """The weight of the loss of a batch in the mean of an epoch."""
 
     def __init__(self, plan: Plan, arrays: Mapping[str, Any]) -> None:
-        self._count, self._known = Count.of_steps(plan), dict[int, float]()
+        self._count = Count.of_steps(plan)
         by = self._count.by
         self._types = {
             name: plan.declared[name].type
@@ -106,16 +101,13 @@ class Shares:
         self.reads_state = isinstance(by, Divisor) and by.reads_state
         """True if members may differ in it."""
         alike = all(bool((array == array.flat[0]).all()) for array in self._arrays.values())
-        self._by_number = alike and not self.reads_state
+        self.by_number = alike and not self.reads_state
+        """True if it depends on the number of rows alone."""
 
     def __call__(self, rows: Rows, state: Mapping[str, Array]) -> float:
         """Return the weight of a batch of these rows."""
-        n = len(rows)
-        if self._by_number and n in self._known:
-            return self._known[n]
         feeds = {name: rows_of(a, self._types[name], rows) for name, a in self._arrays.items()}
-        share = self._known[n] = self._count(feeds, n, state)
-        return share
+        return self._count(feeds, len(rows), state)
 
 
 def arrays_of_rows(plan: Plan, arrays: Mapping[str, Any]) -> dict[str, Array]:

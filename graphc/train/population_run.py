@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -19,10 +19,13 @@ from graphc.runtime.rows import Count
 from graphc.train.callbacks import Epoch, begin
 from graphc.train.history import Histories, Progress
 from graphc.train.member import Member
-from graphc.train.member_rows import Rows, Shares, arrays_of_rows, order_of
+from graphc.train.member_rows import Rows, Shares, arrays_of_rows, order
 from graphc.train.population_checkpoints import PopulationCheckpoints
 from graphc.train.run import StepBoundary
 from graphc.train.source import Source
+
+LONG = 0.1
+"""The seconds of a call from which it makes fewer steps: an interrupt waits for it."""
 
 
 class MemberEpoch(Epoch):
@@ -42,18 +45,21 @@ class MemberEpoch(Epoch):
 
 
 class Turn(NamedTuple):
-    """A step of some members."""
+    """Some steps of some members."""
 
     members: Sequence[Member]
-    feeds: Mapping[str, Any]
-    chosen: Sequence[Rows] | None
-    """The rows of the feeds that each member takes; None if all take all of them."""
-    counts: Sequence[int]
-    """The number of rows of each member."""
-    shares: Sequence[float]
-    """The weight of each member's loss in the mean of its epoch."""
+    losses: Callable[[], Sequence[Array]]
+    """Makes the steps, and returns the losses of each member."""
+    counts: Sequence[Sequence[int]]
+    """The numbers of rows of each member's steps."""
+    shares: Sequence[Sequence[float]]
+    """The weights of each member's losses in the mean of its epoch."""
+    rows: int
+    """The number of rows that are done then."""
 
 
+Counted = tuple[Sequence[int], Sequence[float]]
+"""The numbers of rows of a member's steps, and the weights of their losses."""
 Running = Callable[[], list[Member]]
 """A function that returns the members that still run."""
 
@@ -76,14 +82,21 @@ class SharedRows:
                 return
             asked = members if own else members[:1]
             states = (self._population[member.number].state.arrays for member in asked)
-            shares = [self._count(feeds, n, state) for state in states]
-            yield Turn(
-                members, feeds, None, [n] * len(members), shares if own else shares * len(members)
-            )
+            shares = [[self._count(feeds, n, state)] for state in states]
+            every = len(members)
+            losses = partial(self._losses, feeds, members)
+            yield Turn(members, losses, [[n]] * every, shares if own else shares * every, n)
+
+    def _losses(self, feeds: Mapping[str, Any], members: Sequence[Member]) -> Sequence[Array]:
+        numbers = [member.number for member in members]
+        return list(self._population.step(feeds, members=numbers)[:, None])
 
 
 class OwnRows:
-    """Steps in which each member takes a batch of its own rows, of arrays that all share."""
+    """Steps in which each member takes a batch of its own rows, of arrays that all share.
+
+    Several are one call, which spares time between them; it is short, for what waits until then.
+    """
 
     def __init__(
         self,
@@ -95,33 +108,66 @@ class OwnRows:
         self._population, self._batch = population, batch
         self.arrays = arrays_of_rows(population.plan, arrays)
         self._shares = Shares(population.plan, self.arrays)
+        self._known: dict[int, Counted] = {}
+        self._steps = 1
         self.rows = sum(len(member.rows) for member in members if member.rows is not None)
 
     def turns(self, epoch: int, running: Running) -> Iterator[Turn]:
         """Yield the steps of an epoch; members with fewer rows end it earlier."""
         orders = self._orders(running())
-        for start in range(0, max(map(len, orders.values()), default=0), self._batch):
+        start, most = 0, max(map(len, orders.values()), default=0)
+        while start < most:
             members = [member for member in running() if start < len(orders[member.number])]
-            if members:
-                taken = slice(start, start + self._batch)
-                yield self._turn(members, [orders[member.number][taken] for member in members])
+            if not members:
+                return
+            taken = slice(start, start + self._steps * self._batch)
+            begun, start = perf_counter(), taken.stop
+            yield self._turn(members, [orders[member.number][taken] for member in members])
+            self._pace(perf_counter() - begun, most)
+
+    def _pace(self, seconds: float, most: int) -> None:
+        """Choose the number of steps of the next turn by the time of this one."""
+        if seconds > LONG:
+            self._steps = max(1, self._steps // 2)
+        elif (
+            seconds < LONG / 2 and self._steps * self._batch < most and not self._shares.reads_state
+        ):
+            self._steps *= 2
 
     def _orders(self, members: Sequence[Member]) -> dict[int, Rows]:
         """Return the rows of members in their order; those with the same seed share it."""
         found: dict[tuple[object, ...], Rows] = {}
+        shuffled = cache(order)
         for member in members:
-            assert member.rows is not None
-            key = id(member.rows), member.seed, member.at.epoch
-            if key not in found:
-                found[key] = order_of(member.rows, member.seed, member.at.epoch)
+            rows, seed, epoch = member.rows, member.seed, member.at.epoch
+            assert rows is not None
+            if (key := (id(rows), seed, epoch)) not in found:
+                found[key] = rows if seed is None else rows[shuffled(len(rows), seed, epoch)]
         return {m.number: found[id(m.rows), m.seed, m.at.epoch] for m in members}
 
     def _turn(self, members: Sequence[Member], chosen: list[Rows]) -> Turn:
-        shares = [
-            self._shares(rows, self._state(member))
-            for rows, member in zip(chosen, members, strict=True)
-        ]
-        return Turn(members, self.arrays, chosen, list(map(len, chosen)), shares)
+        losses = partial(
+            self._population.steps,
+            self.arrays,
+            rows=chosen,
+            batch=self._batch,
+            members=[member.number for member in members],
+        )
+        counted = [self._counted(*pair) for pair in zip(members, chosen, strict=True)]
+        counts, shares = zip(*counted, strict=True)
+        return Turn(members, losses, counts, shares, sum(map(len, chosen)))
+
+    def _counted(self, member: Member, rows: Rows) -> Counted:
+        """Return the numbers of rows of a member's steps, and the weights of their losses."""
+        known, by_number = self._known, self._shares.by_number
+        if by_number and len(rows) in known:
+            return known[len(rows)]
+        pieces = [rows[i : i + self._batch] for i in range(0, len(rows), self._batch)]
+        state = self._state(member)
+        found = list(map(len, pieces)), [self._shares(piece, state) for piece in pieces]
+        if by_number:
+            known[len(rows)] = found
+        return found
 
     def _state(self, member: Member) -> Mapping[str, Array]:
         return self._population[member.number].state.arrays if self._shares.reads_state else {}
@@ -171,15 +217,10 @@ class PopulationRun:
 
     def _steps(self, epoch: int, shown: Progress, interrupts: StepBoundary) -> None:
         for turn in self.data.turns(epoch, self._running):
-            numbers = [member.number for member in turn.members]
-            losses = self.population.step(turn.feeds, rows=turn.chosen, members=numbers)
-            done = zip(turn.members, losses.tolist(), turn.counts, turn.shares, strict=True)
-            for member, loss, rows, share in done:
-                if isfinite(loss):
-                    member.at.count(rows, loss, share)
-                else:
-                    member.fail(f"the loss is {loss:g}")
-            shown.rows(sum(turn.counts) if turn.chosen is not None else turn.counts[0])
+            done = zip(turn.members, turn.counts, turn.losses(), turn.shares, strict=True)
+            for member, counts, losses, shares in done:
+                member.count(counts, losses.tolist(), shares)
+            shown.rows(turn.rows)
             interrupts.check()
 
     def _end_epoch(self, begun: float, shown: Progress, interrupts: StepBoundary) -> None:

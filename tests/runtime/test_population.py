@@ -137,6 +137,43 @@ def test_threads_take_whole_members(threads: int) -> None:
         assert_equal(population, executors)
 
 
+def test_steps_are_those_of_one_call_each(plan: gc.Plan) -> None:
+    """Members with fewer rows make fewer steps, and the last one takes the rest."""
+    x, y = data()
+    population, executors = population_of(plan), alone(plan)
+    rng = np.random.default_rng(2)
+    for lengths in ((16, 21, 3, 8, 24), (17, 18, 1, 8, 23), (5, 5, 5, 5, 5), (5, 5, 5, 5, 1)):
+        rows = [rng.integers(0, ROWS, n) for n in lengths]
+        found = population.steps(x=x, y=y, rows=rows, batch=6)
+        for ex, own, losses in zip(executors, rows, found, strict=True):
+            pieces = [own[i : i + 6] for i in range(0, len(own), 6)]
+            assert losses.tolist() == [ex.step(x=x[piece], y=y[piece]) for piece in pieces]
+    found = population.steps(x=x, y=y, rows=[range(20), range(9)], batch=8, members=[3, 1])
+    assert list(map(len, found)) == [3, 2]
+    for number, most in ((3, 20), (1, 9)):
+        for start in range(0, most, 8):
+            stop = min(start + 8, most)
+            executors[number].step(x=x[start:stop], y=y[start:stop])
+    assert_equal(population, executors)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "error", "words"),
+    [
+        ([range(ROWS - 8, ROWS + 1)] * 5, 8, gc.FeedError, f"row {ROWS}"),
+        ([range(9)] * 5, 9, gc.FeedError, "9 rows"),
+        ([range(8)] * 5, 0, gc.GraphError, "batch is 0"),
+        ([range(8)] * 4, 8, gc.FeedError, "4 lists for 5 members"),
+    ],
+)
+def test_mistakes_in_the_rows_of_steps(
+    plan: gc.Plan, rows: Any, batch: int, error: type[Exception], words: str
+) -> None:
+    x, y = data()
+    with pytest.raises(error, match=words):
+        population_of(plan).steps(x=x, y=y, rows=rows, batch=batch)
+
+
 def test_a_member_that_does_not_run_does_not_change(plan: gc.Plan) -> None:
     population, executors = population_of(plan), alone(plan)
     (x, y), *_ = batches(1)
@@ -261,6 +298,21 @@ def test_losses_of_any_number_of_rows(plan: gc.Plan) -> None:
         ex.evaluate(x[list(own)], y[list(own)])["loss"]
         for ex, own in zip(executors, rows, strict=True)
     ]
+
+
+def test_losses_of_rows_of_their_own(plan: gc.Plan) -> None:
+    """A member's rows are cut into batches of its own, the last of which has the rest."""
+    x, y = data()
+    population, executors = population_of(plan), alone(plan)
+    rng = np.random.default_rng(3)
+    rows = [rng.integers(0, ROWS, n) for n in (16, 21, 3, 8, 24)]
+    members = [4, 0, 2]
+    for asked in (range(len(SEEDS)), members):
+        own = [rows[i] for i in asked]
+        found = population.evaluate(x=x, y=y, rows=own, members=list(asked))
+        for number, i in enumerate(asked):
+            expected = executors[i].evaluate(x[rows[i]], y[rows[i]])
+            assert {name: array[number] for name, array in found.items()} == expected
 
 
 def test_an_executor_shares_the_state_of_its_member(plan: gc.Plan) -> None:

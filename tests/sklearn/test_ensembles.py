@@ -70,5 +70,11 @@ def test_mistakes() -> None:
     for ensemble in (0, 1.5, "all"):
         with pytest.raises(ValueError, match="ensemble is"):
             GraphClassifier((4,), ensemble=ensemble, **OPTIONS).fit(X, LABELS)
+    warm = GraphClassifier((4,), ensemble=3, warm_start=True, **OPTIONS).fit(X, LABELS)
+    chances = warm.predict_proba(X)
+    for ensemble, had in ((2, "3 nets"), (1, "3 nets")):
+        with pytest.raises(ValueError, match=rf"^warm_start: ensemble is {ensemble}, .* {had}: "):
+            warm.set_params(ensemble=ensemble).fit(X, LABELS)
+        np.testing.assert_array_equal(warm.predict_proba(X), chances)
     with pytest.raises(gc.NotFiniteError, match="member 0 of the ensemble"):
         GraphRegressor((4,), ensemble=2, **OPTIONS | {"lr": 1e300}).fit(X, TARGETS)

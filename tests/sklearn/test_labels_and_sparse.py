@@ -96,6 +96,8 @@ def test_several_labels_by_partial_fit_and_as_a_sparse_matrix() -> None:
         GraphClassifier(class_weight="balanced").fit(x, y)
     with pytest.raises(ValueError, match=r"several labels a row must be 0 or 1$"):
         GraphClassifier().fit(x, y + y[:, ::-1])
+    with pytest.raises(ValueError, match=r"several labels a row must be 0 or 1$"):
+        GraphClassifier().fit(x, 2 * y)
 
 
 def test_logarithms_of_probabilities_stay_finite() -> None:

@@ -139,10 +139,17 @@ def test_columns_that_make_no_sense(options: dict[str, Any], x: Any, message: st
 
 def test_gaps_and_words_are_refused_unless_they_are_prepared() -> None:
     x, y = _gaps()
-    with pytest.raises(ValueError, match="contains NaN"):
+    hint = r"\n.*GraphClassifier\(prepare=True\) takes missing values and words"
+    with pytest.raises(ValueError, match=rf"(?s)contains NaN.*{hint}"):
         GraphClassifier().fit(x, y)
-    with pytest.raises(ValueError, match="could not convert string"):
+    with pytest.raises(ValueError, match=rf"could not convert string.*{hint}"):
         GraphClassifier().fit(_worded(np.nan_to_num(x)), y)
+    fitted = GraphClassifier((4,), epochs=1).fit(np.nan_to_num(x), y)
+    with pytest.raises(ValueError, match=rf"(?s)contains NaN.*{hint}"):
+        fitted.predict(x)
+    with pytest.raises(ValueError) as caught:
+        GraphClassifier().fit(np.full_like(x, np.inf), y)
+    assert "prepare" not in str(caught.value)
 
 
 @pytest.mark.slow

@@ -112,13 +112,20 @@ def test_a_stopped_member_runs_no_more(
     plan: gc.Plan, folds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     population, ran = population_of(plan), []
-    step = gc.Population.step
+    step, steps_of = gc.Population.step, gc.Population.steps
 
     def recorded(self: gc.Population, *args: Any, **named: Any) -> Any:
-        ran.append(list(named["members"]))
+        ran.extend(named["members"])
         return step(self, *args, **named)
 
+    def several(self: gc.Population, *args: Any, **named: Any) -> Any:
+        found = steps_of(self, *args, **named)
+        for member, losses in zip(named["members"], found, strict=True):
+            ran.extend([member] * len(losses))
+        return found
+
     monkeypatch.setattr(gc.Population, "step", recorded)
+    monkeypatch.setattr(gc.Population, "steps", several)
     held = HELD if folds is None else (X[30:], Y[30:])
     rows = (X, Y) if folds is None else (X[:30], Y[:30])
     stopping = {"epochs": 12, "callbacks": [gc.EarlyStopping(patience=1)]}
@@ -127,7 +134,7 @@ def test_a_stopped_member_runs_no_more(
     epochs = [len(history.epochs) for history in histories]
     assert len(set(epochs)) > 1 and min(epochs) < 12
     steps = -(-len(rows[0]) // BATCH)
-    counts = [sum(member in members for members in ran) for member in range(len(SEEDS))]
+    counts = [ran.count(member) for member in range(len(SEEDS))]
     assert counts == [steps * number for number in epochs]
     options = {**stopping, "validation": held}
     assert_trained_alike(population, histories, [(rows, options)] * len(SEEDS))

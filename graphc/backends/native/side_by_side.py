@@ -1,10 +1,11 @@
-"""Runs of a program side by side: each thread takes whole runs, in an arena of its own.
+"""Runs of a program side by side: each thread takes whole series, in an arena of its own.
 
     one after the other    all threads share each kernel, and wait for each other between kernels
     side by side           a thread runs all kernels of a run, and waits for none
 
 A run has rows of its own, as the blocks of a large batch have, and perhaps a state of its own, as
-the members of a population have.  The bits are the same, since runs do not depend on each other.
+the members of a population have.  A series is one run, or some steps of a member, whose state then
+stays in the cache.  The bits are the same, since series do not depend on each other.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Buffer, Program
 
 JOB = structure(
-    "i64 count",  # of the runs
+    "i64 count",  # of the series
+    "ptr begin",  # the number of each series' first run, and of all runs
     "ptr rows",  # of each run
     "ptr first",  # the number of each run's first row among the rows of all
     "ptr chosen",  # the numbers of the rows that runs gather, one run after the other
-    "ptr taken",  # a cache line for each thread: how many runs of its share are taken
+    "ptr taken",  # a cache line for each thread: how many series of its share are taken
     "ptr function",  # of the program
     "ptr tables",  # of the program's memory: one for each thread
     "i64 table_bytes",
@@ -58,12 +60,13 @@ FIRST_ENTRY = table_index(2)
 ANY = 2**62
 """More rows than any array has."""
 
-# Takes the runs of its share, and then what is left of those of other threads: so a thread mostly
+# Takes the series of its share, and then what is left of other threads': so a thread mostly
 # has the same members in its cache.  It is a program of one epoch, and of as many parts as threads.
 _SIDE_BY_SIDE = """\
 define void @side_by_side(ptr %job, i64 %n, i64 %tid, i64 %threads, i64 %epoch) nounwind {
 entry:
   %count = field %job.count
+  %begins = field %job.begin
   %taken = field %job.taken
   %function = field %job.function
   %all_rows = field %job.rows
@@ -87,19 +90,28 @@ choose:
   %share = urem i64 %ahead, %threads
   %line = mul i64 %share, 64
   %taken_at = getelementptr i8, ptr %taken, i64 %line
-  %runs_before = mul i64 %share, %count
-  %low = udiv i64 %runs_before, %threads
-  %runs_within = add i64 %runs_before, %count
-  %high = udiv i64 %runs_within, %threads
+  %before = mul i64 %share, %count
+  %low = udiv i64 %before, %threads
+  %within = add i64 %before, %count
+  %high = udiv i64 %within, %threads
   if ult i64 %turn, %threads: take, done
 take:
   %mine = atomicrmw add ptr %taken_at, i64 1 monotonic
-  %number = add i64 %low, %mine
-  if ult i64 %number, %high: begin, leave
+  %series = add i64 %low, %mine
+  if ult i64 %series, %high: begin, leave
 leave:
   %turn_next = add i64 %turn, 1
   br label %choose
 begin:
+  %begin_at = getelementptr i64, ptr %begins, i64 %series
+  %begun = load i64, ptr %begin_at
+  %end_at = getelementptr i64, ptr %begin_at, i64 1
+  %end = load i64, ptr %end_at
+  br label %step
+step:
+  %number = phi i64 [ %begun, %begin ], [ %following, %next ]
+  if ult i64 %number, %end: run, take
+run:
   %rows_at = getelementptr i64, ptr %all_rows, i64 %number
   %rows = load i64, ptr %rows_at
   %first_at = getelementptr i64, ptr %firsts, i64 %number
@@ -107,7 +119,7 @@ begin:
   %chosen = getelementptr i64, ptr %all_chosen, i64 %first
   br label %feed
 feed:
-  %at = phi i64 [ 0, %begin ], [ %at_next, %set ]
+  %at = phi i64 [ 0, %run ], [ %at_next, %set ]
   if ult i64 %at, %entry_bytes: find, compute
 find:
   %entry_of = getelementptr i8, ptr %entries, i64 %at
@@ -141,7 +153,7 @@ compute:
   br label %keep
 keep:
   %kept = phi i64 [ 0, %compute ], [ %kept_next, %move ]
-  if ult i64 %kept, %result_bytes: move, take
+  if ult i64 %kept, %result_bytes: move, next
 move:
   %result = getelementptr i8, ptr %results, i64 %kept
   %offset = field %result.place
@@ -151,6 +163,9 @@ move:
   call void @llvm.memcpy.p0.p0.i64(ptr %target, ptr %source, i64 %size, i1 false)
   %kept_next = add i64 %kept, $moved
   br label %keep
+next:
+  %following = add i64 %number, 1
+  br label %step
 done:
   ret void
 }"""
@@ -245,7 +260,8 @@ class Runs:
         """Return the job of these runs."""
         count = len(work.rows)
         rows, first = np.empty((2, count), np.int64)
-        self._numbers = {"rows": rows, "first": first}
+        begin = np.arange(count + 1) if work.begin is None else work.begin
+        self._numbers = {"rows": rows, "first": first, "begin": begin}
         self._numbers |= {"number": np.arange(count), "state": work.numbers}
         at = {by: array.ctypes.data for by, array in self._numbers.items()}
         if work.states is not self._states[0]:
@@ -260,7 +276,7 @@ class Runs:
         )
         self._work = work
         self._choose(work.rows, work.chosen)
-        self._set(count=count, rows=at["rows"], first=at["first"])
+        self._set(count=len(begin) - 1, begin=at["begin"], rows=at["rows"], first=at["first"])
         self._set(entries=self._moving.ctypes.data, entry_bytes=self._moving.nbytes)
         self._set(results=self._results.ctypes.data, result_bytes=self._results.nbytes)
         self._taken[:] = 0
