@@ -27,7 +27,8 @@ from graphc.ir.tensor_type import N, TensorType, shape_text
 from graphc.ops.functions import Softmax
 from graphc.runtime.classes import Classes, classes_of
 from graphc.runtime.columns import Columns
-from graphc.runtime.rows import RowAxis, predictions
+from graphc.runtime.row_axis import RowAxis
+from graphc.runtime.rows import predictions
 
 BLOCK = 16384
 """The number of rows of a .csv file that are held in memory at once."""

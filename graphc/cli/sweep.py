@@ -37,7 +37,7 @@ from graphc.files.serialize import save
 from graphc.ir.tensor_type import N
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
-from graphc.runtime.rows import rows_of
+from graphc.runtime.row_axis import rows_of
 from graphc.train import EarlyStopping, Histories, History, fit
 from graphc.train.history import aligned
 from graphc.train.member_rows import folds_of

@@ -14,7 +14,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, N, TensorType
 from graphc.kernels.program import Program
 from graphc.runtime.feeds import FeedCheck
-from graphc.runtime.rows import RowAxis, rows_of
+from graphc.runtime.row_axis import RowAxis, rows_of
 
 FEW = 16
 """The times that an array has more rows than are chosen, up to which it is checked, not copied."""

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.backend import Call, Spread
+from graphc.base.arguments import checked_whole, listed, plain
 from graphc.base.errors import OutOfMemoryError, RankError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
-from graphc.runtime.distributed.agreement import together
+from graphc.runtime.distributed.agreement import check_equal, together
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.distributed.step import bounds
 from graphc.runtime.entry import StateLock
@@ -86,6 +87,33 @@ class MemberStates:
 
     def _rank(self, member: int) -> int:
         return bisect_right(self._ends, member)
+
+    def number(self, member: Any) -> int:
+        """Return the number of a member; raise StateError if there is none, counted from an end."""
+        if type(member) is int and 0 <= member < len(self):
+            return member
+        number = checked_whole("member", member, None, hint="population[0]", error=StateError)
+        if not -len(self) <= number < len(self):
+            raise StateError(
+                f"there is no member {number}",
+                hint=f"a population of {len(self)} has 0 to {len(self) - 1}",
+            )
+        return number % len(self)
+
+    def numbers(self, members: Sequence[int] | None) -> list[int]:
+        """Return the numbers of some members, all for None; raise StateError unless they differ."""
+        if members is None:
+            return list(range(len(self)))
+        numbers = [self.number(member) for member in listed(members) or ()]
+        if not numbers:
+            raise StateError(
+                f"members is {members!r}, not the numbers of some members",
+                hint="a list of one or more: [0, 2]",
+            )
+        if len(set(numbers)) < len(numbers):
+            twice = next(number for number in numbers if numbers.count(number) > 1)
+            raise StateError(f"member {twice} is named twice", hint="name each member once")
+        return numbers
 
     def state(self, member: int) -> State:
         """Return the state of a member that this rank holds."""
@@ -313,3 +341,35 @@ class MemberHyper(ByName[Array], MutableMapping[str, Array]):
 
     def __delitem__(self, name: str) -> None:
         del self._one[name]
+
+
+def check_ranks(ranks: Communicator, plan: Plan, seeds: Sequence[int]) -> None:
+    """Raise StateError or RankError if ranks cannot share the members, or make other ones."""
+    if plan.shards is not None:
+        raise StateError(
+            f"the plan cuts a batch for {plan.ranks} ranks, and ranks share the members here",
+            hint="gc.compile without ranks= and shards=: each member trains on one rank",
+        )
+    check_equal(ranks, plan, {"members": len(seeds), "seeds": tuple(seeds)})
+    if len(seeds) < ranks.size:
+        raise RankError(
+            f"there are {len(seeds)} members for {ranks.size} ranks",
+            hint="make more, or start fewer ranks: each holds one or more",
+        )
+
+
+def checked_seeds(members: int | None, seeds: Sequence[int] | None) -> list[int]:
+    """Return the seed of each member; raise StateError if there are too few or none."""
+    hint = "gc.Population(plan, members=64), or seeds=[0, 1, 2]"
+    if seeds is None:
+        if members is None:
+            raise StateError("Population needs the number of its members", hint=hint)
+        return list(range(checked_whole("members", members, hint=hint, error=StateError)))
+    found = listed(seeds)
+    if not found:
+        raise StateError(f"seeds is {seeds!r}, not a list of whole numbers", hint=hint)
+    if members is not None and plain(members) != len(found):
+        raise StateError(
+            f"there are {len(found)} seeds for {members} members", hint="give one for each member"
+        )
+    return [checked_whole("seed", seed, None, hint=hint, error=StateError) for seed in found]

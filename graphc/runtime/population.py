@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from graphc.backends.backend import Call
-from graphc.base.arguments import checked_whole, listed, plain
+from graphc.base.arguments import checked_whole
 from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
-from graphc.base.errors import FeedError, GraphError, RankError, StateError
+from graphc.base.errors import FeedError, GraphError, StateError
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes
 from graphc.ir.op import Array
 from graphc.runtime import errors
 from graphc.runtime.columns import Columns
-from graphc.runtime.distributed.agreement import check_equal
 from graphc.runtime.distributed.communicator import Communicator, ranks_of
 from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
 from graphc.runtime.member_feeds import MemberFeeds, has_plain_rows
+from graphc.runtime.member_results import Combine, combined, stacked
 from graphc.runtime.member_runs import MemberRuns
-from graphc.runtime.member_states import MemberHyper, MemberStates, Stacked
+from graphc.runtime.member_states import (
+    MemberHyper,
+    MemberStates,
+    Stacked,
+    check_ranks,
+    checked_seeds,
+)
 from graphc.runtime.rows import (
     Means,
     Together,
@@ -37,7 +43,6 @@ from graphc.runtime.rows import (
     scalars,
 )
 
-Combine = Literal["mean", "vote"]
 AT_ONCE = 1 << 14
 """The rows of all members for which outputs are inferred by one call, at least a batch of each."""
 
@@ -97,9 +102,9 @@ class Population:
     ) -> None:
         if not isinstance(plan, Plan):
             raise errors.no_plan(plan, "Population")
-        checked, ranks = _checked_seeds(members, seeds), ranks_of(communicator)
+        checked, ranks = checked_seeds(members, seeds), ranks_of(communicator)
         if ranks.size > 1:
-            _check_ranks(ranks, plan, checked)
+            check_ranks(ranks, plan, checked)
         self.plan = plan
         self._members = MemberStates(plan, checked, ranks)
         self._entry = Entry(self._members.lock)
@@ -125,7 +130,7 @@ class Population:
 
         Raise StateError if there is none of that number, or if another rank holds it.
         """
-        place = self._members.place(self._number(member))
+        place = self._members.place(self._members.number(member))
         if place not in self._executors:
             self._executors[place] = Executor(self.plan, state=self._members.states[place])
         return self._executors[place]
@@ -226,7 +231,7 @@ class Population:
         StateError
             If a number is not that of a member, or comes twice.
         """
-        self._entry(self._keep, self._numbers(members))
+        self._entry(self._keep, self._members.numbers(members))
 
     def _keep(self, members: Sequence[int]) -> None:
         for place in self._members.keep(members):
@@ -245,7 +250,7 @@ class Population:
         StateError
             If a number is not that of a member, or an earlier step failed half-way.
         """
-        self._entry(self._members.copy, self._number(source), self._number(target))
+        self._entry(self._members.copy, self._members.number(source), self._members.number(target))
 
     # ------------------------------------------------------------------ running
 
@@ -424,7 +429,7 @@ class Population:
             return outputs
         ready = self._runs.checked(given, train=False)
         forward = self._runs.forward
-        return _stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
+        return stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
 
     @with_shared(Executor.predict.__doc__)
     def predict(
@@ -463,10 +468,10 @@ class Population:
                 hint='combine="mean", combine="vote", or leave it out for the outputs of each',
             )
         feeds = by_position(self.plan.data_names, arrays, by_name)
-        found = self._entry(self._predict, feeds, self._numbers(members))
+        found = self._entry(self._predict, feeds, self._members.numbers(members))
         if isinstance(found, dict):
-            return {name: _combined(array, combine, name) for name, array in found.items()}
-        return _combined(found, combine, "the output")
+            return {name: combined(array, combine, name) for name, array in found.items()}
+        return combined(found, combine, "the output")
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
         def infer(held: Sequence[int]) -> Any:
@@ -533,12 +538,12 @@ class Population:
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
         if given.same:
             together = self._together(given.members)
-            return _stacked(evaluate_together(self._runs, given.shared, together))
+            return stacked(evaluate_together(self._runs, given.shared, together))
         self._members.lock.begin(writes=False)
         found = None if given.rows is None else self._evaluate_at_once(given)
         if found is not None:
             return found
-        return _stacked(self._in_turns(given.members, lambda k: self._runs.evaluate(given.at(k))))
+        return stacked(self._in_turns(given.members, lambda k: self._runs.evaluate(given.at(k))))
 
     def _evaluate_at_once(self, given: MemberFeeds) -> dict[str, Array] | None:
         """Return what members evaluate on rows of their own by one call, or None if they cannot."""
@@ -557,7 +562,7 @@ class Population:
                 run = begin[member] + step
                 out = {name: array[run] for name, array in outputs.items()}
                 means[member].add(len(rows), feeds, out)
-        return _stacked([one.checked() for one in means.values()])
+        return stacked([one.checked() for one in means.values()])
 
     def _in_turns(
         self, members: Sequence[int], work: Callable[[int], Any], *, writes: bool = False
@@ -586,86 +591,4 @@ class Population:
         members: Sequence[int] | None,
     ) -> MemberFeeds:
         given = by_name if feeds is None else merged(feeds, by_name)
-        return MemberFeeds.of(self.plan, given, rows, self._numbers(members))
-
-    def _number(self, member: Any) -> int:
-        """Return the number of a member; raise StateError if there is none, counted from an end."""
-        if type(member) is int and 0 <= member < len(self):
-            return member
-        number = checked_whole("member", member, None, hint="population[0]", error=StateError)
-        if not -len(self) <= number < len(self):
-            raise StateError(
-                f"there is no member {number}",
-                hint=f"a population of {len(self)} has 0 to {len(self) - 1}",
-            )
-        return number % len(self)
-
-    def _numbers(self, members: Sequence[int] | None) -> list[int]:
-        """Return the numbers of some members, all for None; raise StateError unless they differ."""
-        if members is None:
-            return list(range(len(self)))
-        numbers = [self._number(member) for member in listed(members) or ()]
-        if not numbers:
-            raise StateError(
-                f"members is {members!r}, not the numbers of some members",
-                hint="a list of one or more: [0, 2]",
-            )
-        if len(set(numbers)) < len(numbers):
-            twice = next(number for number in numbers if numbers.count(number) > 1)
-            raise StateError(f"member {twice} is named twice", hint="name each member once")
-        return numbers
-
-
-def _check_ranks(ranks: Communicator, plan: Plan, seeds: Sequence[int]) -> None:
-    """Raise StateError or RankError if ranks cannot share the members, or make other ones."""
-    if plan.shards is not None:
-        raise StateError(
-            f"the plan cuts a batch for {plan.ranks} ranks, and ranks share the members here",
-            hint="gc.compile without ranks= and shards=: each member trains on one rank",
-        )
-    check_equal(ranks, plan, {"members": len(seeds), "seeds": tuple(seeds)})
-    if len(seeds) < ranks.size:
-        raise RankError(
-            f"there are {len(seeds)} members for {ranks.size} ranks",
-            hint="make more, or start fewer ranks: each holds one or more",
-        )
-
-
-def _checked_seeds(members: int | None, seeds: Sequence[int] | None) -> list[int]:
-    """Return the seed of each member; raise StateError if there are too few or none."""
-    hint = "gc.Population(plan, members=64), or seeds=[0, 1, 2]"
-    if seeds is None:
-        if members is None:
-            raise StateError("Population needs the number of its members", hint=hint)
-        return list(range(checked_whole("members", members, hint=hint, error=StateError)))
-    found = listed(seeds)
-    if not found:
-        raise StateError(f"seeds is {seeds!r}, not a list of whole numbers", hint=hint)
-    if members is not None and plain(members) != len(found):
-        raise StateError(
-            f"there are {len(found)} seeds for {members} members", hint="give one for each member"
-        )
-    return [checked_whole("seed", seed, None, hint=hint, error=StateError) for seed in found]
-
-
-def _stacked(found: Collection[Mapping[str, Any]]) -> dict[str, Array]:
-    """Return the arrays of all members, or their numbers, by name."""
-    names = next(iter(found), {})
-    return {name: np.stack([np.asarray(one[name]) for one in found]) for name in names}
-
-
-def _combined(array: Array, combine: Combine | None, name: str) -> Array:
-    """Return the outputs of members as one; see `Population.predict`."""
-    if combine is None:
-        return array
-    if combine == "mean":
-        return np.asarray(array.mean(axis=0))
-    if array.ndim != 3:
-        raise GraphError(
-            f"predict: {name} has shape {array.shape[1:]}, not scores of classes",
-            hint='combine="vote" takes an output (rows, classes)',
-        )
-    votes = np.zeros(array.shape[1:], np.int64)
-    for classes in array.argmax(axis=-1):
-        votes[np.arange(len(votes)), classes] += 1
-    return np.asarray(votes.argmax(axis=-1))
+        return MemberFeeds.of(self.plan, given, rows, self._members.numbers(members))

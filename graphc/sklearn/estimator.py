@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -30,24 +29,22 @@ from graphc.declare.optim import Adam, Optimizer
 from graphc.declare.perceptrons import Declare, Perceptron
 from graphc.declare.preparation import Preparation
 from graphc.ir.op import Array
-from graphc.ops.linalg import AffineLayer
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
 from graphc.sklearn.columns import Words, chosen_columns, has_gaps_or_words
+from graphc.sklearn.fitted import FittedNets
 from graphc.sklearn.rows import Rows, predict
 from graphc.sklearn.together import (
     SWEEP,
     MemberTask,
     NetChoice,
-    Trained,
     Training,
     fit_statistics,
     train_alone,
     train_ensemble,
 )
 from graphc.train.callbacks import Callback, EarlyStopping, Epoch
-from graphc.train.history import Histories, History, epoch_text
+from graphc.train.history import History, epoch_text
 
 REPLACED: Mapping[str, tuple[str, ...]] = {
     "net": ("hidden", "batchnorm", "dropout", "standardize", "prepare", "categorical_features"),
@@ -94,7 +91,7 @@ class Printed(Callback):
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class GraphEstimator(BaseEstimator):  # type: ignore[misc]
+class GraphEstimator(FittedNets):
     """The base of `GraphClassifier` and `GraphRegressor`; its fields are their common options."""
 
     _output: ClassVar[str]
@@ -140,53 +137,6 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     def _defaults(cls) -> dict[str, Any]:
         """Return the default of each option."""
         return {name: one.default for name, one in signature(cls).parameters.items()}
-
-    @property
-    def executor_(self) -> Executor:
-        """The trained Executor, that of the first net."""
-        check_is_fitted(self)
-        return self._members()[0]
-
-    @property
-    def population_(self) -> Population:
-        """The trained Population of an ensemble."""
-        check_is_fitted(self)
-        if isinstance(self._model, Executor):
-            raise AttributeError("population_ is that of an ensemble, and ensemble is 1")
-        return self._model
-
-    @property
-    def n_iter_(self) -> int:
-        """The number of epochs that have been trained."""
-        check_is_fitted(self)
-        return len(self.history_.epochs)
-
-    @property
-    def loss_curve_(self) -> list[float]:
-        """The training loss of each epoch."""
-        check_is_fitted(self)
-        return self.history_.loss
-
-    @property
-    def loss_(self) -> float:
-        """The training loss of the last epoch."""
-        return self.loss_curve_[-1]
-
-    @property
-    def coefs_(self) -> list[Array]:
-        """The weights (inputs, outputs) of each layer, of features as the net prepares them."""
-        return self._layer_parameters(1)
-
-    @property
-    def intercepts_(self) -> list[Array]:
-        """The biases (outputs,) of each layer."""
-        return self._layer_parameters(2)
-
-    def _layer_parameters(self, operand: int) -> list[Array]:
-        check_is_fitted(self)
-        ex = self.executor_
-        layers = (node.inputs for node in ex.plan.declared if isinstance(node.op, AffineLayer))
-        return [ex.parameters[names[operand]] for names in layers if len(names) > operand]
 
     def _rows(
         self,
@@ -315,42 +265,6 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             rows.fit_statistics(self._model)
         else:
             fit_statistics(self._model, [rows] * len(seeds))
-
-    def _adopt(self, trained: Trained, classes: Sequence[str]) -> None:
-        """Take what a sweep has trained; it stays in its population until members are asked for."""
-        self._lent: tuple[Trained, Sequence[str]] | None = trained, classes
-        self.histories_, self.history_ = trained.histories, trained.histories[0]
-
-    @property
-    def _model(self) -> Executor | Population:
-        """The trained net, or the nets of an ensemble."""
-        if self._lent is not None:
-            trained, classes = self._lent
-            self._make(trained.population.plan, classes, trained.seeds, trained.histories)
-            for ex, state in zip(self._members(), trained.states(), strict=True):
-                ex.state = state
-        return self._made
-
-    def _make(
-        self,
-        plan: Plan,
-        classes: Sequence[str],
-        seeds: Sequence[int],
-        histories: Sequence[History],
-    ) -> None:
-        """Create new members."""
-        self._lent = None
-        self._made: Executor | Population
-        if len(seeds) == 1:
-            self._made = Executor(plan, seed=seeds[0])
-            self._made.state.columns = self._columns(classes)
-        else:
-            self._made = Population(plan, seeds=seeds)
-            self._made.columns = self._columns(classes)
-        self.histories_, self.history_ = Histories(histories), histories[0]
-
-    def _members(self) -> Sequence[Executor]:
-        return [self._model] if isinstance(self._model, Executor) else list(self._model)
 
     def _check_replaced(self) -> None:
         """Raise ValueError for options without effect because another one replaces them."""

@@ -14,7 +14,8 @@ from graphc.compiler.loss_share import Divisor
 from graphc.compiler.plan import Plan
 from graphc.ir.init import generator
 from graphc.ir.op import Array
-from graphc.runtime.rows import Count, RowAxis, rows_of
+from graphc.runtime.row_axis import RowAxis, rows_of
+from graphc.runtime.rows import Count
 
 Rows = NDArray[np.intp]
 """The numbers of rows in the arrays that all members share."""

@@ -19,7 +19,7 @@ from graphc.ops.scan import Scan
 from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state
-from graphc.runtime.rows import RowAxis
+from graphc.runtime.row_axis import RowAxis
 from graphc.train.history import Position
 from graphc.train.source import Batch, Source
 

@@ -17,7 +17,7 @@ from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.ops.lengths import with_lengths
 from graphc.runtime.executor import Executor
-from graphc.runtime.rows import RowAxis
+from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import (
     Batch,
     Source,

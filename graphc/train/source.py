@@ -15,7 +15,8 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.runtime.executor import Executor
 from graphc.runtime.pages import Pages
-from graphc.runtime.rows import RowAxis, by_lengths, by_position, first_rows, weight_input
+from graphc.runtime.row_axis import RowAxis, first_rows
+from graphc.runtime.rows import by_lengths, by_position, weight_input
 
 Batch = tuple[int, dict[str, Any]]
 """The number of rows, and the feeds by name of input; the next batch may overwrite them."""

@@ -16,7 +16,7 @@ from graphc.ops.lengths import with_lengths
 from graphc.ops.row_norm import Standardize
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
-from graphc.runtime.rows import rows_of
+from graphc.runtime.row_axis import rows_of
 
 _PIECE = 1 << 20
 """The numbers that are read at a time, so that data on disk need not fit in memory."""

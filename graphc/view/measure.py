@@ -20,7 +20,7 @@ from graphc.compiler.cost import Cost
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.runtime.entry import quiet_context
-from graphc.runtime.rows import first_rows
+from graphc.runtime.row_axis import first_rows
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 

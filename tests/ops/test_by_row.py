@@ -5,7 +5,7 @@ import pytest
 from graphc.ir.op import Array
 from graphc.ir.rows import keeps_rows
 from graphc.ir.tensor_type import TensorType
-from graphc.runtime.rows import rows_of
+from graphc.runtime.row_axis import rows_of
 from tests.ops.example import Example
 from tests.ops.examples import EXAMPLES
 from tests.ops.test_contract import by_op, close

@@ -30,7 +30,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, TensorType, align
 from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.norm import BatchNormTrain
-from graphc.runtime.rows import RowAxis
+from graphc.runtime.row_axis import RowAxis
 from passes.backward import Backward
 from passes.shard import Shard
 

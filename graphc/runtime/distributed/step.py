@@ -17,7 +17,7 @@ from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.distributed.communicator import Communicator, ranks_of
 from graphc.runtime.distributed.exchange import SHARD, Exchange, Pause
 from graphc.runtime.feeds import FeedCheck, program_check
-from graphc.runtime.rows import rows_of
+from graphc.runtime.row_axis import rows_of
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 

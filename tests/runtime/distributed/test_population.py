@@ -107,6 +107,8 @@ def test_every_rank_reads_the_numbers_of_all_members(plan: gc.Plan) -> None:
             population.predict(X, combine="vote"),
             population.evaluate(X, Y),
             population.evaluate(x=X, y=Y, rows=[range(i, 40) for i in range(5)]),
+            population.steps(x=X, y=Y, rows=[range(5 * i, 40) for i in range(5)], batch=8),
+            dict(population.parameters),
         ]
 
     as_alone(plan, work)
