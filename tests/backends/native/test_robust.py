@@ -56,10 +56,11 @@ print(len(caught), *{program.backend for program in executors[0].plan.programs.v
 
 def run_training(before: str = "", **environ: str) -> tuple[str, str]:
     """What training in a process of its own prints, after some lines of code."""
+    usual = {name: value for name, value in os.environ.items() if name != "GRAPHC_BACKEND"}
     done = subprocess.run(
         [sys.executable, "-c", before + TRAINING],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        env={**usual, "PYTHONPATH": str(ROOT), **environ},
         capture_output=True,
         text=True,
     )
