@@ -291,12 +291,13 @@ class Population:
         given = self._given(feeds, by_name, rows, members)
         return self._entry(self._step, given)
 
+    @with_shared(step.__doc__)
     def steps(
         self,
         feeds: Mapping[str, Any] | None = None,
         /,
         *,
-        rows: Sequence[Any],
+        rows: Sequence[Any] | Array,
         batch: int,
         members: Sequence[int] | None = None,
         **by_name: Any,
@@ -313,23 +314,14 @@ class Population:
             The numbers of the rows of each member, any number of them.
         batch
             The rows of a step; the last one takes the rest.
-        members
-            The numbers of the members that run, all by default.
 
         Returns
         -------
         list
             An array for each member: the sum of the losses of each step.
-
-        Raises
-        ------
-        StateError
-            If the plan has no optimizer, if an earlier step failed half-way, or if another thread
-            is running.
-        FeedError
-            If an array does not fit its input; then no member has made that step.
         """
         whole = checked_whole("batch", batch, hint="batch=32")
+        rows = () if rows is None else rows
         given = self._given(feeds, by_name, rows, members)._replace(batch=whole)
         return self._entry(self._steps, given)
 
@@ -339,7 +331,10 @@ class Population:
             ends = list(accumulate(given.steps, initial=0))
             return [losses[slice(*pair)] for pair in pairwise(ends)]
         found: dict[int, list[float]] = {member: [] for member in given.members}
-        for turn in given.turns():
+        turns = [*given.turns()]
+        for turn in turns:
+            self._members.agreed(partial(self._runs.checked, turn.held(self.own), train=True))
+        for turn in turns:
             for member, loss in zip(turn.members, self._step(turn).tolist(), strict=True):
                 found[member].append(loss)
         return list(map(np.array, found.values()))

@@ -229,6 +229,19 @@ def test_inference_of_one_kind_is_prepared_once(
         population.forward(x=own, y=labels + 0.5)
 
 
+def test_a_mistake_in_a_later_step_changes_nothing(plan: gc.Plan) -> None:
+    population, (x, y) = population_of(plan), data()
+    before = population.snapshot()
+    rows, wrong = [range(24)] * len(SEEDS), np.where(np.arange(ROWS) == 20, CLASSES, y)
+    with pytest.raises(gc.FeedError, match="label"):
+        population.steps(x=x, y=wrong, rows=rows, batch=8)
+    with pytest.raises(gc.FeedError, match="row 60"):
+        population.steps(x=x, y=y, rows=[range(45, 61)] * len(SEEDS), batch=8)
+    with pytest.raises(gc.FeedError, match="0 lists for 5 members"):
+        population.steps(x=x, y=y, rows=None, batch=8)  # type: ignore[arg-type]
+    assert all(before[name].tobytes() == a.tobytes() for name, a in population.snapshot().items())
+
+
 def test_steps_on_few_rows_of_long_arrays_are_prepared_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
