@@ -37,7 +37,7 @@ from graphc.files.model_file import (
     optimizer_text,
 )
 from graphc.ir.op import Array, Op
-from graphc.runtime.distributed.agreement import together
+from graphc.runtime.distributed.agreement import on_all_ranks
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
@@ -103,7 +103,7 @@ def write_model(
     """
     pieces = _pieces(ex, metadata, tensors)
     ranks = ex.ranks if isinstance(ex, Population) else Solo()
-    together(ranks, lambda: None if ranks.rank else write_file(path, pieces))
+    on_all_ranks(ranks, lambda: None if ranks.rank else write_file(path, pieces))
 
 
 def load(

@@ -66,7 +66,10 @@ class Step(NamedTuple):
 
 
 class Store(NamedTuple):
-    """A write of a step's value by a broadcast kind; a value that varies less is broadcast."""
+    """A write of the value of a step to a buffer, at the indices of the broadcast kind.
+
+    A value that varies over fewer indices is broadcast.
+    """
 
     buffer: str
     step: int

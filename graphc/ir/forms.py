@@ -41,7 +41,8 @@ class Window:
     a zero is the same for finite factors, but for the sign of a sum that underflows; the backend
     `numpy` does so, as the reference rule of a pad and a convolution does.
 
-    With `groups` there are as many such matrices: an image has the `channels` of each, in turn.
+    With `groups` there are as many such matrices: an image has the `channels` of each, side by
+    side.
     """
 
     space: Sizes

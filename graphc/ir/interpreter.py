@@ -43,7 +43,10 @@ def interpret(
 
 
 def by_reference(n: int, train: bool = False) -> Rule:
-    """Return the rule by which ops define nodes, for a batch of `n` rows; `train` is for layers."""
+    """Return the rule that computes nodes for a batch of `n` rows as their ops define them.
+
+    `train` selects the meaning of layers.
+    """
     return partial(computed, n=n, train=train)
 
 

@@ -95,7 +95,8 @@ class Permutation(Loop):
 class ScatterAdd(Loop):
     """A scatter-add: each of `count` rows of a matrix is added to the result's row of its index.
 
-    They are added in order, from 0; the indices are clipped to the result.  The body only stores.
+    They are added in order, from 0; the indices are clipped to the result.  The body only stores
+    the sums.
     """
 
     source: str

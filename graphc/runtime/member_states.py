@@ -23,7 +23,7 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
-from graphc.runtime.distributed.agreement import check_equal, together
+from graphc.runtime.distributed.agreement import check_equal, on_all_ranks
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.distributed.step import bounds
 from graphc.runtime.entry import StateLock
@@ -131,7 +131,7 @@ class MemberStates:
     def agreed(self, work: Callable[[], Any]) -> Any:
         """Return what `work` gives here; if it fails on one rank, all raise."""
         found: list[Any] = []
-        together(self.ranks, lambda: found.append(work()))
+        on_all_ranks(self.ranks, lambda: found.append(work()))
         return found[0]
 
     def gathered(self, numbers: Sequence[int], work: Callable[[Sequence[int]], Any]) -> Any:
@@ -143,7 +143,7 @@ class MemberStates:
         if not self.shared:
             return work(numbers)
         mine = [number for number in numbers if number in self.own]
-        parts = together(self.ranks, lambda: work(mine) if mine else None)
+        parts = on_all_ranks(self.ranks, lambda: work(mine) if mine else None)
         order = np.argsort(np.argsort(list(map(self._rank, numbers)), kind="stable"))
         return _joined([part for part in parts if part is not None], order)
 
@@ -174,7 +174,7 @@ class MemberStates:
 
     def seeds(self) -> list[int]:
         """Return the seeds of all members."""
-        parts = together(self.ranks, lambda: [self.state(i).seed for i in self.own])
+        parts = on_all_ranks(self.ranks, lambda: [self.state(i).seed for i in self.own])
         return [seed for seeds in parts for seed in seeds]
 
     def assign(self, values: Mapping[str, Any]) -> None:

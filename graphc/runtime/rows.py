@@ -187,10 +187,12 @@ class Pieces(NamedTuple):
 
         Zero rows are inferred as one row of zeros, so that outputs have shapes.
         """
-        infer: Infer = lambda feeds, n: ex.forward(feeds, copy=False)  # noqa: E731
-        size, start = ex.plan.batch, 0
-        if together is not None:
-            infer, size = together.infer, together.size
+
+        def alone(feeds: Mapping[str, Array], n: int) -> Mapping[str, Array]:
+            return ex.forward(feeds, copy=False)
+
+        infer, size = (together.infer, together.size) if together else (alone, ex.plan.batch)
+        start = 0
         types = {name: ex.plan.declared[name].type for name in self.arrays}
         pages = Pages(self.arrays.values())
         while start < self.rows:

@@ -241,8 +241,7 @@ class Trained(NamedTuple):
 
     def states(self) -> list[dict[str, Array]]:
         """Return copies of the states of the members."""
-        state = dict(self.population.state)
-        return [{name: array[i] for name, array in state.items()} for i in self.members]
+        return [self.population[i].snapshot() for i in self.members]
 
 
 class Sweep:

@@ -189,8 +189,8 @@ def fit(
         kept = _checkpoints(checkpoint, resume)
         if kept is not None and (kept.every or kept.watch):
             raise _wrong(
-                "a population is saved after each epoch, and no best model",
-                "leave out every and watch",
+                "the checkpoints of a population are made after each epoch, without a best model",
+                "leave out every= and watch=",
             )
         return fit_population(ex, data, choice, validation, epochs, called, progress, kept, resume)
     _check_for(ex, folds=folds, bootstrap=bootstrap)

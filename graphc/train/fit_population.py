@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.base.arguments import whole
 from graphc.base.errors import GraphError
-from graphc.runtime.distributed.agreement import check_equal, together
+from graphc.runtime.distributed.agreement import check_equal, on_all_ranks
 from graphc.runtime.population import Population
 from graphc.runtime.rows import weight_input
 from graphc.train.callbacks import Callback
@@ -104,7 +104,7 @@ def fit_population(
         if saves is not None:
             saves.begin(resume, epochs)
         _standardise(population, source, members)
-        parts = together(ranks, lambda: run.train(False if ranks.rank else progress))
+        parts = on_all_ranks(ranks, lambda: run.train(False if ranks.rank else progress))
     return Histories(history for part in parts for history in part)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from graphc.files.model_file import damage
 from graphc.files.serialize import CheckpointFile
 from graphc.ir.op import Array
-from graphc.runtime.distributed.agreement import together
+from graphc.runtime.distributed.agreement import on_all_ranks
 from graphc.runtime.population import Population
 from graphc.train.callbacks import saved_arrays
 from graphc.train.checkpoints import Checkpoints, check_same_run
@@ -94,7 +94,7 @@ class PopulationCheckpoints:
         }
 
     def _together(self, work: Any) -> list[Any]:
-        return together(self._everyone.ranks, work)
+        return on_all_ranks(self._everyone.ranks, work)
 
 
 def _of_member(file: CheckpointFile, number: int) -> CheckpointFile:

@@ -80,7 +80,10 @@ def _names(names: Iterable[str]) -> str:
 
 
 def node_text(node: Node, steps: Mapping[StepGraph, str] | None = None) -> str:
-    """Return `name: type = op(operands)  attribute=value ...`; `steps` names steps written out."""
+    """Return `name: type = op(operands)  attribute=value ...`.
+
+    `steps` has the names of the steps of loops that are written out.
+    """
     operands = ", ".join(map(name_text, node.inputs))
     parts = [f"{name_text(node.name)}: {node.type} = {word_of(type(node.op))}({operands})"]
     parts.extend(f"{key}={value}" for key, value in _attributes(node.op, node.type, steps))

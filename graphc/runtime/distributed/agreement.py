@@ -15,7 +15,7 @@ from graphc.runtime.distributed.communicator import Communicator
 T = TypeVar("T")
 
 
-def together(ranks: Communicator, work: Callable[[], T]) -> list[T]:
+def on_all_ranks(ranks: Communicator, work: Callable[[], T]) -> list[T]:
     """Return what `work` gives on each rank.
 
     If it fails on one, all raise: that rank its own error, the others RankError.  `work` may
