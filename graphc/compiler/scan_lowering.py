@@ -13,6 +13,7 @@ from typing import Protocol
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import Carried, Kind, StepGraph
 from graphc.ir.tensor_type import TensorType, align
+from graphc.kernels.barriers import reads_of_others
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.elementwise import Add
@@ -77,6 +78,7 @@ def lower_scan(
         name,
         slots,
         at_once,
+        reads_of_others(program, {program.outputs[one.result]: one.feed for one in carried}),
     )
     outs = (name, *(node.name for node in nodes))
     ins = tuple(dict.fromkeys(kernel.operands))
