@@ -11,6 +11,7 @@ import numpy as np
 
 import graphc as gc
 from graphc.compiler.plan import Plan
+from graphc.compiler.remat.fit import fitted
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
@@ -76,9 +77,8 @@ class Case:
         if self.again:
             return computing_again(kept, self.draw)
         for share in BUDGETS if self.tight else ():
-            budget = int(share * kept.memory.total)
-            made = replace(kept.options, budget=budget).plan()  # says nothing of what would fit
-            if made.memory.total <= budget:
+            made = fitted(kept, int(share * kept.memory.total))
+            if made is not None:
                 return made
         return kept
 
