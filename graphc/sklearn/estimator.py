@@ -47,7 +47,15 @@ from graphc.train.callbacks import Callback, EarlyStopping, Epoch
 from graphc.train.history import History, epoch_text
 
 REPLACED: Mapping[str, tuple[str, ...]] = {
-    "net": ("hidden", "batchnorm", "dropout", "standardize", "prepare", "categorical_features"),
+    "net": (
+        "hidden",
+        "batchnorm",
+        "dropout",
+        "standardize",
+        "prepare",
+        "categorical_features",
+        "dtype",
+    ),
     "optimizer": ("lr", "weight_decay"),
 }
 """The options that each of these options replaces."""
@@ -56,7 +64,10 @@ PATIENCE = (10, 30)
 """The usual patience, and that by the loss of validation rows, which are few: it wavers more."""
 
 FLOATS = (np.float64, np.float32)
-"""The dtypes in which features are trained as they are; others are converted to the first."""
+"""The dtypes in which features are read as they are; others are converted to the first."""
+
+DTYPES = ("float32", "float64")
+"""The dtypes in which nets compute."""
 
 
 def _copy_parameters(before: Executor, ex: Executor) -> None:
@@ -102,6 +113,7 @@ class GraphEstimator(FittedNets):
     standardize: bool = True
     prepare: bool = False
     categorical_features: Sequence[int | str] | NDArray[Any] | None = None
+    dtype: str = "float32"
     net: Declare | None = None
     lr: float = 1e-3
     weight_decay: float = 3e-3
@@ -151,6 +163,7 @@ class GraphEstimator(FittedNets):
         with self._hint_at_prepare(X):
             x, labels = validate_data(self, X, y, reset=reset, **self._takes(), **y_as)
         x = self._numbers(x, reset=reset)
+        self._check_range(x)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
         if (weight < 0).any():
             raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
@@ -187,6 +200,23 @@ class GraphEstimator(FittedNets):
         if reset:
             self._words = Words.of(x)
         return self._words.numbers(x)
+
+    def _computes_in(self, x: Any) -> np.dtype[Any]:
+        """Return the dtype of the net, which for one of the user is that of the features."""
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype!r}, it must be 'float32' or 'float64'")
+        return np.dtype(self.dtype if self.net is None else x.dtype)
+
+    def _check_range(self, x: Any) -> None:
+        """Raise ValueError for a number that the dtype of the net does not have."""
+        numbers, dtype = x.data if issparse(x) else x, self._computes_in(x)
+        if dtype.itemsize >= x.dtype.itemsize:
+            return
+        if (large := np.abs(numbers) > np.finfo(dtype).max).any():
+            raise ValueError(
+                f"X holds {numbers[large][0]}, which is too large for {dtype}: scale its column, "
+                f"or give {type(self).__name__}(dtype='float64')"
+            )
 
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
@@ -300,9 +330,9 @@ class GraphEstimator(FittedNets):
             raise ValueError(
                 f"hidden is {hidden!r}, it must list the widths of the hidden layers, as (100, 50)"
             ) from None
-        dtype, kind = rows.x.dtype.name, self._perceptron(rows)
         flags = bool(self.batchnorm), float(self.dropout), bool(self.standardize)
-        return kind(widths, *flags, dtype, self._preparation(rows))
+        options = *flags, self._computes_in(rows.x).name, self._preparation(rows)
+        return self._perceptron(rows)(widths, *options, reads=rows.x.dtype.name)
 
     def _preparation(self, rows: Rows) -> Preparation | None:
         """Return how the net prepares its columns, or None if it does not."""
@@ -355,13 +385,14 @@ class GraphEstimator(FittedNets):
         with self._hint_at_prepare(X):
             x = validate_data(self, X, reset=False, **self._takes())
         x = self._numbers(x, reset=False)
+        self._check_range(x)
         trained = None if self._lent is None else self._lent[0]
         model = self._model if trained is None else trained.population
         asked = {} if trained is None else {"members": trained.members}
         first = model if isinstance(model, Executor) else model[0]
         # The lock makes threads that predict at the same time take turns.
         found = first.state.lock(lambda: predict(model, x, **asked))
-        outputs = np.asarray(found[self._output] if isinstance(found, dict) else found)
+        outputs = np.asarray(found[self._output] if isinstance(found, dict) else found, x.dtype)
         if isinstance(model, Executor):
             return outputs
         return outputs[0] if len(outputs) == 1 else self._combined(outputs)

@@ -30,9 +30,9 @@ class Rows(NamedTuple):
     y: Array
     weight: Array
 
-    def ready(self) -> Rows:
-        """Return the rows with positive weights, of at most 1, in the dtype of x."""
-        weight = (self.weight / self.weight.max()).astype(self.x.dtype)
+    def ready(self, dtype: np.dtype[Any]) -> Rows:
+        """Return the rows with positive weights, of at most 1, in this dtype."""
+        weight = (self.weight / self.weight.max()).astype(dtype)
         return self._replace(weight=weight).weighted()
 
     def weighted(self) -> Rows:
