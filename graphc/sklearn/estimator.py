@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from inspect import signature
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -36,6 +36,7 @@ from graphc.sklearn.fitted import FittedNets
 from graphc.sklearn.rows import Rows, predict
 from graphc.sklearn.together import (
     SWEEP,
+    Checked,
     MemberTask,
     NetChoice,
     Training,
@@ -229,7 +230,19 @@ class GraphEstimator(FittedNets):
             self.__dict__.update(before)
             raise
 
-    def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
+    def _checked(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Checked:
+        """Return the data to train on; raise ValueError for data that cannot be trained on."""
+        raise NotImplementedError
+
+    def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Self:
+        """Check the data, and train on them from scratch."""
+        self._stopping()
+        with self._unchanged_if_refused():
+            sweep = SWEEP.get()
+            check = self._checked if sweep is None else partial(sweep.checked, self, self._checked)
+            return self._train_new(*check(X, y, sample_weight))
+
+    def _train_new(self, rows: Rows, units: int, classes: Sequence[str]) -> Self:
         """Train new members until their losses stand still, or for all epochs: then warn."""
         stopping, seeds = self._stopping(), self._seeds()
         train, held = rows, None
@@ -253,7 +266,7 @@ class GraphEstimator(FittedNets):
                 f"training did not converge: {stopping.watch} still improved when all "
                 f"{counted(self.epochs, 'epoch')} were done; give more epochs, another lr{other}",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return self
 
@@ -388,10 +401,9 @@ class GraphEstimator(FittedNets):
         self._check_range(x)
         trained = None if self._lent is None else self._lent[0]
         model = self._model if trained is None else trained.population
-        asked = {} if trained is None else {"members": trained.members}
         first = model if isinstance(model, Executor) else model[0]
         # The lock makes threads that predict at the same time take turns.
-        found = first.state.lock(lambda: predict(model, x, **asked))
+        found = first.state.lock(lambda: trained.predict(x) if trained else predict(model, x))
         outputs = np.asarray(found[self._output] if isinstance(found, dict) else found, x.dtype)
         if isinstance(model, Executor):
             return outputs

@@ -22,6 +22,7 @@ from graphc.ir.op import Array
 from graphc.ops.functions import LogSoftmax, Sigmoid, Softmax, Softplus
 from graphc.sklearn.estimator import GraphEstimator
 from graphc.sklearn.rows import Rows
+from graphc.sklearn.together import Checked
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -136,19 +137,20 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         ValueError
             If the data cannot be trained on, or an option is out of range.
         """
-        self._stopping()
-        with self._unchanged_if_refused():
-            rows = self._labelled(X, y, sample_weight, reset=True)
-            self._multilabel = rows.y.ndim == 2
-            classes = _classes(rows.y)
-            if len(classes) < 2:
-                raise ValueError(
-                    f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
-                    + ("" if sample_weight is None else " in rows of positive weight")
-                )
-            self.classes_ = classes
-            rows = self._by_class(rows, classes)
-            return self._fit(rows, len(classes), _words(classes))
+        return self._fit(X, y, sample_weight)
+
+    def _checked(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Checked:
+        """Return the coded rows, and set the classes."""
+        rows = self._labelled(X, y, sample_weight, reset=True)
+        self._multilabel = rows.y.ndim == 2
+        classes = _classes(rows.y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
+                + ("" if sample_weight is None else " in rows of positive weight")
+            )
+        self.classes_ = classes
+        return self._by_class(rows, classes), len(classes), _words(classes)
 
     def _labelled(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
@@ -391,10 +393,12 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         X, y
             Features (N, features), and targets, (N,) or (N, targets).
         """
-        self._stopping()
-        with self._unchanged_if_refused():
-            rows, self._flat = self._targets(X, y, sample_weight, reset=True)
-            return self._fit(rows, rows.y.shape[1])
+        return self._fit(X, y, sample_weight)
+
+    def _checked(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Checked:
+        """Return the rows, and set whether targets are (N,)."""
+        rows, self._flat = self._targets(X, y, sample_weight, reset=True)
+        return rows, rows.y.shape[1], ()
 
     @with_shared(GraphClassifier.fit.__doc__)
     def partial_fit(

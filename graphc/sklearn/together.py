@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import deepcopy
@@ -24,8 +24,9 @@ from graphc.declare.perceptrons import Declare
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
+from graphc.sklearn.known import Known, are_comparable
 from graphc.sklearn.nets import checked_net
-from graphc.sklearn.rows import Rows
+from graphc.sklearn.rows import Rows, predict
 from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import Histories, History
 from graphc.train.member import Member
@@ -34,10 +35,14 @@ from graphc.train.run import Run
 from graphc.train.standardize import names_of_statistics
 
 Numbers = NDArray[np.intp]
+Checked = tuple[Rows, int, Sequence[str]]
+"""Rows, the number of outputs for them, and the names of their classes."""
 REFUSED = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 """The errors by which nets, and steps before them, refuse options and data; others are bugs."""
-SOME = 16
-"""The number of rows that are compared first: they mostly differ in unequal arrays."""
+DATA_OPTIONS = ("categorical_features", "class_weight", "dtype", "net", "prepare")
+"""The options of an estimator by which it checks data."""
+CHECKED = ("n_features_in_", "classes_", "_multilabel", "_flat", "_words")
+"""The attributes that checked data gives an estimator."""
 
 
 @dataclass(frozen=True)
@@ -154,33 +159,6 @@ class Joined:
         return {name: np.concatenate([feeds[name] for feeds in found]) for name in found[0]}
 
 
-class KnownRows:
-    """Dense rows that some trainings have in common: equal ones are found as one object."""
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, list[Rows]] = defaultdict(list)
-
-    def __call__(self, rows: Rows) -> Rows:
-        """Return the first rows that are equal to these."""
-        some = rows.x[:: max(1, len(rows.x) // SOME)]
-        known = self._known[rows.x.shape, rows.x.dtype, some.tobytes()]
-        for one in known:
-            if all(map(_equal, one, rows)):
-                return one
-        known.append(rows)
-        return rows
-
-
-def _equal(one: Array, other: Array) -> bool:
-    """Return whether arrays have the same bits."""
-    if one is other:
-        return True
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
-        return False
-    first, second = (np.ascontiguousarray(a).ravel().view(np.uint8) for a in (one, other))
-    return np.array_equal(first, second)
-
-
 def fit_statistics(population: Population, rows: Sequence[Rows]) -> None:
     """Fit what the net of each member standardises to its rows."""
     names = names_of_statistics(population.plan)
@@ -238,6 +216,21 @@ class Trained(NamedTuple):
     members: Sequence[int]
     seeds: Sequence[int]
     histories: Histories
+    beside: tuple[int, ...]
+    """The members that were trained on the same rows, which mostly predict for the same rows."""
+    outputs: Known[Any]
+    """The outputs of members of this population for rows."""
+
+    def predict(self, x: Any) -> Any:
+        """Return the outputs of the members; those beside them are computed with them, and kept."""
+        if not are_comparable([x]):
+            return predict(self.population, x, members=self.members)
+        asked = self.beside
+        found = self.outputs(asked, [x], lambda: predict(self.population, x, members=asked))
+        own = [asked.index(member) for member in self.members]
+        if isinstance(found, dict):
+            return {name: array[own] for name, array in found.items()}
+        return found[own]
 
     def states(self) -> list[dict[str, Array]]:
         """Return copies of the states of the members."""
@@ -249,9 +242,24 @@ class Sweep:
 
     def __init__(self) -> None:
         self.noting = True
-        self._known = KnownRows()
+        self._checked: Known[tuple[Checked, dict[str, Any]]] = Known()
+        self._known: Known[Rows] = Known()
         self._noted: dict[tuple[Any, ...], list[Training]] = {}
         self._results: dict[tuple[Any, ...], list[Trained]] = {}
+
+    def checked(self, model: Any, check: Callable[..., Checked], *given: Any) -> Checked:
+        """Return data as a new estimator checks them; equal ones are checked once."""
+        key = type(model), *(getattr(model, name, None) for name in DATA_OPTIONS)
+        if not are_comparable(given) or not _is_hashable(key) or hasattr(model, CHECKED[0]):
+            return check(*given)
+
+        def make() -> tuple[Checked, dict[str, Any]]:
+            found, known = check(*given), vars(model)
+            return found, {name: known[name] for name in CHECKED if name in known}
+
+        found, attributes = self._checked(key, given, make)
+        vars(model).update(attributes)
+        return found
 
     def note(self, training: Training) -> None:
         """Remember a training, unless members of a population cannot do it."""
@@ -263,8 +271,13 @@ class Sweep:
             found.append(training)
 
     def _on_known_rows(self, training: Training) -> Training:
-        rows, held = self._known(training.rows), training.held and self._known(training.held)
-        return replace(training, rows=rows, held=held)
+        """Return the training on the first rows that are equal to its own."""
+        rows, held = training.rows, training.held
+        return replace(
+            training,
+            rows=self._known(None, rows, lambda: rows),
+            held=None if held is None else self._known(None, held, lambda: held),
+        )
 
     def run(self) -> None:
         """Run what was noted, a population for each kind of net."""
@@ -301,13 +314,27 @@ def _run(trainings: Sequence[Training]) -> Iterator[Trained | None]:
     population.hyper.update(numbers_of(optimizers, population.hyper))
     fit_statistics(population, [task.rows for task in tasks])
     members = train_members(population, tasks)
+    beside: dict[int, list[int]] = defaultdict(list)
+    for number, task in enumerate(tasks):
+        beside[id(task.rows)].append(number)
+    outputs: Known[Any] = Known()
     start = 0
     for training in trainings:
         own = range(start, start + len(training.seeds))
         start = own.stop
         histories = Histories(members[i].history for i in own)
         failed = any(members[i].failed for i in own)
-        yield None if failed else Trained(population, own, training.seeds, histories)
+        near = tuple(beside[id(training.rows)])
+        made = Trained(population, own, training.seeds, histories, near, outputs)
+        yield None if failed else made
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 SWEEP: ContextVar[Sweep | None] = ContextVar("SWEEP", default=None)
