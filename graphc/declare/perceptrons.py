@@ -51,7 +51,9 @@ class Perceptron:
         else:
             h = standardize(x, name="features") if self.standardize else x
         h = as_dtype(h, self.dtype)
-        return mlp(h, self.hidden, units, batchnorm=self.batchnorm, dropout=self.dropout)
+        norm, rate = self.batchnorm, self.dropout
+        # Tables have few rows: larger weights bend the function more than these can tell.
+        return mlp(h, self.hidden, units, batchnorm=norm, dropout=rate, init="lecun")
 
 
 class ClassifierNet(Perceptron):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from inspect import signature
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,7 @@ from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
 from graphc.sklearn.columns import Words, chosen_columns, has_gaps_or_words
 from graphc.sklearn.fitted import FittedNets
-from graphc.sklearn.rows import Rows, predict
+from graphc.sklearn.rows import MOST, Rows, predict, rows_of_a_step
 from graphc.sklearn.together import (
     SWEEP,
     Checked,
@@ -117,9 +117,9 @@ class GraphEstimator(FittedNets):
     dtype: str = "float32"
     net: Declare | None = None
     lr: float = 1e-3
-    weight_decay: float = 3e-3
+    weight_decay: float = 1e-2
     optimizer: Optimizer | None = None
-    batch: int = 200
+    batch: int | Literal["auto"] = "auto"
     epochs: int = 200
     tol: float = 1e-4
     patience: int | None = None
@@ -250,7 +250,8 @@ class GraphEstimator(FittedNets):
             train, held = rows.parts(self.validation_fraction, seeds[0])
         random, sweep = self.random_state is None, None if self.warm_start else SWEEP.get()
         choice, last = self._choice(train, units), int(self.epochs)
-        training = Training(choice, train, held, seeds, last, stopping, random)
+        batch = self._rows_of_a_step(train)
+        training = Training(choice, train, held, batch, seeds, last, stopping, random)
         if sweep is not None and sweep.noting:
             sweep.note(training)
             return self
@@ -270,6 +271,10 @@ class GraphEstimator(FittedNets):
             )
         return self
 
+    def _rows_of_a_step(self, rows: Rows) -> int:
+        count = len(rows.weight)
+        return rows_of_a_step(count) if self.batch == "auto" else int(self.batch)
+
     def _seeds(self) -> tuple[int, ...]:
         """Return the seed of each member, of which the first is that of an estimator of one."""
         given, count = self.random_state, int(self.ensemble)
@@ -285,7 +290,7 @@ class GraphEstimator(FittedNets):
             units=units,
             output=self._output,
             optimizer=self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
-            batch=plain(self.batch),
+            batch=MOST if self.batch == "auto" else plain(self.batch),
             threads=plain(self.threads),
             backend=self.backend if own else chosen_backend(self.backend),
             own=own,
@@ -363,11 +368,11 @@ class GraphEstimator(FittedNets):
     ) -> Self:
         """Train `epochs` more epochs; raise NotFiniteError if the loss does not stay finite."""
         model, tasks = self._model, []
-        seeds = [ex.state.seed for ex in self._members()]
+        batch, seeds = self._rows_of_a_step(rows), [ex.state.seed for ex in self._members()]
         for seed, history in zip(seeds, self.histories_, strict=True):
             last = len(history.epochs) + int(epochs)
             called = (*callbacks, Printed(last)) if self.verbose else callbacks
-            tasks.append(MemberTask(rows, held, seed, last, deepcopy(called), history))
+            tasks.append(MemberTask(rows, held, batch, seed, last, deepcopy(called), history))
         if isinstance(model, Executor):
             train_alone(model, tasks[0])
         else:

@@ -32,7 +32,8 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     Parameters
     ----------
     hidden
-        The widths of the hidden layers, each of affine and relu.
+        The widths of the hidden layers, each of affine and relu.  Weights begin as in `gc.LeCun`,
+        those of the last layer as 0.
     batchnorm, dropout
         Whether hidden layers have batchnorm, and the share of their values that is dropped.
     standardize
@@ -56,7 +57,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     optimizer
         Another optimizer of graphc, in place of these two options.
     batch
-        The rows of a step, or all rows if there are fewer.
+        The rows of a step, or all rows if there are fewer.  "auto" divides them into steps of at
+        most 200 rows, and tables of fewer than 1600 rows into 8 steps an epoch if each has 16 rows
+        then: with fewer steps small tables would learn little in 200 epochs.
     epochs
         The most epochs.
     tol, patience

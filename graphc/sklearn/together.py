@@ -91,6 +91,7 @@ class MemberTask(NamedTuple):
 
     rows: Rows
     held: Rows | None
+    batch: int
     seed: int
     epochs: int
     callbacks: tuple[Callback, ...]
@@ -99,7 +100,7 @@ class MemberTask(NamedTuple):
 
 def train_alone(ex: Executor, task: MemberTask) -> None:
     """Train one executor; raise NotFiniteError if the loss does not stay finite."""
-    source = task.rows.training_source(ex, task.seed)
+    source = task.rows.training_source(ex, task.batch, task.seed)
     judged = None if task.held is None else task.held.validation_source(ex)
     run = Run(ex, source, task.epochs, task.callbacks, validation=judged, history=task.history)
     run.train(progress=False)
@@ -120,7 +121,10 @@ def train_ensemble(population: Population, tasks: Sequence[MemberTask]) -> None:
 
 
 def train_members(population: Population, tasks: Sequence[MemberTask]) -> list[Member]:
-    """Train each member on its rows, in the order of its seed, and return how they ended."""
+    """Train each member on its rows, in the order of its seed, and return how they ended.
+
+    All take equally many rows a step.
+    """
     rows, held = Joined(), Joined()
     members = []
     for number, task in enumerate(tasks):
@@ -131,7 +135,7 @@ def train_members(population: Population, tasks: Sequence[MemberTask]) -> list[M
         member.at.epoch = len(task.history.epochs) + 1
         members.append(member)
     plan = population.plan
-    data = OwnRows(population, rows.feeds(plan), members, plan.batch)
+    data = OwnRows(population, rows.feeds(plan), members, tasks[0].batch)
     validation = held.feeds(plan) if held.parts else None
     PopulationRun(population, members, data, validation).train(progress=False)
     return members
@@ -179,6 +183,7 @@ class Training:
     choice: NetChoice
     rows: Rows
     held: Rows | None
+    batch: int
     seeds: tuple[int, ...]
     epochs: int
     stopping: EarlyStopping
@@ -197,6 +202,7 @@ class Training:
         return (
             self.choice,
             *(None if rows is None else id(rows) for rows in (self.rows, self.held)),
+            self.batch,
             len(self.seeds) if self.random else self.seeds,
             self.epochs,
             (stopping.patience, stopping.least, stopping.watch),
@@ -206,7 +212,9 @@ class Training:
         """Yield what each member trains."""
         for seed in self.seeds:
             stopping = deepcopy(self.stopping)
-            yield MemberTask(self.rows, self.held, seed, self.epochs, (stopping,), History())
+            yield MemberTask(
+                self.rows, self.held, self.batch, seed, self.epochs, (stopping,), History()
+            )
 
 
 class Trained(NamedTuple):
@@ -285,7 +293,7 @@ class Sweep:
         kinds: dict[Any, list[tuple[tuple[Any, ...], Training]]] = defaultdict(list)
         for key, noted in self._noted.items():
             for one in noted:
-                kinds[one.choice.kind, one.held is None].append((key, one))
+                kinds[one.choice.kind, one.batch, one.held is None].append((key, one))
         self._noted = {}
         for pairs in kinds.values():
             keys, trainings = zip(*pairs, strict=True)

@@ -24,6 +24,7 @@ from graphc.cli import main
 from graphc.data import stratified_split
 from graphc.sklearn import GraphClassifier, GraphRegressor
 from graphc.sklearn.models import class_factors
+from graphc.sklearn.rows import rows_of_a_step
 from tests.error_text import error_text
 
 pytestmark = pytest.mark.filterwarnings("ignore:training did not converge")
@@ -230,7 +231,7 @@ def test_a_linear_model_reaches_the_optimum() -> None:
     """Without hidden layers the loss is convex: ordinary least squares."""
     x, y = make_regression(150, 4, noise=10.0, random_state=0)
     found = GraphRegressor(
-        hidden=(), epochs=500, patience=500, lr=0.02, weight_decay=0.0, random_state=0
+        hidden=(), batch=150, epochs=500, patience=500, lr=0.02, weight_decay=0, random_state=0
     ).fit(x, y)
     wanted = LinearRegression().fit(x, y).predict(x)
     np.testing.assert_allclose(found.predict(x), wanted, atol=1e-3 * y.std())
@@ -242,6 +243,22 @@ def test_a_loss_that_is_no_longer_finite_is_reported() -> None:
         GraphRegressor(optimizer=gc.SGD(1e6), random_state=0).fit(x, y)
     assert isinstance(caught.value, gc.NotFiniteError)
     assert "hint: numbers have grown too large: a smaller lr" in error_text(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps"), [(9, 1), (40, 2), (112, 7), (150, 8), (1500, 8), (1601, 9), (100_000, 500)]
+)
+def test_an_epoch_has_eight_steps_or_steps_of_at_most_200_rows(rows: int, steps: int) -> None:
+    size = rows_of_a_step(rows)
+    assert -(-rows // size) == steps and size <= 200
+    assert size * steps - rows < steps  # the last is about as long
+
+
+def test_a_step_takes_as_many_rows_as_it_is_told() -> None:
+    x, y = make_regression(60, 3, random_state=0)
+    for batch, steps in (("auto", 3), (60, 1), (7, 9)):
+        model = GraphRegressor((2,), batch=batch, epochs=2, backend="numpy").fit(x, y)
+        assert model.executor_.state["updates"] == 2 * steps
 
 
 def test_training_stops_when_the_loss_stands_still() -> None:
