@@ -310,7 +310,7 @@ class GraphEstimator(FittedNets):
         for old, new in zip(before, self._members(), strict=bool(before)):
             _copy_parameters(old, new)
         if isinstance(self._model, Executor):
-            rows.fit_statistics(self._model)
+            self._model.state = rows.statistics(plan)
         else:
             fit_statistics(self._model, [rows] * len(seeds))
 

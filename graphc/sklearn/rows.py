@@ -20,7 +20,7 @@ from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
 from graphc.train.source import Source
-from graphc.train.standardize import fit_new
+from graphc.train.standardize import statistics_of
 from graphc.train.user_data import training_source, validation_source
 
 STEPS, LEAST, MOST = 8, 16, 200
@@ -66,12 +66,12 @@ class Rows(NamedTuple):
         """Return the batches to validate on."""
         return validation_source(ex, self._data(ex, ex.plan.batch, None))
 
-    def fit_statistics(self, ex: Executor) -> None:
-        """Fit the statistics of what the net standardises to these rows."""
-        feeds = self.feeds(ex.plan)
+    def statistics(self, plan: Plan) -> dict[str, Array]:
+        """Return the statistics of what the net standardises, by the names of their states."""
+        feeds = self.feeds(plan)
         if issparse(self.x):
             feeds["x"] = _DenseWhenRead(self.x)
-        fit_new(ex, feeds, self.weight.astype(np.float64))
+        return statistics_of(plan, feeds, self.weight.astype(np.float64))
 
     def _data(self, ex: Executor, batch: int, seed: int | None) -> Any:
         feeds = self.feeds(ex.plan)

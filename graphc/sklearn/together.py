@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import deepcopy
@@ -166,14 +166,9 @@ class Joined:
 def fit_statistics(population: Population, rows: Sequence[Rows]) -> None:
     """Fit what the net of each member standardises to its rows."""
     names = names_of_statistics(population.plan)
-    found: dict[int, Mapping[str, Array]] = {}
-    for own in rows if names else ():
-        if id(own) not in found:
-            ex = Executor(population.plan)
-            own.fit_statistics(ex)
-            found[id(own)] = {name: np.array(ex.state[name]) for name in names}
-    stacked = {name: np.stack([found[id(own)][name] for own in rows]) for name in names}
-    population.state = stacked
+    distinct = {id(own): own for own in rows} if names else {}
+    found = {key: own.statistics(population.plan) for key, own in distinct.items()}
+    population.state = {name: np.stack([found[id(own)][name] for own in rows]) for name in names}
 
 
 @dataclass(frozen=True)
