@@ -117,7 +117,7 @@ class GraphEstimator(FittedNets):
     dtype: str = "float32"
     net: Declare | None = None
     lr: float = 1e-3
-    weight_decay: float = 1.0
+    weight_decay: float = 1.5
     optimizer: Optimizer | None = None
     batch: int | Literal["auto"] = "auto"
     epochs: int = 200
