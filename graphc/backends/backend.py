@@ -190,6 +190,8 @@ class Backend(Protocol):
     """True if a program is compiled to code, whose size is unknown before its first run."""
     by_row: bool
     """True if the bits of a row do not depend on the rows that run with it."""
+    rounds: bool
+    """True if it multiplies bfloat16."""
 
     def missing(self) -> str | None:
         """Return why the backend is unavailable here, or None if it is available."""

@@ -86,6 +86,7 @@ def built(ex: Executor, graph: Graph, batch: int) -> Executor:
         planner=options.planner,
         schedule=options.schedule,
         contract=options.contract,
+        precision=dict(options.precision),
     )
     made = Executor(plan)
     made.state.columns = ex.state.columns
