@@ -23,6 +23,7 @@ from graphc.ir.bfloat16 import rounded
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ops.arithmetic import ToBfloat16
+from graphc.ops.scan import Scan
 from graphc.ops.source import Constant
 from passes.steps import each_step
 
@@ -145,3 +146,9 @@ def _only_moves(graph: Graph, node: Node) -> bool:
     x, op = graph[node.inputs[0]].type, node.op
     moves = op.alias or op.permutation is not None or op.box_start(x) is not None
     return moves and node.type.size(1) >= x.size(1)
+
+
+def factors(graph: Graph) -> set[str]:
+    """Return the values that a graph rounds, and all its loops, in whose steps some may be."""
+    rounds = {node.inputs[0] for node in graph if isinstance(node.op, ToBfloat16)}
+    return rounds | {node.name for node in graph if isinstance(node.op, Scan)}
