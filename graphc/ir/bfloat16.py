@@ -97,9 +97,9 @@ def add_products(total: Array, a: Array, b: Array, run: int | None = None) -> No
         total[...] = multiply_add(total, left, right)
 
 
-def multiplied(a: Array, b: Array) -> Array:
+def multiplied(a: Array, b: Array, run: int | None = None) -> Array:
     """Return a @ b, for bits (..., m, k) and (..., k, n), in float32."""
     leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     total = np.zeros((*leading, a.shape[-2], b.shape[-1]), np.float32)
-    add_products(total, a, b)
+    add_products(total, a, b, run)
     return total

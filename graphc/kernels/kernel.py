@@ -225,7 +225,8 @@ class Convolution(Gemm):
     convolution, (offsets, n, channels), and its offsets are read in reverse.  With groups each
     has its part of the columns: a column reads only the channels of its group in a pixel, and such
     a weight is stored (offsets, n / groups, groups * channels).  Pairs of bfloat16 terms are those
-    of the channels of each offset, and with `trans_a` those of all rows of the window.
+    of the channels of each offset; with `trans_a` terms are added one after the other, since places
+    side by side are no neighbours in all images.
     """
 
     window: Window
@@ -233,7 +234,7 @@ class Convolution(Gemm):
     @property
     def pair_run(self) -> int | None:
         """The number of terms within which those of bfloat16 are paired."""
-        return None if self.trans_a else self.window.channels
+        return 1 if self.trans_a else self.window.channels
 
     @property
     def images(self) -> Dim:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -264,7 +265,7 @@ class ConvDw(Convolution):
         dw = np.zeros(shape, dtype_of_sums(x))
         for offset, window in windows(_sizes(shape[:-2]), *self.attributes[:2], dy.shape[1:-1]):
             pixels = self.parts(x[window]).swapaxes(1, 2)
-            product = multiplied if x.dtype == np.uint16 else np.matmul
+            product = partial(multiplied, run=1) if x.dtype == np.uint16 else np.matmul
             dw[offset] = self.joined(product(pixels, self.parts(dy)))
         return dw
 

@@ -143,3 +143,7 @@ def test_sums_over_blocks_of_whole_pairs_equal_those_over_all() -> None:
     for start in range(0, 11, 4):
         add_products(total, a[:, start : start + 4], b[start : start + 4])
     assert np.array_equal(total, multiplied(a, b))
+
+
+def test_terms_in_runs_of_one_keep_their_order() -> None:
+    assert list(pairs(3, 1)) == [0, 1, 2]

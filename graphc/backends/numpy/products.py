@@ -140,13 +140,9 @@ def _is_depthwise(kernel: Convolution) -> bool:
 
 
 def _block(kernel: Convolution, sizes: Sizes, part: Part) -> int:
-    """Return how many images are copied to columns at once; a weight gradient sums over all.
-
-    Its blocks have an even number of rows, so that no pair of them is in two.
-    """
+    """Return how many images are copied to columns at once; a weight gradient sums over all."""
     images = dim_at(kernel.images, sizes.n) if kernel.trans_a else part.height
-    block = max(1, min(images, BLOCK // max(kernel.window.count * kernel.window.depth, 1)))
-    return block + block % 2 if kernel.trans_a else block
+    return max(1, min(images, BLOCK // max(kernel.window.count * kernel.window.depth, 1)))
 
 
 def _padded(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
