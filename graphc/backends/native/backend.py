@@ -209,7 +209,7 @@ class NativeBackend:
     name = "native"
     compiles = True
     by_row = True
-    rounds = False
+    rounds = True
 
     def missing(self) -> str | None:
         """Return why native code cannot be compiled here, or None if it can."""
