@@ -22,8 +22,10 @@ from typing import ClassVar, Literal
 from graphc.ir.bfloat16 import rounded
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.step_graph import StepGraph
 from graphc.ops.arithmetic import ToBfloat16
-from graphc.ops.source import Constant
+from graphc.ops.scan import Scan
+from graphc.ops.source import Constant, Input
 from passes.steps import each_step
 
 Precision = Literal["bf16", "float32"]
@@ -47,9 +49,16 @@ class RoundProducts:
 
     def _rounded(self, graph: Graph, path: str) -> Graph:
         """Return a graph with rounded factors; `path` is the start of its layers' names."""
+
+        def run(loop: Node, step: Graph) -> Graph:
+            return self._rounded(step, f"{path}{layer_path(graph, loop)}.")
+
         chosen = {n.name for n in products(graph) if self._rounds(path + layer_path(graph, n))}
-        made = _Rewriter(graph, chosen).graph() if chosen else graph
-        return each_step(lambda loop, g: self._rounded(g, f"{path}{layer_path(made, loop)}."), made)
+        graph = each_step(run, graph)
+        loops = {
+            node.name for node in graph if isinstance(node.op, Scan) and _rounds_whole(node.op.step)
+        }
+        return _Rewriter(graph, chosen).graph() if chosen or loops else graph
 
     def _rounds(self, layer: str) -> bool:
         found = (to for pattern, to in self.patterns if matches(layer, pattern))
@@ -101,9 +110,23 @@ class _Rewriter:
                     self._round(operand)
                 factors = (self.rounded[operand].name for operand in node.inputs[:2])
                 node = replace(node, inputs=(*factors, *node.inputs[2:]))
+            elif isinstance(node.op, Scan):
+                node = self._loop(node, node.op)
             self.b.insert(node)
         self.b.take_roots(self.old, {})
         return self.b.graph().pruned()
+
+    def _loop(self, node: Node, op: Scan) -> Node:
+        """Return a loop that reads what its steps round, the same in each, rounded before."""
+        step, given = op.step, dict(zip(op.step.inputs, node.inputs, strict=True))
+        early = _rounds_whole(op.step)
+        for name, whole in early.items():
+            self._round(given[whole])
+            given[name] = self.rounded[given[whole]].name
+        nodes = (_as_input(inner) if inner.name in early else inner for inner in step.nodes)
+        made = replace(step, nodes=tuple(nodes), whole=(*step.whole, *early))
+        inputs = tuple(given[name] for name in made.inputs)
+        return replace(node, op=replace(op, step=made), inputs=inputs) if early else node
 
     def _round(self, name: str) -> None:
         """Add the rounded value of a node, which is there already, unless it is known."""
@@ -138,6 +161,17 @@ class _Rewriter:
         return name
 
 
+def _rounds_whole(step: StepGraph) -> dict[str, str]:
+    """Return the nodes of a step that round what is the same in each step, and what they round."""
+    rounds = (node for node in step.nodes if isinstance(node.op, ToBfloat16))
+    return {node.name: node.inputs[0] for node in rounds if node.inputs[0] in step.whole}
+
+
+def _as_input(node: Node) -> Node:
+    """Return an input of a step in the place of a node."""
+    return Node(node.name, Input(node.type.shape, node.type.dtype), (), node.type, node.locs)
+
+
 def _only_moves(graph: Graph, node: Node) -> bool:
     """Return whether a node has the numbers of its operand in another place, and perhaps zeros."""
     if len(node.inputs) != 1 or node.op.is_control:
@@ -145,3 +179,9 @@ def _only_moves(graph: Graph, node: Node) -> bool:
     x, op = graph[node.inputs[0]].type, node.op
     moves = op.alias or op.permutation is not None or op.box_start(x) is not None
     return moves and node.type.size(1) >= x.size(1)
+
+
+def factors(graph: Graph) -> set[str]:
+    """Return the values that a graph rounds, and all its loops, in whose steps some may be."""
+    rounds = {node.inputs[0] for node in graph if isinstance(node.op, ToBfloat16)}
+    return rounds | {node.name for node in graph if isinstance(node.op, Scan)}

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from graphc.backends.backend import backend as by_name
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.door import higher
@@ -173,7 +172,7 @@ def compile(
         run = backend, threads, budget, batch, cut, planner, schedule, contract
         full = outputs is not None
         graph, names, required, rules = training
-        given = checked_precision(graph, precision, by_name(backend))
+        given = checked_precision(graph, precision)
         options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run, given)
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import get_args
 
-from graphc.backends.backend import Backend
 from graphc.base.arguments import check_choice
 from graphc.base.errors import GraphError, first_of
 from graphc.base.loc import caller_loc
@@ -16,12 +15,12 @@ from passes.specialize import Specialize
 
 
 def checked_precision(
-    graph: Graph, given: Mapping[str, Precision] | None, backend: Backend
+    graph: Graph, given: Mapping[str, Precision] | None
 ) -> tuple[tuple[str, Precision], ...]:
     """Return the patterns of layers with their precision.
 
-    Raise GraphError for something else than a mapping to precisions, a pattern of no layer that can
-    multiply in bfloat16, or a backend that cannot.
+    Raise GraphError for something else than a mapping to precisions, or a pattern of no layer that
+    can multiply in bfloat16.
     """
     if given is None:
         return ()
@@ -31,7 +30,7 @@ def checked_precision(
             loc=caller_loc(),
             hint='precision={"*": "bf16", "scores": "float32"}',
         )
-    layers = [*dict.fromkeys(_layers(Specialize(train=True)(graph)))] if given else []
+    layers = layers_of(graph) if given else []
     for pattern, precision in given.items():
         check_choice(f"precision of {pattern!r}", precision, get_args(Precision))
         if not any(matches(layer, pattern) for layer in layers):
@@ -40,13 +39,20 @@ def checked_precision(
                 loc=caller_loc(),
                 hint=f"there are {first_of(layers) or 'none'}",
             )
-    if "bf16" in given.values() and not backend.rounds:
-        raise GraphError(
-            f"precision: backend {backend.name!r} does not multiply bfloat16 yet",
-            loc=caller_loc(),
-            hint='backend="numpy" does, with the same bits as any other, but slowly',
-        )
     return tuple(given.items())
+
+
+def known_layers(
+    graph: Graph, patterns: Iterable[tuple[str, Precision]]
+) -> dict[str, Precision] | None:
+    """Return the patterns that some layer of a graph, such as a frozen one, has; None if none."""
+    known, layers = dict(patterns), layers_of(graph)
+    return {p: to for p, to in known.items() if any(matches(one, p) for one in layers)} or None
+
+
+def layers_of(graph: Graph) -> list[str]:
+    """Return the names of the products of a declared graph that can be of bfloat16."""
+    return [*dict.fromkeys(_layers(Specialize(train=True)(graph)))]
 
 
 def _layers(graph: Graph, path: str = "") -> Iterator[str]:

@@ -7,6 +7,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
+from graphc.compiler.precision import known_layers
 from graphc.ir.graph import Graph
 from graphc.runtime.executor import Executor
 from passes.contract import name_of
@@ -86,7 +87,7 @@ def built(ex: Executor, graph: Graph, batch: int) -> Executor:
         planner=options.planner,
         schedule=options.schedule,
         contract=options.contract,
-        precision=dict(options.precision),
+        precision=known_layers(graph, options.precision),
     )
     made = Executor(plan)
     made.state.columns = ex.state.columns

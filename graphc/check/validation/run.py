@@ -32,6 +32,9 @@ Results = dict[str, Array]
 """The results of a graph by kind and name: `output scores`, `gradient w`, `update w`, `mask d`."""
 
 Change = Callable[[Node, Array], Array]
+EPS = float(np.finfo(np.float64).eps)
+ROUNDING = 2.0**-8
+"""The most by which rounding to bfloat16 changes a number, as a part of it."""
 
 
 def values_of_arrays(
@@ -85,26 +88,32 @@ def without_gradients(results: Results) -> Results:
 
 
 def rounding_bounds(
-    graph: Graph, rows: int, arrays: Mapping[str, Array], plain: Results, runs: int
+    graph: Graph,
+    rows: int,
+    arrays: Mapping[str, Array],
+    plain: Results,
+    runs: int,
+    eps: Callable[[Node], float] = lambda node: EPS,
 ) -> dict[str, float]:
     """Return how far rounding may move each result, which bounds a reassociated pass.
 
     Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
-    graph runs again with every number that is read or rounded moved by one part in 2**52, at
+    graph runs again with every number that is read or rounded moved by a part `eps` of it, at
     random.  The largest move of a result, times a factor that grows with the square root
     of the largest dimension, is the most that sums in another order may change it.  Without runs
     it is the least that the bound can be.
     """
     moved, longest = dict.fromkeys(plain, 0.0), 1
     for run in range(runs):
-        values = values_of_arrays(graph, rows, arrays, change=Noise(run))
+        values = values_of_arrays(graph, rows, arrays, change=Noise(run, eps))
         longest = max(longest, *(max(value.shape, default=1) for value in values.values()))
         for name, value in results_of(graph, values).items():
             if value.dtype.kind == "f":
                 with np.errstate(invalid="ignore"):  # of infinities
                     moved[name] = max(moved[name], largest(value - plain[name]))
     factor = 16 + 2 * longest**0.5
-    return {name: factor * moved[name] + 4 * EPS * largest(plain[name]) for name in plain}
+    least = {name: eps(graph[node]) for name, node in result_names(graph).items()}
+    return {name: factor * moved[name] + 4 * least[name] * largest(plain[name]) for name in plain}
 
 
 def rounding_mismatch(
@@ -123,9 +132,6 @@ def rounding_mismatch(
         if mismatch is None:
             break
     return mismatch
-
-
-EPS = float(np.finfo(np.float64).eps)
 
 
 class Noise:
