@@ -351,12 +351,19 @@ class Run:
         return name
 
     def _keep(self, name: str, number: int, part: Part, made: Mapping[str, Array]) -> None:
-        """Keep the bytes of a result: as the code left them, or the interpreter's copy."""
+        """Keep the bytes of a result: as the code left them, or else computed once more.
+
+        What the code overwrote is the interpreter's copy, or by the reference rule of a loop.
+        """
         root = self._root(name)
         later = (i for i in part.ends if i > number)
         ranges = [self._range(other) for i in later for other in self.program.instrs[i].outs]
         mine = self._range(name)
         hidden = self.interpreted_only or any(_overlaps(mine, other) for other in ranges)
+        if hidden and name not in made and name in self.graph:
+            node = self.graph[name]
+            ins = [self._array(operand) for operand in node.inputs]
+            made = {name: node.op.at(self.n).reference_in(ins, True)}
         if name in made and hidden:
             kept = self.written.setdefault(root, np.zeros_like(self.view(root)))
             self._within(kept, name)[...] = made[name]
