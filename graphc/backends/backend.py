@@ -190,8 +190,6 @@ class Backend(Protocol):
     """True if a program is compiled to code, whose size is unknown before its first run."""
     by_row: bool
     """True if the bits of a row do not depend on the rows that run with it."""
-    rounds: bool
-    """True if it multiplies bfloat16."""
 
     def missing(self) -> str | None:
         """Return why the backend is unavailable here, or None if it is available."""
@@ -199,6 +197,13 @@ class Backend(Protocol):
     def threads(self, asked: int | None) -> int:
         """Return the most threads that a plan may use, given the number asked for."""
         return 1
+
+    def pair_rate(self) -> float:
+        """Return how many times as fast as those of float32 products of bfloat16 are.
+
+        Both have their factors in a cache.  0 if all are slower.
+        """
+        return 0.0
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return for each instruction the bytes of scratch that a thread needs."""

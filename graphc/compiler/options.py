@@ -99,7 +99,6 @@ class CompileOptions:
 
     def plan(self, watch: Watch | None = None) -> Plan:
         """Compile all programs, recomputing values to fit the budget; call `watch` after passes."""
-        self._check_precision()
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))
@@ -137,15 +136,6 @@ class CompileOptions:
             sparing=self.has_more_barriers,
             threads=backend(self.backend).threads(self.threads),
         )
-
-    def _check_precision(self) -> None:
-        """Raise GraphError if the backend does not multiply bfloat16."""
-        if "bf16" in dict(self.precision).values() and not backend(self.backend).rounds:
-            raise GraphError(
-                f"precision: backend {self.backend!r} does not multiply bfloat16 yet",
-                loc=caller_loc(),
-                hint='backend="numpy" does, with the bits that any backend would have, but slowly',
-            )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
         passes = self.filled(specialize=Specialize(train=False), **self._of_loops())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import get_args
+from typing import Literal, get_args
 
 from graphc.base.arguments import check_choice
 from graphc.base.errors import GraphError, first_of
@@ -15,20 +15,20 @@ from passes.specialize import Specialize
 
 
 def checked_precision(
-    graph: Graph, given: Mapping[str, Precision] | None
+    graph: Graph, given: Mapping[str, Precision] | Literal["bf16"] | None
 ) -> tuple[tuple[str, Precision], ...]:
-    """Return the patterns of layers with their precision.
+    """Return the patterns of layers with their precision; none if the compiler is to choose them.
 
     Raise GraphError for something else than a mapping to precisions, or a pattern of no layer that
     can multiply in bfloat16.
     """
-    if given is None:
+    if given is None or given == "bf16":
         return ()
     if not isinstance(given, Mapping):
         raise GraphError(
             f"precision is {given!r}, not a mapping from layers to precisions",
             loc=caller_loc(),
-            hint='precision={"*": "bf16", "scores": "float32"}',
+            hint='precision="bf16", or precision={"*": "bf16", "scores": "float32"}',
         )
     layers = layers_of(graph) if given else []
     for pattern, precision in given.items():

@@ -225,8 +225,8 @@ class Convolution(Gemm):
     convolution, (offsets, n, channels), and its offsets are read in reverse.  With groups each
     has its part of the columns: a column reads only the channels of its group in a pixel, and such
     a weight is stored (offsets, n / groups, groups * channels).  Pairs of bfloat16 terms are those
-    of the channels of each offset; with `trans_a` terms are added one after the other, since places
-    side by side are no neighbours in all images.
+    of the channels of each offset; with `trans_a` terms are added one after the other, since
+    places side by side may not be pixels side by side.
     """
 
     window: Window

@@ -124,7 +124,7 @@ def test_an_unknown_precision_is_told() -> None:
     with pytest.raises(gc.GraphError, match="'f16' is not one of bf16, float32"):
         step_graph({"*": "f16"})
     with pytest.raises(gc.GraphError, match="not a mapping"):
-        step_graph("bf16")  # type: ignore[arg-type]
+        step_graph("fp16")  # type: ignore[arg-type]
 
 
 def test_a_net_of_float64_has_no_layer_to_round() -> None:

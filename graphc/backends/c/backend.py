@@ -115,7 +115,6 @@ class CBackend(Backend):
     name = "c"
     compiles = True
     by_row = True
-    rounds = True
 
     def missing(self) -> str | None:
         """Return why there is no compiler, or None."""

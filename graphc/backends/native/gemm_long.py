@@ -42,12 +42,14 @@ class LongSums:
     def _group(self, rows: Range, panels: Range) -> None:
         f, frame = self.f, self.frame
         self.first, self.count = panels[0], f.sub(rows[1], rows[0])
-        size = f.mul(f.sub(panels[1], panels[0]), self.scratch.panel_sums)
+        chunks = f.ceiling(self.count, CHUNK)
+        self.panel_sums = f.mul(chunks, CHUNK * frame.tile.width)
+        size = f.mul(f.sub(panels[1], panels[0]), self.panel_sums)
         clear(Vectors(f, frame.tile.lanes), self.sums, size, frame.tile.dtype)
 
         def block(p: Value, _: list[Value]) -> None:
             k = f.smaller(f.sub(frame.k, p), K_BLOCK)
-            self._pack_a(rows, p, k)
+            self.pack_a(rows, p, k)
             frame.each_panel(panels, lambda panel: self._add(panel, p, k))
 
         f.loop(0, frame.k, K_BLOCK, block)
@@ -59,16 +61,25 @@ class LongSums:
         """Emit the address of the sums of a panel."""
         f = self.f
         number = f.sub(f.quotient(panel.column, self.frame.tile.width), self.first)
-        return self.frame.address(self.sums, f.mul(number, self.scratch.panel_sums))
+        return self.frame.address(self.sums, f.mul(number, self.panel_sums))
 
     def _add(self, panel: Panel, p: Value, k: Value) -> None:
         """Emit the products of a block, added to the sums of a panel."""
+        self.pack_b(panel, p, k)
+        block = self.block, self.count, self.panel, self.depth(k)
+        self.f.call(_emit_added(panel), *block, self._sums(panel))
+
+    def depth(self, k: Value) -> Value:
+        """Emit the packed elements of k factors."""
+        return k
+
+    def pack_b(self, panel: Panel, p: Value, k: Value) -> None:
+        """Emit the packing of k rows of a panel."""
         f, frame = self.f, panel.frame
         place = f.add(f.mul(p, f.size(frame.rows_b)), panel.column)
         panel.pack(frame.address(frame.b, place), self.panel, k)
-        f.call(_emit_added(panel), self.block, self.count, self.panel, k, self._sums(panel))
 
-    def _pack_a(self, rows: Range, p: Value, k: Value) -> None:
+    def pack_a(self, rows: Range, p: Value, k: Value) -> None:
         """Emit the packing of a block of a: for each chunk of rows, k rows of their scalars."""
         f, frame = self.f, self.frame
         copy = emit_copy(frame.module, frame.tile, CHUNK // frame.tile.lanes, masked=True)
@@ -92,7 +103,7 @@ def _emit_added(panel: Panel) -> str:
 
     def emit(f: Function) -> None:
         v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
-        steps = Steps(v, tile.dtype, vectors, range(height), str(CHUNK))
+        steps = Steps(v, tile.dtype, vectors, range(height), str(CHUNK), words=tile.words)
 
         def one(i: Value, _: list[Value]) -> None:
             lane = f.value(f"and i64 {i}, {CHUNK - 1}")
@@ -107,6 +118,6 @@ def _emit_added(panel: Panel) -> str:
 
         f.loop(0, "%count", height, one)
 
-    key = ("added", tile.dtype, tile.lanes, vectors)
+    key = ("added", tile.dtype, tile.words, tile.lanes, vectors)
     arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums"
     return panel.frame.module.function("added", arguments, emit, key)

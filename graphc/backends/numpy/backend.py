@@ -92,7 +92,6 @@ class NumpyBackend(Backend):
     name = "numpy"
     compiles = False
     by_row = False
-    rounds = True
 
     def missing(self) -> str | None:
         """Return None: NumPy is always available."""
