@@ -182,7 +182,8 @@ def _only_moves(graph: Graph, node: Node) -> bool:
     return moves and node.type.size(1) >= x.size(1)
 
 
-def factors(graph: Graph) -> set[str]:
-    """Return the values that a graph rounds, and all its loops, in whose steps some may be."""
-    rounds = {node.inputs[0] for node in graph if isinstance(node.op, ToBfloat16)}
-    return rounds | {node.name for node in graph if isinstance(node.op, Scan)}
+def factors(before: Graph, made: Graph) -> set[str]:
+    """Return the operands that the pass rounded, and all loops, in whose steps some may be."""
+    rounds = (n for n in made if any(made[x].type.dtype == "bfloat16" for x in n.inputs[:2]))
+    found = {x for node in rounds if node.name in before for x in before[node.name].inputs[:2]}
+    return found | {node.name for node in before if isinstance(node.op, Scan)}

@@ -28,8 +28,6 @@ BETWEEN_SHARDS = {"send", "receive", "total"}
 """They stand in pairs; the tests of shards run them."""
 FUNCTIONS = "sin cos tan asin acos atan sinh cosh asinh acosh atanh expm1 log1p mod fmod"
 SEARCHES = "cumsum topk gather_elements last_write scatter_elements flat_index"
-ROUNDING = "to_bfloat16"
-"""Not every backend has its kernel: tests/ir/test_bfloat16.py."""
 REFERRED = set(FUNCTIONS.split()) | set(SEARCHES.split())
 """Ops without a generated form: their reference runs, whatever their operands."""
 
@@ -85,7 +83,7 @@ def test_every_op_is_in_the_table_under_a_name_of_its_own() -> None:
 
 def test_every_op_has_examples() -> None:
     without = {name for name, cls in OPS.items() if issubclass(cls, (Source, Gradient, Scan))}
-    assert set(by_op(EXAMPLES)) == set(OPS) - without - {ROUNDING}
+    assert set(by_op(EXAMPLES)) == set(OPS) - without
 
 
 def test_every_op_is_a_kernel_unless_it_is_known_to_have_none() -> None:

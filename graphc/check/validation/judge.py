@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-
 from graphc.check.central_differences import in_float64
 from graphc.check.validation import shards, updates
 from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.check.validation.derivatives import derivative_mismatch
 from graphc.check.validation.layers import layer_mismatch
 from graphc.check.validation.run import (
-    ROUNDING,
     ZEROS,
     Draw,
+    FactorNoise,
     Results,
     expanded,
     float64,
@@ -28,7 +26,7 @@ from graphc.check.validation.run import (
     source_arrays,
     values_of,
 )
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph
 from graphc.ir.step_graph import nested
 from graphc.ir.verify import verify
 from graphc.ops.exchange import Total
@@ -239,16 +237,14 @@ def _rounded(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
         found = _reassociated(1.0, before, in_float64(made), draw)
         if found is not None:
             return found
-    moved, single = factors(made), float(np.finfo(np.float32).eps)
+    noise = partial(FactorNoise, factors=factors(before, made))
 
     def bounds(runs: int) -> Mapping[str, float]:
-        def eps(node: Node) -> float:
-            return ROUNDING if node.name in moved else single
-
-        return rounding_bounds(before, draw.rows, arrays, old, runs, eps)
+        return rounding_bounds(before, draw.rows, arrays, old, runs, noise)
 
     new = {name: float64(value) for name, value in _results(made, draw).items()}
-    return rounding_mismatch(old, new, bounds, draw.rows, "factors are rounded to bfloat16")
+    allowed = "factors are rounded to bfloat16"
+    return rounding_mismatch(old, new, bounds, draw.rows, allowed, (0, 2, 8))
 
 
 def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:

@@ -5,7 +5,7 @@ The numbers are finite and away from kinks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -93,25 +93,27 @@ def rounding_bounds(
     arrays: Mapping[str, Array],
     plain: Results,
     runs: int,
-    eps: Callable[[Node], float] = lambda node: EPS,
+    noise: Callable[[int], Noise] | None = None,
 ) -> dict[str, float]:
     """Return how far rounding may move each result, which bounds a reassociated pass.
 
     Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
-    graph runs again with every number that is read or rounded moved by a part `eps` of it, at
-    random.  The largest move of a result, times a factor that grows with the square root
-    of the largest dimension, is the most that sums in another order may change it.  Without runs
-    it is the least that the bound can be.
+    graph runs again with every number that is read or rounded moved by one part in 2**52, or as
+    `noise` moves it, at random.  The largest move of a result, times a factor that grows with the
+    square root of the largest dimension, is the most that sums in another order may change it.
+    Without runs it is the least that the bound can be.
     """
+    made = noise or Noise
     moved, longest = dict.fromkeys(plain, 0.0), 1
     for run in range(runs):
-        values = values_of_arrays(graph, rows, arrays, change=Noise(run, eps))
+        values = values_of_arrays(graph, rows, arrays, change=made(run))
         longest = max(longest, *(max(value.shape, default=1) for value in values.values()))
         for name, value in results_of(graph, values).items():
             if value.dtype.kind == "f":
                 with np.errstate(invalid="ignore"):  # of infinities
                     moved[name] = max(moved[name], largest(value - plain[name]))
     factor = 16 + 2 * longest**0.5
+    eps = made(0).eps
     least = {name: eps(graph[node]) for name, node in result_names(graph).items()}
     return {name: factor * moved[name] + 4 * least[name] * largest(plain[name]) for name in plain}
 
@@ -122,12 +124,13 @@ def rounding_mismatch(
     bounds: Callable[[int], Mapping[str, float]],
     rows: int,
     allowed: str,
+    tries: Sequence[int] = (0, 2),
 ) -> Mismatch | None:
     """Return a result that differs by more than rounding may move it.
 
     `bounds` returns the bounds by a number of runs; most results are within those of none.
     """
-    for runs in (0, 2):
+    for runs in tries:
         mismatch = first_mismatch(expected, found, bounds(runs), rows, allowed)
         if mismatch is None:
             break
@@ -153,6 +156,22 @@ class Noise:
             return value
         signs = self.rng.integers(0, 2, value.shape) * 2 - 1
         return np.asarray(value * (1 + self.eps(node) * signs), value.dtype)
+
+
+class FactorNoise(Noise):
+    """Moves factors by a rounding to bfloat16, whatever op makes them, and others as of float32."""
+
+    def __init__(self, run: int, factors: Container[str]) -> None:
+        single = float(np.finfo(np.float32).eps)
+        super().__init__(run, lambda node: ROUNDING if node.name in factors else single)
+        self.factors = factors
+
+    def __call__(self, node: Node, value: Array) -> Array:
+        """Return the value of a node with its numbers moved, by less than a rounding of factors."""
+        if node.name not in self.factors or value.dtype.kind != "f":
+            return super().__call__(node, value)
+        parts = self.rng.uniform(-ROUNDING, ROUNDING, value.shape)  # equal ones may cancel
+        return np.asarray(value * (1 + parts), value.dtype)
 
 
 def float64(array: Array) -> Array:
