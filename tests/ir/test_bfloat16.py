@@ -67,7 +67,7 @@ def test_rounding_is_to_nearest_ties_to_even() -> None:
     ],
 )
 def test_bits_of_special_numbers(x: float, bits: int) -> None:
-    assert rounded(np.float32(x)) == bits
+    assert rounded(np.array(x, np.float32)) == bits
 
 
 def test_every_nan_becomes_one() -> None:
@@ -147,3 +147,8 @@ def test_sums_over_blocks_of_whole_pairs_equal_those_over_all() -> None:
 
 def test_terms_in_runs_of_one_keep_their_order() -> None:
     assert list(pairs(3, 1)) == [0, 1, 2]
+
+
+def test_another_order_of_terms_has_other_bits() -> None:
+    a, b = some_bits((3, 64), 1), some_bits((64, 4), 2)
+    assert not np.array_equal(multiplied(a, b), multiplied(a, b, run=1))
