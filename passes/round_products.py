@@ -53,14 +53,15 @@ class RoundProducts:
         def run(loop: Node, step: Graph) -> Graph:
             return self._rounded(step, f"{path}{layer_path(graph, loop)}.")
 
-        chosen = {n.name for n in products(graph) if self._rounds(path + layer_path(graph, n))}
+        chosen = {n.name for n in products(graph) if self.rounds(path + layer_path(graph, n))}
         graph = each_step(run, graph)
         loops = {
             node.name for node in graph if isinstance(node.op, Scan) and _rounds_whole(node.op.step)
         }
         return _Rewriter(graph, chosen).graph() if chosen or loops else graph
 
-    def _rounds(self, layer: str) -> bool:
+    def rounds(self, layer: str) -> bool:
+        """Return whether the products of a layer multiply bfloat16."""
         found = (to for pattern, to in self.patterns if matches(layer, pattern))
         return [*found][-1:] == ["bf16"]
 
