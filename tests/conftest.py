@@ -2,7 +2,8 @@
 
 Of the cases of a test that is marked `one_in(n)`, the first of every n run by default, and the
 others with `-m slow`.  If it is marked `slow` too, the first run with `-m slow`, and the others
-with `-m campaign`.
+with `-m campaign`.  Where a test of something else than code has a case for each backend, most of
+those on native code, which is slow to compile, run with `-m slow`, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -43,8 +45,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 ABOVE_BACKENDS = (
     *("cli/", "declare/", "images/", "mistakes/", "onnx/", "passes/", "view/"),
     *("files/test_serialize.py", "runtime/test_batches.py", "runtime/test_executor_refusals.py"),
+    "sklearn/test_estimators.py",
 )
 """Where tests run on NumPy, which is faster to compile for, unless GRAPHC_BACKEND is set."""
+ABOUT_CODE = ("backends/", "reproducibility/")
+ON_NATIVE = 4
+"""Elsewhere one in so many cases on native code runs by default, where other backends have some."""
 PROVED = 11
 """Without slow tests one in so many programs is proved, by its size; with them every one."""
 TESTS = Path(__file__).parent
@@ -60,7 +66,7 @@ def pytest_collection() -> Iterator[None]:
         yield
     finally:
         collector.freeze()
-        collector.set_threshold(10_000)  # most of what a test makes ends with it, without a search
+        collector.set_threshold(100_000)  # most of what a test makes ends with it, without a search
         collector.enable()
 
 
@@ -80,6 +86,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.own_markers = [m for m in item.own_markers if m.name != "slow"]
                 item.add_marker(pytest.mark.campaign)
         met[test] += 1
+    for item in _left_out(items):
+        item.add_marker(pytest.mark.slow)
+
+
+def _left_out(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Most cases on native code, drawn by name, of the tests that run on other backends, too."""
+    backends: dict[str, dict[pytest.Item, object]] = {}
+    for item in items:
+        case = getattr(item, "callspec", None)
+        if case and "backend" in case.params and not item.get_closest_marker("slow"):
+            test = item.nodeid.partition("[")[0]
+            backends.setdefault(test, {})[item] = case.params["backend"]
+    return [
+        item
+        for cases in backends.values()
+        for item, backend in cases.items()
+        if backend == "native"
+        and {*cases.values()} - {"native"}
+        and not item.path.relative_to(TESTS).as_posix().startswith(ABOUT_CODE)
+        and crc32(item.nodeid.encode()) % ON_NATIVE
+    ]
 
 
 @pytest.hookimpl(wrapper=True)

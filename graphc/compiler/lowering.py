@@ -68,6 +68,7 @@ class Lowering:
         self._sent: dict[int, dict[str, str]] = {}
         self._scanned: set[str] = set()
         forms = forms or Forms()
+        self._steps = forms.steps
         traits = TraitsOf(graph, forms)
         order, boundary = fusing_order(graph, schedule, traits)
         trains = graph.updates or graph.gradients
@@ -131,7 +132,8 @@ class Lowering:
         firsts: dict[Op, Node] = {}
         for node in nodes:
             firsts.setdefault(node.op, node)
-        made = lower_scan([*firsts.values()], self._build, self.capacity, self._grouping.root)
+        root, known = self._grouping.root, self._steps
+        made = lower_scan([*firsts.values()], self._build, self.capacity, root, known)
         self.types[made.instr.outs[0]] = made.workspace
         self.instrs.append(made.instr)
         for node in nodes:

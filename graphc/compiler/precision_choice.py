@@ -1,8 +1,8 @@
 """The choice of the layers whose products take less time in bfloat16, by estimates.
 
 A factor of half the bytes is read in half the time.  But unless it is a constant it is rounded at
-every run, and unless the rows are few it is packed as numbers of float32.  Convolutions widen their
-images, and never gain.
+every run, and unless the rows are few it is packed.  Convolutions widen their images, and never
+gain.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class _Product(NamedTuple):
     """The size of a product."""
 
     operations: int
-    rows: int
+    packed: int
+    """The elements that are packed at every run."""
     factors: tuple[int, int]
     """The elements of each factor."""
     made: tuple[int, ...]
@@ -64,7 +65,7 @@ class _Product(NamedTuple):
         time = self._together(trains, 2, self.operations / OPERATIONS_A_MICROSECOND / rate)
         made = (*self.made, self.result) if trains else self.made
         rounding = sum(CALL + 6 * size / BYTES_A_MICROSECOND for size in made)
-        packing = 6 * self.factors[1] / BYTES_A_MICROSECOND if self.rows > FEW else 0.0
+        packing = 4 * self.packed / BYTES_A_MICROSECOND
         return time + rounding + packing * (3 if trains else 1)
 
     def _together(self, trains: bool, size: int, time: float) -> float:
@@ -85,4 +86,5 @@ def _products(graph: Graph, batch: int) -> Iterator[tuple[str, _Product]]:
         rows = result // max(dim_at(node.type.shape[-1], batch), 1)
         constant = [graph[name].op.is_constant for name in node.inputs[:2]]
         made = tuple(size for size, known in zip((a, b), constant, strict=True) if not known)
-        yield layer_path(graph, node), _Product(operations, rows, (a, b), made, result)
+        packed = b if rows > FEW and not constant[1] else 0
+        yield layer_path(graph, node), _Product(operations, packed, (a, b), made, result)

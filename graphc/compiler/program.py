@@ -43,13 +43,14 @@ def build_program(
     graph = keep_old_states(graph)
     order = schedule(graph)
 
-    build = _steps(backend, contract)
+    forms = forms or Forms()
+    build = _steps(backend, contract, forms)
     low = Lowering(graph, order, capacity, forms, keeps, build, threads=threads)
     program = Assignment(name, low, order, backend, scheduler, sparing).program(planner)
     return replace(program, contract=contract)
 
 
-def _steps(backend: str, contract: Contract) -> Build:
+def _steps(backend: str, contract: Contract, forms: Forms) -> Build:
     """Return the function that builds the programs of steps, for a backend."""
 
     def build(
@@ -60,7 +61,7 @@ def _steps(backend: str, contract: Contract) -> Build:
         Unless steps run at once, threads share rows wherever they can: each may then run all steps.
         """
         order = schedule(graph)
-        low = Lowering(graph, order, rows, build=build, by_rows=not at_once)
+        low = Lowering(graph, order, rows, forms, build=build, by_rows=not at_once)
         program = Assignment(name, low, order, backend, carried=carried).program()
         return replace(program, contract=contract)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import Carried, Kind, StepGraph
 from graphc.ir.tensor_type import TensorType, align
+from graphc.kernels.barriers import reads_of_others
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.elementwise import Add
@@ -43,9 +44,16 @@ class LoweredScan:
 
 
 def lower_scan(
-    nodes: Sequence[Node], build: Build, capacity: int, root: Callable[[str], str]
+    nodes: Sequence[Node],
+    build: Build,
+    capacity: int,
+    root: Callable[[str], str],
+    known: dict[object, Program],
 ) -> LoweredScan:
-    """Return the instruction that computes a loop's results; `root` names an operand's buffer."""
+    """Return the instruction that computes a loop's results; `root` names an operand's buffer.
+
+    `known` caches the programs of steps.
+    """
     ops = [node.op for node in nodes if isinstance(node.op, Scan)]
     at_once = runs_at_once(ops[0].step, ops)
     step, sums = (ops[0].step, {}) if at_once else _with_sums(ops)
@@ -60,7 +68,11 @@ def lower_scan(
     carried = [_carried(one, nodes, ops, operands, sums, results) for one in step.carried]
     rows = capacity * ops[0].steps if at_once else capacity
     graph = _needed(step, results)
-    program = build(nodes[0].name, graph, rows, {x.result: x.feed for x in carried}, at_once)
+    key = nodes[0].name, tuple(ops), rows
+    if key not in known:
+        handed_on = {x.result: x.feed for x in carried}
+        known[key] = build(nodes[0].name, graph, rows, handed_on, at_once)
+    program = known[key]
     workspace, slots = _workspace(program, step.whole, at_once)
     nexts = {one.result for one in carried}
     name = f"{nodes[0].name}.workspace"
@@ -77,6 +89,7 @@ def lower_scan(
         name,
         slots,
         at_once,
+        reads_of_others(program, {program.outputs[one.result]: one.feed for one in carried}),
     )
     outs = (name, *(node.name for node in nodes))
     ins = tuple(dict.fromkeys(kernel.operands))

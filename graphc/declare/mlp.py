@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from graphc.base.arguments import checked_number, listed, whole
 from graphc.base.errors import GraphError
@@ -20,6 +21,7 @@ def mlp(
     *,
     batchnorm: bool = False,
     dropout: float = 0.0,
+    init: Any = "he",
     name: str | None = None,
 ) -> Value:
     """Return x after hidden layers and an affine layer: a perceptron.
@@ -39,6 +41,8 @@ def mlp(
         Whether hidden layers normalise their features.
     dropout
         The share of values that each hidden layer drops in training, from 0 to below 1.
+    init
+        The start of the weights of hidden layers: an initializer, its name or a number.
     name
         The name of the last layer.
 
@@ -63,7 +67,7 @@ def mlp(
     checked_number("mlp: dropout", dropout, least=0, below=1, hint=hint)
     with b.all_or_nothing():
         for width in widths:
-            x = affine(x, width)
+            x = affine(x, width, init=init)
             x = batchnorm_layer(x) if batchnorm else x
             x = relu(x)
             x = dropout_layer(x, drop_prob=dropout) if dropout else x

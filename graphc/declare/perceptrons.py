@@ -13,6 +13,7 @@ from graphc.ir.tensor_type import N
 from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.losses.elements import mse_loss, sigmoid_loss
 from graphc.ops.row_norm import standardize
+from graphc.ops.shape import as_dtype
 
 Declare = Callable[[int, int], Net]
 """A function that declares a net for a number of features and a number of outputs."""
@@ -22,7 +23,11 @@ WEIGHT = "weight"
 
 @dataclass(frozen=True)
 class Perceptron:
-    """The options of a multilayer perceptron."""
+    """The options of a multilayer perceptron.
+
+    It reads x and targets in the dtype `reads`, by default its own.  Standardised numbers lose no
+    digits to an offset then, although the net computes in a smaller dtype.
+    """
 
     hidden: tuple[int, ...]
     batchnorm: bool
@@ -31,6 +36,7 @@ class Perceptron:
     dtype: str
     preparation: Preparation | None = None
     weighted: bool = True
+    reads: str | None = None
 
     def __call__(self, features: int, units: int) -> Net:
         """Declare the net."""
@@ -44,7 +50,10 @@ class Perceptron:
             h = self.preparation.features(x, standardized=self.standardize)
         else:
             h = standardize(x, name="features") if self.standardize else x
-        return mlp(h, self.hidden, units, batchnorm=self.batchnorm, dropout=self.dropout)
+        h = as_dtype(h, self.dtype)
+        norm, rate = self.batchnorm, self.dropout
+        # Tables have few rows: larger weights bend the function more than these can tell.
+        return mlp(h, self.hidden, units, batchnorm=norm, dropout=rate, init="lecun")
 
 
 class ClassifierNet(Perceptron):
@@ -53,7 +62,7 @@ class ClassifierNet(Perceptron):
     def __call__(self, features: int, units: int) -> Net:
         """Declare inputs x (N, features), y (N,), weight (N,) and output scores (N, units)."""
         net = Net("classifier", self.dtype)
-        x = net.input("x", (N, features))
+        x = net.input("x", (N, features), dtype=self.reads)
         y = net.input("y", N, dtype="int64")
         weight = self._weight(net)
         scores = net.output("scores", self._scores(x, units))
@@ -67,7 +76,7 @@ class MultiLabelNet(Perceptron):
     def __call__(self, features: int, units: int) -> Net:
         """Declare inputs x (N, features), y (N, units), weight (N,); output scores (N, units)."""
         net = Net("labeller", self.dtype)
-        x = net.input("x", (N, features))
+        x = net.input("x", (N, features), dtype=self.reads)
         y = net.input("y", (N, units))
         weight = self._weight(net)
         scores = net.output("scores", self._scores(x, units))
@@ -81,11 +90,12 @@ class RegressorNet(Perceptron):
     def __call__(self, features: int, units: int) -> Net:
         """Declare inputs x (N, features), y (N, units), weight (N,); output prediction."""
         net = Net("regressor", self.dtype)
-        x = net.input("x", (N, features))
-        y = net.input("y", (N, units))
+        x = net.input("x", (N, features), dtype=self.reads)
+        y = net.input("y", (N, units), dtype=self.reads)
         weight = self._weight(net)
         target = standardize(y, name="target")
         scaled = self._scores(x, units)
-        net.output("prediction", scaled * net["target.scale"] + net["target.mean"])
-        net.loss("loss", mse_loss(scaled, target, weight=weight))
+        wide = as_dtype(scaled, y.dtype)
+        net.output("prediction", wide * net["target.scale"] + net["target.mean"])
+        net.loss("loss", mse_loss(scaled, as_dtype(target, self.dtype), weight=weight))
         return net

@@ -8,14 +8,15 @@ another barrier, while the kernels that wait are short and little memory is kept
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.duration import microseconds
 from graphc.kernels.kernel import Gemm, Kernel, Loop
-from graphc.kernels.program import Instr
+from graphc.kernels.program import Instr, Program
+from graphc.kernels.scan import ScanKernel
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")
 """The instruction at which all threads wait for each other."""
@@ -85,6 +86,42 @@ def region(kernel: Kernel, broadcast: Broadcast) -> Region:
         return Region("panels", kernel.n, id(kernel))
     assert isinstance(kernel, Loop), "threads share the matrices of a chain"
     return Region(f"columns along {kernel.axis}", kernel.columns)
+
+
+def reads_of_others(program: Program, handed: Mapping[str, str]) -> bool:
+    """Return whether a thread reads of what a step hands on, another part than it writes.
+
+    `handed` maps the results of the step's program to the feeds that they become.
+    """
+
+    def memory(name: str) -> str:
+        root = program.aliases.get(name, name)
+        return handed.get(root, root)
+
+    parts: dict[str, set[Region]] = {feed: set() for feed in handed.values()}
+    for buffer, _, part in _touched(program, memory):
+        parts.get(buffer, set()).add(part)
+    return any(len(found) > 1 or ALL in found for found in parts.values())
+
+
+def _touched(program: Program, memory: Callable[[str], str]) -> Iterator[Access]:
+    """Yield the accesses of all kernels, those in loops included, and of slices that these take."""
+    for instr in program.instrs:
+        if instr.body is not None:
+            yield from accesses(instr.body, memory)
+        elif instr.scan is not None:
+            scan = instr.scan
+            yield from _touched(scan.program, _around(scan, memory))
+            for name in (*scan.sequences.values(), *scan.sequences_written()):
+                yield Access(memory(name), name in instr.outs, ALL)
+
+
+def _around(scan: ScanKernel, memory: Callable[[str], str]) -> Callable[[str], str]:
+    """Return the function that names the memory around a loop that a step's buffer is in; or ""."""
+    outer = {k: memory(v) for k, v in scan.whole.items()}
+    for one in scan.carried:
+        outer |= {one.feed: memory(one.initial), one.result: memory(one.last)}
+    return lambda name: outer.get(scan.program.aliases.get(name, name), "")
 
 
 class Arrangement:

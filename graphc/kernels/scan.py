@@ -61,6 +61,8 @@ class ScanKernel:
     """For each carried feed and result its place in the workspace."""
     at_once: bool = False
     """True if all steps run as one, with steps * rows rows: they hand on nothing."""
+    waits: bool = False
+    """True if a thread reads what others hand on, so that they wait between steps."""
 
     @cached_property
     def phases(self) -> tuple[tuple[int, ...], ...]:
@@ -88,7 +90,7 @@ class ScanKernel:
     def shared(self) -> bool:
         """True if each thread can run all steps on its own rows."""
         rows = (self.program.buffers[one.feed].type for one in self.carried)
-        return len(self.phases) == 1 and all(type.batched for type in rows)
+        return not self.waits and len(self.phases) == 1 and all(type.batched for type in rows)
 
     @property
     def in_turns(self) -> bool:

@@ -201,7 +201,7 @@ class Traits(NamedTuple):
 
 
 class Forms:
-    """The traits and the bodies that the programs of a plan have in common.
+    """The traits, bodies and programs of steps that the programs of a plan have in common.
 
     Types count by identity, since equal ones are one object; ops by their attributes, which are
     compared once for each object.
@@ -210,6 +210,8 @@ class Forms:
     def __init__(self) -> None:
         self.bodies: dict[object, Body] = {}
         """For each signature of a group, its body; see `graphc.kernels.fuse`."""
+        self.steps: dict[object, Any] = {}
+        """For the results of each loop, the program of its step; see `lower_scan`."""
         self._equal: dict[tuple[type[Op], Op], Op] = {}
         self._known: dict[int, tuple[Op, Op]] = {}
         self._traits: dict[tuple[int, ...], Traits] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Scan(Op):
         found = step.types[self.result]
         return stacked(found, self.steps) if self.kind == "stacked" else found
 
-    @property
+    @cached_property
     def joint(self) -> Scan:
         """The same loop, whatever its result: equal for all results of one loop."""
         return replace(self, kind="stacked", result="")

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from inspect import signature
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,9 +33,10 @@ from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
 from graphc.sklearn.columns import Words, chosen_columns, has_gaps_or_words
 from graphc.sklearn.fitted import FittedNets
-from graphc.sklearn.rows import Rows, predict
+from graphc.sklearn.rows import MOST, Rows, predict, rows_of_a_step
 from graphc.sklearn.together import (
     SWEEP,
+    Checked,
     MemberTask,
     NetChoice,
     Training,
@@ -47,7 +48,15 @@ from graphc.train.callbacks import Callback, EarlyStopping, Epoch
 from graphc.train.history import History, epoch_text
 
 REPLACED: Mapping[str, tuple[str, ...]] = {
-    "net": ("hidden", "batchnorm", "dropout", "standardize", "prepare", "categorical_features"),
+    "net": (
+        "hidden",
+        "batchnorm",
+        "dropout",
+        "standardize",
+        "prepare",
+        "categorical_features",
+        "dtype",
+    ),
     "optimizer": ("lr", "weight_decay"),
 }
 """The options that each of these options replaces."""
@@ -56,7 +65,10 @@ PATIENCE = (10, 30)
 """The usual patience, and that by the loss of validation rows, which are few: it wavers more."""
 
 FLOATS = (np.float64, np.float32)
-"""The dtypes in which features are trained as they are; others are converted to the first."""
+"""The dtypes in which features are read as they are; others are converted to the first."""
+
+DTYPES = ("float32", "float64")
+"""The dtypes in which nets compute."""
 
 
 def _copy_parameters(before: Executor, ex: Executor) -> None:
@@ -102,11 +114,12 @@ class GraphEstimator(FittedNets):
     standardize: bool = True
     prepare: bool = False
     categorical_features: Sequence[int | str] | NDArray[Any] | None = None
+    dtype: str = "float32"
     net: Declare | None = None
     lr: float = 1e-3
-    weight_decay: float = 3e-3
+    weight_decay: float = 1e-2
     optimizer: Optimizer | None = None
-    batch: int = 200
+    batch: int | Literal["auto"] = "auto"
     epochs: int = 200
     tol: float = 1e-4
     patience: int | None = None
@@ -151,6 +164,7 @@ class GraphEstimator(FittedNets):
         with self._hint_at_prepare(X):
             x, labels = validate_data(self, X, y, reset=reset, **self._takes(), **y_as)
         x = self._numbers(x, reset=reset)
+        self._check_range(x)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
         if (weight < 0).any():
             raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
@@ -188,6 +202,23 @@ class GraphEstimator(FittedNets):
             self._words = Words.of(x)
         return self._words.numbers(x)
 
+    def _computes_in(self, x: Any) -> np.dtype[Any]:
+        """Return the dtype of the net, which for one of the user is that of the features."""
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype!r}, it must be 'float32' or 'float64'")
+        return np.dtype(self.dtype if self.net is None else x.dtype)
+
+    def _check_range(self, x: Any) -> None:
+        """Raise ValueError for a number that the dtype of the net does not have."""
+        numbers, dtype = x.data if issparse(x) else x, self._computes_in(x)
+        if dtype.itemsize >= x.dtype.itemsize:
+            return
+        if (large := np.abs(numbers) > np.finfo(dtype).max).any():
+            raise ValueError(
+                f"X holds {numbers[large][0]}, which is too large for {dtype}: scale its column, "
+                f"or give {type(self).__name__}(dtype='float64')"
+            )
+
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
         """Restore the fitted estimator if other data is refused."""
@@ -199,7 +230,19 @@ class GraphEstimator(FittedNets):
             self.__dict__.update(before)
             raise
 
-    def _fit(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> Self:
+    def _checked(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Checked:
+        """Return the data to train on; raise ValueError for data that cannot be trained on."""
+        raise NotImplementedError
+
+    def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Self:
+        """Check the data, and train on them from scratch."""
+        self._stopping()
+        with self._unchanged_if_refused():
+            sweep = SWEEP.get()
+            check = self._checked if sweep is None else partial(sweep.checked, self, self._checked)
+            return self._train_new(*check(X, y, sample_weight))
+
+    def _train_new(self, rows: Rows, units: int, classes: Sequence[str]) -> Self:
         """Train new members until their losses stand still, or for all epochs: then warn."""
         stopping, seeds = self._stopping(), self._seeds()
         train, held = rows, None
@@ -207,7 +250,8 @@ class GraphEstimator(FittedNets):
             train, held = rows.parts(self.validation_fraction, seeds[0])
         random, sweep = self.random_state is None, None if self.warm_start else SWEEP.get()
         choice, last = self._choice(train, units), int(self.epochs)
-        training = Training(choice, train, held, seeds, last, stopping, random)
+        batch = self._rows_of_a_step(train)
+        training = Training(choice, train, held, batch, seeds, last, stopping, random)
         if sweep is not None and sweep.noting:
             sweep.note(training)
             return self
@@ -223,9 +267,13 @@ class GraphEstimator(FittedNets):
                 f"training did not converge: {stopping.watch} still improved when all "
                 f"{counted(self.epochs, 'epoch')} were done; give more epochs, another lr{other}",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return self
+
+    def _rows_of_a_step(self, rows: Rows) -> int:
+        count = len(rows.weight)
+        return rows_of_a_step(count) if self.batch == "auto" else int(self.batch)
 
     def _seeds(self) -> tuple[int, ...]:
         """Return the seed of each member, of which the first is that of an estimator of one."""
@@ -242,7 +290,7 @@ class GraphEstimator(FittedNets):
             units=units,
             output=self._output,
             optimizer=self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
-            batch=plain(self.batch),
+            batch=MOST if self.batch == "auto" else plain(self.batch),
             threads=plain(self.threads),
             backend=self.backend if own else chosen_backend(self.backend),
             own=own,
@@ -262,7 +310,7 @@ class GraphEstimator(FittedNets):
         for old, new in zip(before, self._members(), strict=bool(before)):
             _copy_parameters(old, new)
         if isinstance(self._model, Executor):
-            rows.fit_statistics(self._model)
+            self._model.state = rows.statistics(plan)
         else:
             fit_statistics(self._model, [rows] * len(seeds))
 
@@ -300,9 +348,9 @@ class GraphEstimator(FittedNets):
             raise ValueError(
                 f"hidden is {hidden!r}, it must list the widths of the hidden layers, as (100, 50)"
             ) from None
-        dtype, kind = rows.x.dtype.name, self._perceptron(rows)
         flags = bool(self.batchnorm), float(self.dropout), bool(self.standardize)
-        return kind(widths, *flags, dtype, self._preparation(rows))
+        options = *flags, self._computes_in(rows.x).name, self._preparation(rows)
+        return self._perceptron(rows)(widths, *options, reads=rows.x.dtype.name)
 
     def _preparation(self, rows: Rows) -> Preparation | None:
         """Return how the net prepares its columns, or None if it does not."""
@@ -320,11 +368,11 @@ class GraphEstimator(FittedNets):
     ) -> Self:
         """Train `epochs` more epochs; raise NotFiniteError if the loss does not stay finite."""
         model, tasks = self._model, []
-        seeds = [ex.state.seed for ex in self._members()]
+        batch, seeds = self._rows_of_a_step(rows), [ex.state.seed for ex in self._members()]
         for seed, history in zip(seeds, self.histories_, strict=True):
             last = len(history.epochs) + int(epochs)
             called = (*callbacks, Printed(last)) if self.verbose else callbacks
-            tasks.append(MemberTask(rows, held, seed, last, deepcopy(called), history))
+            tasks.append(MemberTask(rows, held, batch, seed, last, deepcopy(called), history))
         if isinstance(model, Executor):
             train_alone(model, tasks[0])
         else:
@@ -355,13 +403,13 @@ class GraphEstimator(FittedNets):
         with self._hint_at_prepare(X):
             x = validate_data(self, X, reset=False, **self._takes())
         x = self._numbers(x, reset=False)
+        self._check_range(x)
         trained = None if self._lent is None else self._lent[0]
         model = self._model if trained is None else trained.population
-        asked = {} if trained is None else {"members": trained.members}
         first = model if isinstance(model, Executor) else model[0]
         # The lock makes threads that predict at the same time take turns.
-        found = first.state.lock(lambda: predict(model, x, **asked))
-        outputs = np.asarray(found[self._output] if isinstance(found, dict) else found)
+        found = first.state.lock(lambda: trained.predict(x) if trained else predict(model, x))
+        outputs = np.asarray(found[self._output] if isinstance(found, dict) else found, x.dtype)
         if isinstance(model, Executor):
             return outputs
         return outputs[0] if len(outputs) == 1 else self._combined(outputs)

@@ -22,19 +22,18 @@ from graphc.ir.op import Array
 from graphc.ops.functions import LogSoftmax, Sigmoid, Softmax, Softplus
 from graphc.sklearn.estimator import GraphEstimator
 from graphc.sklearn.rows import Rows
+from graphc.sklearn.together import Checked
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     """A classifier by a net that graphc compiles, trained by the cross-entropy of softmax.
 
-    It computes in the dtype of X if that is float32 or float64, else in float64.  float32 takes
-    half the time.
-
     Parameters
     ----------
     hidden
-        The widths of the hidden layers, each of affine and relu.
+        The widths of the hidden layers, each of affine and relu.  Weights begin as in `gc.LeCun`,
+        those of the last layer as 0.
     batchnorm, dropout
         Whether hidden layers have batchnorm, and the share of their values that is dropped.
     standardize
@@ -46,8 +45,11 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         then dense, of floats, or of objects.
     categorical_features
         The columns of numbers that are categories: positions, names or a mask.
+    dtype
+        "float32" or "float64", in which the net computes after it has standardised X in the dtype
+        of X.  Predictions have the dtype of X.  float64 takes twice the time.
     net
-        A function from the numbers of features and classes to a Net, in place of the six options
+        A function from the numbers of features and classes to a Net, in place of the seven options
         above.  The net has inputs x (N, features), y (N,) of int64 and, to take sample weights,
         weight (N,), an output "scores" (N, classes), and a loss.
     lr, weight_decay
@@ -55,7 +57,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     optimizer
         Another optimizer of graphc, in place of these two options.
     batch
-        The rows of a step, or all rows if there are fewer.
+        The rows of a step, or all rows if there are fewer.  "auto" divides them into steps of at
+        most 200 rows, and tables of fewer than 1600 rows into 8 steps an epoch if each has 16 rows
+        then: with fewer steps small tables would learn little in 200 epochs.
     epochs
         The most epochs.
     tol, patience
@@ -136,19 +140,20 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         ValueError
             If the data cannot be trained on, or an option is out of range.
         """
-        self._stopping()
-        with self._unchanged_if_refused():
-            rows = self._labelled(X, y, sample_weight, reset=True)
-            self._multilabel = rows.y.ndim == 2
-            classes = _classes(rows.y)
-            if len(classes) < 2:
-                raise ValueError(
-                    f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
-                    + ("" if sample_weight is None else " in rows of positive weight")
-                )
-            self.classes_ = classes
-            rows = self._by_class(_coded(rows, classes), classes)
-            return self._fit(rows, len(classes), _words(classes))
+        return self._fit(X, y, sample_weight)
+
+    def _checked(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Checked:
+        """Return the coded rows, and set the classes."""
+        rows = self._labelled(X, y, sample_weight, reset=True)
+        self._multilabel = rows.y.ndim == 2
+        classes = _classes(rows.y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
+                + ("" if sample_weight is None else " in rows of positive weight")
+            )
+        self.classes_ = classes
+        return self._by_class(rows, classes), len(classes), _words(classes)
 
     def _labelled(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
@@ -201,23 +206,25 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
                 f"partial_fit takes class_weight as a mapping, not as {self.class_weight!r}: it "
                 "does not know the rows to come"
             )
-        rows = self._by_class(_coded(rows, known), known)
+        rows = self._by_class(rows, known)
         if first:
             self._begin(rows, self._choice(rows, len(known)).plan(), _words(known), self._seeds())
             self.classes_, self._multilabel = known, rows.y.ndim == 2
         return self._train(rows, 1)
 
     def _by_class(self, rows: Rows, classes: NDArray[Any]) -> Rows:
-        """Return the rows with their weights multiplied by those of their classes."""
+        """Return the coded rows with their weights multiplied by those of their classes."""
+        dtype = self._computes_in(rows.x)
+        rows = _coded(rows, classes, dtype)
         if self.class_weight is None:
-            return rows.ready()
+            return rows.ready(dtype)
         if rows.y.ndim == 2:
             raise ValueError("class_weight is for classes of which a row has one, y has several")
         factors = class_factors(self.class_weight, classes, rows.y, rows.weight)
         weight = rows.weight * factors[rows.y]
         if not weight.any():
             raise ValueError("class_weight is 0 for every row, so there is nothing to train on")
-        return rows._replace(weight=weight).ready()
+        return rows._replace(weight=weight).ready(dtype)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable class of each row.
@@ -286,12 +293,15 @@ def _words(classes: NDArray[Any]) -> list[str]:
     return [] if given == list(range(len(given))) else list(map(str, given))
 
 
-def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:
-    """Return labels as positions among the classes; raise ValueError for an unknown label."""
+def _coded(rows: Rows, classes: NDArray[Any], dtype: np.dtype[Any]) -> Rows:
+    """Return labels as positions among the classes, several a row as numbers of this dtype.
+
+    Raise ValueError for an unknown label.
+    """
     if rows.y.ndim == 2:
         if rows.y.shape[1] != len(classes):
             raise ValueError(f"y has {rows.y.shape[1]} labels a row, there are {len(classes)}")
-        return rows._replace(y=rows.y.astype(rows.x.dtype))
+        return rows._replace(y=rows.y.astype(dtype))
     codes = np.searchsorted(classes, rows.y)
     unknown = np.flatnonzero(np.take(classes, codes, mode="clip") != rows.y)
     if len(unknown):
@@ -336,13 +346,12 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     """A regressor by a net that graphc compiles, trained by the mean squared error.
 
     The error counts in standard deviations of the target, so that `lr` and `tol` suit targets of
-    any size; predictions are in the target's own units.  It computes in the dtype of X if that is
-    float32 or float64, else in float64.  float32 takes half the time.
+    any size; predictions are in the target's own units.
 
     Parameters
     ----------
     net
-        A function from the numbers of features and targets to a Net, in place of the six options
+        A function from the numbers of features and targets to a Net, in place of the seven options
         above.  The net has inputs x (N, features), y (N, targets) and, to take sample weights,
         weight (N,), an output "prediction" (N, targets), and a loss.
 
@@ -387,10 +396,12 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         X, y
             Features (N, features), and targets, (N,) or (N, targets).
         """
-        self._stopping()
-        with self._unchanged_if_refused():
-            rows, self._flat = self._targets(X, y, sample_weight, reset=True)
-            return self._fit(rows, rows.y.shape[1])
+        return self._fit(X, y, sample_weight)
+
+    def _checked(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Checked:
+        """Return the rows, and set whether targets are (N,)."""
+        rows, self._flat = self._targets(X, y, sample_weight, reset=True)
+        return rows, rows.y.shape[1], ()
 
     @with_shared(GraphClassifier.fit.__doc__)
     def partial_fit(
@@ -433,4 +444,4 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         """Return the rows, their targets as (N, targets), and whether those came as (N,)."""
         rows = self._rows(X, y, sample_weight, reset=reset, multi_output=True, y_numeric=True)
         targets = rows.y.reshape(len(rows.y), -1).astype(rows.x.dtype)
-        return rows._replace(y=targets).ready(), rows.y.ndim == 1
+        return rows._replace(y=targets).ready(self._computes_in(rows.x)), rows.y.ndim == 1

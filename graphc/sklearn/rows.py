@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,8 +20,11 @@ from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
 from graphc.train.source import Source
-from graphc.train.standardize import fit_new
+from graphc.train.standardize import statistics_of
 from graphc.train.user_data import training_source, validation_source
+
+STEPS, LEAST, MOST = 8, 16, 200
+"""The steps of an epoch of few rows, and the least and most rows of a step of several."""
 
 
 class Rows(NamedTuple):
@@ -30,9 +34,9 @@ class Rows(NamedTuple):
     y: Array
     weight: Array
 
-    def ready(self) -> Rows:
-        """Return the rows with positive weights, of at most 1, in the dtype of x."""
-        weight = (self.weight / self.weight.max()).astype(self.x.dtype)
+    def ready(self, dtype: np.dtype[Any]) -> Rows:
+        """Return the rows with positive weights, of at most 1, in this dtype."""
+        weight = (self.weight / self.weight.max()).astype(dtype)
         return self._replace(weight=weight).weighted()
 
     def weighted(self) -> Rows:
@@ -54,24 +58,24 @@ class Rows(NamedTuple):
     def _at(self, rows: NDArray[Any]) -> Rows:
         return Rows(self.x[rows], self.y[rows], self.weight[rows])
 
-    def training_source(self, ex: Executor, seed: int) -> Source:
+    def training_source(self, ex: Executor, batch: int, seed: int) -> Source:
         """Return the batches to train on; sparse and dense features come in the same order."""
-        return training_source(ex, self._data(ex, seed), ex.plan.batch, seed)
+        return training_source(ex, self._data(ex, batch, seed), batch, seed)
 
     def validation_source(self, ex: Executor) -> Source:
         """Return the batches to validate on."""
-        return validation_source(ex, self._data(ex, None))
+        return validation_source(ex, self._data(ex, ex.plan.batch, None))
 
-    def fit_statistics(self, ex: Executor) -> None:
-        """Fit the statistics of what the net standardises to these rows."""
-        feeds = self.feeds(ex.plan)
+    def statistics(self, plan: Plan) -> dict[str, Array]:
+        """Return the statistics of what the net standardises, by the names of their states."""
+        feeds = self.feeds(plan)
         if issparse(self.x):
             feeds["x"] = _DenseWhenRead(self.x)
-        fit_new(ex, feeds, self.weight.astype(np.float64))
+        return statistics_of(plan, feeds, self.weight.astype(np.float64))
 
-    def _data(self, ex: Executor, seed: int | None) -> Any:
+    def _data(self, ex: Executor, batch: int, seed: int | None) -> Any:
         feeds = self.feeds(ex.plan)
-        return partial(_batches, feeds, ex.plan.batch, seed) if issparse(self.x) else feeds
+        return partial(_batches, feeds, batch, seed) if issparse(self.x) else feeds
 
     def feeds(self, plan: Plan) -> dict[str, Any]:
         """Return the arrays that the net takes; raise GraphError if it cannot take weights."""
@@ -100,6 +104,12 @@ class _DenseWhenRead:
         if isinstance(rows, slice):
             return np.asarray(self._matrix[rows].toarray())
         return np.asarray(self[rows : rows + 1][0])
+
+
+def rows_of_a_step(rows: int) -> int:
+    """Return how many rows a step takes by default, so that all of an epoch are about as long."""
+    steps = min(max(STEPS, math.ceil(rows / MOST)), max(1, rows // LEAST))
+    return math.ceil(rows / steps)
 
 
 def _batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import deepcopy
@@ -24,8 +24,9 @@ from graphc.declare.perceptrons import Declare
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
+from graphc.sklearn.known import Known, are_comparable
 from graphc.sklearn.nets import checked_net
-from graphc.sklearn.rows import Rows
+from graphc.sklearn.rows import Rows, predict
 from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import Histories, History
 from graphc.train.member import Member
@@ -34,10 +35,14 @@ from graphc.train.run import Run
 from graphc.train.standardize import names_of_statistics
 
 Numbers = NDArray[np.intp]
+Checked = tuple[Rows, int, Sequence[str]]
+"""Rows, the number of outputs for them, and the names of their classes."""
 REFUSED = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 """The errors by which nets, and steps before them, refuse options and data; others are bugs."""
-SOME = 16
-"""The number of rows that are compared first: they mostly differ in unequal arrays."""
+DATA_OPTIONS = ("categorical_features", "class_weight", "dtype", "net", "prepare")
+"""The options of an estimator by which it checks data."""
+CHECKED = ("n_features_in_", "classes_", "_multilabel", "_flat", "_words")
+"""The attributes that checked data gives an estimator."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class MemberTask(NamedTuple):
 
     rows: Rows
     held: Rows | None
+    batch: int
     seed: int
     epochs: int
     callbacks: tuple[Callback, ...]
@@ -94,7 +100,7 @@ class MemberTask(NamedTuple):
 
 def train_alone(ex: Executor, task: MemberTask) -> None:
     """Train one executor; raise NotFiniteError if the loss does not stay finite."""
-    source = task.rows.training_source(ex, task.seed)
+    source = task.rows.training_source(ex, task.batch, task.seed)
     judged = None if task.held is None else task.held.validation_source(ex)
     run = Run(ex, source, task.epochs, task.callbacks, validation=judged, history=task.history)
     run.train(progress=False)
@@ -115,7 +121,10 @@ def train_ensemble(population: Population, tasks: Sequence[MemberTask]) -> None:
 
 
 def train_members(population: Population, tasks: Sequence[MemberTask]) -> list[Member]:
-    """Train each member on its rows, in the order of its seed, and return how they ended."""
+    """Train each member on its rows, in the order of its seed, and return how they ended.
+
+    All take equally many rows a step.
+    """
     rows, held = Joined(), Joined()
     members = []
     for number, task in enumerate(tasks):
@@ -126,7 +135,7 @@ def train_members(population: Population, tasks: Sequence[MemberTask]) -> list[M
         member.at.epoch = len(task.history.epochs) + 1
         members.append(member)
     plan = population.plan
-    data = OwnRows(population, rows.feeds(plan), members, plan.batch)
+    data = OwnRows(population, rows.feeds(plan), members, tasks[0].batch)
     validation = held.feeds(plan) if held.parts else None
     PopulationRun(population, members, data, validation).train(progress=False)
     return members
@@ -154,44 +163,12 @@ class Joined:
         return {name: np.concatenate([feeds[name] for feeds in found]) for name in found[0]}
 
 
-class KnownRows:
-    """Dense rows that some trainings have in common: equal ones are found as one object."""
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, list[Rows]] = defaultdict(list)
-
-    def __call__(self, rows: Rows) -> Rows:
-        """Return the first rows that are equal to these."""
-        some = rows.x[:: max(1, len(rows.x) // SOME)]
-        known = self._known[rows.x.shape, rows.x.dtype, some.tobytes()]
-        for one in known:
-            if all(map(_equal, one, rows)):
-                return one
-        known.append(rows)
-        return rows
-
-
-def _equal(one: Array, other: Array) -> bool:
-    """Return whether arrays have the same bits."""
-    if one is other:
-        return True
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
-        return False
-    first, second = (np.ascontiguousarray(a).ravel().view(np.uint8) for a in (one, other))
-    return np.array_equal(first, second)
-
-
 def fit_statistics(population: Population, rows: Sequence[Rows]) -> None:
     """Fit what the net of each member standardises to its rows."""
     names = names_of_statistics(population.plan)
-    found: dict[int, Mapping[str, Array]] = {}
-    for own in rows if names else ():
-        if id(own) not in found:
-            ex = Executor(population.plan)
-            own.fit_statistics(ex)
-            found[id(own)] = {name: np.array(ex.state[name]) for name in names}
-    stacked = {name: np.stack([found[id(own)][name] for own in rows]) for name in names}
-    population.state = stacked
+    distinct = {id(own): own for own in rows} if names else {}
+    found = {key: own.statistics(population.plan) for key, own in distinct.items()}
+    population.state = {name: np.stack([found[id(own)][name] for own in rows]) for name in names}
 
 
 @dataclass(frozen=True)
@@ -201,6 +178,7 @@ class Training:
     choice: NetChoice
     rows: Rows
     held: Rows | None
+    batch: int
     seeds: tuple[int, ...]
     epochs: int
     stopping: EarlyStopping
@@ -219,6 +197,7 @@ class Training:
         return (
             self.choice,
             *(None if rows is None else id(rows) for rows in (self.rows, self.held)),
+            self.batch,
             len(self.seeds) if self.random else self.seeds,
             self.epochs,
             (stopping.patience, stopping.least, stopping.watch),
@@ -228,7 +207,9 @@ class Training:
         """Yield what each member trains."""
         for seed in self.seeds:
             stopping = deepcopy(self.stopping)
-            yield MemberTask(self.rows, self.held, seed, self.epochs, (stopping,), History())
+            yield MemberTask(
+                self.rows, self.held, self.batch, seed, self.epochs, (stopping,), History()
+            )
 
 
 class Trained(NamedTuple):
@@ -238,6 +219,21 @@ class Trained(NamedTuple):
     members: Sequence[int]
     seeds: Sequence[int]
     histories: Histories
+    beside: tuple[int, ...]
+    """The members that were trained on the same rows, which mostly predict for the same rows."""
+    outputs: Known[Any]
+    """The outputs of members of this population for rows."""
+
+    def predict(self, x: Any) -> Any:
+        """Return the outputs of the members; those beside them are computed with them, and kept."""
+        if not are_comparable([x]):
+            return predict(self.population, x, members=self.members)
+        asked = self.beside
+        found = self.outputs(asked, [x], lambda: predict(self.population, x, members=asked))
+        own = [asked.index(member) for member in self.members]
+        if isinstance(found, dict):
+            return {name: array[own] for name, array in found.items()}
+        return found[own]
 
     def states(self) -> list[dict[str, Array]]:
         """Return copies of the states of the members."""
@@ -249,9 +245,24 @@ class Sweep:
 
     def __init__(self) -> None:
         self.noting = True
-        self._known = KnownRows()
+        self._checked: Known[tuple[Checked, dict[str, Any]]] = Known()
+        self._known: Known[Rows] = Known()
         self._noted: dict[tuple[Any, ...], list[Training]] = {}
         self._results: dict[tuple[Any, ...], list[Trained]] = {}
+
+    def checked(self, model: Any, check: Callable[..., Checked], *given: Any) -> Checked:
+        """Return data as a new estimator checks them; equal ones are checked once."""
+        key = type(model), *(getattr(model, name, None) for name in DATA_OPTIONS)
+        if not are_comparable(given) or not _is_hashable(key) or hasattr(model, CHECKED[0]):
+            return check(*given)
+
+        def make() -> tuple[Checked, dict[str, Any]]:
+            found, known = check(*given), vars(model)
+            return found, {name: known[name] for name in CHECKED if name in known}
+
+        found, attributes = self._checked(key, given, make)
+        vars(model).update(attributes)
+        return found
 
     def note(self, training: Training) -> None:
         """Remember a training, unless members of a population cannot do it."""
@@ -263,8 +274,13 @@ class Sweep:
             found.append(training)
 
     def _on_known_rows(self, training: Training) -> Training:
-        rows, held = self._known(training.rows), training.held and self._known(training.held)
-        return replace(training, rows=rows, held=held)
+        """Return the training on the first rows that are equal to its own."""
+        rows, held = training.rows, training.held
+        return replace(
+            training,
+            rows=self._known(None, rows, lambda: rows),
+            held=None if held is None else self._known(None, held, lambda: held),
+        )
 
     def run(self) -> None:
         """Run what was noted, a population for each kind of net."""
@@ -272,7 +288,7 @@ class Sweep:
         kinds: dict[Any, list[tuple[tuple[Any, ...], Training]]] = defaultdict(list)
         for key, noted in self._noted.items():
             for one in noted:
-                kinds[one.choice.kind, one.held is None].append((key, one))
+                kinds[one.choice.kind, one.batch, one.held is None].append((key, one))
         self._noted = {}
         for pairs in kinds.values():
             keys, trainings = zip(*pairs, strict=True)
@@ -301,13 +317,27 @@ def _run(trainings: Sequence[Training]) -> Iterator[Trained | None]:
     population.hyper.update(numbers_of(optimizers, population.hyper))
     fit_statistics(population, [task.rows for task in tasks])
     members = train_members(population, tasks)
+    beside: dict[int, list[int]] = defaultdict(list)
+    for number, task in enumerate(tasks):
+        beside[id(task.rows)].append(number)
+    outputs: Known[Any] = Known()
     start = 0
     for training in trainings:
         own = range(start, start + len(training.seeds))
         start = own.stop
         histories = Histories(members[i].history for i in own)
         failed = any(members[i].failed for i in own)
-        yield None if failed else Trained(population, own, training.seeds, histories)
+        near = tuple(beside[id(training.rows)])
+        made = Trained(population, own, training.seeds, histories, near, outputs)
+        yield None if failed else made
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 SWEEP: ContextVar[Sweep | None] = ContextVar("SWEEP", default=None)

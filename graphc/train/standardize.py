@@ -81,19 +81,23 @@ def check_fitted(ex: Executor) -> None:
         )
 
 
-def fit_new(
-    ex: Executor, arrays: Mapping[str, Array], weight: NDArray[np.float64] | None = None
-) -> None:
-    """Fit the statistics of layers that are unfitted; rows weigh 1 by default."""
+def fit_new(ex: Executor, arrays: Mapping[str, Array]) -> None:
+    """Fit the statistics of layers that are unfitted."""
     new = unfitted(ex)
     if new:
-        rows = len(arrays[new[0].inputs[0]])
-        ex.state = _fitted(ex.plan, new, arrays, np.ones(rows) if weight is None else weight)
+        ex.state = _fitted(ex.plan, new, arrays, np.ones(len(arrays[new[0].inputs[0]])))
 
 
 def names_of_statistics(plan: Plan) -> list[str]:
     """Return the names of the states that hold statistics."""
     return [name for node in _layers(plan) for name in node.inputs[1:]]
+
+
+def statistics_of(
+    plan: Plan, arrays: Mapping[str, Array], weight: NDArray[np.float64]
+) -> dict[str, Array]:
+    """Return the statistics of weighted rows, by the names of their states."""
+    return _fitted(plan, _layers(plan), arrays, weight)
 
 
 def fit_members(

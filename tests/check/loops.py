@@ -80,3 +80,16 @@ def derived(dtype: str = "float64") -> gc.Net:
     net.output("last", last)
     net.loss("loss", gc.mean(steps * steps) + gc.mean(last**2))
     return net
+
+
+def reversing(rows: int) -> gc.Net:
+    """A loop whose next value is a function of the one before in reverse, of so many rows."""
+    net = gc.Net("reversing", dtype="float64")
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[Any, Any]:
+        h = gc.tanh(h[:, ::-1]) + x
+        return h, h
+
+    _, last = gc.scan(step, net.input("x", (gc.N, 3, rows, 2)), net.input("h", (gc.N, rows, 2)))
+    net.output("last", last)
+    return net

@@ -95,3 +95,15 @@ def test_a_loop_in_a_loop_has_a_line_of_its_own() -> None:
     net.output("y", gc.scan(outer, x, h0, name="outer")[0])
     lines = {x.name: x for x in gc.compile(net, batch=2, backend="numpy").memory.loops()}
     assert lines["outer.steps"].steps == 3 and lines["outer.steps/inner.steps"].steps == 4
+
+
+def test_programs_of_a_plan_share_those_of_their_steps() -> None:
+    """The loop and its gradient, which a step and the gradient alone have in common."""
+
+    def steps(name: str) -> list[Program]:
+        return [i.scan.program for i in plan.programs[name].instrs if i.scan is not None]
+
+    plan = planned()
+    pairs = list(zip(steps("grad"), steps("step"), strict=True))
+    assert pairs
+    assert all(one is other for one, other in pairs)

@@ -34,7 +34,7 @@ def chosen(net: gc.Net, batch: int, rate: float, trains: bool = False) -> list[s
 @pytest.mark.parametrize("rate", [1.0, 2.0])
 def test_few_rows_read_large_constant_weights_in_half_the_time(rate: float) -> None:
     assert chosen(stack(1024), 1, rate) == ["wide"]
-    assert chosen(stack(1024), 3, rate) == ["wide"]
+    assert chosen(stack(1024), 6, rate) == ["wide"]
     assert chosen(stack(100), 1, rate) == []
 
 

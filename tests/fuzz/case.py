@@ -11,6 +11,7 @@ import numpy as np
 
 import graphc as gc
 from graphc.compiler.plan import Plan
+from graphc.compiler.remat.fit import fitted
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
@@ -72,14 +73,13 @@ class Case:
     @cached_property
     def plan(self) -> Plan:
         """What graphc makes of it."""
-        kept = self._compiled(None)
+        kept = self._compiled
         if self.again:
             return computing_again(kept, self.draw)
         for share in BUDGETS if self.tight else ():
-            try:
-                return self._compiled(int(share * kept.memory.total))
-            except gc.BudgetError:
-                continue
+            made = fitted(kept, int(share * kept.memory.total))
+            if made is not None:
+                return made
         return kept
 
     @cached_property
@@ -87,7 +87,9 @@ class Case:
         """The one with the other optimizer."""
         return replace(self, optimizer=self.other, shards=1, tight=False, again=False).plan
 
-    def _compiled(self, budget: int | None) -> Plan:
+    @property
+    def _compiled(self) -> Plan:
+        """The plan that keeps all values."""
         return gc.compile(
             self.graph,
             batch=self.batch,
@@ -98,7 +100,6 @@ class Case:
             backend="native" if self.backend == "interpreted" else self.backend,
             threads=self.threads,
             passes=gc.passes.without(*self.off),
-            budget=budget,
             shards=self.shards if self.shards > 1 else None,
             sync_batchnorm=self.synchronised,
         )

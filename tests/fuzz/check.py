@@ -86,11 +86,11 @@ def check(case: Case) -> Verdict:
 
 
 def _draws(case: Case) -> Iterator[Case]:
-    """The case with other numbers; all have one plan."""
-    plan = case.plan
+    """The case with other numbers; all have the same plans."""
+    plans = {"plan": case.plan} | ({"other_plan": case.other_plan} if case.other else {})
     for number in range(REDRAWS):
         drawn = case if number == 0 else replace(case, draw=case.draw + 100_000 * number)
-        drawn.__dict__["plan"] = plan
+        drawn.__dict__.update(plans)
         yield drawn
 
 

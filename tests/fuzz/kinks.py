@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ops.arithmetic import Ceil, Floor, Fmod, Mod, Round
 from graphc.ops.functions import Abs, Sign
@@ -15,10 +16,12 @@ from graphc.ops.index import Argmax, Argmin
 from graphc.ops.losses.labels import SvmRows, SvmRowsGrad
 from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max, Min
+from graphc.ops.scan_gradient import NEGLIGIBLE
 from graphc.ops.scatter import GatherElements, ScatterElements
-from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
+from graphc.ops.select import Clip, Comparison, Less, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast
 from graphc.ops.sorting import TopK
+from graphc.ops.source import Constant
 
 Distance = Callable[[Any, Sequence[Array]], Array]
 
@@ -34,9 +37,28 @@ def kink_distance(op: Op, ins: Sequence[Array]) -> Array | None:
     return rule(op, ins)
 
 
-def has_kinks(kind: type[Op]) -> bool:
-    """Whether such an op is not smooth, for operands of some kind."""
-    return _rule(kind) is not None
+def has_kinks(graph: Graph, node: Node) -> bool:
+    """Whether a node is not smooth, for operands of some kind.
+
+    To ask whether a cotangent is negligible is no matter of sides: it, or 0, is the same.
+    """
+    if _rule(type(node.op)) is None or _of_negligible(graph, node):
+        return False
+    users = graph.users[node.name]
+    asked = bool(users) and all(_of_negligible(graph, graph[user]) for user in users)
+    return not (asked and isinstance(node.op, Abs))
+
+
+def _of_negligible(graph: Graph, node: Node) -> bool:
+    """Whether a node compares a size with the least cotangent that a step of a loop hands on."""
+    if not isinstance(node.op, Less):
+        return False
+    size, least = (graph[name].op for name in node.inputs)
+    return (
+        isinstance(size, Abs)
+        and isinstance(least, Constant)
+        and bool(np.all(least.array() == NEGLIGIBLE[least.dtype]))
+    )
 
 
 def _first(op: Op, ins: Sequence[Array]) -> Array:

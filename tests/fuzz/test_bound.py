@@ -95,3 +95,19 @@ def test_choices_that_rounding_may_decide_are_not_judged() -> None:
     p = net.parameter("p", (3,), init=gc.Normal(1.0))
     net.output("y", gc.greater(gc.exp(x * p) - gc.exp(p * x), 0.0))
     assert judge(case(net)).kind == "near a kink"
+
+
+def test_cotangents_that_a_loop_rounds_to_0_are_no_kink() -> None:
+    """That of a relu at rest is 0, which is near the least that is handed on."""
+    net, _ = start()
+    w = net.parameter("w", (3,), init=gc.Normal(1.0))
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        new = gc.relu(h * w - 50.0)
+        return x, new + gc.tanh(x)
+
+    xs = net.input("xs", (gc.N, 4, 3))
+    (_, last) = gc.scan(step, [xs], [xs[:, 0]])
+    net.loss("loss", gc.sum(last))
+    verdict = judge(case(net, "train"))
+    assert (verdict.kind, verdict.redrawn) == ("right", 0), verdict.message

@@ -7,6 +7,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ops import OPS
+from tests.check.loops import reversing
 from tests.fuzz.campaign import Findings, cases
 from tests.fuzz.case import Case, Event
 from tests.fuzz.check import assert_right as assert_case_is_right
@@ -68,3 +69,9 @@ def test_statistics_that_no_loss_reads_are_those_of_all_shards() -> None:
     steps = (Event("step", 2),)
     case = Case(net.graph(), 2, steps, gc.SGD(lr=0.01), shards=2, synchronised=True)
     assert_case_is_right(case)
+
+
+@pytest.mark.skipif(available() is not None, reason="no native code here")
+def test_threads_read_what_others_handed_on_in_the_step_before() -> None:
+    steps = (Event("infer", 7),)
+    assert_case_is_right(Case(reversing(16).graph(), 7, steps, backend="interpreted"))

@@ -132,7 +132,7 @@ class WideGraph:
         exact = _is_exact(type(op)) or (isinstance(op, Cast) and not self._narrows(node))
         scales = tuple([self._scale(name) for name in (*node.inputs, node.name)])
         source = _source(type(op))
-        return Step(node.name, node.inputs, op, source, has_kinks(type(op)), exact, scales)
+        return Step(node.name, node.inputs, op, source, has_kinks(self.graph, node), exact, scales)
 
     def _narrows(self, node: Node) -> bool:
         return node.type.is_float and self.graph[node.inputs[0]].type != node.type

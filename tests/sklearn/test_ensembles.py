@@ -13,6 +13,8 @@ import graphc as gc
 from graphc.sklearn import GraphClassifier, GraphRegressor
 from tests.sklearn.test_sweep import LABELS, OPTIONS, TARGETS, X
 
+DOUBLE = OPTIONS | {"dtype": "float64"}
+
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -23,13 +25,13 @@ def softmax(scores: Any) -> Any:
 
 @pytest.mark.parametrize("more", [{}, {"early_stopping": True, "patience": 1, "dropout": 0.3}])
 def test_a_classifier_averages_probabilities(more: dict[str, Any]) -> None:
-    model = GraphClassifier((4,), ensemble=3, **OPTIONS, **more).fit(X, LABELS)
+    model = GraphClassifier((4,), ensemble=3, **DOUBLE, **more).fit(X, LABELS)
     each = softmax(model.population_.predict(X))
     assert len(each) == 3 and np.ptp(each, axis=0).max() > 1e-3
     np.testing.assert_allclose(model.predict_proba(X), each.mean(axis=0), rtol=1e-9)
     np.testing.assert_allclose(model.predict_log_proba(X), np.log(each.mean(axis=0)), rtol=1e-9)
     np.testing.assert_array_equal(model.predict(X), each.mean(axis=0).argmax(axis=1))
-    one = GraphClassifier((4,), **OPTIONS, **more).fit(X, LABELS)
+    one = GraphClassifier((4,), **DOUBLE, **more).fit(X, LABELS)
     np.testing.assert_array_equal(one.predict_proba(X), softmax(model.executor_.predict(X)))
     assert model.histories_[0] is model.history_
     assert model.loss_curve_ == one.loss_curve_ and len(model.histories_) == 3
@@ -37,7 +39,7 @@ def test_a_classifier_averages_probabilities(more: dict[str, Any]) -> None:
 
 def test_several_labels_a_row() -> None:
     y = np.stack([LABELS, X[:, 0] > 0], axis=1).astype(int)
-    model = GraphClassifier((4,), ensemble=2, **OPTIONS).fit(X, y)
+    model = GraphClassifier((4,), ensemble=2, **DOUBLE).fit(X, y)
     each = 1 / (1 + np.exp(-model.population_.predict(X)))
     np.testing.assert_allclose(model.predict_proba(X), each.mean(axis=0), rtol=1e-9)
 
@@ -77,4 +79,4 @@ def test_mistakes() -> None:
             warm.set_params(ensemble=ensemble).fit(X, LABELS)
         np.testing.assert_array_equal(warm.predict_proba(X), chances)
     with pytest.raises(gc.NotFiniteError, match="member 0 of the ensemble"):
-        GraphRegressor((4,), ensemble=2, **OPTIONS | {"lr": 1e300}).fit(X, TARGETS)
+        GraphRegressor((4,), ensemble=2, **DOUBLE | {"lr": 1e300}).fit(X, TARGETS)

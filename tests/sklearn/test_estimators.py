@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_regression
 from sklearn.exceptions import ConvergenceWarning
@@ -23,6 +24,7 @@ from graphc.cli import main
 from graphc.data import stratified_split
 from graphc.sklearn import GraphClassifier, GraphRegressor
 from graphc.sklearn.models import class_factors
+from graphc.sklearn.rows import rows_of_a_step
 from tests.error_text import error_text
 
 pytestmark = pytest.mark.filterwarnings("ignore:training did not converge")
@@ -49,7 +51,7 @@ def test_digits_are_learnt_under_their_own_labels(digits: list[Any]) -> None:
 def test_the_scores_are_those_of_the_parameters(digits: list[Any]) -> None:
     """A perceptron written out in NumPy."""
     x, x_test, y, _ = digits
-    found = GraphClassifier(hidden=(20,), epochs=3, random_state=1).fit(x, y)
+    found = GraphClassifier((20,), dtype="float64", epochs=3, random_state=1).fit(x, y)
     p = found.executor_.parameters
     h = (x_test - x.mean(axis=0)) / np.where(x.std(axis=0) > 0, x.std(axis=0), 1)
     h = np.maximum(h @ p["affine_1.weight"] + p["affine_1.bias"], 0)
@@ -59,11 +61,53 @@ def test_the_scores_are_those_of_the_parameters(digits: list[Any]) -> None:
     np.testing.assert_allclose(found.predict_proba(x_test), wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_a_dtype_is_kept(digits: list[Any]) -> None:
-    x, _, y, _ = digits
-    for dtype in (np.float32, np.float64):
-        found = GraphClassifier(epochs=1).fit(x.astype(dtype), y)
-        assert found.predict_proba(x.astype(dtype)).dtype == dtype
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_net_has_its_dtype_and_predictions_that_of_x(dtype: Any) -> None:
+    x, y = make_regression(30, 3, random_state=0)
+    options: dict[str, Any] = {"hidden": (3,), "epochs": 1, "dtype": dtype, "backend": "numpy"}
+    for given in (np.float32, np.float64):
+        chances = GraphClassifier(**options).fit(x.astype(given), y > 0)
+        number = GraphRegressor(**options).fit(x.astype(given), y)
+        for model in (chances, number):
+            assert {weight.dtype.name for weight in model.coefs_} == {dtype}
+        found = chances.predict_proba(x.astype(given))
+        assert found.dtype == number.predict(x.astype(given)).dtype == given
+        rounding = 4 * np.finfo(given).eps
+        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=rounding)
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_no_digit_is_lost_to_an_offset(prepare: bool) -> None:
+    """Seconds since 1970, of which float32 would keep one in 128."""
+    rng = np.random.default_rng(0)
+    seconds, start = rng.integers(0, 300, (90, 2)).astype(float), 1.6e9
+    y = seconds[:, 0] - seconds[:, 1]
+    options: dict[str, Any] = {"hidden": (4,), "epochs": 5, "random_state": 0, "prepare": prepare}
+    for move in (0, start):
+        near = GraphRegressor(**options).fit(seconds, y + move)
+        far = GraphRegressor(**options).fit(seconds + start, y + move)
+        np.testing.assert_allclose(
+            far.predict(seconds + start) - move, near.predict(seconds) - move, atol=1e-3
+        )
+
+
+def test_numbers_that_a_dtype_does_not_have_are_refused() -> None:
+    x, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    large = np.where([False, True], 1e39, x)
+    message = (
+        "X holds 1e+39, which is too large for float32: scale its column, or give "
+        "GraphClassifier(dtype='float64')"
+    )
+    model = GraphClassifier((2,), epochs=1, backend="numpy")
+    for found in (large, csr_array(large)):
+        with pytest.raises(ValueError) as caught:
+            model.fit(found, y)
+        assert str(caught.value) == message
+    model.fit(x, y)
+    with pytest.raises(ValueError) as caught:
+        model.predict(large)
+    assert str(caught.value) == message
+    model.set_params(dtype="float64").fit(large, y).predict(large)
 
 
 @pytest.mark.slow
@@ -144,6 +188,7 @@ def test_a_net_of_ones_own(digits: list[Any]) -> None:
             "validation_fraction is 1.0, it must be a number between 0 and 1",
         ),
         ({"tol": -1}, "tol is -1, it must be a number of 0 or more"),
+        ({"dtype": "int8"}, "dtype is 'int8', it must be 'float32' or 'float64'"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
@@ -186,7 +231,7 @@ def test_a_linear_model_reaches_the_optimum() -> None:
     """Without hidden layers the loss is convex: ordinary least squares."""
     x, y = make_regression(150, 4, noise=10.0, random_state=0)
     found = GraphRegressor(
-        hidden=(), epochs=500, patience=500, lr=0.02, weight_decay=0.0, random_state=0
+        hidden=(), batch=150, epochs=500, patience=500, lr=0.02, weight_decay=0, random_state=0
     ).fit(x, y)
     wanted = LinearRegression().fit(x, y).predict(x)
     np.testing.assert_allclose(found.predict(x), wanted, atol=1e-3 * y.std())
@@ -198,6 +243,22 @@ def test_a_loss_that_is_no_longer_finite_is_reported() -> None:
         GraphRegressor(optimizer=gc.SGD(1e6), random_state=0).fit(x, y)
     assert isinstance(caught.value, gc.NotFiniteError)
     assert "hint: numbers have grown too large: a smaller lr" in error_text(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps"), [(9, 1), (40, 2), (112, 7), (150, 8), (1500, 8), (1601, 9), (100_000, 500)]
+)
+def test_an_epoch_has_eight_steps_or_steps_of_at_most_200_rows(rows: int, steps: int) -> None:
+    size = rows_of_a_step(rows)
+    assert -(-rows // size) == steps and size <= 200
+    assert size * steps - rows < steps  # the last is about as long
+
+
+def test_a_step_takes_as_many_rows_as_it_is_told() -> None:
+    x, y = make_regression(60, 3, random_state=0)
+    for batch, steps in (("auto", 3), (60, 1), (7, 9)):
+        model = GraphRegressor((2,), batch=batch, epochs=2, backend="numpy").fit(x, y)
+        assert model.executor_.state["updates"] == 2 * steps
 
 
 def test_training_stops_when_the_loss_stands_still() -> None:
@@ -447,6 +508,7 @@ def test_a_table_for_a_model_without_names_of_columns_is_read_in_order(
         ({"net": _net, "batchnorm": True}, "batchnorm", "net"),
         ({"net": _net, "dropout": 0.5}, "dropout", "net"),
         ({"net": _net, "standardize": False}, "standardize", "net"),
+        ({"net": _net, "dtype": "float64"}, "dtype", "net"),
     ],
 )
 def test_options_without_effect_are_refused(options: dict[str, Any], name: str, other: str) -> None:

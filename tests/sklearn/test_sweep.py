@@ -137,3 +137,26 @@ def test_jobs_are_not_used() -> None:
     np.testing.assert_array_equal(
         one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"]
     )
+
+
+def test_rows_of_a_fold_are_checked_once_and_predicted_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    def counted(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+        monkeypatch.setattr(
+            owner, name, lambda *args, **more: (calls.append(name), original(*args, **more))[1]
+        )
+
+    counted(GraphClassifier, "_rows")
+    counted(together.Population, "predict")
+    grid = {"lr": [0.01, 0.1], "weight_decay": [0.0, 0.1], "ensemble": [1, 2]}
+    SweepSearchCV(GraphClassifier((4,), **OPTIONS), grid, cv=3, refit=False).fit(X, LABELS)
+    assert sorted(calls) == ["_rows"] * 3 + ["predict"] * 3
+    # Other weights of classes are other data.
+    calls.clear()
+    grid = {"class_weight": [None, "balanced", {0: 2.0}]}
+    SweepSearchCV(GraphClassifier((4,), **OPTIONS), grid, cv=3, refit=False).fit(X, LABELS)
+    assert calls.count("_rows") == 3 + 3 + 6

@@ -214,6 +214,12 @@ class Panel:
         start = f.mul(self.column, frame.k)
         return frame.address(frame.b, f.add(start, f.mul(p, self.pitch)))
 
+    def stored_pairs(self, p: Value) -> Value:
+        """Emit the address of the pairs from row p on in a b whose panels have words of pairs."""
+        f, frame = self.frame.f, self.frame
+        start = f.mul(self.column, f.quotient(frame.k, 2))
+        return frame.address(frame.b, f.add(start, f.mul(f.quotient(p, 2), self.pitch)))
+
     def pack(self, source: Value, target: Value, k: Value | int) -> None:
         """Emit the packing of k rows of its columns, which begin at `source`."""
         frame = self.frame

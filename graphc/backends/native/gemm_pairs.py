@@ -1,17 +1,18 @@
 """Products of matrices of bfloat16: as long sums are, with factors that are packed in whole pairs.
 
-The terms of a sum are added in pairs, the second one first.  A pair is packed as two numbers of
-float32 in this order; or, where the processor adds the products of pairs fast, as a word of 32
-bits.  An odd last factor is paired with 0.
+The terms of a sum are added in pairs, the second one first.  A pair of b is packed as a word of 32
+bits.  A pair of a, whose scalars are multiplied by vectors of b, is two numbers of float32; or a
+word where the processor adds the products of pairs fast.  An odd last factor is paired with 0.
 """
 
 from __future__ import annotations
 
-from graphc.backends.native.gemm_frame import Panel, packing
+from graphc.backends.native.gemm_frame import Frame, Panel, packing
 from graphc.backends.native.gemm_long import LongSums
-from graphc.backends.native.gemm_tile import PairScratch, Tile
+from graphc.backends.native.gemm_tile import PairScratch, Steps, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import each_vector
+from graphc.backends.native.target import DOTS
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.kernel import CHUNK
 
@@ -24,6 +25,10 @@ UPPER = -(1 << 16)
 class PairSums(LongSums):
     """The loops of a long sum, by blocks of rows; they pack pairs of either order of storage."""
 
+    def __init__(self, frame: Frame) -> None:
+        super().__init__(frame)
+        self.scalars = 2 // factors_of(frame.tile)
+
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
         f, size = self.f, PairScratch.BLOCK
@@ -33,18 +38,24 @@ class PairSums(LongSums):
 
         f.loop(*rows, size, block)
 
-    def depth(self, k: Value) -> Value:
-        """Emit the packed elements of k factors, in whole pairs."""
-        f = self.f
-        return f.mul(f.ceiling(k, 2), 2 // factors_of(self.frame.tile))
+    def steps_of(self, k: Value) -> Value:
+        """Emit the number of pairs of k factors."""
+        return self.f.ceiling(k, 2)
 
-    def pack_b(self, panel: Panel, p: Value, k: Value) -> None:
-        """Emit the packing of k rows of a panel."""
+    def steps(self, v: Vectors, panel: Panel) -> Steps:
+        """Return the emitter of the sums of a full tile of a panel."""
+        return PairSteps(v, panel)
+
+    def rows_of_b(self, panel: Panel, p: Value, k: Value) -> Value:
+        """Emit the packing of k rows of a panel, unless it is stored so, and their address."""
         frame, f, transposed = panel.frame, self.f, panel.frame.kernel.trans_b
+        if frame.packed:
+            return panel.stored_pairs(p)
         masked, pitch = panel.masked, f.size(frame.rows_b)
-        pack = emit_pack(frame.module, frame.tile, panel.vectors, transposed, masked=masked)
+        pack = emit_pack(frame.module, frame.tile, panel.vectors, transposed, 1, masked=masked)
         source = self._place(frame.b, panel.column, p, pitch, transposed)
         f.call(pack, source, pitch, panel.columns, self.panel, k)
+        return self.panel
 
     def pack_a(self, rows: Range, p: Value, k: Value) -> None:
         """Emit the packing of a block of a: for each chunk of rows, the pairs of their scalars."""
@@ -52,8 +63,10 @@ class PairSums(LongSums):
         vectors, pitch = CHUNK // frame.tile.lanes, f.size(frame.rows_a)
 
         def chunk(i: Value, masked: bool) -> None:
-            pack = emit_pack(frame.module, frame.tile, vectors, transposed, masked=masked)
-            target = frame.address(self.block, f.mul(i, self.depth(k)))
+            pack = emit_pack(
+                frame.module, frame.tile, vectors, transposed, self.scalars, masked=masked
+            )
+            target = frame.address(self.block, f.mul(i, f.mul(self.steps_of(k), self.scalars)))
             source = self._place(frame.a, f.add(rows[0], i), p, pitch, transposed)
             f.call(pack, source, pitch, f.sub(self.count, i), target, k)
 
@@ -66,24 +79,76 @@ class PairSums(LongSums):
         return self.frame.factor(base, self.f.add(self.f.mul(major, pitch), minor))
 
 
-def emit_pack(module: Module, tile: Tile, vectors: int, transposed: bool, *, masked: bool) -> str:
+class PairSteps(Steps):
+    """The emitter of sums of pairs: words of a panel of b times the scalars of a's pairs.
+
+    Those are words too if an instruction multiplies both, or two numbers, the second one first.
+    """
+
+    def __init__(self, v: Vectors, panel: Panel) -> None:
+        tile, vectors = panel.frame.tile, panel.vectors
+        rows, last = range(tile.height(vectors)), panel.last_mask(v)
+        super().__init__(v, tile.dtype, vectors, rows, str(CHUNK), last)
+        self.joined = factors_of(tile) == 2
+
+    def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
+        """Emit the products of one pair: each vector of words times each pair of scalars."""
+        s, v, *sums = carried
+        masks = [None] * (self.vectors - 1) + [self.last]
+        words = [
+            self.v.load(self.f.address(v, j * self.v.lanes, "i32"), "int32", mask)
+            for j, mask in enumerate(masks)
+        ]
+        halves = [split(self.v, word) for word in words]
+        for right in [words] if self.joined else zip(*halves, strict=True):
+            for i, offset in enumerate(self.offsets):
+                left = self.v.load_splat(self.f.address(s, offset, self.element), self.dtype)
+                for j, vector in enumerate(right):
+                    number = i * self.vectors + j
+                    sums[number] = self.add(left, vector, sums[number])
+            s = self.f.address(s, self.step, self.element)
+        return [s, self.f.address(v, pitch, "i32"), *sums]
+
+    def add(self, left: Value, right: Value, total: Value) -> Value:
+        """Emit a sum with the product of two numbers added, or with those of a pair."""
+        f, words = self.f, self.v.type("int32")
+        if not self.joined:
+            return self.v.fma(left, self.v.bitcast(right, "int32", self.dtype), total, self.dtype)
+        type, pairs = self.v.type(self.dtype), f"<{2 * self.v.lanes} x bfloat>"
+        symbol = f"@llvm.{DOTS.instruction}.{32 * self.v.lanes}"
+        f.module.declare(f"declare {type} {symbol}({type}, {pairs}, {pairs})")
+        a = f.value(f"bitcast {type} {left} to {pairs}")
+        b = f.value(f"bitcast {words} {right} to {pairs}")
+        return f.value(f"call {type} {symbol}({type} {total}, {pairs} {a}, {pairs} {b})")
+
+
+def split(v: Vectors, words: Value) -> tuple[Value, Value]:
+    """Emit the second and the first factors of words as the bits of float32."""
+    upper = v.binary("and", words, v.const(UPPER, "int32"), "int32")
+    return upper, v.binary("shl", words, v.const(16, "int32"), "int32")
+
+
+def emit_pack(
+    module: Module, tile: Tile, vectors: int, transposed: bool, rows: int, *, masked: bool
+) -> str:
     """Return the function that packs the pairs of k rows of `%columns` columns.
 
-    The rows become `vectors` vectors wide; `transposed`, they are stored as `%columns` rows of k,
-    of which the last is repeated, and k is rounded up to full vectors of pairs.  Unless `masked`,
-    the columns fill the vectors.
+    A pair is a word or, in two `rows`, its second and its first factor.  The rows become `vectors`
+    vectors wide; `transposed`, they are stored as `%columns` rows of k, of which the last is
+    repeated, and k is rounded up to full vectors of pairs.  Unless `masked`, the columns fill the
+    vectors.
     """
 
     def emit(f: Function) -> None:
-        pairs = _Pairs(Vectors(f, tile.lanes), tile, vectors)
+        pairs = _Pairs(Vectors(f, tile.lanes), vectors, rows)
         pairs.emit_transposed() if transposed else pairs.emit(masked)
 
-    key = ("pack pairs", tile.words, tile.lanes, vectors, transposed, transposed or masked)
+    key = ("pack pairs", rows, tile.lanes, vectors, transposed, transposed or masked)
     return module.function("pack", packing("%columns"), emit, key)
 
 
 def factors_of(tile: Tile) -> int:
-    """Return the number of factors in a packed element."""
+    """Return the number of factors in a packed scalar."""
     assert tile.words is not None, "the tile is of bfloat16"
     return tile.words.factors
 
@@ -91,9 +156,9 @@ def factors_of(tile: Tile) -> int:
 class _Pairs:
     """The emitter of the packing of pairs."""
 
-    def __init__(self, v: Vectors, tile: Tile, vectors: int) -> None:
+    def __init__(self, v: Vectors, vectors: int, rows: int) -> None:
         self.v, self.f, self.vectors = v, v.function, vectors
-        self.width, self.joined = vectors * v.lanes, factors_of(tile) == 2
+        self.width, self.rows = vectors * v.lanes, rows
 
     def emit(self, masked: bool) -> None:
         """Emit the loop over pairs of rows, and an odd last row."""
@@ -143,13 +208,9 @@ class _Pairs:
         each_vector(halves, "%k", groups)
 
     def _store(self, word: Value, pair: Value, column: Value | int) -> None:
-        """Emit the stores of the pairs of some columns: words, or second and first factors."""
+        """Emit the stores of the pairs of some columns."""
         v, f = self.v, self.f
-        rows = [word]
-        if not self.joined:
-            upper = v.binary("and", word, v.const(UPPER, "int32"), "int32")
-            rows = [upper, v.binary("shl", word, v.const(16, "int32"), "int32")]
-        first = f.mul(f.mul(pair, len(rows)), self.width)
-        for i, row in enumerate(rows):
+        first = f.mul(f.mul(pair, self.rows), self.width)
+        for i, row in enumerate((word,) if self.rows == 1 else split(v, word)):
             place = f.add(f.add(first, i * self.width), column)
             v.store(row, f.address("%to", place, "i32"), "int32")

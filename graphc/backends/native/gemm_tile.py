@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.target import DOTS, WORDS, Words
+from graphc.backends.native.target import WORDS, Words
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, align, count, dim_at
 from graphc.kernels.kernel import CHUNK, LANES, Chain, Convolution, Gemm, Kernel
@@ -214,7 +214,10 @@ class LongScratch(Scratch):
 
 @dataclass(frozen=True, slots=True)
 class PairScratch(LongScratch):
-    """The sizes for matrices of bfloat16, whatever their own: blocks of so many rows."""
+    """The sizes for matrices of bfloat16, whatever their own: blocks of so many rows.
+
+    To transpose rounds k up to vectors of pairs, of which a block has whole ones.
+    """
 
     @property
     def rows(self) -> int:
@@ -225,16 +228,6 @@ class PairScratch(LongScratch):
     def together(self) -> int:
         """The panels whose sums are added up together."""
         return self.SUMS // self.panel_sums
-
-    @property
-    def rows_block(self) -> int:
-        """The elements of a block of a; transposition rounds its last pairs up to vectors."""
-        return (K_BLOCK + 2 * self.tile.lanes) * self.rows
-
-    @property
-    def panel_block(self) -> int:
-        """The elements of a block of a panel."""
-        return (K_BLOCK + 2 * self.tile.lanes) * self.tile.width
 
 
 def is_long(kernel: Gemm, tile: Tile, n: int) -> bool:
@@ -426,13 +419,8 @@ class Steps:
         offsets: Sequence[Value | int],
         step: Value,
         last: Value | None = None,
-        words: Words | None = None,
     ) -> None:
-        """Prepare; `step` leads to the scalars of the next p, `last` is the last vector's mask.
-
-        Elements of float32 may be `words` of pairs of bfloat16.
-        """
-        self.dots = words == DOTS
+        """Prepare; `step` leads to the scalars of the next p, `last` is the last vector's mask."""
         self.v, self.f, self.vectors, self.last = v, v.function, vectors, last
         self.dtype, self.element = dtype, element_type(dtype)
         self.offsets, self.step = offsets, step
@@ -476,14 +464,8 @@ class Steps:
         return f.loop(full, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
 
     def add(self, left: Value, right: Value, total: Value) -> Value:
-        """Emit a sum with the product of two elements added, or those of a pair."""
-        if not self.dots:
-            return self.v.fma(left, right, total, self.dtype)
-        f, type, pairs = self.f, self.v.type(self.dtype), f"<{2 * self.v.lanes} x bfloat>"
-        symbol = f"@llvm.{DOTS.instruction}.{32 * self.v.lanes}"
-        f.module.declare(f"declare {type} {symbol}({type}, {pairs}, {pairs})")
-        a, b = (f.value(f"bitcast {type} {x} to {pairs}") for x in (left, right))
-        return f.value(f"call {type} {symbol}({type} {total}, {pairs} {a}, {pairs} {b})")
+        """Emit a sum with the product of two elements added."""
+        return self.v.fma(left, right, total, self.dtype)
 
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """Emit the products of one p: each vector times each scalar."""

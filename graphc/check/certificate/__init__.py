@@ -214,6 +214,8 @@ class LoopTables:
     steps: int
     at_once: int
     """1 if all steps run as one, with the rows of all of them."""
+    waits: int
+    """1 if threads wait for each other between steps, whatever happens within one."""
     sequences: Ints
     """(sequences, 2): the inputs that are slices, and the buffers they are slices of."""
     whole: Ints

@@ -180,6 +180,7 @@ def _loop(position: int, scan: ScanKernel, outside: Mapping[str, int]) -> tables
         certify_program(scan.program),
         scan.steps,
         int(scan.at_once),
+        int(scan.waits),
         pairs(scan.sequences),
         pairs(scan.whole),
         pairs(scan.stacked),

@@ -152,7 +152,7 @@ def _loop_data(t: ProgramTables, loop: LoopTables, program: dict[str, Any]) -> d
     single = {"number": (loop.number, inner), "lengths": (loop.lengths, outer)}
     return {
         "steps": loop.steps,
-        **({"at_once": 1} if loop.at_once else {}),
+        **{name: 1 for name in ("at_once", "waits") if getattr(loop, name)},
         **{name: pairs(getattr(loop, name)) for name in PAIRS},
         "carried": carried,
         **{name: names[i] for name, (i, names) in single.items() if i >= 0},
@@ -293,6 +293,7 @@ def _loop_of(data: Any, step: int, outer: Mapping[str, int], program: ProgramTab
         program,
         checked_whole(data["steps"], 1),
         checked_whole(data.get("at_once", 0)),
+        checked_whole(data.get("waits", 0)),
         sequences,
         whole,
         stacked,

@@ -6,9 +6,9 @@ Place.  A slice of a step is a part of its buffer, and all slices make it up.  T
 and the slots lie in the workspace, side by side.  No two results are written to one place, and a
 carried value is not where its next value is written.
 
-Threads.  If the program of a step has one epoch, each thread runs all steps on its own, and no
-barrier is between two of them.  So what a thread reads of a carried value must be what it wrote
-itself in the step before.
+Threads.  If the program of a step has one epoch, each thread runs all steps on its own, unless the
+loop says that threads wait between steps.  Then no barrier is between two of them, so that what a
+thread reads of a carried value must be what it wrote itself in the step before.
 """
 
 from __future__ import annotations
@@ -182,8 +182,8 @@ class _Loop:
                     HANDED, f"{self.text} runs all steps at once, and has carried values"
                 )
             return
-        if len(set(g.epochs[:-1].tolist())) > 1:
-            return  # threads wait for each other in a step
+        if loop.waits or len(set(g.epochs[:-1].tolist())) > 1:
+            return  # threads wait for each other between steps, or in a step
         if not all(g.buffers.rows[feed][1:].any() for feed, *_ in loop.carried.tolist()):
             return  # nor does a thread run on where what is handed on has no rows of the batch
         threads = Threads(g)

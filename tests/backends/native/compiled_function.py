@@ -35,7 +35,6 @@ class Compiled:
         parsed = llvm.parse_assembly(module.text())
         parsed.triple, parsed.data_layout = machine.triple, str(machine.target_data)
         parsed.verify()
-        self.assembly = machine.emit_assembly(parsed)
         self._compiler = llvm.create_lljit_compiler(machine)
         builder = llvm.JITLibraryBuilder().add_object_img(machine.emit_object(parsed))
         self._library = builder.add_current_process().export_symbol(name).link(self._compiler, name)

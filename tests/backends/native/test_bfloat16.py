@@ -11,8 +11,9 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native.gemm import emit_gemm
-from graphc.backends.native.gemm_tile import kernel_scratch
+from graphc.backends.native.gemm_tile import choose_tile, kernel_scratch, tile_of
 from graphc.backends.native.ir import Module
+from graphc.backends.native.panels import panels_of
 from graphc.backends.native.target import DOTS, WIDENED, Target, Words, has_dots, host
 from graphc.ir.bfloat16 import rounded, widened
 from graphc.ir.expr import BodyBuilder
@@ -44,11 +45,13 @@ EACH_WORD = pytest.mark.parametrize(("bits", "words"), WORDS)
 class Bfloat16(Product):
     """A compiled product of bfloat16."""
 
-    def __init__(self, kernel: Gemm, bits: int, words: Words = WIDENED) -> None:
+    def __init__(
+        self, kernel: Gemm, bits: int, words: Words = WIDENED, packed: bool = False
+    ) -> None:
         module, self.kernel, self.bits = Module(), kernel, bits
         self.words = {"bfloat16": words}
         pitch = {"c": kernel.n, **kernel.factor_columns}
-        self.code = emit_gemm(module, kernel, pitch, bits, self.words)
+        self.code = emit_gemm(module, kernel, pitch, bits, self.words, packed=packed)
         self._compiled = Compiled(self.exported(module, self.code), "entry")
 
     def scratch(self, n: int) -> int:
@@ -118,6 +121,34 @@ def test_matrices_have_the_stated_bits(form: str, sides: Sides) -> None:
 @pytest.mark.parametrize("sides", SIDES[1:3])
 def test_all_words_have_the_same_bits(sides: Sides, bits: int, words: Words) -> None:
     check(gemm(N, 37, 19, sides), (1, 2, 21), bits, words)
+
+
+@EACH_WORD
+@pytest.mark.one_in(4)
+def test_a_factor_stored_in_panels_of_pairs_gives_the_same_bits(bits: int, words: Words) -> None:
+    for n, k in ((37, 50), (20, 1026)):
+        kernel = gemm(N, n, k, (False, False))
+        order = panels_of(kernel, tile_of(kernel, bits))
+        assert order is not None
+        a, b = drawn((21, k), 0), drawn((k, n), 1)
+        wanted = expected(a, b)
+        arrays = {"a": a, "b": order.packed(b), "c": np.full(wanted.shape, np.nan, np.float32)}
+        found = run(Bfloat16(kernel, bits, words, packed=True), arrays, 21, threads=2)["c"]
+        assert found.tobytes() == wanted.tobytes()
+
+
+def test_panels_of_pairs_do_not_depend_on_how_a_factor_is_stored() -> None:
+    tile, b = choose_tile("float32", 512), drawn((10, 37), 1)
+    plain, turned = (panels_of(gemm(N, 37, 10, (False, x)), tile) for x in (False, True))
+    assert plain is not None
+    assert turned is not None
+    packed = plain.packed(b)
+    assert np.array_equal(turned.packed(np.ascontiguousarray(b.T)).ravel(), packed.ravel())
+    assert packed.ravel()[:4].tolist() == [b[0, 0], b[1, 0], b[0, 1], b[1, 1]]
+
+
+def test_an_odd_factor_is_stored_as_declared() -> None:
+    assert panels_of(gemm(N, 16, 7, (False, False)), choose_tile("float32", 512)) is None
 
 
 @pytest.mark.parametrize("form", ["rows of the batch", "sums of the batch"])

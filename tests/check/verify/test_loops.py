@@ -16,7 +16,7 @@ from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_text, parse_certificate
 from graphc.check.verify import loops as rules
 from graphc.check.verify import verify
-from tests.check.loops import mixed, nested, several
+from tests.check.loops import mixed, nested, reversing, several
 
 SGD = gc.SGD(lr=0.1, momentum=0.9)
 
@@ -152,4 +152,18 @@ def test_carried_values_that_other_threads_wrote_are_found(
     whole: Any = Threads.agree_by_place
     monkeypatch.setattr(Threads, "agree_by_place", lambda self, i, j: ~whole(self, i, j))
     found = plan.verify().counterexample
+    assert found is not None and found.rule == rules.HANDED
+
+
+def test_threads_wait_where_a_step_reads_what_others_handed_on() -> None:
+    """Rows of 16 in reverse, which several threads share, and a loop that says they do not wait."""
+    plan = gc.compile(reversing(16), batch=6, backend="numpy")
+    (scan,) = (i.scan for i in plan.programs["infer"].instrs if i.scan is not None)
+    assert scan.in_turns and len(scan.phases) == 1
+    whole = certify(plan)
+    text = certificate_text(whole)
+    assert verify(parse_certificate(text)).ok
+    (program,) = whole.programs
+    alone = replace(program, loops=tuple(replace(loop, waits=0) for loop in program.loops))
+    found = verify(_with(whole, (alone,))).counterexample
     assert found is not None and found.rule == rules.HANDED

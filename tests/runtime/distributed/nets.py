@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,10 @@ import graphc as gc
 from graphc.runtime.distributed.communicator import Communicator
 
 ROWS = 32
+_ONE_AT_A_TIME = Lock()
 
 
+@cache
 def classes(
     batchnorm: bool = True, dropout: bool = True, loss: str = "mean", name: str = "classes"
 ) -> gc.Net:
@@ -45,13 +49,21 @@ def feeds(net: gc.Net, n: int, seed: int) -> dict[str, Any]:
     return {name: array for name, array in all_feeds.items() if name in net.graph()}
 
 
+@cache
+def _plan(net: gc.Net, **options: Any) -> gc.Plan:
+    return gc.compile(net, **options)
+
+
 def executor(
     net: gc.Net, ranks: Communicator | None = None, *, seed: int = 1, **options: Any
 ) -> gc.Executor:
+    """An executor with parameters of its own; equal plans are compiled once for all ranks."""
     chosen = {"batch": ROWS, "optimizer": gc.SGD(lr=0.1, momentum=0.9), "threads": 1, **options}
     if ranks is not None:
         chosen["ranks"] = ranks.size
-    return gc.Executor(gc.compile(net, **chosen), seed=seed, communicator=ranks)
+    with _ONE_AT_A_TIME:
+        plan = _plan(net, **chosen)
+    return gc.Executor(plan, seed=seed, communicator=ranks)
 
 
 def stepped(ex: gc.Executor, net: gc.Net, steps: int = 5) -> list[float]:

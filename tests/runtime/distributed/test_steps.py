@@ -133,8 +133,9 @@ def test_the_plan_is_proved_and_its_memory_exact(shards: int, ranks: int, backen
 def test_buckets_are_sent_as_soon_as_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last layer's go first, with the backward pass still before them; all arrive after it."""
     monkeypatch.setattr("passes.data_parallel.BUCKET_BYTES", 1024)
+    net, sgd = classes(dropout=False), gc.SGD(lr=0.1, momentum=0.9)
     for backend in ("numpy", "native"):
-        plan = executor(classes(dropout=False), shards=2, backend=backend).plan
+        plan = gc.compile(net, batch=ROWS, optimizer=sgd, shards=2, backend=backend)
         instrs = plan.programs["step"].instrs
         kinds = [i.kind for i in instrs]
         assert kinds.count("send") == kinds.count("receive") > 2
