@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
+from graphc.backends.backend import backend as by_name
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.door import higher
@@ -17,6 +18,8 @@ from graphc.base.loc import caller_loc
 from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
+from graphc.compiler.precision import checked_precision
+from graphc.compiler.precision_choice import chosen_precision
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
@@ -26,6 +29,7 @@ from graphc.ir.graph import Graph
 from graphc.kernels.program import Contract
 from passes import DEFAULT
 from passes.pipeline import PassList
+from passes.round_products import Precision
 
 
 @takes(
@@ -54,6 +58,7 @@ def compile(
     planner: Planner | None = None,
     schedule: Scheduler | None = None,
     contract: Contract = "fused",
+    precision: Mapping[str, Precision] | Literal["bf16"] | None = None,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
@@ -106,6 +111,12 @@ def compile(
         "fused": the multiply-adds of matrix products and of functions such as exp round once.
         "unfused": they round twice, for processors without that instruction.  Each has the same
         bits on every target, see docs/reproducibility.md; the numpy backend ignores it.
+    precision
+        The precision of products, by names or patterns of layers; a later pattern overrides those
+        before: `{"*": "bf16", "scores": "float32"}`.  "bf16" rounds factors to bfloat16 and adds
+        in float32, see docs/precision.md; None leaves all at float32.  "bf16" instead of a mapping
+        lets the compiler take bfloat16 for the layers that it makes faster on this processor: the
+        plan's `precision` has them, and gives the same bits on others.
 
     Returns
     -------
@@ -147,7 +158,10 @@ def compile(
         run = backend, threads, budget, batch, cut, planner, schedule, contract
         full = outputs is not None
         graph, names, required, rules = training
-        options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run)
+        given = checked_precision(graph, precision)
+        if precision == "bf16":
+            given = chosen_precision(graph, rows, bool(rules), by_name(backend).pair_rate())
+        options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run, given)
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
