@@ -23,7 +23,7 @@ from graphc.compiler.precision_choice import chosen_precision
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
-from graphc.declare.optim.rule import UpdateRule, one_rule, several_rules
+from graphc.declare.optim.rule import Training, UpdateRule, one_rule, several_rules
 from graphc.declare.selection import Names
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Contract
@@ -150,27 +150,9 @@ def compile(
         check_own(planner=planner, schedule=schedule)
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
-        if cut is not None and schedule is not None:
-            raise GraphError(
-                "schedule= does not go with shards=",
-                loc=caller_loc(),
-                hint="shards wait for each other in one order, which graphc chooses",
-            )
-        if updates is None:
-            training = one_rule(graph, losses, outputs, wrt, optimizer)
-            check_losses(training.graph, optimizer)
-        else:
-            _check_alone(losses=losses, wrt=wrt, optimizer=optimizer)
-            training = several_rules(graph, outputs, updates)
-            if cut is not None and len(training.rules) > 1:
-                raise GraphError(
-                    f"{len(training.rules)} update rules do not go with shards or ranks",
-                    loc=caller_loc(),
-                    hint="a later rule waits for all shards of those before it; compile without "
-                    "shards= and ranks=",
-                )
-            for rule in training.rules:
-                check_losses(training.graph, rule.optimizer)
+        training = _training(graph, losses, outputs, wrt, optimizer, updates)
+        if cut is not None:
+            _check_cut(training.rules, schedule)
         chosen = _limited(DEFAULT if passes is None else _passes(passes))
         rows = cut.rows(batch) if cut else batch
         run = backend, threads, budget, batch, cut, planner, schedule, contract
@@ -186,6 +168,43 @@ def compile(
     if validate is not False and not callable(validate):
         higher("compile.run")(plan)
     return plan
+
+
+def _training(
+    graph: Graph,
+    losses: Names,
+    outputs: Names,
+    wrt: Names,
+    optimizer: Optimizer | None,
+    updates: Sequence[UpdateRule] | None,
+) -> Training:
+    """Return what a plan trains; raise GraphError for losses or rules that make no sense."""
+    if updates is None:
+        training = one_rule(graph, losses, outputs, wrt, optimizer)
+        check_losses(training.graph, optimizer)
+        return training
+    _check_alone(losses=losses, wrt=wrt, optimizer=optimizer)
+    training = several_rules(graph, outputs, updates)
+    for rule in training.rules:
+        check_losses(training.graph, rule.optimizer)
+    return training
+
+
+def _check_cut(rules: Sequence[UpdateRule], schedule: Scheduler | None) -> None:
+    """Raise GraphError for what does not go with shards."""
+    if schedule is not None:
+        raise GraphError(
+            "schedule= does not go with shards=",
+            loc=caller_loc(),
+            hint="shards wait for each other in one order, which graphc chooses",
+        )
+    if len(rules) > 1:
+        raise GraphError(
+            f"{len(rules)} update rules do not go with shards or ranks",
+            loc=caller_loc(),
+            hint="a later rule waits for all shards of those before it; compile without "
+            "shards= and ranks=",
+        )
 
 
 def _check_alone(**others: object) -> None:
