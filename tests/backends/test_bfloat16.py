@@ -193,3 +193,30 @@ def test_special_numbers(name: str) -> None:
         [-(2.0**126), np.inf, 2.0**127 + 2.0**126],  # 2**128 is not finite in float32
     ]
     assert np.array_equal(found, np.array(wanted, np.float32), equal_nan=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not {"native", "c"} <= {*NAMES}, reason="it compares two backends")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_has_the_same_bits_on_native_and_in_c(threads: int) -> None:
+    x, y = numbers((7, 3, 6, 5), 4), np.arange(7) % 4
+    found = []
+    for name in ("native", "c"):
+        net = gc.Net("images")
+        h = gc.relu(gc.conv2d(net.input("x", (gc.N, 3, 6, 5)), 4, 3, padding=1))
+        rows, _ = gc.lstm(gc.reshape(h, (gc.N, 6, 20)), 5)
+        labels = net.input("y", (gc.N,), dtype="int64")
+        net.loss("loss", gc.softmax_loss(gc.affine(rows, 4), labels))
+        plan = gc.compile(
+            net,
+            batch=7,
+            optimizer=gc.Adam(),
+            backend=name,
+            threads=threads,
+            precision={"*": "bf16"},
+        )
+        ex = gc.Executor(plan, seed=1)
+        for _ in range(5):
+            ex.step(x=x, y=y)
+        found.append(ex.parameters.flat().tobytes())
+    assert found[0] == found[1]
