@@ -2,13 +2,15 @@
 
     h = scan(step: a = x + 0; h = tanh(a))      ->      h = scan(step: h = tanh(x))
 
-All results of a loop get the new step, without the operands that it no longer reads.
+All results of a loop get the new step, without the operands that it no longer reads.  A step knows
+what passes made of it, since the programs of a plan run the same passes on the same loops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
@@ -22,9 +24,14 @@ def on_steps(run: Callable[[Graph], Graph], graph: Graph) -> Graph:
     A step is a graph whose outputs are the values that the loop hands on or returns.  `run` returns
     the same object if it changes nothing.
     """
+    return each_step(lambda _, step: run(step), graph)
+
+
+def each_step(run: Callable[[Node, Graph], Graph], graph: Graph) -> Graph:
+    """Return the graph with the steps that `run` makes, given the first result of each loop."""
     changed: dict[str, Node | None] = {}
     for nodes in loops(graph).values():
-        changed.update(_changed(run, nodes))
+        changed.update(_changed(partial(run, nodes[0]), nodes))
     return graph.replace(changed) if changed else graph
 
 
@@ -33,23 +40,37 @@ def _changed(run: Callable[[Graph], Graph], nodes: Sequence[Node]) -> dict[str, 
     op = nodes[0].op
     assert isinstance(op, Scan), "the results of a loop"
     step = op.step
-    before = step.graph(_results(nodes))
+    key = id(run), _results(nodes)
+    if key not in step.made:
+        step.made[key] = run, _made(run, step, key[1])
+    _, made = step.made[key]
+    if made is None:
+        return {}
+    found, graph = made
+    operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
+    inputs = tuple(operands[name] for name in found.inputs)
+    return {node.name: _with_step(node, found, inputs, graph) for node in nodes}
+
+
+def _made(
+    run: Callable[[Graph], Graph], step: StepGraph, results: Sequence[str]
+) -> tuple[StepGraph, Graph] | None:
+    """Return the step that a pass makes, and its graph; None if nothing changes."""
+    before = step.graph(results)
     made = run(before)
     if made is before:
-        return {}
+        return None
     verify(made, before)
     found = step.of(made)
     if found == step:  # all that was left out is an input that stays
-        return {}
-    operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
-    inputs = tuple(operands[name] for name in found.inputs)
-    return {node.name: _with_step(node, found, inputs, made) for node in nodes}
+        return None
+    return found, made
 
 
-def _results(nodes: Sequence[Node]) -> list[str]:
+def _results(nodes: Sequence[Node]) -> tuple[str, ...]:
     """Return the nodes of the step that the results of a loop read."""
     ops = (node.op for node in nodes)
-    return [op.result for op in ops if isinstance(op, Scan) and op.kind != "last"]
+    return tuple([op.result for op in ops if isinstance(op, Scan) and op.kind != "last"])
 
 
 def _with_step(node: Node, step: StepGraph, inputs: tuple[str, ...], made: Graph) -> Node:
