@@ -24,38 +24,50 @@ def on_steps(run: Callable[[Graph], Graph], graph: Graph) -> Graph:
     A step is a graph whose outputs are the values that the loop hands on or returns.  `run` returns
     the same object if it changes nothing.
     """
-    return each_step(lambda _, step: run(step), graph)
+    return _with_steps(lambda _, step, results: _known(run, step, results), graph)
 
 
 def each_step(run: Callable[[Node, Graph], Graph], graph: Graph) -> Graph:
     """Return the graph with the steps that `run` makes, given the first result of each loop."""
+    return _with_steps(lambda node, *step: _made(partial(run, node), *step), graph)
+
+
+Made = tuple[StepGraph, Graph] | None
+"""The step that a pass makes, and its graph; None if nothing changes."""
+
+
+def _with_steps(make: Callable[[Node, StepGraph, tuple[str, ...]], Made], graph: Graph) -> Graph:
     changed: dict[str, Node | None] = {}
     for nodes in loops(graph).values():
-        changed.update(_changed(partial(run, nodes[0]), nodes))
+        changed.update(_changed(make, nodes))
     return graph.replace(changed) if changed else graph
 
 
-def _changed(run: Callable[[Graph], Graph], nodes: Sequence[Node]) -> dict[str, Node]:
+def _changed(
+    make: Callable[[Node, StepGraph, tuple[str, ...]], Made], nodes: Sequence[Node]
+) -> dict[str, Node]:
     """Return the nodes of a loop that change."""
     op = nodes[0].op
     assert isinstance(op, Scan), "the results of a loop"
-    step = op.step
-    key = id(run), _results(nodes)
-    if key not in step.made:
-        step.made[key] = run, _made(run, step, key[1])
-    _, made = step.made[key]
+    made = make(nodes[0], op.step, _results(nodes))
     if made is None:
         return {}
     found, graph = made
-    operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
+    operands = dict(zip(op.step.inputs, nodes[0].inputs, strict=True))
     inputs = tuple(operands[name] for name in found.inputs)
     return {node.name: _with_step(node, found, inputs, graph) for node in nodes}
 
 
-def _made(
-    run: Callable[[Graph], Graph], step: StepGraph, results: Sequence[str]
-) -> tuple[StepGraph, Graph] | None:
-    """Return the step that a pass makes, and its graph; None if nothing changes."""
+def _known(run: Callable[[Graph], Graph], step: StepGraph, results: tuple[str, ...]) -> Made:
+    """Return what a pass makes of a step, which knows it from the second time on."""
+    key = id(run), results
+    if key not in step.made:
+        step.made[key] = run, _made(run, step, results)
+    found: Made = step.made[key][1]
+    return found
+
+
+def _made(run: Callable[[Graph], Graph], step: StepGraph, results: tuple[str, ...]) -> Made:
     before = step.graph(results)
     made = run(before)
     if made is before:

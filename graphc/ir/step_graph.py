@@ -58,7 +58,7 @@ class StepGraph:
 
     @cached_property
     def made(self) -> dict[tuple[int, tuple[str, ...]], tuple[object, Any]]:
-        """What passes made of it, for the results that are read; see `passes.steps`."""
+        """The steps that passes made of it, by the results that are read; see `passes.steps`."""
         return {}
 
     @cached_property
