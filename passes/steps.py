@@ -2,8 +2,7 @@
 
     h = scan(step: a = x + 0; h = tanh(a))      ->      h = scan(step: h = tanh(x))
 
-All results of a loop get the new step, without the operands that it no longer reads.  A step knows
-what passes made of it, since the programs of a plan run the same passes on the same loops.
+All results of a loop get the new step, without the operands that it no longer reads.
 """
 
 from __future__ import annotations
@@ -24,65 +23,39 @@ def on_steps(run: Callable[[Graph], Graph], graph: Graph) -> Graph:
     A step is a graph whose outputs are the values that the loop hands on or returns.  `run` returns
     the same object if it changes nothing.
     """
-    return _with_steps(lambda _, step, results: _known(run, step, results), graph)
+    return each_step(lambda _, step: run(step), graph)
 
 
 def each_step(run: Callable[[Node, Graph], Graph], graph: Graph) -> Graph:
     """Return the graph with the steps that `run` makes, given the first result of each loop."""
-    return _with_steps(lambda node, *step: _made(partial(run, node), *step), graph)
-
-
-Made = tuple[StepGraph, Graph] | None
-"""The step that a pass makes, and its graph; None if nothing changes."""
-
-
-def _with_steps(make: Callable[[Node, StepGraph, tuple[str, ...]], Made], graph: Graph) -> Graph:
     changed: dict[str, Node | None] = {}
     for nodes in loops(graph).values():
-        changed.update(_changed(make, nodes))
+        changed.update(_changed(partial(run, nodes[0]), nodes))
     return graph.replace(changed) if changed else graph
 
 
-def _changed(
-    make: Callable[[Node, StepGraph, tuple[str, ...]], Made], nodes: Sequence[Node]
-) -> dict[str, Node]:
+def _changed(run: Callable[[Graph], Graph], nodes: Sequence[Node]) -> dict[str, Node]:
     """Return the nodes of a loop that change."""
     op = nodes[0].op
     assert isinstance(op, Scan), "the results of a loop"
-    made = make(nodes[0], op.step, _results(nodes))
-    if made is None:
-        return {}
-    found, graph = made
-    operands = dict(zip(op.step.inputs, nodes[0].inputs, strict=True))
-    inputs = tuple(operands[name] for name in found.inputs)
-    return {node.name: _with_step(node, found, inputs, graph) for node in nodes}
-
-
-def _known(run: Callable[[Graph], Graph], step: StepGraph, results: tuple[str, ...]) -> Made:
-    """Return what a pass makes of a step, which knows it from the second time on."""
-    key = id(run), results
-    if key not in step.made:
-        step.made[key] = run, _made(run, step, results)
-    found: Made = step.made[key][1]
-    return found
-
-
-def _made(run: Callable[[Graph], Graph], step: StepGraph, results: tuple[str, ...]) -> Made:
-    before = step.graph(results)
+    step = op.step
+    before = step.graph(_results(nodes))
     made = run(before)
     if made is before:
-        return None
+        return {}
     verify(made, before)
     found = step.of(made)
     if found == step:  # all that was left out is an input that stays
-        return None
-    return found, made
+        return {}
+    operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
+    inputs = tuple(operands[name] for name in found.inputs)
+    return {node.name: _with_step(node, found, inputs, made) for node in nodes}
 
 
-def _results(nodes: Sequence[Node]) -> tuple[str, ...]:
+def _results(nodes: Sequence[Node]) -> list[str]:
     """Return the nodes of the step that the results of a loop read."""
     ops = (node.op for node in nodes)
-    return tuple([op.result for op in ops if isinstance(op, Scan) and op.kind != "last"])
+    return [op.result for op in ops if isinstance(op, Scan) and op.kind != "last"]
 
 
 def _with_step(node: Node, step: StepGraph, inputs: tuple[str, ...], made: Graph) -> Node:
