@@ -28,7 +28,7 @@ from graphc.declare.schedules import Cosine, Step, WarmUp
 from graphc.declare.track import track
 from graphc.ir.build import Value, apply
 from graphc.ir.graph import Graph, Node
-from graphc.ir.init import Constant, Glorot, He, LeCun, Normal, Ones, Orthogonal, Uniform, Zeros
+from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
 from graphc.ir.op import Layer, Op
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ops import FUNCTIONS
@@ -186,7 +186,6 @@ __all__ = [
     "Histories",
     "History",
     "Layer",
-    "LeCun",
     "ModelFileError",
     "N",
     "Net",

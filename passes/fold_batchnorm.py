@@ -89,7 +89,8 @@ def _fold(graph: Graph, found: _Match, node: Node, eps: float) -> list[Node]:
     locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
     if not between:
         inputs = first.inputs[0], weight.name, offset.name
-        return [weight, offset, Node(node.name, Affine(), inputs, node.type, locs)]
+        made = Node(node.name, Affine(), inputs, node.type, locs, origin=first.origin or first.name)
+        return [weight, offset, made]
     rows = between[0]
     return [
         weight,

@@ -45,7 +45,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 ABOVE_BACKENDS = (
     *("cli/", "declare/", "images/", "mistakes/", "onnx/", "passes/", "view/"),
     *("files/test_serialize.py", "runtime/test_batches.py", "runtime/test_executor_refusals.py"),
-    "sklearn/test_estimators.py",
 )
 """Where tests run on NumPy, which is faster to compile for, unless GRAPHC_BACKEND is set."""
 ABOUT_CODE = ("backends/", "reproducibility/")
@@ -66,7 +65,7 @@ def pytest_collection() -> Iterator[None]:
         yield
     finally:
         collector.freeze()
-        collector.set_threshold(100_000)  # most of what a test makes ends with it, without a search
+        collector.set_threshold(10_000)  # most of what a test makes ends with it, without a search
         collector.enable()
 
 

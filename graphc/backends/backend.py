@@ -198,6 +198,13 @@ class Backend(Protocol):
         """Return the most threads that a plan may use, given the number asked for."""
         return 1
 
+    def pair_rate(self) -> float:
+        """Return how many times as fast as those of float32 products of bfloat16 are.
+
+        Both have their factors in a cache.  0 if all are slower.
+        """
+        return 0.0
+
     def scratch(self, program: Program) -> Sequence[int]:
         """Return for each instruction the bytes of scratch that a thread needs."""
 

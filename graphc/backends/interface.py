@@ -14,7 +14,7 @@ from graphc.ir.tensor_type import Batch, Dim, TensorType, align
 from graphc.kernels.program import Buffer, Program
 from graphc.ops.source import Constant
 
-C_TYPES = {"float32": "float", "float64": "double", "bool": "bool"} | {
+C_TYPES = {"float32": "float", "float64": "double", "bfloat16": "uint16_t", "bool": "bool"} | {
     f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 """The C type of each dtype."""

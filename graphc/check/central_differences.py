@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.arguments import checked_number
+from graphc.ir.bfloat16 import widened as from_bits
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
@@ -18,13 +19,18 @@ from graphc.ir.interpreter import Rule, by_reference, interpret
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.arithmetic import ToBfloat16
 from graphc.ops.scan import Scan
+from graphc.ops.shape import Cast
 from graphc.ops.source import Constant, Input
 from graphc.runtime import reference
 
 
 def in_float64(graph: Graph) -> Graph:
-    """Return the graph with float64 attributes and constants, and types inferred from them."""
+    """Return the graph with float64 attributes and constants, and types inferred from them.
+
+    Values that it rounds to bfloat16 are not rounded.
+    """
     made: dict[str, Node] = {}
     for node in graph:
         op = widened(node.op)
@@ -34,20 +40,26 @@ def in_float64(graph: Graph) -> Graph:
 
 
 def widened(op: Op) -> Op:
-    """Return the op with every float32 attribute replaced by float64."""
+    """Return the op with every attribute of a narrower float replaced by float64."""
     if isinstance(op, Scan):
         nodes = in_float64(op.step.graph(())).nodes.values()
         return dataclasses.replace(op, step=dataclasses.replace(op.step, nodes=tuple(nodes)))
+    if isinstance(op, ToBfloat16):
+        return Cast("float64")
     if isinstance(op, Constant):
-        if op.dtype != "float32":
+        if op.dtype not in NARROW:
             return op
-        return Constant(op.shape, "float64", _wide(op.array()).tobytes())
-    changed: dict[str, Any] = {k: "float64" for k, v in attributes(op).items() if v == "float32"}
+        return Constant(op.shape, "float64", _wide(op).tobytes())
+    changed: dict[str, Any] = {k: "float64" for k, v in attributes(op).items() if v in NARROW}
     return dataclasses.replace(op, **changed) if changed else op
 
 
-def _wide(array: Array) -> Array:
+NARROW = ("float32", "bfloat16")
+
+
+def _wide(op: Constant) -> Array:
     """Return an array in float64; a scalar as its shortest decimal: 0.999, not 0.99900001."""
+    array = from_bits(op.array()) if op.dtype == "bfloat16" else op.array()
     return np.asarray(float(str(array[()]))) if array.ndim == 0 else array.astype("float64")
 
 

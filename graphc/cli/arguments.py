@@ -99,6 +99,16 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_threads()
 
+    def add_precision(self) -> None:
+        """Add the option --precision."""
+        self.add_argument(
+            "--precision",
+            type=precision,
+            metavar="LAYER=bf16,...",
+            help="the precision of products by layers, such as '*=bf16,scores=float32'; "
+            "bf16 alone is for those layers that it makes faster here",
+        )
+
     def add_passes(self) -> None:
         """Add the option --passes."""
         self.add_argument(
@@ -204,6 +214,14 @@ def nbytes(text: str) -> int:
     number, unit = match.groups()
     base = 1024 if "i" in unit else 1000
     return int(float(number) * base ** " kmg".index(unit[:1].lower().replace("b", "") or " "))
+
+
+def precision(text: str) -> str | dict[str, str]:
+    """Return the precision of layers: `*=bf16,scores=float32` as a mapping, a word as it is."""
+    if "=" not in text:
+        return text
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {pattern.strip(): to.strip() for pattern, _, to in pairs}
 
 
 def fraction(text: str) -> float:

@@ -217,9 +217,8 @@ def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
 
 def compiled(args: argparse.Namespace, graph: Graph, **options: Any) -> Plan:
     """Compile a graph as the command line asks; `options` are added, or replace its options."""
-    given = {
-        name: getattr(args, name) for name in ("batch", "backend", "threads") if hasattr(args, name)
-    }
+    names = "batch", "backend", "threads", "precision"
+    given = {name: getattr(args, name) for name in names if hasattr(args, name)}
     given["optimizer"] = optimizer(getattr(args, "optimizer", None))
     given["passes"] = options.get("passes") or passes_of(args)
     return of_user(partial(compile, graph, **(given | options)))

@@ -71,6 +71,7 @@ def declare(parser: Parser) -> None:
         help="also write the plan's certificate, as JSON that `graphc verify` reads",
     )
     parser.add_backend()
+    parser.add_precision()
     parser.add_passes()
     parser.add_optimizer()
     parser.add_json()

@@ -75,6 +75,7 @@ def declare(parser: Parser) -> None:
     add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
     add("--seed", type=whole, default=0, help="seed of weights, shuffling and masks (default: 0)")
     parser.add_backend()
+    parser.add_precision()
     add(
         "--passes",
         action="version",
@@ -218,6 +219,7 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
         ranks=ranks.size,
         sync_batchnorm=args.sync_batchnorm,
         passes=own_passes().DEFAULT.without(*names),
+        precision=args.precision or (None if saved is None else dict(saved.plan.options.precision)),
         **several,
     )
     ex = Executor(plan, seed=args.seed, communicator=ranks)

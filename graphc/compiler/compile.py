@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
+from graphc.backends.backend import backend as by_name
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.door import higher
@@ -17,15 +18,18 @@ from graphc.base.loc import caller_loc
 from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
+from graphc.compiler.precision import checked_precision
+from graphc.compiler.precision_choice import chosen_precision
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
-from graphc.declare.optim.rule import UpdateRule, one_rule, several_rules
+from graphc.declare.optim.rule import Training, UpdateRule, one_rule, several_rules
 from graphc.declare.selection import Names
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Contract
 from passes import DEFAULT
 from passes.pipeline import PassList
+from passes.round_products import Precision
 
 
 @takes(
@@ -54,6 +58,7 @@ def compile(
     planner: Planner | None = None,
     schedule: Scheduler | None = None,
     contract: Contract = "fused",
+    precision: Mapping[str, Precision] | Literal["bf16"] | None = None,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
@@ -106,6 +111,12 @@ def compile(
         "fused": the multiply-adds of matrix products and of functions such as exp round once.
         "unfused": they round twice, for processors without that instruction.  Each has the same
         bits on every target, see docs/reproducibility.md; the numpy backend ignores it.
+    precision
+        The precision of products, by names or patterns of layers; a later pattern overrides those
+        before: `{"*": "bf16", "scores": "float32"}`.  "bf16" rounds factors to bfloat16 and adds
+        in float32, see docs/precision.md; None leaves all at float32.  "bf16" instead of a mapping
+        lets the compiler take bfloat16 for the layers that it makes faster on this processor: the
+        plan's `precision` has them, and gives the same bits on others.
 
     Returns
     -------
@@ -139,39 +150,61 @@ def compile(
         check_own(planner=planner, schedule=schedule)
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
-        if cut is not None and schedule is not None:
-            raise GraphError(
-                "schedule= does not go with shards=",
-                loc=caller_loc(),
-                hint="shards wait for each other in one order, which graphc chooses",
-            )
-        if updates is None:
-            training = one_rule(graph, losses, outputs, wrt, optimizer)
-            check_losses(training.graph, optimizer)
-        else:
-            _check_alone(losses=losses, wrt=wrt, optimizer=optimizer)
-            training = several_rules(graph, outputs, updates)
-            if cut is not None and len(training.rules) > 1:
-                raise GraphError(
-                    f"{len(training.rules)} update rules do not go with shards or ranks",
-                    loc=caller_loc(),
-                    hint="a later rule waits for all shards of those before it; compile without "
-                    "shards= and ranks=",
-                )
-            for rule in training.rules:
-                check_losses(training.graph, rule.optimizer)
+        training = _training(graph, losses, outputs, wrt, optimizer, updates)
+        if cut is not None:
+            _check_cut(training.rules, schedule)
         chosen = _limited(DEFAULT if passes is None else _passes(passes))
         rows = cut.rows(batch) if cut else batch
         run = backend, threads, budget, batch, cut, planner, schedule, contract
         full = outputs is not None
         graph, names, required, rules = training
-        options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run)
+        given = checked_precision(graph, precision)
+        if precision == "bf16":
+            given = chosen_precision(graph, rows, bool(rules), by_name(backend).pair_rate())
+        options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run, given)
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
     if validate is not False and not callable(validate):
         higher("compile.run")(plan)
     return plan
+
+
+def _training(
+    graph: Graph,
+    losses: Names,
+    outputs: Names,
+    wrt: Names,
+    optimizer: Optimizer | None,
+    updates: Sequence[UpdateRule] | None,
+) -> Training:
+    """Return what a plan trains; raise GraphError for losses or rules that make no sense."""
+    if updates is None:
+        training = one_rule(graph, losses, outputs, wrt, optimizer)
+        check_losses(training.graph, optimizer)
+        return training
+    _check_alone(losses=losses, wrt=wrt, optimizer=optimizer)
+    training = several_rules(graph, outputs, updates)
+    for rule in training.rules:
+        check_losses(training.graph, rule.optimizer)
+    return training
+
+
+def _check_cut(rules: Sequence[UpdateRule], schedule: Scheduler | None) -> None:
+    """Raise GraphError for what does not go with shards."""
+    if schedule is not None:
+        raise GraphError(
+            "schedule= does not go with shards=",
+            loc=caller_loc(),
+            hint="shards wait for each other in one order, which graphc chooses",
+        )
+    if len(rules) > 1:
+        raise GraphError(
+            f"{len(rules)} update rules do not go with shards or ranks",
+            loc=caller_loc(),
+            hint="a later rule waits for all shards of those before it; compile without "
+            "shards= and ranks=",
+        )
 
 
 def _check_alone(**others: object) -> None:

@@ -29,6 +29,7 @@ from passes.keep_sends import keep_sends
 from passes.pipeline import Pass, PassList, PassRecord, run_passes
 from passes.recompute_scans import has_long_loops, recompute_scans
 from passes.repeat_elements import repeat_elements
+from passes.round_products import Precision, RoundProducts
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
@@ -66,6 +67,8 @@ class CompileOptions:
     planner: Planner | None = None
     schedule: Scheduler | None = None
     contract: Contract = "fused"
+    precision: tuple[tuple[str, Precision], ...] = ()
+    """Patterns of layers' names, and the precision of their products."""
     sparing: bool = False
     """True if programs have more barriers, so that they keep less memory: see `remat/fit.py`."""
     blocks: bool = True
@@ -135,23 +138,24 @@ class CompileOptions:
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
-        passes = self._passes(specialize=Specialize(train=False), **self._of_loops())
+        passes = self.filled(specialize=Specialize(train=False), **self._of_loops())
         return run_passes(untracked(self.graph), passes, watch)[1]
 
     def _of_loops(self) -> dict[str, Pass]:
         """Return the pass that cuts long loops, if their gradients recompute them."""
         return {recompute_scans.name: recompute_scans} if self.recompute_loops else {}
 
-    def _passes(self, **made: Pass) -> tuple[Pass, ...]:
+    def filled(self, **made: Pass) -> tuple[Pass, ...]:
         """Return the pass list with its slots filled; slots without a pass are left out."""
-        return self.passes.fill(made)
+        rounds = {RoundProducts.name: RoundProducts(self.precision)} if self.precision else {}
+        return self.passes.fill({**made, **rounds})
 
     def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
         """Return the pass records of programs that train; passes up to backward run only once."""
         backward, *later = self._backwards()
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         slots |= self._of_loops()
-        head, tail = _split(self._passes(**slots), backward)
+        head, tail = _split(self.filled(**slots), backward)
         declared = _keeping(untracked(self.graph), self.required)  # verified for inference
         common, first = run_passes(declared, head, watch, verified=True)
         if self.graph.losses and not common.gradients:
@@ -165,14 +169,14 @@ class CompileOptions:
         name = "accumulate" if self.rules[0].optimizer.accumulate > 1 else "step"
         if self.sharding is None:
             trained = common if self.all_outputs else _only_losses(common)
-            _, tail = _split(self._passes(**slots), backward)
+            _, tail = _split(self.filled(**slots), backward)
             chain = _each_rule(tail, updates, later)
             records[name] = first + run_passes(trained, chain, watch, verified=True)[1]
         else:
             records.update(self._sharded(name, slots, self.sharding, watch))
         gradients = records["grad"][-1].graph.gradients
         apply = self._apply(gradients, watch)
-        _, tail = _split(self._passes(backward=backward), backward)
+        _, tail = _split(self.filled(backward=backward), backward)
         records["apply"] = run_passes(apply, tail, watch)[1]
         return records
 
@@ -221,13 +225,13 @@ class CompileOptions:
             "shard": Shard(loss_shares(self.graph), named, cut.sync_batchnorm),
             "data_parallel": DataParallel(),
         }
-        head, tail = _split(self._passes(**slots), backward)
+        head, tail = _split(self.filled(**slots), backward)
         declared = _keeping(untracked(self.graph), self.required)
         common, first = run_passes(declared, head, watch, verified=True)
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
-            _, tail = _split(self._passes(**(slots | {"update": keep_sends})), backward)
+            _, tail = _split(self.filled(**(slots | {"update": keep_sends})), backward)
             records["shard"] = first + run_passes(trained, tail, watch, verified=True)[1]
         return records
 
@@ -253,7 +257,7 @@ class CompileOptions:
                 )
         chosen = {name: self.graph.outputs[name] for name in outputs}
         graph = _keeping(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
-        passes = self._passes(
+        passes = self.filled(
             specialize=Specialize(train=True),
             backward=Backward(outputs, self.wrt, fed=True),
         )

@@ -18,6 +18,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Program
 from graphc.ops.source import Input, Parameter
 from passes.pipeline import PassRecord
+from passes.round_products import Precision
 
 if TYPE_CHECKING:
     from graphc.compiler.options import CompileOptions
@@ -82,6 +83,11 @@ class Plan:
     def backend(self) -> str:
         """The backend that runs the programs: "native" or "numpy"."""
         return self.options.backend
+
+    @property
+    def precision(self) -> dict[str, Precision]:
+        """The precision of layers, by patterns: another plan compiled with it has the same bits."""
+        return dict(self.options.precision)
 
     @property
     def rows(self) -> int:

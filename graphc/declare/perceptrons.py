@@ -52,8 +52,8 @@ class Perceptron:
             h = standardize(x, name="features") if self.standardize else x
         h = as_dtype(h, self.dtype)
         norm, rate = self.batchnorm, self.dropout
-        # Tables have few rows: larger weights bend the function more than these can tell.
-        return mlp(h, self.hidden, units, batchnorm=norm, dropout=rate, init="lecun")
+        # Tables have few rows: larger weights than these bend the function more than rows can tell.
+        return mlp(h, self.hidden, units, batchnorm=norm, dropout=rate, init="glorot")
 
 
 class ClassifierNet(Perceptron):

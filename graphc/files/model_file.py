@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
@@ -37,6 +37,7 @@ from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
 from passes import DEFAULT
+from passes.round_products import Precision
 
 FORMAT = 1
 """The version that is written, and the only one that is read."""
@@ -258,6 +259,7 @@ class Model:
             threads=options["threads"],
             budget=options.get("budget"),
             contract=options.get("contract", "fused"),
+            precision=_precision(options.get("precision", {})),
         )
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
@@ -363,6 +365,13 @@ def _rule(graph: Graph, losses: Sequence[str], wrt: Sequence[str], optimizer: st
     if unknown:
         raise KeyError(min(unknown))
     return UpdateRule(losses, _names(graph, wrt), optimizer_of(optimizer))
+
+
+def _precision(given: Mapping[str, Any]) -> tuple[tuple[str, Precision], ...]:
+    """Return the precisions of layers; raise ValueError for one that there is not."""
+    if not set(given.values()) <= {*get_args(Precision)}:
+        raise ValueError("a precision is unknown")
+    return tuple(given.items())
 
 
 def _names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:

@@ -274,6 +274,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
         "threads": options.threads,
         "budget": options.budget,
         "contract": options.contract,
+        "precision": dict(options.precision),
         "optimizer": trained[0]["optimizer"] if len(trained) == 1 else None,
         "updates": trained if len(trained) > 1 else [],
         "without": [name for name in dict.fromkeys(own) if name not in used],

@@ -212,10 +212,13 @@ MOST_INT8 = (2**31 - 1) // 128**2
 
 
 def sum_dtype(a: TensorType, b: TensorType) -> str | None:
-    """Return the dtype of sums of products: that of floats, int32 for int8; None for others."""
+    """Return the dtype of sums of products: that of floats, one of 32 bits for narrow factors.
+
+    None for factors of other dtypes, or of two.
+    """
     if a.dtype != b.dtype:
         return None
-    return a.dtype if a.is_float else {"int8": "int32"}.get(a.dtype)
+    return a.dtype if a.is_float else {"int8": "int32", "bfloat16": "float32"}.get(a.dtype)
 
 
 def check_sums(terms: Dim, dtype: str) -> None:

@@ -49,6 +49,8 @@ class Node:
     locs: tuple[Loc, ...] = ()
     recomputes: str = field(default="", compare=False)
     """The node whose value it recomputes, or delays for nodes that do."""
+    origin: str = field(default="", compare=False)
+    """The node that it is a gradient or a part of, if its name does not say so."""
 
     @property
     def loc(self) -> Loc | None:
@@ -71,7 +73,8 @@ class Node:
         for operand in self.inputs:
             if operand in new:
                 inputs = tuple(new.get(name, name) for name in self.inputs)
-                return Node(self.name, self.op, inputs, self.type, self.locs, self.recomputes)
+                made = self.name, self.op, inputs, self.type, self.locs
+                return Node(*made, self.recomputes, self.origin)
         return self
 
     def described(self, role: str) -> Operand:

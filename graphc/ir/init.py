@@ -54,22 +54,6 @@ class He(Initializer):
 
 @_WITH_EXAMPLE
 @dataclass(frozen=True, slots=True)
-class LeCun(Initializer):
-    """Normal values with mean 0 and standard deviation sqrt(1 / fan_in).
-
-    Inputs of standard deviation 1 give results of about that.  fan_in is the product of all
-    dimensions but the last.  Y. LeCun, L. Bottou, G. Orr, K.-R. Müller, "Efficient BackProp", 1998,
-    equation 16.
-    """
-
-    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Draw (..., fan_out) values."""
-        fan_in, _ = fans(shape)
-        return (rng.standard_normal(shape) / math.sqrt(fan_in)).astype(dtype)
-
-
-@_WITH_EXAMPLE
-@dataclass(frozen=True, slots=True)
 class Glorot(Initializer):
     """Uniform values between -b and b, where b = sqrt(6 / (fan_in + fan_out)).
 
@@ -280,7 +264,6 @@ class FromArray(Initializer):
 NAMED: dict[str, Callable[[], Initializer]] = {
     "he": He,
     "glorot": Glorot,
-    "lecun": LeCun,
     "normal": Normal,
     "uniform": Uniform,
     "orthogonal": Orthogonal,

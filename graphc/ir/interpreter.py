@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from graphc.base.errors import GraphError, RuleError
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
@@ -60,7 +61,7 @@ def computed(node: Node, ins: Sequence[Array], n: int, train: bool) -> Array:
         )
     value = np.asarray(node.op.at(n).reference_in(ins, train))
     wanted = shape_at(node.type.shape, n)
-    if value.shape != wanted or value.dtype != node.type.dtype:
+    if value.shape != wanted or value.dtype != numpy_dtype(node.type.dtype):
         fault = wrong_result(value, wanted, node.type.dtype)
         raise RuleError(node.op.name, "reference", fault, node.name, node.loc)
     return value

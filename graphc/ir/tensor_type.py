@@ -13,6 +13,7 @@ from graphc.base.arguments import is_whole, plain
 ITEMSIZE = {
     "float32": 4,
     "float64": 8,
+    "bfloat16": 2,
     "int64": 8,
     "int32": 4,
     "int16": 2,
@@ -24,6 +25,7 @@ ITEMSIZE = {
     "uint8": 1,
 }
 FLOATS = ("float32", "float64")
+"""The dtypes that gradients flow through; bfloat16 is made once they are there."""
 # NumPy 1 takes no more; NumPy 2 takes 64.
 MOST_DIMENSIONS = 32
 LARGEST = 1 << 47

@@ -90,9 +90,13 @@ class Fuser:
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
         partition = gemm_partition(m, n, of, self._capacity, self._by_rows)
         fields = (m, n, of.inner, a, b, *sides, product.type.dtype, body, partition)
+        bfloat16 = self._is_bfloat16(product)
         if isinstance(of, WindowProduct):
-            return Convolution(*fields, of.window)
-        return Gemm(*fields)
+            return Convolution(*fields, of.window, bfloat16=bfloat16)
+        return Gemm(*fields, bfloat16=bfloat16)
+
+    def _is_bfloat16(self, product: Node) -> bool:
+        return self._grouping.type(product.inputs[0]).dtype == "bfloat16"
 
     def _batched(self, group: Group, product: Node, of: Product, body: Body) -> BatchedGemm:
         """Return the kernel of a stack of products."""
@@ -111,7 +115,10 @@ class Fuser:
         factors = a.buffer, b.buffer, trans_a, trans_b
         fields = (m, n, of.inner, *factors, result.dtype, body)
         strides_out = tuple(permuted.get(name, dense) for name in body.written)
-        return BatchedGemm(*fields, "matrices", sizes, strides_a, strides_b, strides_out)
+        return BatchedGemm(
+            *(*fields, "matrices", sizes, strides_a, strides_b, strides_out),
+            bfloat16=self._is_bfloat16(product),
+        )
 
     def _body(self, group: Group, stored: tuple[bool, ...]) -> Body:
         fusion = _Fusion(group, self._grouping)

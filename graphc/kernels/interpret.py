@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.ir.access import AccessMap
+from graphc.ir.bfloat16 import converted, multiply_add, numpy_dtype, pairs, widened
 from graphc.ir.expr import BodyBuilder, Broadcast, Expr, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
@@ -82,7 +83,7 @@ def evaluated(rule: Callable[[Expr], Expr], x: Array) -> Array:
             found = FUNCTIONS[step.op](*[values[arg] for arg in step.args])
         else:
             found = x if step.op == "load" else step.value
-        values.append(np.asarray(found).astype(step.dtype, copy=False))
+        values.append(converted(np.asarray(found), step.dtype))
     return values[result.number]
 
 
@@ -94,7 +95,9 @@ def run(kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:
     """
     if isinstance(kernel, Chain):
         sizes = shape_at(kernel.sizes, n)
-        made = {p.buffer: np.empty((*sizes, *p.matrix), p.dtype) for p in kernel.private}
+        made = {
+            p.buffer: np.empty((*sizes, *p.matrix), numpy_dtype(p.dtype)) for p in kernel.private
+        }
         for one in kernel.kernels:
             run(one, {**arrays, **made}, n)
         return
@@ -110,7 +113,7 @@ class _Run:
         self.rows, self.columns = (dim_at(dim, n) for dim in kernel.space)
         self.values: list[Array] = []
         for step in kernel.body.steps:
-            value = self._value(step).astype(step.dtype, copy=False)
+            value = converted(self._value(step), step.dtype)
             self.values.append(np.broadcast_to(value, self._shape(step.broadcast)))
 
     def stores(self) -> None:
@@ -135,7 +138,7 @@ class _Run:
             ways = {"fetch": self._fetched, "offset": self._offsets, "scatter_add": self._summed}
             return ways[step.op](step)
         if step.op == "const":
-            return np.full((1, 1), step.value, step.dtype)
+            return np.full((1, 1), step.value, numpy_dtype(step.dtype))
         if step.op == "index":
             return np.arange(max(self._shape(step.broadcast))).reshape(self._shape(step.broadcast))
         if step.op == "size":
@@ -175,7 +178,7 @@ class _Run:
             )
             index = index + at * axis.pitch
         index, there = np.broadcast_arrays(index, there)
-        return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
+        return np.where(there, flat[np.where(there, index, 0)], flat.dtype.type(step.value.fill))
 
     def _summed(self, step: Step) -> Array:
         """Return the sums of the source rows at each index, added one after the other."""
@@ -259,7 +262,7 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
 
     The products of a stack lie below each other.
     """
-    a, b = (arrays[name].astype(kernel.dtype, copy=False) for name in (kernel.a, kernel.b))
+    a, b = (_factor(kernel, arrays[name]) for name in (kernel.a, kernel.b))
     if isinstance(kernel, Convolution) and kernel.window.groups > 1:
         return _grouped(kernel, a, b, n)
     a, b = _factors(kernel, a, b, n)
@@ -267,10 +270,17 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
     there = (
         _pixels(kernel, n) if isinstance(kernel, Convolution) else np.broadcast_to(True, a.shape)
     )
-    for p in range(a.shape[-1]):
-        term = a[..., :, p : p + 1] * b[..., p : p + 1, :]
-        np.add(total, term, out=total, where=there[..., :, p : p + 1])
+    terms = range(a.shape[-1])
+    for p in pairs(len(terms), kernel.pair_run) if kernel.bfloat16 else terms:
+        left, right = a[..., :, p : p + 1], b[..., p : p + 1, :]
+        added = multiply_add(total, left, right) if kernel.bfloat16 else total + left * right
+        np.copyto(total, added, where=there[..., :, p : p + 1])
     return total.reshape(-1, total.shape[-1])
+
+
+def _factor(kernel: Gemm, factor: Array) -> Array:
+    """Return a factor in the dtype of the sums."""
+    return widened(factor) if kernel.bfloat16 else factor.astype(kernel.dtype, copy=False)
 
 
 def _factors(kernel: Gemm, a: Array, b: Array, n: int) -> tuple[Array, Array]:

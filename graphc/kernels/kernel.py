@@ -14,7 +14,7 @@ Fusion, barriers, memory, the certificate and all backends know only this form, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal, NamedTuple, Self
 
@@ -125,7 +125,8 @@ class Gemm:
 
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
     has one accumulator an element, in the order of p, with fused multiply-add.  Sums of `dtype`
-    int32 are of int8 factors, and exact in any order.
+    int32 are of int8 factors, and exact in any order.  Those of bfloat16 factors are float32, and
+    their terms are added in pairs: 1, 0, 3, 2, ...; see `graphc/ir/bfloat16.py`.
     """
 
     m: Dim
@@ -138,6 +139,8 @@ class Gemm:
     dtype: str
     body: Body
     partition: Partition
+    bfloat16: bool = field(default=False, kw_only=True)
+    """True if the factors are of bfloat16."""
 
     @property
     def space(self) -> Space:
@@ -152,7 +155,14 @@ class Gemm:
     @property
     def factor_dtype(self) -> str:
         """The dtype of both factors."""
+        if self.bfloat16:
+            return "bfloat16"
         return "int8" if self.dtype == "int32" else self.dtype
+
+    @property
+    def pair_run(self) -> int | None:
+        """The number of terms within which those of bfloat16 are paired; None means all."""
+        return None
 
     @property
     def operands(self) -> tuple[Operand, ...]:
@@ -214,10 +224,17 @@ class Convolution(Gemm):
     It is (m, k), or (k, m) with `trans_a`.  With `trans_b`, `b` is stored as the weight of a
     convolution, (offsets, n, channels), and its offsets are read in reverse.  With groups each
     has its part of the columns: a column reads only the channels of its group in a pixel, and such
-    a weight is stored (offsets, n / groups, groups * channels).
+    a weight is stored (offsets, n / groups, groups * channels).  Pairs of bfloat16 terms are those
+    of the channels of each offset; with `trans_a` terms are added one after the other, since
+    places side by side may not be pixels side by side.
     """
 
     window: Window
+
+    @property
+    def pair_run(self) -> int | None:
+        """The number of terms within which those of bfloat16 are paired."""
+        return 1 if self.trans_a else self.window.channels
 
     @property
     def images(self) -> Dim:

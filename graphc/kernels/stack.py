@@ -31,7 +31,8 @@ def single_product(kernel: BatchedGemm) -> Gemm:
     stores = [s._replace(buffer=f"stored {s.buffer}") for s in body.stores]
     one = Body(tuple(steps), tuple(stores))
     sides = "left", "right", kernel.trans_a, kernel.trans_b
-    return Gemm(kernel.m, kernel.n, kernel.k, *sides, kernel.dtype, one, "none")
+    fields = kernel.m, kernel.n, kernel.k, *sides, kernel.dtype, one
+    return Gemm(*fields, "none", bfloat16=kernel.bfloat16)
 
 
 def parts_of(kernel: BatchedGemm) -> Iterator[StackPart]:
@@ -39,7 +40,7 @@ def parts_of(kernel: BatchedGemm) -> Iterator[StackPart]:
     by_kind = _strides(kernel.sizes, kernel.m, kernel.n)
     factors = ("left", kernel.a, kernel.strides_a), ("right", kernel.b, kernel.strides_b)
     for name, buffer, strides in factors:
-        yield StackPart(name, buffer, strides[:-1], strides[-1], kernel.dtype)
+        yield StackPart(name, buffer, strides[:-1], strides[-1], kernel.factor_dtype)
     for s in kernel.body.steps:
         if s.op == "load":
             yield StackPart(

@@ -8,6 +8,7 @@ from math import inf
 
 import numpy as np
 
+from graphc.ir.bfloat16 import rounded
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
@@ -146,6 +147,29 @@ class Quantize(NoGradient, Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         steps = call("round", ins[0] * (1 / self.step))
         return call("minimum", call("maximum", steps, -127), 127).cast("int8")
+
+
+class ToBfloat16(NoGradient, Unary):
+    """x, of float32, rounded to bfloat16: to nearest, ties to even.
+
+    Magnitudes below 2**-56 become 0, so that no sum of products is ever subnormal; see
+    `graphc/ir/bfloat16.py`.  NaN becomes the positive quiet NaN.
+    """
+
+    inplace = ()
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return bfloat16 of x's shape; raise ValueError unless x is float32."""
+        (x,) = ins
+        if x.dtype != "float32":
+            raise ValueError(f"x is {x.dtype}, only float32 is rounded to bfloat16")
+        return x.with_dtype("bfloat16")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return rounded(ins[0])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0].cast("bfloat16")
 
 
 class WholeQuotient(NoGradient, Binary, base=True):

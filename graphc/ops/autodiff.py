@@ -185,7 +185,8 @@ class _Reverse:
         for name, made in new.items():
             if name in wanted:
                 inputs = tuple(names.get(i, i) for i in made.inputs)
-                self.b.insert(Node(names.get(name, name), made.op, inputs, made.type, made.locs))
+                fields = names.get(name, name), made.op, inputs, made.type, made.locs
+                self.b.insert(Node(*fields, origin=made.origin or node.name))
         for operand, part in pairs:
             self.parts.setdefault(operand, []).append(Value(self.b, names.get(part, part)))
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
 
+from graphc.ir.bfloat16 import add_products, dtype_of_sums, multiplied
 from graphc.ir.build import Builder, Value
 from graphc.ir.forms import Product, Window, WindowProduct, check_sums, sum_dtype
 from graphc.ir.op import Array, Cotangents, Op
@@ -36,10 +38,15 @@ class Convolution(Op, base=True):
         """The attributes that the three ops of one convolution share."""
         return self.stride, self.dilation, self.groups
 
-    def check_result(self, x: TensorType, w: TensorType, dy: TensorType) -> None:
-        """Raise ValueError unless dy has the type of the convolution of x and w."""
-        if self.result(x, w) != dy:
-            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+    def sums_with(self, x: TensorType, w: TensorType, dy: TensorType) -> str:
+        """Return the dtype of sums of products with dy.
+
+        Raise ValueError unless dy has the type of the convolution of x and w, or is it rounded.
+        """
+        y = self.result(x, w)
+        if dy != (y.with_dtype(x.dtype) if x.dtype == "bfloat16" else y):
+            raise ValueError(f"dy is {dy}, the convolution of {x} gives {y}")
+        return y.dtype
 
     def result(self, x: TensorType, w: TensorType) -> TensorType:
         """Return the type of y; raise ValueError if x and w do not fit."""
@@ -53,6 +60,8 @@ class Convolution(Op, base=True):
             raise ValueError(f"x is {x}, w is {w}: both must be of one float dtype, or int8")
         *kernel, part, channels = w.shape
         sizes = tuple(size for size in kernel if isinstance(size, int))
+        if x.dtype == "bfloat16" and self.groups > 1:
+            raise ValueError("convolutions in groups do not multiply bfloat16")
         if 0 in (*w.shape, x.shape[-1]):
             raise ValueError(f"x is {x}, w is {w}: the filter and the channels may not be empty")
         if w.batched or not isinstance(x.shape[-1], int):
@@ -98,6 +107,19 @@ class Convolution(Op, base=True):
         """Return a matrix for each group: (groups, all other axes, channels of a group)."""
         return array.reshape(-1, self.groups, array.shape[-1] // self.groups).swapaxes(0, 1)
 
+    def plus(self, sums: Array, pixels: Array, filters: Array) -> Array:
+        """Return sums plus the products of pixels and the filters of one offset."""
+        if pixels.dtype == np.uint16:
+            total = sums.reshape(-1, sums.shape[-1]).copy()
+            add_products(total, pixels.reshape(-1, pixels.shape[-1]), filters)
+            return total.reshape(sums.shape)
+        product = self.joined(self.parts(pixels) @ self.parts(filters))
+        return np.asarray(sums + product.reshape(sums.shape))
+
+    def transposed(self, filters: Array) -> Array:
+        """Return the filters of one offset, those of each group transposed."""
+        return self.joined(self.parts(filters).swapaxes(1, 2))
+
     def joined(self, parts: Array) -> Array:
         """Return the groups' matrices as one, with their columns side by side."""
         return parts.swapaxes(0, 1).reshape(parts.shape[1], self.groups * parts.shape[2])
@@ -123,9 +145,9 @@ class Conv(Convolution):
             return self.reference([each.astype(np.float64) for each in ins]).astype(np.int32)
         x, w = ins
         out = places(x.shape[1:-1], w.shape[:-2], self.stride, self.dilation)
-        y = np.zeros((len(x), *out, w.shape[-1]), x.dtype)
+        y = np.zeros((len(x), *out, w.shape[-1]), dtype_of_sums(x))
         for offset, window in windows(w.shape[:-2], *self.attributes[:2], y.shape[1:-1]):
-            y += self.joined(self.parts(x[window]) @ self.parts(w[offset])).reshape(y.shape)
+            y[...] = self.plus(y, x[window], w[offset])
         return y
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
@@ -173,16 +195,18 @@ class ConvDx(Convolution):
         """Return the type of x; raise ValueError if its convolution is not of the type of dy."""
         dy, w = ins
         x = dy.with_shape(self.shape)
-        self.check_result(x, w, dy)
-        return x
+        return x.with_dtype(self.sums_with(x, w, dy))
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        """Add each product of dy and a filter offset to the pixels that it was read from."""
+        """Add each product of dy and a filter offset to the pixels that it was read from.
+
+        The last offset is the first that a window of dy meets.
+        """
         dy, w = ins
-        dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dy.dtype)
-        for offset, window in windows(w.shape[:-2], *self.attributes[:2], dy.shape[1:-1]):
-            part = self.joined(self.parts(dy) @ self.parts(w[offset]).swapaxes(1, 2))
-            dx[window] += part.reshape(dx[window].shape)
+        dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dtype_of_sums(dy))
+        met = windows(w.shape[:-2], *self.attributes[:2], dy.shape[1:-1])
+        for offset, window in reversed([*met]):
+            dx[window] = self.plus(dx[window], dy, self.transposed(w[offset]))
         return dx
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
@@ -232,17 +256,17 @@ class ConvDw(Convolution):
         """Return the type of w; raise ValueError if its convolution is not of the type of dy."""
         x, dy = ins
         w = x.with_shape(self.shape)
-        self.check_result(x, w, dy)
-        return w
+        return w.with_dtype(self.sums_with(x, w, dy))
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return, for each offset in the filter, the product of the pixels that it meets and dy."""
         x, dy = ins
         shape = shape_at(self.shape, 0)
-        dw = np.zeros(shape, x.dtype)
+        dw = np.zeros(shape, dtype_of_sums(x))
         for offset, window in windows(_sizes(shape[:-2]), *self.attributes[:2], dy.shape[1:-1]):
             pixels = self.parts(x[window]).swapaxes(1, 2)
-            dw[offset] = self.joined(pixels @ self.parts(dy))
+            product = partial(multiplied, run=1) if x.dtype == np.uint16 else np.matmul
+            dw[offset] = self.joined(product(pixels, self.parts(dy)))
         return dw
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:

@@ -10,6 +10,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
+from graphc.ir.bfloat16 import multiplied
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Expr
 from graphc.ir.forms import Product, check_sums, matrix_product, sum_dtype
@@ -85,7 +86,8 @@ class MatMul(MatrixProduct):
         if a.dtype == np.int8:  # exact in float64
             return self.reference([x.astype(np.float64) for x in ins]).astype(np.int32)
         left = a.swapaxes(-1, -2) if self.trans_a else a
-        return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
+        right = b.swapaxes(-1, -2) if self.trans_b else b
+        return multiplied(left, right) if a.dtype == np.uint16 else np.asarray(left @ right)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return two products that transpose by flags; a matrix b gets one that sums all rows."""
@@ -162,17 +164,18 @@ class Affine(MatrixProduct):
         x, weight, bias = ins
         if x.rank != 2 or weight.rank != 2:
             raise ValueError(f"x is {x}, weight is {weight}: both must be matrices")
-        if not x.is_float or len({x.dtype, weight.dtype, bias.dtype}) > 1:
+        dtype = sum_dtype(x, weight)
+        if not bias.is_float or dtype != bias.dtype:
             raise ValueError(f"x is {x.dtype}, weight is {weight.dtype}, bias is {bias.dtype}")
         if x.shape[1] != weight.shape[0]:
             raise ValueError(f"x has {x.shape[1]} features, weight takes {weight.shape[0]}")
         if bias.shape != weight.shape[1:]:
             raise ValueError(_bias_text(bias, weight))
-        return x.with_shape((x.shape[0], weight.shape[1]))
+        return TensorType((x.shape[0], weight.shape[1]), dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        x, weight, bias = ins
-        return np.asarray(x @ weight + bias)
+        *factors, bias = ins
+        return np.asarray(shared(MatMul).reference(factors) + bias)
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         (bias,) = ins

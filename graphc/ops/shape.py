@@ -127,6 +127,12 @@ class Cast(Op):
     dtype: str
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the dtype of x's shape; raise ValueError for bfloat16, of which products are."""
+        if "bfloat16" in (self.dtype, ins[0].dtype):
+            raise ValueError(
+                "bfloat16 is the dtype of factors of products alone\n"
+                'gc.compile(net, precision={"*": "bf16"}) rounds them'
+            )
         return ins[0].with_dtype(self.dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.ir import init as initial
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.build import Builder, Value
 from graphc.ir.init import FromArray, Initializer, OutAt, Zeros, resolve
 from graphc.ir.op import PLAIN, Array, Op, Role, Source
@@ -106,7 +107,7 @@ class Constant(TypedSource):
 
     def array(self) -> Array:
         """Return the array, read-only."""
-        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+        return np.frombuffer(self.data, numpy_dtype(self.dtype)).reshape(self.shape)
 
 
 def start_of(op: Op) -> FromArray | None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
+from graphc.compiler.precision import known_layers
 from graphc.ir.graph import Graph
 from graphc.runtime.executor import Executor
 from passes.contract import name_of
 from passes.pipeline import run_passes
+from passes.round_products import Precision
 from passes.specialize import Specialize
 
 
 @takes("gc.freeze(ex, batch=1)")
-def freeze(ex: Executor, *, batch: int) -> Executor:
+def freeze(
+    ex: Executor,
+    *,
+    batch: int,
+    precision: Mapping[str, Precision] | Literal["bf16"] | None = None,
+) -> Executor:
     """Build the weights of an executor into a new one that only infers.
 
     Batch normalisation is folded into the layers before it, and losses are left out.
@@ -27,6 +37,9 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
         The trained executor, which stays as it is.
     batch
         The largest number of rows of one run.
+    precision
+        The precision of products, as `gc.compile` takes it; that of the executor's plan if None.
+        Weights that are rounded to bfloat16 take half the memory.
 
     Returns
     -------
@@ -47,7 +60,7 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
     (1, 3)
     """
     check_executor("freeze", ex, "gc.freeze(ex, batch=1) with ex = gc.Executor(plan)")
-    return built(ex, frozen(ex), batch)
+    return built(ex, frozen(ex), batch, precision)
 
 
 def check_executor(what: str, ex: object, hint: str) -> None:
@@ -71,8 +84,16 @@ def frozen_ops(ex: Executor) -> Graph:
     return run_passes(frozen(ex), kept)[0]
 
 
-def built(ex: Executor, graph: Graph, batch: int) -> Executor:
-    """Return an executor of a graph without state, compiled as `ex` is, with its inputs."""
+def built(
+    ex: Executor,
+    graph: Graph,
+    batch: int,
+    precision: Mapping[str, Precision] | Literal["bf16"] | None = None,
+) -> Executor:
+    """Return an executor of a graph without state, compiled as `ex` is, with its inputs.
+
+    A `precision` replaces that of the plan of `ex`.
+    """
     options = ex.plan.options
     inputs = [node for node in ex.plan.declared if node.op.is_input]
     if any(node.name not in graph for node in inputs):  # labels may be fed as before
@@ -86,6 +107,7 @@ def built(ex: Executor, graph: Graph, batch: int) -> Executor:
         planner=options.planner,
         schedule=options.schedule,
         contract=options.contract,
+        precision=known_layers(graph, options.precision) if precision is None else precision,
     )
     made = Executor(plan)
     made.state.columns = ex.state.columns

@@ -23,6 +23,7 @@ from graphc.compiler.sizes import (
     run_rows,
     scratch_size,
 )
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 from graphc.kernels.program import Buffer, Program
@@ -191,7 +192,7 @@ def memory_of(
 def _typed(memory: Array, offset: int, type: TensorType, n: int) -> Array:
     shape = shape_at(type.shape, n)
     raw = memory[offset : offset + prod(shape) * ITEMSIZE[type.dtype]]
-    return raw.view(type.dtype).reshape(shape)
+    return raw.view(numpy_dtype(type.dtype)).reshape(shape)
 
 
 def _constant(program: Program, buffer: Buffer) -> Array:

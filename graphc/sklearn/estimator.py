@@ -25,7 +25,7 @@ from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import plain, whole
 from graphc.base.errors import counted
 from graphc.compiler.plan import Plan
-from graphc.declare.optim import Adam, Optimizer
+from graphc.declare.optim import AdamW, Optimizer
 from graphc.declare.perceptrons import Declare, Perceptron
 from graphc.declare.preparation import Preparation
 from graphc.ir.op import Array
@@ -117,7 +117,7 @@ class GraphEstimator(FittedNets):
     dtype: str = "float32"
     net: Declare | None = None
     lr: float = 1e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 1.5
     optimizer: Optimizer | None = None
     batch: int | Literal["auto"] = "auto"
     epochs: int = 200
@@ -289,7 +289,7 @@ class GraphEstimator(FittedNets):
             features=rows.x.shape[1],
             units=units,
             output=self._output,
-            optimizer=self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
+            optimizer=self.optimizer or AdamW(self.lr, weight_decay=self.weight_decay),
             batch=MOST if self.batch == "auto" else plain(self.batch),
             threads=plain(self.threads),
             backend=self.backend if own else chosen_backend(self.backend),

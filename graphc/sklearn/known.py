@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 class Known(Generic[T]):
-    """What was made of some arrays, which is found again for arrays of the same bits."""
+    """Results that were made of some arrays, to be found again for arrays of the same bits."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, list[tuple[Sequence[Array | None], T]]] = defaultdict(list)
 
     def __call__(self, key: Hashable, arrays: Sequence[Array | None], make: Callable[[], T]) -> T:
-        """Return what was made of equal arrays for this key, or make it; the first is no None."""
+        """Return what was made of equal arrays for this key, or make it; the first must be one."""
         first = arrays[0]
         assert first is not None
         some = first[:: max(1, len(first) // SOME)]

@@ -187,11 +187,7 @@ def fit(
         choice = Choice(rows, orders, folds, seeds[0], bootstrap, weights)
         _check_callbacks(ex, called, validation, folds)
         kept = _checkpoints(checkpoint, resume)
-        if kept is not None and (kept.every or kept.watch):
-            raise _wrong(
-                "the checkpoints of a population are made after each epoch, without a best model",
-                "leave out every= and watch=",
-            )
+        _check_after_epochs(kept)
         return fit_population(ex, data, choice, validation, epochs, called, progress, kept, resume)
     _check_for(ex, folds=folds, bootstrap=bootstrap)
     seed = checked_whole("fit: seed", seed, 0)
@@ -200,18 +196,12 @@ def fit(
     held_out = None if validation is None else validation_source(ex, validation)
     kept = _checkpoints(checkpoint, resume)
     _check_watched(ex, held_out is not None, [kept, *called])
-    choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
-    choices["by_length"] = by_length
+    choices: dict[str, Any] = {"seed": seed, "shuffle": shuffle, "batch": rows}
+    choices |= {"rows": source.rows, "by_length": by_length}
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, validation=held_out, record=recorder)
     try:
-        if kept is not None or run.ranks.several:
-            choices |= kind_of_run(ex, source, held_out, class_weight)
-        if run.ranks.several:
-            files = {"checkpoint": kept is not None, "resume": resume}
-            run.ranks.check_equal_runs({"epochs": epochs, **choices, **files})
-        if kept is not None:
-            run.use_checkpoints(kept, choices, resume)
+        _begin(run, kept, choices, class_weight, resume)
         _standardise(ex, data)
         return run.train(progress)
     finally:
@@ -221,6 +211,21 @@ def fit(
 def _wrong(sentence: str, hint: str = "") -> GraphError:
     """Return the error for an option, at the user's line."""
     return GraphError(f"fit: {sentence}", hint=hint)
+
+
+def _begin(
+    run: Run, kept: Checkpoints | None, choices: dict[str, Any], class_weight: Any, resume: bool
+) -> None:
+    """Check that all ranks make the same run, and use its checkpoints, if it has some."""
+    several = run.ranks.several
+    if kept is None and not several:
+        return
+    choices = {**choices, **kind_of_run(run.ex, run.source, run.validation, class_weight)}
+    if several:
+        files = {"checkpoint": kept is not None, "resume": resume}
+        run.ranks.check_equal_runs({"epochs": run.epochs, **choices, **files})
+    if kept is not None:
+        run.use_checkpoints(kept, choices, resume)
 
 
 def _standardise(ex: Executor, data: Any) -> None:
@@ -305,6 +310,15 @@ def _checkpoints(given: str | Path | Checkpoints | None, resume: bool) -> Checkp
         f"checkpoint is {given!r}, not a folder",
         'checkpoint="run", or gc.Checkpoints("run", every=1000)',
     )
+
+
+def _check_after_epochs(kept: Checkpoints | None) -> None:
+    """Raise GraphError for checkpoints that a population cannot have."""
+    if kept is not None and (kept.every or kept.watch):
+        raise _wrong(
+            "the checkpoints of a population are made after each epoch, without a best model",
+            "leave out every= and watch=",
+        )
 
 
 def _recorder(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from graphc.base.errors import counted
+from graphc.base.errors import counted, first_of
 from graphc.compiler.plan import Plan
+from graphc.compiler.precision import layers_of
 from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
@@ -16,6 +17,7 @@ from graphc.kernels.duration import is_shared, microseconds
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.traits import reason_for_call
 from graphc.ops.scan import Scan
+from passes.round_products import RoundProducts
 
 _RESULTS: Mapping[Kind, str] = {"stacked": "all", "last": "the last", "sum": "the sum"}
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
@@ -84,6 +86,7 @@ def plan_report(plan: Plan) -> str:
     for name, program in plan.programs.items():
         counts = _instructions(program)
         lines.append(f"  {name}: {len(program.graph)} nodes, {counts}")
+    lines.extend(_multiplied(plan))
     lines.extend(_called(plan))
     if recomputes(plan):
         lines.extend(f"  {again}" for again in repeated(plan, keeping_all(plan)))
@@ -104,6 +107,16 @@ def _shards(plan: Plan) -> Iterator[str]:
         f"{counted(plan.ranks, 'rank')}; {nbytes:,} bytes are exchanged in "
         f"{counted(len(found), 'bucket')}"
     )
+
+
+def _multiplied(plan: Plan) -> Iterator[str]:
+    """Yield a line for each precision with its layers, if some multiply bfloat16."""
+    rounds = RoundProducts(plan.options.precision).rounds
+    layers = layers_of(plan.declared) if plan.options.precision else []
+    for dtype, wanted in (("bfloat16", True), ("float32", False)):
+        names = [name for name in layers if rounds(name) is wanted]
+        if names:
+            yield f"  products of {dtype}: {first_of(names)}"
 
 
 def _instructions(program: Program) -> str:

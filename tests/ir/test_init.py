@@ -14,7 +14,6 @@ from graphc.ir.init import (
     Glorot,
     He,
     Initializer,
-    LeCun,
     Normal,
     Ones,
     Orthogonal,
@@ -27,7 +26,6 @@ from graphc.ir.init import (
 
 ALL = [
     He(),
-    LeCun(),
     Glorot(),
     Normal(0.1),
     Uniform(-1, 2),
@@ -74,12 +72,6 @@ def test_he_scales_with_what_comes_in() -> None:
     values = He().sample(generator(0, "w"), (3, 3, 50, 200), "float64")
     assert values.std() == pytest.approx(np.sqrt(2 / 450), rel=0.02)
     assert abs(values.mean()) < 0.002
-
-
-def test_lecun_keeps_the_size_of_what_comes_in() -> None:
-    weight = LeCun().sample(generator(0, "w"), (400, 300), "float64")
-    x = np.random.default_rng(0).normal(size=(200, 400))
-    assert (x @ weight).std() == pytest.approx(1, rel=0.02)
 
 
 def test_glorot_stays_within_its_bound() -> None:

@@ -24,7 +24,18 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
-from graphc.ops.arithmetic import Ceil, Floor, FloorDiv, Fmod, Mod, Pow, Quantize, Round, TruncDiv
+from graphc.ops.arithmetic import (
+    Ceil,
+    Floor,
+    FloorDiv,
+    Fmod,
+    Mod,
+    Pow,
+    Quantize,
+    Round,
+    ToBfloat16,
+    TruncDiv,
+)
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
@@ -176,6 +187,7 @@ def _more_elementwise() -> Iterator[Example]:
     yield from _unary(Round())
     yield from _unary(Quantize(0.25))
     yield from _unary(Quantize(0.01))
+    yield Example(ToBfloat16(), (t(N, 3, dtype="float32"),))
     for op in (Floor(), Ceil()):
         yield from _unary(op, BROKEN)
     for op in (Sin(), Cos(), Atan(), Sinh(), Cosh(), Asinh(), Expm1()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 
 from graphc.backends.c.body import BodyWriter, needed
@@ -29,6 +30,8 @@ class ProductWriter:
         self.kernel, self.names, self.types, self.pitch = kernel, names, types, dict(pitch)
         self.kind, self.factor = C_TYPES[kernel.dtype], C_TYPES[kernel.factor_dtype]
         self.columns = f"GC_COLUMNS_{kernel.dtype}"
+        self.product = "bfloat16" if kernel.bfloat16 else kernel.dtype
+        """The name of the function of products."""
         self.code: Code
 
     def write(self, code: Code) -> None:
@@ -82,7 +85,7 @@ class ProductWriter:
 
     def _blocks(self, writer: BodyWriter, ones: dict[int, str], start: str, end: str) -> None:
         kernel, code, columns = self.kernel, self.code, self.columns
-        code.functions.product(kernel.dtype)
+        code.functions.product(self.product)
         m = dim_text(kernel.m)
         with code.loop("top", m, step="GC_ROWS"), code.loop("first", end, start, columns):
             code.do(f"const ptrdiff_t rows = {m} - top < GC_ROWS ? {m} - top : GC_ROWS;")
@@ -111,7 +114,9 @@ class ProductWriter:
 
     def _call(self, k: str, left: str, right: str) -> None:
         """Write a call of the product of matrices, each a pointer and its strides."""
-        self.code.do(f"gc_product_{self.kernel.dtype}(rows, width, {k}, {left}, {right}, sums);")
+        pairs = f", {int(self.kernel.pair_run != 1)}" if self.kernel.bfloat16 else ""
+        name = f"gc_product_{self.product}"
+        self.code.do(f"{name}(rows, width, {k}, {left}, {right}, sums{pairs});")
 
     def _epilogue(self, writer: BodyWriter, ones: Mapping[int, str]) -> None:
         code, body = self.code, self.kernel.body
@@ -142,8 +147,7 @@ class ProductWriter:
     def _window_sums(self, kernel: Convolution, writer: BodyWriter) -> None:
         """Write the calls that add up the products of a block with pixels, packed part by part."""
         code, k = self.code, dim_text(kernel.k)
-        with code.loop("start", k, step="GC_DEPTH"):
-            code.do(f"const ptrdiff_t depth = {k} - start < GC_DEPTH ? {k} - start : GC_DEPTH;")
+        with self._parts(k):
             code.do(f"{self.factor} pixels[GC_ROWS * GC_DEPTH];")
             code.arrays += 2 * PLAIN_DEPTH * ITEMSIZE[kernel.factor_dtype]  # and those of taps
             n, b = dim_text(kernel.n), writer.names[kernel.b]
@@ -153,7 +157,8 @@ class ProductWriter:
                 with code.loop("q", "depth"), code.loop("j", "width"):
                     code.do(f"taps[q * {self.columns} + j] = {self._tap(kernel.window, b)};")
                 right, pitch = "taps", self.columns
-            skips = not kernel.window.is_direct and kernel.dtype != "int32"  # there zeros are exact
+            exact = kernel.dtype == "int32" or kernel.bfloat16  # zeros change no sum
+            skips = not kernel.window.is_direct and not exact
             if skips:
                 code.do("gc_rows missing[GC_DEPTH] = {0};")
                 code.arrays += 4 * PLAIN_DEPTH
@@ -168,6 +173,17 @@ class ProductWriter:
                 factors = f"pixels + run, {right} + run * {pitch}, {pitch}"
                 code.do(f"{name}(rows, width, q - run, missing[run], {factors}, sums);")
                 code.do("run = q;")
+
+    @contextmanager
+    def _parts(self, k: str) -> Iterator[None]:
+        """Write a loop over parts of k that panels hold; pairs are within a part, and a pixel."""
+        kernel, code = self.kernel, self.code
+        left = f"{k} - start"
+        if kernel.bfloat16 and kernel.pair_run != 1:
+            left = f"{kernel.pair_run} - start % {kernel.pair_run}"
+        with code.block(f"for (ptrdiff_t start = 0, depth; start < {k}; start += depth)"):
+            code.do(f"depth = {left} < GC_DEPTH ? {left} : GC_DEPTH;")
+            yield
 
     def _tap(self, window: Window, filters: str) -> str:
         """Return the weight that a pixel's gradient meets: taps in reverse order."""

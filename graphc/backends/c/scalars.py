@@ -14,9 +14,10 @@ from graphc.backends import maths
 from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
 from graphc.backends.c.inline import inlined
 from graphc.backends.c.target import own_instruction
-from graphc.backends.c.tile import block_head, present_function, product_function
+from graphc.backends.c.tile import PLAIN_DEPTH, block_head, present_function, product_function
 from graphc.backends.interface import C_TYPES
 from graphc.backends.softfloat import ARITY, computed
+from graphc.ir.bfloat16 import LEAST, NAN, numpy_dtype
 from graphc.ir.expr import Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
@@ -61,6 +62,7 @@ def literal(value: float, dtype: str) -> Value:
 
 
 def _whole(value: int, dtype: str) -> Value:
+    dtype = numpy_dtype(dtype)
     if value == np.iinfo(dtype).min and value < 0:
         return f"{dtype.upper()}_MIN"
     return f"{dtype.upper()}_C({value})" if ITEMSIZE[dtype] > 2 else str(value)
@@ -216,6 +218,8 @@ class Scalars(Arithmetic):
             return self.truth(x, source)
         if source == dtype:
             return x
+        if dtype == "bfloat16":
+            return self.code.value(f"{self.code.functions.to_bfloat16()}({x})", dtype)
         if source in FLOATS and dtype not in FLOATS:
             return self.code.value(f"{self.code.functions.saturated(source, dtype)}({x})", dtype)
         return self.code.value(f"({C_TYPES[dtype]}){x}", dtype)
@@ -306,6 +310,18 @@ class Functions:
 
         return self._add(f"gc_{dtype}_from_{source}", C_TYPES[dtype], f"{C_TYPES[source]} x", write)
 
+    def to_bfloat16(self) -> str:
+        """Return the name of the function that rounds as `graphc/ir/bfloat16.py` defines it."""
+
+        def write(code: Code) -> Value:
+            code.do(f"if (x != x) return {NAN};")
+            least = literal(LEAST, "float32")
+            code.do(f"if (-{least} < x && x < {least}) return 0;")
+            code.do(f"const uint32_t w = {self.bits('float32', 'uint32')}(x);")
+            return "(uint16_t)((w + 0x7fffu + (w >> 16 & 1u)) >> 16)"
+
+        return self._add("gc_bfloat16", "uint16_t", "float x", write)
+
     def floor_division(self) -> str:
         """Return the name of the function that divides indices, rounding down."""
         return self._add(
@@ -329,13 +345,16 @@ class Functions:
 
     def product(self, dtype: str) -> None:
         """Add the function that adds products to the sums of a block."""
+        if dtype == "bfloat16":
+            self.product("float32")
         if self.fused and dtype in FLOATS:
             self.intrinsic("fma", dtype)  # for a target without vectors
         self.block()
         name = f"gc_product_{dtype}"
         if name not in self.texts:
             self.texts[name], plain = product_function(dtype, self.fused)
-            self._stacks[name] = frame(plain) + self.below(plain)
+            panels = 2 * PLAIN_DEPTH * ITEMSIZE["float32"] if dtype == "bfloat16" else 0
+            self._stacks[name] = frame(plain) + panels + self.below(plain)
 
     def present(self, dtype: str) -> str:
         """Return the name of the function that adds products to the rows that are present."""

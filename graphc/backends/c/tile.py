@@ -235,6 +235,37 @@ static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdif
 """
 
 
+_BFLOAT16 = """\
+/* Returns a number of bfloat16, which is the upper half of a float. */
+static float gc_widened(uint16_t bits)
+{
+    union { uint32_t before; float after; } both;
+    both.before = (uint32_t)bits << 16;
+    return both.after;
+}
+/* Adds the products a(i, p) * b(p, j) of bfloat16, p = 1, 0, 3, 2, ... if they go by pairs, to each
+   of rows x width sums. */
+static void gc_product_bfloat16(ptrdiff_t rows, ptrdiff_t width, ptrdiff_t k,
+    const uint16_t *a, ptrdiff_t a_i, ptrdiff_t a_p,
+    const uint16_t *b, ptrdiff_t b_p, ptrdiff_t b_j, float *sums, ptrdiff_t pairs)
+{
+    float left[GC_ROWS * GC_DEPTH];
+    float right[GC_DEPTH * GC_COLUMNS_float32];
+    for (ptrdiff_t first = 0; first < k; first += GC_DEPTH) {
+        const ptrdiff_t depth = k - first < GC_DEPTH ? k - first : GC_DEPTH;
+        for (ptrdiff_t p = 0; p < depth; ++p) {
+            const ptrdiff_t at = first + ((p ^ pairs) < depth ? p ^ pairs : p);
+            for (ptrdiff_t i = 0; i < rows; ++i)
+                left[i * GC_DEPTH + p] = gc_widened(a[i * a_i + at * a_p]);
+            for (ptrdiff_t j = 0; j < width; ++j)
+                right[p * GC_COLUMNS_float32 + j] = gc_widened(b[at * b_p + j * b_j]);
+        }
+        gc_product_float32(rows, width, depth, left, GC_DEPTH, 1,
+            right, GC_COLUMNS_float32, 1, sums);
+    }
+}"""
+
+
 _PRESENT = """\
 /* Adds such products with pixels to the sums of a block, but for its absent rows: these have no
    pixels.  Sums between present ones are kept meanwhile. */
@@ -270,7 +301,10 @@ def product_function(dtype: str, fused: bool) -> tuple[str, str]:
     """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block.
 
     The second text is the function without vectors.  Sums of int32 are of int8 and exact.
+    Factors of bfloat16 are widened to panels of floats, in the order of their terms.
     """
+    if dtype == "bfloat16":
+        return _BFLOAT16, _BFLOAT16
     kind, suffix = _KINDS[dtype]
     a, b, whole = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]", dtype == "int32"
     line = f"gc_fma{suffix}({a}, {b}, sum)" if fused and not whole else f"sum + {a} * {b}"

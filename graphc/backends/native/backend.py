@@ -35,7 +35,7 @@ from graphc.backends.native.libraries import Library, load, load_by_key, stale
 from graphc.backends.native.panels import packed_buffers, packed_factors
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.side_by_side import Runs
-from graphc.backends.native.target import available, host
+from graphc.backends.native.target import DOTS, available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
@@ -217,6 +217,10 @@ class NativeBackend:
     def threads(self, asked: int | None) -> int:
         """Return how many cores a plan may use, at most as many as asked for."""
         return thread_count(asked)
+
+    def pair_rate(self) -> float:
+        """Return 2 if an instruction multiplies pairs, else 1: measured, widening costs nothing."""
+        return 2.0 if host().words["bfloat16"] == DOTS else 1.0
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""

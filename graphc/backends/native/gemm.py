@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_int8 import Int8
 from graphc.backends.native.gemm_long import LongSums
+from graphc.backends.native.gemm_pairs import PairSums
 from graphc.backends.native.gemm_sums import Blocks, Registers, Squares, Sweeps, is_near
 from graphc.backends.native.gemm_tile import (
     FEW,
     LongScratch,
+    WideScratch,
     WindowScratch,
     WordScratch,
-    choose_tile,
     is_long,
+    scratch_of,
+    tile_of,
 )
 from graphc.backends.native.gemm_tiles import Tiles
+from graphc.backends.native.gemm_wide import COPIES, Widened
 from graphc.backends.native.gemm_windows import Windows
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
-from graphc.backends.native.target import PAIRS, Words
+from graphc.backends.native.target import WORDS, Words
 from graphc.backends.native.vectors import element_type
 from graphc.backends.native.window_sums import WindowSums
 from graphc.ir.tensor_type import Batch, Dim, Shape
-from graphc.kernels.kernel import CHUNK, BatchedGemm, Gemm, inputs
+from graphc.kernels.kernel import CHUNK, BatchedGemm, Convolution, Gemm, inputs
 from graphc.kernels.stack import parts_of, single_product
 
 
@@ -34,7 +39,7 @@ def emit_gemm(
     kernel: Gemm,
     pitch: Mapping[str, Dim],
     bits: int,
-    words: Words = PAIRS,
+    words: Mapping[str, Words] = WORDS,
     *,
     packed: bool = False,
     rows: int = 1,
@@ -43,20 +48,22 @@ def emit_gemm(
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
     `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix; `words`
-    are those of int8.  With `packed`, b is stored in the order of its panels.  A batch has at most
-    `rows` rows.
+    are those of each narrow dtype.  With `packed`, b is stored in the order of its panels.  A batch
+    has at most `rows` rows.
     No store of the body may share memory with `a` or `b`.
     """
     buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
-    tile = choose_tile(kernel.dtype, bits, words)
+    tile = tile_of(kernel, bits, words)
     long = is_long(kernel, tile, rows)
-    name = module.function(
-        "gemm",
-        _arguments(len(buffers)),
-        lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed, long=long)),
-        (*_key(kernel, buffers, pitch, bits), words, packed, long),
-    )
-    return Callee(name, buffers)
+
+    def emit(f: Function) -> None:
+        if kernel.bfloat16 and isinstance(kernel, Convolution):
+            _emit_widened(f, kernel, buffers, pitch, bits)
+        else:
+            _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed, long=long))
+
+    key = (*_key(kernel, buffers, pitch, bits), tile.words, packed, long)
+    return Callee(module.function("gemm", _arguments(len(buffers)), emit, key), buffers)
 
 
 def _arguments(buffers: int) -> str:
@@ -77,7 +84,7 @@ def _key(
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     scratch, (rows, panels) = frame.scratch, _share(frame)
-    if isinstance(scratch, LongScratch):
+    if isinstance(scratch, LongScratch) and not frame.kernel.bfloat16:
         LongSums(frame).emit(rows, panels)
     elif isinstance(scratch, WordScratch):
         Int8(frame, scratch).emit(rows, panels)
@@ -91,15 +98,35 @@ def _emit(frame: Frame) -> None:
         over(frame, scratch).emit(rows, panels)
 
 
+def _emit_widened(
+    f: Function,
+    kernel: Convolution,
+    buffers: Sequence[str],
+    pitch: Mapping[str, Dim],
+    bits: int,
+) -> None:
+    """Emit a convolution of bfloat16, which calls that of float32."""
+    scratch = scratch_of(kernel, tile_of(kernel, bits))
+    assert isinstance(scratch, WideScratch)
+    arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
+    plain = replace(scratch.plain, a=COPIES[0], b=COPIES[1])
+    of_plain = {**pitch, **dict(zip(COPIES, (0, kernel.n), strict=True))}
+    callee = emit_gemm(f.module, plain, of_plain, bits)
+    Widened(f, kernel, scratch, pitch).emit(callee, arguments)
+
+
 def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     """Emit the product of two stored matrices, by a method for few rows or for many."""
     f, kernel = frame.f, frame.kernel
-    tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
-    in_rows = Registers(frame) if is_near(frame) else Sweeps(frame)
+    pairs = kernel.bfloat16
+    plain = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
+    tiles = PairSums(frame) if pairs else plain
+    in_rows = Registers(frame) if is_near(frame) and not pairs else Sweeps(frame)
     few = Squares(frame) if kernel.trans_b else in_rows
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
     # One method is less code, and few rows read b where it was declared.
     only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1
+    only |= pairs and kernel.trans_b
     if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
@@ -121,11 +148,13 @@ def _share(frame: Frame) -> tuple[Range, Range]:
     return ("0", f.select(only, "i64", frame.m, 0)), panels
 
 
-def emit_batched(module: Module, kernel: BatchedGemm, bits: int) -> Callee:
+def emit_batched(
+    module: Module, kernel: BatchedGemm, bits: int, words: Mapping[str, Words] = WORDS
+) -> Callee:
     """Emit the function of many products unless the module has it; its signature is a product's."""
     parts = {part.name: part for part in parts_of(kernel)}
     pitch = {name: p.pitch for name, p in parts.items() if isinstance(p.pitch, int)}
-    code = emit_gemm(module, single_product(kernel), pitch, bits)
+    code = emit_gemm(module, single_product(kernel), pitch, bits, words)
     passed = [parts[name] for name in code.buffers]
     names = tuple(dict.fromkeys(part.buffer for part in passed))
     place = {name: f"%b{i}" for i, name in enumerate(names)}

@@ -68,6 +68,10 @@ class Frame:
         """Emit the address `index` elements of the product's dtype after `base`."""
         return self.f.address(base, index, self.element)
 
+    def factor(self, base: Value, index: Value | int) -> Value:
+        """Emit the address `index` factors, as stored, after `base`."""
+        return self.f.address(base, index, element_type(self.kernel.factor_dtype))
+
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of some panels: the full ones of each part, then the last one."""
         if isinstance(self.kernel.n, Batch):
@@ -210,6 +214,12 @@ class Panel:
         start = f.mul(self.column, frame.k)
         return frame.address(frame.b, f.add(start, f.mul(p, self.pitch)))
 
+    def stored_pairs(self, p: Value) -> Value:
+        """Emit the address of the pairs from row p on in a b whose panels have words of pairs."""
+        f, frame = self.frame.f, self.frame
+        start = f.mul(self.column, f.quotient(frame.k, 2))
+        return frame.address(frame.b, f.add(start, f.mul(f.quotient(p, 2), self.pitch)))
+
     def pack(self, source: Value, target: Value, k: Value | int) -> None:
         """Emit the packing of k rows of its columns, which begin at `source`."""
         frame = self.frame
@@ -231,8 +241,9 @@ class Panel:
         return self.column, self.columns, self.frame.m, "%n"
 
 
-_PACKING = "ptr %from, i64 %pitch, i64 {}, ptr %to, i64 %k"
-"""The arguments of packing; the third counts the columns or rows that exist."""
+def packing(counted: str) -> str:
+    """Return the arguments of packing; the third counts the columns or rows that exist."""
+    return f"ptr %from, i64 %pitch, i64 {counted}, ptr %to, i64 %k"
 
 
 def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
@@ -259,7 +270,7 @@ def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
         f.loop(0, "%k", 1, row, [("ptr", "%from"), ("ptr", "%to")])
 
     key = ("copy", tile.dtype, tile.lanes, vectors, masked)
-    return module.function("pack", _PACKING.format("%columns"), emit, key)
+    return module.function("pack", packing("%columns"), emit, key)
 
 
 def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
@@ -292,4 +303,4 @@ def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
         each_vector(v, "%k", groups)
 
     key = ("transpose", tile.dtype, tile.lanes, vectors)
-    return module.function("pack", _PACKING.format("%rows"), emit, key)
+    return module.function("pack", packing("%rows"), emit, key)

@@ -19,6 +19,9 @@ from graphc.kernels.kernel import CHUNK
 class LongSums:
     """The loops over groups of panels, in each over blocks of k, in each over panels and tiles."""
 
+    scalars = 1
+    """The scalars of a row in a step."""
+
     def __init__(self, frame: Frame) -> None:
         scratch = frame.scratch
         assert isinstance(scratch, LongScratch), "the scratch of a long sum"
@@ -42,12 +45,14 @@ class LongSums:
     def _group(self, rows: Range, panels: Range) -> None:
         f, frame = self.f, self.frame
         self.first, self.count = panels[0], f.sub(rows[1], rows[0])
-        size = f.mul(f.sub(panels[1], panels[0]), self.scratch.panel_sums)
+        chunks = f.ceiling(self.count, CHUNK)
+        self.panel_sums = f.mul(chunks, CHUNK * frame.tile.width)
+        size = f.mul(f.sub(panels[1], panels[0]), self.panel_sums)
         clear(Vectors(f, frame.tile.lanes), self.sums, size, frame.tile.dtype)
 
         def block(p: Value, _: list[Value]) -> None:
             k = f.smaller(f.sub(frame.k, p), K_BLOCK)
-            self._pack_a(rows, p, k)
+            self.pack_a(rows, p, k)
             frame.each_panel(panels, lambda panel: self._add(panel, p, k))
 
         f.loop(0, frame.k, K_BLOCK, block)
@@ -59,16 +64,25 @@ class LongSums:
         """Emit the address of the sums of a panel."""
         f = self.f
         number = f.sub(f.quotient(panel.column, self.frame.tile.width), self.first)
-        return self.frame.address(self.sums, f.mul(number, self.scratch.panel_sums))
+        return self.frame.address(self.sums, f.mul(number, self.panel_sums))
 
     def _add(self, panel: Panel, p: Value, k: Value) -> None:
         """Emit the products of a block, added to the sums of a panel."""
+        block = self.block, self.count, self.rows_of_b(panel, p, k), self.steps_of(k)
+        self.f.call(self._emit_added(panel), *block, self._sums(panel))
+
+    def steps_of(self, k: Value) -> Value:
+        """Emit the number of steps of a tile for k factors."""
+        return k
+
+    def rows_of_b(self, panel: Panel, p: Value, k: Value) -> Value:
+        """Emit the packing of k rows of a panel, and return their address."""
         f, frame = self.f, panel.frame
         place = f.add(f.mul(p, f.size(frame.rows_b)), panel.column)
         panel.pack(frame.address(frame.b, place), self.panel, k)
-        f.call(_emit_added(panel), self.block, self.count, self.panel, k, self._sums(panel))
+        return self.panel
 
-    def _pack_a(self, rows: Range, p: Value, k: Value) -> None:
+    def pack_a(self, rows: Range, p: Value, k: Value) -> None:
         """Emit the packing of a block of a: for each chunk of rows, k rows of their scalars."""
         f, frame = self.f, self.frame
         copy = emit_copy(frame.module, frame.tile, CHUNK // frame.tile.lanes, masked=True)
@@ -81,32 +95,37 @@ class LongSums:
 
         f.loop(0, self.count, CHUNK, chunk)
 
+    def steps(self, v: Vectors, panel: Panel) -> Steps:
+        """Return the emitter of the sums of a full tile of a panel."""
+        tile, vectors = panel.frame.tile, panel.vectors
+        return Steps(v, tile.dtype, vectors, range(tile.height(vectors)), str(CHUNK))
 
-def _emit_added(panel: Panel) -> str:
-    """Emit the function that adds products of k packed rows of both factors to sums.
+    def _emit_added(self, panel: Panel) -> str:
+        """Emit the function that adds products of `%k` steps of packed factors to sums.
 
-    Tiles follow each other in `%sums`; the scalars of rows that do not exist are 0.
-    """
-    tile, vectors = panel.frame.tile, panel.vectors
-    height, width = tile.height(vectors), vectors * tile.lanes
+        Tiles follow each other in `%sums`; the scalars of rows that do not exist are 0.
+        """
+        tile, vectors, scalars = panel.frame.tile, panel.vectors, self.scalars
+        height, width = tile.height(vectors), vectors * tile.lanes
 
-    def emit(f: Function) -> None:
-        v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
-        steps = Steps(v, tile.dtype, vectors, range(height), str(CHUNK))
+        def emit(f: Function) -> None:
+            v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
+            steps = self.steps(v, panel)
 
-        def one(i: Value, _: list[Value]) -> None:
-            lane = f.value(f"and i64 {i}, {CHUNK - 1}")
-            start = f.add(f.mul(f.sub(i, lane), "%k"), lane)
-            sums = f.address("%sums", f.mul(i, width), element)
-            places = [f.address(sums, j * v.lanes, element) for j in range(height * vectors)]
-            before = [v.load(place, tile.dtype) for place in places]
-            scalars = f.address("%s", start, element)
-            totals = steps.run((scalars, "%v"), str(width), "%k", UNROLL, start=before)
-            for place, total in zip(places, totals, strict=True):
-                v.store(total, place, tile.dtype)
+            def one(i: Value, _: list[Value]) -> None:
+                lane = f.value(f"and i64 {i}, {CHUNK - 1}")
+                start = f.add(f.mul(f.sub(i, lane), f.mul("%k", scalars)), lane)
+                sums = f.address("%sums", f.mul(i, width), element)
+                places = [f.address(sums, j * v.lanes, element) for j in range(height * vectors)]
+                before = [v.load(place, tile.dtype) for place in places]
+                at = f.address("%s", start, element), "%v"
+                totals = steps.run(at, str(panel.pitch), "%k", UNROLL, start=before)
+                for place, total in zip(places, totals, strict=True):
+                    v.store(total, place, tile.dtype)
 
-        f.loop(0, "%count", height, one)
+            f.loop(0, "%count", height, one)
 
-    key = ("added", tile.dtype, tile.lanes, vectors)
-    arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums"
-    return panel.frame.module.function("added", arguments, emit, key)
+        masked = panel.frame.packed and panel.masked
+        key = ("added", tile.dtype, tile.words, tile.lanes, vectors, panel.pitch, masked)
+        arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums"
+        return panel.frame.module.function("added", arguments, emit, key)

@@ -59,33 +59,37 @@ class Sweeps:
         end = f.smaller(f.mul(panels[1], frame.tile.width), frame.scratch.columns)
         count = f.larger(f.sub(end, start), 0)
         self.columns, self.rows, self.sums = (start, count), rows, Sums(frame, rows[0])
-        v, full = Vectors(f, frame.tile.lanes), f.round_down(frame.k, AT_ONCE)
+        v = Vectors(f, frame.tile.lanes)
 
         def clear_row(i: Value, _: list[Value]) -> None:
             clear(v, self.sums.place(i, start), count, frame.tile.dtype)
 
         f.loop(*rows, 1, clear_row)
-        f.loop(0, full, AT_ONCE, lambda p, _: self._sweep(p, AT_ONCE))
-        f.loop(full, frame.k, 1, lambda p, _: self._sweep(p, 1))
+        done: Value = "0"
+        for height in (AT_ONCE, 2, 1) if frame.kernel.bfloat16 else (AT_ONCE, 1):
+            full = f.round_down(frame.k, height)
+            f.loop(done, full, height, partial(self._sweep, height))
+            done = full
         self.sums.run_body(rows, panels)
 
-    def _sweep(self, p: Value, height: int) -> None:
+    def _sweep(self, height: int, p: Value, _: list[Value]) -> None:
         frame, f = self.frame, self.f
         ahead = 2 * AT_ONCE if self._is_far() else 0
-        name = emit_sweep(frame.module, frame.tile, height, ahead)
+        factors = frame.kernel.factor_dtype
+        name = emit_sweep(frame.module, frame.tile, height, ahead, factors)
         start, count = self.columns
-        b = frame.address(frame.address(frame.b, start), f.mul(p, frame.pitch_b))
+        b = frame.factor(frame.factor(frame.b, start), f.mul(p, frame.pitch_b))
 
         def row(i: Value, _: list[Value]) -> None:
-            s = frame.address(frame.a, f.add(f.mul(i, f.size(frame.rows_a)), p))
+            s = frame.factor(frame.a, f.add(f.mul(i, f.size(frame.rows_a)), p))
             f.call(name, s, b, frame.pitch_b, count, self.sums.place(i, start))
 
         f.loop(*self.rows, 1, row)
 
     def _is_far(self) -> bool:
         kernel = self.frame.kernel
-        size = dim_at(kernel.k, 1) * self.frame.scratch.columns * ITEMSIZE[kernel.dtype]
-        return size >= FAR
+        size = dim_at(kernel.k, 1) * self.frame.scratch.columns
+        return size * ITEMSIZE[kernel.factor_dtype] >= FAR
 
 
 NEAR = 1 << 20
@@ -143,34 +147,37 @@ class Registers:
         self.f.call(name, s, 0, 1, 1, b, frame.pitch_b, place, frame.k)
 
 
-def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:
+def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int, factors: str) -> str:
     """Emit the function that adds `rows` rows of b, each times its scalar of s, to sums.
 
-    Return its name.  The sums of `%columns` columns take the rows in order; `%out` has space for
+    Return its name.  The sums of `%columns` columns take the rows in order, those of bfloat16 in
+    pairs, the second one first; `factors` is the dtype of rows and scalars.  `%out` has space for
     full vectors.  If `ahead` is not 0, rows that far ahead are prefetched meanwhile.
     """
 
     def emit(f: Function) -> None:
         """Emit the loop over vectors of columns."""
-        v, element, dtype = Vectors(f, tile.lanes), element_type(tile.dtype), tile.dtype
-        starts = [f.address("%v", f.mul("%pitch", i), element) for i in range(rows)]
-        later = [f.address("%v", f.mul("%pitch", i + ahead), element) for i in range(rows)]
-        scalars = [v.load_splat(f.address("%s", i, element), dtype) for i in range(rows)]
+        v, element, dtype = Vectors(f, tile.lanes), element_type(factors), tile.dtype
+        order = [i ^ 1 if factors == "bfloat16" and rows > 1 else i for i in range(rows)]
+        starts = [f.address("%v", f.mul("%pitch", i), element) for i in order]
+        later = [f.address("%v", f.mul("%pitch", i + ahead), element) for i in order]
+        places = [f.address("%s", i, element) for i in order]
+        scalars = [v.cast(v.load_splat(place, factors), factors, dtype) for place in places]
 
         def vector(column: Value, mask: Value | None) -> None:
             """Emit the addition of all rows of a vector of columns."""
-            place = f.address("%out", column, element)
+            place = f.address("%out", column, element_type(dtype))
             total = v.load(place, dtype)
             for start in later if ahead else ():
                 v.prefetch(f.address(start, column, element), write=False)
             for start, scalar in zip(starts, scalars, strict=True):
-                x = v.load(f.address(start, column, element), dtype, mask)
-                total = v.fma(scalar, x, total, dtype)
+                x = v.load(f.address(start, column, element), factors, mask)
+                total = v.fma(scalar, v.cast(x, factors, dtype), total, dtype)
             v.store(total, place, dtype)
 
         each_vector(v, "%columns", vector)
 
-    key = ("sweep", tile.dtype, tile.lanes, rows, ahead)
+    key = ("sweep", factors, tile.lanes, rows, ahead)
     arguments = "ptr %s, ptr %v, i64 %pitch, i64 %columns, ptr %out"
     return module.function("sweep", arguments, emit, key)
 

@@ -5,14 +5,14 @@ A tile multiplies scalars by vectors for each of k; then the body runs on the su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.target import PAIRS, Words
+from graphc.backends.native.target import WORDS, Words
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, align, dim_at
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, align, count, dim_at
 from graphc.kernels.kernel import CHUNK, LANES, Chain, Convolution, Gemm, Kernel
 
 LINE = 64
@@ -43,7 +43,7 @@ class Tile:
     rows: int
     vectors: int
     words: Words | None = None
-    """The packed elements of int8."""
+    """The packed elements of narrow factors."""
 
     @property
     def width(self) -> int:
@@ -73,16 +73,20 @@ class Tile:
         return half if fits else self
 
 
-def choose_tile(dtype: str, bits: int, words: Words = PAIRS) -> Tile:
+def choose_tile(dtype: str, bits: int, words: Words | None = None) -> Tile:
     """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16.
 
-    Without vectors, code is small.  `words` are those of int8, whose sums are int32.
+    Without vectors, code is small.  `dtype` is that of the sums, `words` are of narrow factors.
     """
-    of_int8 = words if dtype == "int32" else None
     if bits == 32:
-        return Tile(dtype, 1, 2, 2, of_int8)
+        return Tile(dtype, 1, 2, 2, words)
     lanes = bits // (8 * ITEMSIZE[dtype])
-    return Tile(dtype, lanes, 8, 2, of_int8) if bits == 512 else Tile(dtype, lanes, 4, 3, of_int8)
+    return Tile(dtype, lanes, 8, 2, words) if bits == 512 else Tile(dtype, lanes, 4, 3, words)
+
+
+def tile_of(kernel: Gemm, bits: int, words: Mapping[str, Words] = WORDS) -> Tile:
+    """Return the tile of a product; `words` are those of each narrow dtype."""
+    return choose_tile(kernel.dtype, bits, words.get(kernel.factor_dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,24 @@ class LongScratch(Scratch):
         return self.panel_block + self.rows_block + self.together * self.panel_sums
 
 
+@dataclass(frozen=True, slots=True)
+class PairScratch(LongScratch):
+    """The sizes for matrices of bfloat16, whatever their own: blocks of so many rows.
+
+    To transpose rounds k up to vectors of pairs, of which a block has whole ones.
+    """
+
+    @property
+    def rows(self) -> int:
+        """The rows of a block."""
+        return self.BLOCK
+
+    @property
+    def together(self) -> int:
+        """The panels whose sums are added up together."""
+        return self.SUMS // self.panel_sums
+
+
 def is_long(kernel: Gemm, tile: Tile, n: int) -> bool:
     """Return whether a product for up to `n` rows is a sum over so many that it is by blocks."""
     counted = isinstance(kernel.m, int) and isinstance(kernel.n, int)
@@ -304,6 +326,26 @@ class WordScratch(Scratch):
         return (self.words + 1) * self.row + self.block_words + self.image
 
 
+@dataclass(frozen=True, slots=True)
+class WideScratch(Scratch):
+    """The sizes for a convolution of bfloat16: widened copies of both factors, and what is left."""
+
+    @property
+    def plain(self) -> Gemm:
+        """The product of the copies."""
+        return replace(self.kernel, bfloat16=False)
+
+    @property
+    def elements(self) -> tuple[Dim, Dim]:
+        """The elements of the copies of a and b."""
+        return self.kernel.operands[0].elements, count((self.kernel.k, self.kernel.n))
+
+    def size(self, n: int) -> int:
+        """Return the bytes of all parts, for any batch of up to n rows."""
+        copies = sum(align(dim_at(each, n) * ITEMSIZE[self.tile.dtype]) for each in self.elements)
+        return copies + scratch_of(self.plain, replace(self.tile, words=None)).size(n)
+
+
 def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = False) -> Scratch:
     """Return the sizes of the scratch of a product.
 
@@ -311,6 +353,8 @@ def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = Fal
     """
     if long:
         return LongScratch(kernel, tile)
+    if kernel.bfloat16:
+        return (WideScratch if isinstance(kernel, Convolution) else PairScratch)(kernel, tile)
     if tile.words is not None:
         return WordScratch(kernel, tile)
     if isinstance(kernel, Convolution):
@@ -319,14 +363,19 @@ def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = Fal
 
 
 def kernel_scratch(
-    kernel: Kernel | None, bits: int, n: int, words: Words = PAIRS, *, packs: bool = True
+    kernel: Kernel | None,
+    bits: int,
+    n: int,
+    words: Mapping[str, Words] = WORDS,
+    *,
+    packs: bool = True,
 ) -> int:
     """Return the scratch bytes that a thread needs for products, in batches of up to `n` rows."""
     if isinstance(kernel, Chain):
         return max(kernel_scratch(one, bits, n, words) for one in kernel.kernels)
     if not isinstance(kernel, Gemm):
         return 0
-    tile = choose_tile(kernel.dtype, bits, words)
+    tile = tile_of(kernel, bits, words)
     return scratch_of(kernel, tile, packs=packs, long=is_long(kernel, tile, n)).size(n)
 
 

@@ -215,9 +215,12 @@ class _Strip:
 
 
 SETS = 1024
-ROWS_A_SET = 32
-"""The sets of a second-level cache, and the most rows of b that may fall on one set: measured, it
-is more than the cache's ways."""
+ROWS_A_SET = 16
+"""The sets of a second-level cache, and the rows of b that may fall on one set: its ways."""
+MANY = 64
+ROWS_A_SET_OF_MANY = 4
+"""For more rows of the result packing takes little of the time: measured, it then pays if more rows
+of b fall on one set."""
 
 
 @dataclass(frozen=True)
@@ -359,24 +362,26 @@ class Tiles:
         if self.kernel.trans_b or panel.masked:
             self._pack_b(panel)
             return _Placed(panel, self.panel, width)
-        many = f.less(CHUNK, f.sub(*rows[::-1]))
-        packs = f.both(f.less(self._held_in_place(), frame.k), many)
+        count = f.sub(*rows[::-1])
+        fit = map(self._held_in_place, (ROWS_A_SET_OF_MANY, ROWS_A_SET))
+        held = f.select(f.less(MANY, count), "i64", *fit)
+        packs = f.both(f.less(held, frame.k), f.less(CHUNK, count))
         f.when(packs, lambda: self._pack_b(panel))
         place = frame.address(frame.b, panel.column)
         place = f.select(packs, "ptr", self.panel, place)
         pitch = f.select(packs, "i64", width, f.size(frame.rows_b))
         return _Placed(panel, place, pitch)
 
-    def _held_in_place(self) -> int:
+    def _held_in_place(self, rows_a_set: int) -> int:
         """Return how many rows of a panel of b the second-level cache holds without packing.
 
         Rows that are a power of two apart, as a batch may be, fall on few of its sets.
         """
         if not isinstance(self.frame.rows_b, int):
-            return ROWS_A_SET
+            return rows_a_set
         pitch = self.frame.pitch_b * ITEMSIZE[self.frame.tile.dtype]
         places = SETS // gcd(pitch // LINE, SETS) if pitch % LINE == 0 else SETS
-        return min(places * ROWS_A_SET, SETS * 2)
+        return min(places * rows_a_set, SETS * 2)
 
     def _pack_b(self, panel: Panel) -> None:
         """Emit the packing of a panel of b: k rows of its columns."""

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.native.gemm_tile import FEW, Tile, WindowScratch, choose_tile, scratch_of
+from graphc.backends.native.gemm_tile import (
+    FEW,
+    Tile,
+    WideScratch,
+    WindowScratch,
+    scratch_of,
+    tile_of,
+)
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.kernel import BatchedGemm, Gemm
@@ -30,17 +37,23 @@ class Panels:
     transposed: bool
     offsets: int = 1
     groups: int = 1
+    pairs: bool = False
+    """True if two neighbours of a column, which are of bfloat16, follow each other."""
 
     def packed(self, factor: Array) -> Array:
         """Return a copy of a factor, of its shape, with its elements in this order."""
         parts = self._matrix(factor).reshape(self.rows, -1, self.part)
         starts = range(0, self.part, self.width)
         panels = [
-            parts[:, number, start : start + self.width].reshape(-1)
+            self._rows(parts[:, number, start : start + self.width]).reshape(-1)
             for number in range(parts.shape[1])
             for start in starts
         ]
         return np.concatenate(panels).reshape(factor.shape)
+
+    def _rows(self, panel: Array) -> Array:
+        """Return the rows of a panel, or those of pairs."""
+        return panel.reshape(-1, 2, panel.shape[1]).swapaxes(1, 2) if self.pairs else panel
 
     def _matrix(self, factor: Array) -> Array:
         """Return a stored factor as (rows, columns)."""
@@ -85,8 +98,8 @@ def _order(instr: Instr, buffer: Buffer, bits: int, capacity: int) -> Panels | N
     whole = not buffer.pitch and not buffer.shift
     if kernel.b != buffer.name or buffer.name in others or not whole:
         return None
-    tile = choose_tile(kernel.dtype, bits)
-    if kernel.dtype != buffer.type.dtype or tile.lanes == 1 or dim_at(kernel.m, capacity) <= FEW:
+    tile = tile_of(kernel, bits)
+    if kernel.dtype == "int32" or tile.lanes == 1 or dim_at(kernel.m, capacity) <= FEW:
         return None
     return panels_of(kernel, tile)
 
@@ -95,7 +108,9 @@ def panels_of(kernel: Gemm, tile: Tile) -> Panels | None:
     """Return the order of a product's panels, or None if it has none."""
     scratch = scratch_of(kernel, tile)
     assert isinstance(kernel.k, int), "a constant has no rows of the batch"
-    order = Panels(kernel.k, scratch.part, tile.width, kernel.trans_b)
+    if kernel.bfloat16 and (isinstance(scratch, WideScratch) or kernel.k % 2):
+        return None
+    order = Panels(kernel.k, scratch.part, tile.width, kernel.trans_b, pairs=kernel.bfloat16)
     if not isinstance(scratch, WindowScratch):
         return order
     window = scratch.kernel.window

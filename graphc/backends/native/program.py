@@ -89,7 +89,7 @@ class Kernels:
         if isinstance(kernel, Loop):
             return loops.emit_loop(self.module, kernel, _pitches(program, kernel))
         if isinstance(kernel, BatchedGemm):
-            return gemm.emit_batched(self.module, kernel, self.bits)
+            return gemm.emit_batched(self.module, kernel, self.bits, self.words)
         rows, panels = _rows(program, kernel), kernel.b in packed
         of_batch = program.capacity
         target = self.bits, self.words

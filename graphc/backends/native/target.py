@@ -16,10 +16,13 @@ from graphc.base.errors import GraphError
 from graphc.kernels.kernel import LANES
 
 WIDTHS = (512, 256, 128)
+FAST_DOTS = ("znver",)
+"""The first letters of processors whose products of pairs of bfloat16 take the time of one
+multiply-add each; those of Intel take four times as long, more than two multiply-adds."""
 
 
 class Words(NamedTuple):
-    """The factors of int8 in a word of 32 bits, and the instruction for two words, if any.
+    """The narrow factors in a packed word of 32 bits, and the instruction for two words, if any.
 
     It adds the products of their factors to a sum of 32 bits.
     """
@@ -33,6 +36,12 @@ class Words(NamedTuple):
 PAIRS = Words(2)
 VNNI = Words(4, "x86.avx512.vpdpbusd", 128)
 SDOT = Words(4, "aarch64.neon.sdot")
+WIDENED = Words(1)
+"""A factor of bfloat16 as float32."""
+DOTS = Words(2, "x86.avx512bf16.dpbf16ps")
+"""Factors of bfloat16; the instruction adds the product of the upper ones first."""
+WORDS: Mapping[str, Words] = {"int8": PAIRS, "bfloat16": WIDENED}
+"""The words of narrow dtypes that any processor multiplies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +67,11 @@ class Target:
         return self.triple.startswith(("aarch64", "arm64"))
 
     @property
-    def words(self) -> Words:
-        """The words in which int8 is multiplied."""
-        return _words(self.features, self.arm)
+    def words(self) -> Mapping[str, Words]:
+        """The words in which each narrow dtype is multiplied."""
+        dots = self.cpu.startswith(FAST_DOTS) and has_dots(self.features)
+        bfloat16 = DOTS if dots else WIDENED
+        return {"int8": _words(self.features, self.arm), "bfloat16": bfloat16}
 
     @property
     def wasm(self) -> bool:
@@ -80,6 +91,11 @@ def _words(features: str, arm: bool) -> Words:
         return SDOT if "+dotprod" in on else PAIRS
     wide = {"+avx512f", "+avx512vl", "+avx512vnni"} <= on
     return VNNI if wide or {"+avx2", "+avxvnni"} <= on else PAIRS
+
+
+def has_dots(features: str) -> bool:
+    """Return whether a processor adds products of pairs of bfloat16, if not that it is fast."""
+    return {"+avx512f", "+avx512vl", "+avx512bf16"} <= set(features.split(","))
 
 
 def available() -> str | None:

@@ -10,12 +10,14 @@ import numpy as np
 from graphc.backends import softfloat
 from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic
 from graphc.backends.native.ir import Function, Value
+from graphc.ir.bfloat16 import LEAST, NAN
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import LANES
 
 _REGISTER = {
     "float32": "float",
     "float64": "double",
+    "bfloat16": "i16",
     "int64": "i64",
     "int32": "i32",
     "int16": "i16",
@@ -148,8 +150,14 @@ class Vectors(Arithmetic):
     def cast(self, x: Value, source: str, dtype: str) -> Value:
         """Return x in another dtype.
 
-        Floats are truncated to integers and saturate, and NaN becomes 0; integers wrap.
+        Floats are truncated to integers and saturate, and NaN becomes 0; integers wrap.  Those of
+        bfloat16, which are their bits, are from float32 or become it.
         """
+        if dtype == "bfloat16" != source:
+            return self._rounded(x)
+        if source == "bfloat16" != dtype:
+            words = self._shifted("shl", self.cast(x, "uint16", "int32"))
+            return self.bitcast(words, "int32", "float32")
         before, after = self.type(source), self.type(dtype)
         if dtype == "bool":
             return self.truth(x, source)
@@ -161,6 +169,22 @@ class Vectors(Arithmetic):
         if before == after:
             return x
         return self.function.value(f"{_conversion(source, dtype)} {before} {x} to {after}")
+
+    def _rounded(self, x: Value) -> Value:
+        """Return floats rounded to bfloat16: `graphc/ir/bfloat16.py` says how."""
+        words = self.bitcast(x, "float32", "int32")
+        upper = self._shifted("lshr", words)
+        tie = self.binary("and", upper, self.const(1, "int32"), "int32")
+        bits = self.add(words, self.add(tie, self.const(0x7FFF, "int32"), "int32"), "int32")
+        bits = self.cast(self._shifted("lshr", bits), "int32", "uint16")
+        size = self.intrinsic("fabs", (x,), "float32")
+        small = self.compare("less", size, self.const(LEAST, "float32"), "float32")
+        bits = self.select(small, self.const(0, "uint16"), bits, "uint16")
+        nan = self.is_nan(x, "float32")
+        return self.select(nan, self.const(NAN, "uint16"), bits, "uint16")
+
+    def _shifted(self, operation: str, words: Value) -> Value:
+        return self.binary(operation, words, self.const(16, "int32"), "int32")
 
     def _narrowed(self, x: Value, source: str, dtype: str) -> Value:
         """Return floats as integers of 8 or 16 bits: LLVM would convert them one by one."""

@@ -58,6 +58,8 @@ def form_of(steps: Sequence[Step], step: Step) -> Form:
     """Return the cheapest form of a step."""
     op, args = step.op, step.args
     constants = {at: steps[a].value for at, a in enumerate(args) if steps[a].op == "const"}
+    if op == "cast" and step.dtype == "bfloat16":
+        return Form("to_bfloat16", args)
     if op == "select":
         return _form_of_select(steps, step, constants)
     if op == "pow" and step.dtype in FLOATS:

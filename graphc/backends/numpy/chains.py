@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.kernels import Planned, overlaps
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels.kernel import Chain, Loop, inputs
@@ -52,7 +53,7 @@ class PlannedChain(NamedTuple):
         workspace, kernel = view(self.chain.workspace), link.kernel
         for p in self.chain.private:
             end = p.start + prod(p.matrix) * ITEMSIZE[p.dtype]
-            yield p.buffer, workspace[p.start : end].view(p.dtype)
+            yield p.buffer, workspace[p.start : end].view(numpy_dtype(p.dtype))
         for name, strides in link.strides.items():
             each = shape_at(strides, n)
             if not any(each):

@@ -14,6 +14,7 @@ import numpy as np
 from graphc.backends.backend import Call
 from graphc.backends.coefficients import ERF, ERFCX
 from graphc.backends.numpy.values import number
+from graphc.ir.bfloat16 import LEAST, NAN
 from graphc.ir.op import Array
 from graphc.kernels.interpret import FUNCTIONS as VOCABULARY
 
@@ -100,6 +101,25 @@ def cast(out: Array, x: Array) -> Sequence[Call]:
     return (partial(np.copyto, out, x, casting="unsafe"),)
 
 
+def to_bfloat16(out: Array, x: Array, words: Array, mask: Array) -> Sequence[Call]:
+    """Return calls that round x as `graphc/ir/bfloat16.py` defines it."""
+    bits, sizes = x.view(np.uint32), words.view(np.float32)
+    shift, one, half = (number(value, "uint32") for value in (16, 1, 0x7FFF))
+    return (
+        partial(np.right_shift, bits, shift, words),
+        partial(np.bitwise_and, words, one, words),
+        partial(np.add, words, bits, words),
+        partial(np.add, words, half, words),
+        partial(np.right_shift, words, shift, words),
+        *cast(out, words),
+        partial(np.absolute, x, sizes),
+        partial(np.less, sizes, number(LEAST, "float32"), mask),
+        partial(np.copyto, out, number(0, out.dtype), where=mask),
+        partial(np.isnan, x, mask),
+        partial(np.copyto, out, number(NAN, out.dtype), where=mask),
+    )
+
+
 _LARGEST = {"float32": 4.0, "float64": 6.0}
 """The x from which erf(x) rounds to 1."""
 
@@ -156,5 +176,6 @@ FUNCTIONS: Mapping[str, Function] = {
     "select_or_zero": Function(select_or_zero, (), ()),
     "clip": Function(clip),
     "cast": Function(cast, (), ()),
+    "to_bfloat16": Function(to_bfloat16, ("uint32", "bool"), ()),
 }
 """The rules by name: those of `graphc.kernels.interpret`, and cheaper forms of special cases."""

@@ -16,6 +16,7 @@ from graphc.backends.numpy.actions import Action
 from graphc.backends.numpy.body import BodyPlan, Shared, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.ir.access import AccessMap
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, align, shape_at
@@ -149,7 +150,7 @@ class _Binding:
         if value.memory == "size":
             return number(self._size(key), value.dtype)
         assert not isinstance(key, Batch)
-        return number(float(key), value.dtype)
+        return number(float(key), numpy_dtype(value.dtype))
 
     def _in_space(self, name: str, whole: Array, value: Value) -> Array:
         """Return a buffer in the kernel's iteration space."""
@@ -186,7 +187,7 @@ class _Binding:
 
     def _typed(self, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
         raw = self.scratch[offset : offset + prod(shape) * ITEMSIZE[dtype]]
-        return raw.view(dtype).reshape(shape)
+        return raw.view(numpy_dtype(dtype)).reshape(shape)
 
 
 def overlaps(

@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
 from graphc.backends.numpy.values import Part, Sizes, matrix_of
+from graphc.ir.bfloat16 import add_products
 from graphc.ir.forms import Window
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at, shape_at
@@ -24,6 +25,8 @@ from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 
 BLOCK = 1 << 16
 """The most elements of columns of a block, unless one image has more."""
+ROUNDED = 1 << 14
+"""The most sums to which terms of bfloat16 are added at a time, unless one row has more."""
 
 
 def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ...]]]]:
@@ -32,7 +35,7 @@ def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ..
     found = [partial(shape, kernel) for shape in (_left, _right, _result_shape) if exact]
     if isinstance(kernel, Convolution):
         found += [partial(shape, kernel) for shape in (_padded, _columns, _filters, _sums)]
-    return [(_exact(kernel) if exact else kernel.dtype, shape) for shape in found]
+    return [(_exact(kernel) if exact else kernel.factor_dtype, shape) for shape in found]
 
 
 def _exact(kernel: Gemm) -> str:
@@ -70,7 +73,7 @@ def multiply(
     of_a, of_b = (shape_at(space, sizes.n) for space in kernel.factor_spaces)
     left, right = matrix_of(a, of_a), matrix_of(b, of_b)
     left = left[:, part.rows].T if kernel.trans_a else left[part.rows]
-    return (_dot(left, right.T if kernel.trans_b else right, out),)
+    return _dot(kernel, left, right.T if kernel.trans_b else right, out)
 
 
 def _of_int8(
@@ -88,16 +91,27 @@ def _of_int8(
     yield partial(np.copyto, out, sums, "unsafe")
 
 
-def _dot(left: Array, right: Array, out: Array) -> Call:
-    """Return the call of a product.
+def _dot(kernel: Gemm, left: Array, right: Array, out: Array) -> Sequence[Call]:
+    """Return the calls of a product.
 
     `dot` starts faster and passes transposes to BLAS as they are, but copies a view of some
     columns; matmul does not.
     """
+    if kernel.bfloat16:
+        return partial(out.fill, 0), *_pairs(kernel, left, right, out)
     whole = all(array.flags.forc for array in (left, right))
     if whole and out.flags.c_contiguous:
-        return partial(left.dot, right, out)
-    return partial(np.matmul, left, right, out)
+        return (partial(left.dot, right, out),)
+    return (partial(np.matmul, left, right, out),)
+
+
+def _pairs(kernel: Gemm, left: Array, right: Array, out: Array) -> Iterator[Call]:
+    """Yield the calls that add products of bfloat16 to sums, for rows that the cache holds."""
+    step = max(ROUNDED // max(out.shape[-1], 1), 1)
+    for start in range(0, out.shape[-2], step):
+        rows = slice(start, start + step)
+        sums, factor = out[..., rows, :], left[..., rows, :]
+        yield partial(add_products, sums, factor, right, kernel.pair_run)
 
 
 # ------------------------------------------------------------------ stacks
@@ -111,6 +125,8 @@ def _batched(
     right = matrices(b, kernel.sizes, kernel.strides_b, of_b, sizes.n)[part.rows]
     left = left.swapaxes(-1, -2) if kernel.trans_a else left
     right = right.swapaxes(-1, -2) if kernel.trans_b else right
+    if kernel.bfloat16:
+        return _dot(kernel, left, right, out)
     return (partial(np.matmul, left, right, out),)
 
 
@@ -262,12 +278,12 @@ def _result(kernel: Convolution, held: Array, b: Array, y: Array, *work: Array) 
         flat = y.reshape(-1, y.shape[-1])
         if window.groups == 1:
             factor = filters if kernel.trans_b else b.reshape(window.depth, units)
-            yield _dot(matrix, factor, flat)
+            yield from _dot(kernel, matrix, factor, flat)
             continue
         factor = _factor(kernel, b, group, units)
         yield partial(np.copyto, filters.reshape(factor.shape), factor)
         own = sums[: len(flat)]
-        yield _dot(matrix, filters, own)
+        yield from _dot(kernel, matrix, filters, own)
         yield partial(np.copyto, flat[:, group * units : (group + 1) * units], own)
 
 
@@ -325,5 +341,8 @@ def _weight_gradient(
         if window.groups > 1:
             sent = copied[: len(dy)]
             yield partial(np.copyto, sent, dy[:, part])
-        yield _dot(matrix.T, sent, sums)
+        if kernel.bfloat16:
+            yield from _pairs(kernel, matrix.T, sent, out)
+            continue
+        yield from _dot(kernel, matrix.T, sent, sums)
         yield partial(np.add, out[:, part], sums, out[:, part])

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.backends.backend import Call, View
 from graphc.backends.layout import columns_of
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.kernels.program import Program
@@ -55,7 +56,7 @@ class _Steps:
     def typed(self, offset: int, type: TensorType, n: int) -> Array:
         """Return an array in the workspace."""
         raw = self.memory[offset : offset + type.nbytes(n)]
-        return raw.view(type.dtype).reshape(shape_at(type.shape, n))
+        return raw.view(numpy_dtype(type.dtype)).reshape(shape_at(type.shape, n))
 
 
 class _AtOnce(_Steps):

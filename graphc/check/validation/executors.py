@@ -23,6 +23,8 @@ from graphc.check.validation.judge import SINGLE
 from graphc.check.validation.local import decides
 from graphc.check.validation.programs import Bench
 from graphc.check.validation.run import (
+    EPS,
+    ROUNDING,
     Draw,
     Noise,
     draws_for,
@@ -38,6 +40,7 @@ from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.index_bounds import ignored_labels
 from graphc.compiler.plan import Plan, program_name
+from graphc.compiler.precision import known_layers
 from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load_executor, save
 from graphc.ir.graph import Graph
@@ -266,7 +269,9 @@ class Ways:
             if frozen is None:
                 graph = frozen_graph(declared, arrays)
                 batch, passes = self.plan.batch, options.passes
-                frozen = Executor(compile(graph, batch=batch, backend=made, passes=passes))
+                precision = known_layers(graph, options.precision)
+                plan = compile(graph, batch=batch, backend=made, passes=passes, precision=precision)
+                frozen = Executor(plan)
             else:
                 self._reset({**self.arrays, **arrays})
                 frozen.refresh(self.ex)
@@ -283,6 +288,7 @@ class Ways:
         bounds = rounding_bounds(graph, rows, wide, exact, 2)
         single = any(node.type.dtype == "float32" for node in self.plan.declared)
         found, scale = frozen.forward(self.feeds), SINGLE if single else 1.0
+        scale = ROUNDING / EPS if self.plan.options.precision else scale
         for name, value in found.items():
             if value.dtype.kind == "f":
                 text = gap(exact[f"output {name}"], value, scale * bounds[f"output {name}"])

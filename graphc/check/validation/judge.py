@@ -14,8 +14,10 @@ from graphc.check.validation.layers import layer_mismatch
 from graphc.check.validation.run import (
     ZEROS,
     Draw,
+    FactorNoise,
     Results,
     expanded,
+    float64,
     has_layers,
     largest,
     results_of,
@@ -25,12 +27,15 @@ from graphc.check.validation.run import (
     values_of,
 )
 from graphc.ir.graph import Graph
+from graphc.ir.step_graph import nested
 from graphc.ir.verify import verify
 from graphc.ops.exchange import Total
+from graphc.ops.source import Constant
 from passes import keep_sends
 from passes.backward import Backward
 from passes.contract import Pass, bound_of, preserves_of
 from passes.data_parallel import DataParallel
+from passes.round_products import RoundProducts, factors
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update
@@ -149,6 +154,10 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
             for old, new in _runnable(wide, wide_made):
                 yield old, new, partial(_reassociated, scale), draws
         return
+    if isinstance(step, RoundProducts):
+        for old, new in _runnable(wide, made):
+            yield old, new, _rounded, draws
+        return
     bound = bound_of(step)
     for old, new in _runnable(wide, in_float64(made)):
         yield old, new, partial(_approximate, bound), draws
@@ -216,6 +225,26 @@ def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Misma
 
     new = _results(made, draw)
     return rounding_mismatch(old, new, bounds, draw.rows, "the pass declares reassociated")
+
+
+def _rounded(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
+    """Return a result that differs by more than rounding of the factors may move it.
+
+    Without that rounding, and unless constants are stored rounded, it is the same mathematics.
+    """
+    old, arrays = _results(before, draw), source_arrays(before, draw)
+    if not any(isinstance(n.op, Constant) and n.op.dtype == "bfloat16" for n in nested(made)):
+        found = _reassociated(1.0, before, in_float64(made), draw)
+        if found is not None:
+            return found
+    noise = partial(FactorNoise, factors=factors(before, made))
+
+    def bounds(runs: int) -> Mapping[str, float]:
+        return rounding_bounds(before, draw.rows, arrays, old, runs, noise)
+
+    new = {name: float64(value) for name, value in _results(made, draw).items()}
+    allowed = "factors are rounded to bfloat16"
+    return rounding_mismatch(old, new, bounds, draw.rows, allowed, (0, 2, 8))
 
 
 def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:

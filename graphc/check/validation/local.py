@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphc.check.central_differences import kinks_of
-from graphc.check.validation.run import Change, Noise, float64, largest, value_of
+from graphc.check.validation.run import ROUNDING, Change, Noise, float64, largest, value_of
+from graphc.ir.bfloat16 import LEAST, converted
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array, attributes
+from graphc.ops.arithmetic import ToBfloat16
 
 TINY = 1e-37
 """Near the smallest normal float32: native code takes smaller numbers as zero."""
@@ -78,6 +80,8 @@ class Local:
         sizes = list(filter(None, known))
         inner = min(sizes) if len(sizes) > 1 else 0.0  # what cancels in the op, such as p - 1
         least = 4 * self._eps(node) * np.maximum(np.abs(exact), inner) + TINY
+        if node.type.dtype == "bfloat16":
+            least = ROUNDING * np.abs(exact) + LEAST
         return np.asarray((16 + 2 * longest**0.5) * widest + least)
 
     def near_kink(self) -> bool:
@@ -114,11 +118,11 @@ class Local:
         node = own if node.op.is_random else node  # whose numbers depend on its dtype
         try:
             value = computed(node, ins, self.n, train=True)
-        except Exception:  # of a user's op
+        except Exception:  # of a user's op, or of bits of bfloat16
             dtypes = [self.graph[name].type.dtype for name in own.inputs]
-            given = [x.astype(dtype) for x, dtype in zip(ins, dtypes, strict=True)]
+            given = [converted(x, dtype) for x, dtype in zip(ins, dtypes, strict=True)]
             value = computed(own, given, self.n, train=True)
-        exact = node.op.is_exact and own.type != node.type
+        exact = node.op.is_exact and own.type.is_float and own.type != node.type
         value = _own_numbers(own, value, ins) if exact else value
         return float64(np.asarray(value, order="C"))
 
@@ -131,6 +135,8 @@ class Local:
         self, known: Mapping[str, Array], change: Change = lambda node, value: value
     ) -> dict[str, Array]:
         def rule(node: Node, ins: list[Array]) -> Array:
+            if isinstance(node.op, ToBfloat16):
+                return ins[0]  # as in float64: the bound has its rounding
             return change(node, np.asarray(value_of(node, ins, self.n, True), order="C"))
 
         with np.errstate(all="ignore"):
@@ -139,7 +145,8 @@ class Local:
 
 def decides(graph: Graph, node: Node) -> bool:
     """Return whether a node makes bools or whole numbers of floats, which rounding may change."""
-    return not node.type.is_float and any(graph[name].type.is_float for name in node.inputs)
+    whole = not node.type.is_float and node.type.dtype != "bfloat16"
+    return whole and any(graph[name].type.is_float for name in node.inputs)
 
 
 def _needed(

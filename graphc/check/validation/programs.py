@@ -25,6 +25,7 @@ from graphc.check.validation.local import Local
 from graphc.check.validation.random_numbers import wrong_draw
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import ScratchSize
+from graphc.ir.bfloat16 import numpy_dtype, widened
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
@@ -247,8 +248,8 @@ class Run:
         arrays = {name: np.ascontiguousarray(self._array(name)) for name in instr.ins}
         buffers = self.program.buffers
         results = {
-            name: np.zeros(shape_at(buffers[name].type.shape, self.n), buffers[name].type.dtype)
-            for name in instr.outs
+            name: np.zeros(shape_at(type.shape, self.n), numpy_dtype(type.dtype))
+            for name, type in ((name, buffers[name].type) for name in instr.outs)
         }
         interpreter.run(kernel, arrays | results, self.n)
         if isinstance(kernel, Chain):
@@ -282,6 +283,8 @@ class Run:
     ) -> Fault | None:
         node, found = self.graph[name], self._array(name)
         ran = interpreted.get(name)
+        if node.type.dtype == "bfloat16" and exact.dtype.kind == "f":
+            found, ran = widened(found), None if ran is None else widened(ran)
         if ran is not None and (text := gap(exact, ran, bound)):
             what = f"{name!r} {text} by the interpreter of kernels, on the same operands"
             return self._fault("lowering", what, node, instr)
@@ -348,12 +351,19 @@ class Run:
         return name
 
     def _keep(self, name: str, number: int, part: Part, made: Mapping[str, Array]) -> None:
-        """Keep the bytes of a result: as the code left them, or the interpreter's copy."""
+        """Keep the bytes of a result: as the code left them, or else computed once more.
+
+        What the code overwrote is the interpreter's copy, or by the reference rule of a loop.
+        """
         root = self._root(name)
         later = (i for i in part.ends if i > number)
         ranges = [self._range(other) for i in later for other in self.program.instrs[i].outs]
         mine = self._range(name)
         hidden = self.interpreted_only or any(_overlaps(mine, other) for other in ranges)
+        if hidden and name not in made and name in self.graph:
+            node = self.graph[name]
+            ins = [self._array(operand) for operand in node.inputs]
+            made = {name: node.op.at(self.n).reference_in(ins, True)}
         if name in made and hidden:
             kept = self.written.setdefault(root, np.zeros_like(self.view(root)))
             self._within(kept, name)[...] = made[name]

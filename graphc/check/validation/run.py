@@ -5,7 +5,7 @@ The numbers are finite and away from kinks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -32,6 +32,9 @@ Results = dict[str, Array]
 """The results of a graph by kind and name: `output scores`, `gradient w`, `update w`, `mask d`."""
 
 Change = Callable[[Node, Array], Array]
+EPS = float(np.finfo(np.float64).eps)
+ROUNDING = 2.0**-8
+"""The most by which rounding to bfloat16 changes a number, as a part of it."""
 
 
 def values_of_arrays(
@@ -85,26 +88,34 @@ def without_gradients(results: Results) -> Results:
 
 
 def rounding_bounds(
-    graph: Graph, rows: int, arrays: Mapping[str, Array], plain: Results, runs: int
+    graph: Graph,
+    rows: int,
+    arrays: Mapping[str, Array],
+    plain: Results,
+    runs: int,
+    noise: Callable[[int], Noise] | None = None,
 ) -> dict[str, float]:
     """Return how far rounding may move each result, which bounds a reassociated pass.
 
     Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
-    graph runs again with every number that is read or rounded moved by one part in 2**52, at
-    random.  The largest move of a result, times a factor that grows with the square root
-    of the largest dimension, is the most that sums in another order may change it.  Without runs
-    it is the least that the bound can be.
+    graph runs again with every number that is read or rounded moved by one part in 2**52, or as
+    `noise` moves it, at random.  The largest move of a result, times a factor that grows with the
+    square root of the largest dimension, is the most that sums in another order may change it.
+    Without runs it is the least that the bound can be.
     """
+    made = noise or Noise
     moved, longest = dict.fromkeys(plain, 0.0), 1
     for run in range(runs):
-        values = values_of_arrays(graph, rows, arrays, change=Noise(run))
+        values = values_of_arrays(graph, rows, arrays, change=made(run))
         longest = max(longest, *(max(value.shape, default=1) for value in values.values()))
         for name, value in results_of(graph, values).items():
             if value.dtype.kind == "f":
                 with np.errstate(invalid="ignore"):  # of infinities
                     moved[name] = max(moved[name], largest(value - plain[name]))
     factor = 16 + 2 * longest**0.5
-    return {name: factor * moved[name] + 4 * EPS * largest(plain[name]) for name in plain}
+    eps = made(0).eps
+    least = {name: eps(graph[node]) for name, node in result_names(graph).items()}
+    return {name: factor * moved[name] + 4 * least[name] * largest(plain[name]) for name in plain}
 
 
 def rounding_mismatch(
@@ -113,19 +124,17 @@ def rounding_mismatch(
     bounds: Callable[[int], Mapping[str, float]],
     rows: int,
     allowed: str,
+    tries: Sequence[int] = (0, 2),
 ) -> Mismatch | None:
     """Return a result that differs by more than rounding may move it.
 
     `bounds` returns the bounds by a number of runs; most results are within those of none.
     """
-    for runs in (0, 2):
+    for runs in tries:
         mismatch = first_mismatch(expected, found, bounds(runs), rows, allowed)
         if mismatch is None:
             break
     return mismatch
-
-
-EPS = float(np.finfo(np.float64).eps)
 
 
 class Noise:
@@ -147,6 +156,22 @@ class Noise:
             return value
         signs = self.rng.integers(0, 2, value.shape) * 2 - 1
         return np.asarray(value * (1 + self.eps(node) * signs), value.dtype)
+
+
+class FactorNoise(Noise):
+    """Moves factors by a rounding to bfloat16, whatever op makes them, and others as of float32."""
+
+    def __init__(self, run: int, factors: Container[str]) -> None:
+        single = float(np.finfo(np.float32).eps)
+        super().__init__(run, lambda node: ROUNDING if node.name in factors else single)
+        self.factors = factors
+
+    def __call__(self, node: Node, value: Array) -> Array:
+        """Return the value of a node with its numbers moved, by less than a rounding of factors."""
+        if node.name not in self.factors or value.dtype.kind != "f":
+            return super().__call__(node, value)
+        parts = self.rng.uniform(-ROUNDING, ROUNDING, value.shape)  # equal ones may cancel
+        return np.asarray(value * (1 + parts), value.dtype)
 
 
 def float64(array: Array) -> Array:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from graphc.backends.backend import ModelWriter, model_writer
 from graphc.backends.elf import undefined
@@ -151,7 +152,8 @@ BESIDE = ".h", ".json", ".bin"
 """The suffixes of the files beside the code: header, certificate, first state."""
 
 
-class _Options(NamedTuple):
+@dataclass(frozen=True)
+class _Options:
     """The options of both kinds of file."""
 
     infer_only: bool
@@ -162,6 +164,20 @@ class _Options(NamedTuple):
     name: str | None
     self_test: bool = False
 
+    @property
+    def separate(self) -> bool:
+        """True if the weights have a file of their own."""
+        return self.weights == "file"
+
+    def check(self) -> None:
+        """Raise GraphError if an option makes no sense."""
+        check_choice("weights", self.weights, ("in", "file"))
+        for what, number in (("batch", self.batch), ("budget", self.budget)):
+            if number is not None:
+                checked_whole(what, number)
+        if self.self_test and self.separate:
+            raise GraphError("a self-test needs the weights in the file", loc=caller_loc())
+
 
 def _export(
     function: str,
@@ -171,6 +187,34 @@ def _export(
     options: _Options,
 ) -> list[Path]:
     """Write the files of a model, and return their paths."""
+    file = _checked(function, ex, path)
+    options.check()
+    writer, separate = writer_of(), options.separate
+    model, expected = interface(
+        ex,
+        writer,
+        name=options.name,
+        infer_only=options.infer_only,
+        constant=options.infer_only and not separate,
+        backward=options.backward,
+        batch=options.batch,
+        budget=options.budget,
+    )
+    beside, proof = file.with_suffix(".h"), certificate(model)
+    test = test_text(model, expected()) if options.self_test else ""
+    code, stack = writer.write(model, beside.name, separate, test)
+    known = facts(model, stack, proof, separate)
+    written = {file: code, beside: header(model, known, separate, undefined(code))}
+    written[file.with_suffix(".json")] = proof
+    if separate:
+        written[file.with_suffix(".bin")] = model.state_image(model.state)
+    for each, content in written.items():
+        write_file(each, [content])
+    return [*written]
+
+
+def _checked(function: str, ex: Executor, path: AnyPath) -> Path:
+    """Return the path of the code; raise GraphError if it, or the executor, is of another kind."""
     if not isinstance(ex, Executor):
         raise GraphError(
             f"{function} takes an executor, not {type(ex).__name__}",
@@ -183,34 +227,4 @@ def _export(
             f"{function} writes {' and '.join(BESIDE)} beside the file: give it another suffix",
             loc=caller_loc(),
         )
-    infer_only, backward, batch, budget, weights, name, self_test = options
-    check_choice("weights", weights, ("in", "file"))
-    for what, number in (("batch", batch), ("budget", budget)):
-        if number is not None:
-            checked_whole(what, number)
-    if self_test and weights == "file":
-        raise GraphError("a self-test needs the weights in the file", loc=caller_loc())
-    writer = writer_of()
-    model, expected = interface(
-        ex,
-        writer,
-        name=name,
-        infer_only=infer_only,
-        constant=infer_only and weights == "in",
-        backward=backward,
-        batch=batch,
-        budget=budget,
-    )
-    beside, image = file.with_suffix(".h"), file.with_suffix(".bin")
-    proof = certificate(model)
-    separate = weights == "file"
-    test = "" if not self_test else test_text(model, expected())
-    code, stack = writer.write(model, beside.name, separate, test)
-    known = facts(model, stack, proof, separate)
-    written = {file: code, beside: header(model, known, separate, undefined(code))}
-    written[file.with_suffix(".json")] = proof
-    if separate:
-        written[image] = model.state_image(model.state)
-    for each, content in written.items():
-        write_file(each, [content])
-    return [*written]
+    return file

@@ -17,6 +17,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError, counted
 from graphc.base.work import bytes_left, spend_bytes
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer, Op, attributes
 from graphc.ir.step_graph import StepGraph, step_of
@@ -185,8 +186,11 @@ def bytes_value(text: str) -> bytes:
 
 
 def array_text(data: bytes, dtype: str) -> str:
-    """Return a small array as numbers, `[0.5, 1.0]`, if these give every bit; else as bytes."""
-    array = np.frombuffer(data, dtype)
+    """Return a small array as numbers, `[0.5, 1.0]`, if these give every bit; else as bytes.
+
+    Those of bfloat16 are written as their bits.
+    """
+    array = np.frombuffer(data, numpy_dtype(dtype))
     if array.size <= SHOWN:
         numbers = [_number_text(number) for number in array]
         if _read_back(numbers, dtype) == data:
@@ -196,6 +200,7 @@ def array_text(data: bytes, dtype: str) -> str:
 
 def array_value(numbers: list[Any], dtype: str) -> bytes:
     """Return the bytes of numbers; raise ValueError if one does not fit the dtype."""
+    dtype = numpy_dtype(dtype)
     kinds = _KINDS.get(np.dtype(dtype).kind, (int,))
     try:
         if all(type(number) in kinds for number in numbers):

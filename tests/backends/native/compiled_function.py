@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.vectors import Vectors, element_type
+from graphc.ir.bfloat16 import numpy_dtype
 
 Array = NDArray[Any]
 Emit = Callable[[Vectors, list[Value]], Sequence[Value]]
@@ -91,7 +92,7 @@ def map_of(
 
     def run(*arrays: Array) -> list[Array]:
         ins = [np.ascontiguousarray(a, t) for a, t in zip(arrays, inputs, strict=True)]
-        outs = [np.empty(ins[0].shape, t) for t in outputs]
+        outs = [np.empty(ins[0].shape, numpy_dtype(t)) for t in outputs]
         compiled(*ins, *outs, ins[0].size)
         return outs
 

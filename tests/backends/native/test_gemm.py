@@ -130,6 +130,19 @@ def test_rows_do_not_depend_on_the_batch(trans_b: bool, factor: int, bits: int) 
         assert run(product, arrays, n, threads=2)["c"].tobytes() == want[:rows].tobytes()
 
 
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_rows_of_b_a_page_apart(bits: int) -> None:
+    """b is packed for many rows, or if it is deep; else it is read in place: with the same bits."""
+    for k in (80, 300):
+        spec = Spec(Batch(), 1024, k)
+        product, full = Product(spec, bits), spec.operands(np.random.default_rng(k), 70)
+        full["c"] = np.zeros((70, 1024), np.float32)
+        want = run(product, full, 70)["c"]
+        np.testing.assert_allclose(want, spec.product(full["a"], full["b"]), rtol=1e-3, atol=1e-4)
+        some = {"a": full["a"][:20], "b": full["b"], "c": full["c"][:20]}
+        assert run(product, some, 20)["c"].tobytes() == want[:20].tobytes()
+
+
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("trans_b", [False, True])

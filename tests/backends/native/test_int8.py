@@ -31,7 +31,9 @@ WORDS = [
     pytest.param(
         bits,
         words,
-        marks=pytest.mark.skipif(words == VNNI != host().words, reason="no VNNI instructions"),
+        marks=pytest.mark.skipif(
+            words == VNNI != host().words["int8"], reason="no VNNI instructions"
+        ),
         id=f"{bits}-{words.factors}",
     )
     for bits in (512, 256, 128)
@@ -47,11 +49,11 @@ class Int8(Product):
         module, self.kernel, self.bits, self.words = Module(), kernel, bits, words
         assert isinstance(kernel.n, int)
         pitch = {"c": kernel.n, **pitches(kernel)}
-        self.code = emit_gemm(module, kernel, pitch, bits, words)
+        self.code = emit_gemm(module, kernel, pitch, bits, {"int8": words})
         self._compiled = Compiled(self.exported(module, self.code), "entry")
 
     def scratch(self, n: int) -> int:
-        return kernel_scratch(self.kernel, self.bits, n, self.words)
+        return kernel_scratch(self.kernel, self.bits, n, {"int8": self.words})
 
 
 def drawn(shape: Sequence[int], seed: int, extreme: bool = False) -> Array:
@@ -111,7 +113,7 @@ def test_sums_wrap_nowhere_though_offsets_do() -> None:
     a, b = np.full((1, k), -128, np.int8), np.full((k, 1), -128, np.int8)
     c = np.zeros((1, 1), np.int32)
     target = host()
-    product = Int8(gemm(1, k), target.bits, target.words)
+    product = Int8(gemm(1, k), target.bits, target.words["int8"])
     assert run(product, {"a": a, "b": b, "c": c}, 1)["c"].item() == k * 128**2
 
 
@@ -163,7 +165,7 @@ def test_convolutions_are_exact(name: str, bits: int, words: Words) -> None:
     ],
 )
 def test_an_instruction_is_used_where_it_is(triple: str, features: str, words: Words) -> None:
-    assert Target(triple, "", features, 256).words == words
+    assert Target(triple, "", features, 256).words["int8"] == words
 
 
 @pytest.mark.slow
@@ -173,7 +175,7 @@ def test_sums_on_arm(features: str, words: Words, tmp_path: Path) -> None:
     cc, qemu = (found(tool) for tool in ("aarch64-linux-gnu-gcc", "qemu-aarch64"))
     rows, n, k = 67, 33, 130
     kernel, module = gemm(n, k), Module()
-    code = emit_gemm(module, kernel, {"c": n, **pitches(kernel)}, 128, words)
+    code = emit_gemm(module, kernel, {"c": n, **pitches(kernel)}, 128, {"int8": words})
     Product.exported(module, code)
     (tmp_path / "sums.o").write_bytes(arm_object(module.text(), features))
     a, b = drawn((rows, k), 1), drawn((k, n), 2, True)
@@ -182,7 +184,9 @@ def test_sums_on_arm(features: str, words: Words, tmp_path: Path) -> None:
         f"static const {array.dtype}_t {name}[] = {{{', '.join(map(str, array.ravel()))}}};"
         for name, array in arrays.items()
     ]
-    main = ARM.format(size=rows * n, scratch=kernel_scratch(kernel, 128, rows, words), rows=rows)
+    main = ARM.format(
+        size=rows * n, scratch=kernel_scratch(kernel, 128, rows, {"int8": words}), rows=rows
+    )
     (tmp_path / "main.c").write_text("\n".join(["#include <stdint.h>", *held, main]))
     files = [tmp_path / name for name in ("main.c", "sums.o")]
     subprocess.run([cc, "-static", *files, "-lm", "-o", tmp_path / "main"], check=True)

@@ -1,0 +1,222 @@
+"""Products of bfloat16 have the bits of plain loops on every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backends.backend import BACKENDS, backend
+from graphc.ir.bfloat16 import rounded, widened
+from graphc.ir.op import Array
+
+NAMES = [name for name in BACKENDS if backend(name).missing() is None]
+each_backend = pytest.mark.parametrize("name", NAMES)
+
+
+def numbers(shape: tuple[int, ...], seed: int) -> Array:
+    """Return float32 numbers of several sizes, some of them ties of bfloat16."""
+    rng = np.random.default_rng(seed)
+    x = (rng.standard_normal(shape) * 2.0 ** rng.integers(-6, 6, shape)).astype(np.float32)
+    words = x.view(np.uint32)
+    ties = np.where(rng.random(shape) < 0.2, words & 0xFFFF0000 | 0x8000, words)
+    return ties.astype(np.uint32).view(np.float32)
+
+
+def as_rounded(x: Array) -> Array:
+    """Return numbers rounded to bfloat16, in float64."""
+    return widened(rounded(x)).astype(np.float64)
+
+
+def summed(terms: Sequence[tuple[Any, Any]], run: int) -> np.float32:
+    """Return a sum of products of rounded numbers, each added with one rounding.
+
+    A sum of a float32 and of such a product in float64, rounded to float32, is rounded once.
+    """
+    total = np.float32(0)
+    for start in range(0, len(terms), run):
+        part = terms[start : start + run]
+        for even in range(0, len(part), 2):
+            for a, b in reversed(part[even : even + 2]):
+                total = np.float32(float(total) + a * b)
+    return total
+
+
+def product(a: Array, b: Array) -> Array:
+    """Return the product of two matrices by loops."""
+    x, y = as_rounded(a), as_rounded(b)
+    found = [[summed([*zip(row, column, strict=True)], len(row)) for column in y.T] for row in x]
+    return np.array(found, np.float32)
+
+
+class Case(NamedTuple):
+    """A product of an input (N, ...) and a weight."""
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    make: Callable[[gc.Value, gc.Value], gc.Value]
+
+
+ROWS = 5
+CASES = {
+    "one": Case((1,), (1, 1), gc.matmul),
+    "odd": Case((7,), (7, 3), gc.matmul),
+    "wide": Case((70,), (70, 65), gc.matmul),
+    "tall": Case((13, 6), (6, 2), gc.matmul),
+    "stack": Case((2, 4, 5), (2, 5, 6), gc.matmul),
+    "grey": Case((1, 6, 5), (5, 1, 3, 2), gc.conv),
+    "colour": Case((3, 6, 5), (5, 3, 3, 2), lambda x, w: gc.conv(x, w, stride=2, padding=1)),
+    "same": Case((4, 5, 4), (2, 4, 3, 3), lambda x, w: gc.conv(x, w, padding=1)),
+}
+
+
+@cache
+def results(name: str) -> dict[str, dict[str, Array]]:
+    """Return, for each case, the arrays x, w, y, and the cotangents dy, dx and dw."""
+    net = gc.Net("products")
+    for case, (of_x, of_w, make) in CASES.items():
+        x = net.input(f"x_{case}", (gc.N, *of_x))
+        net.output(case, make(x, net.parameter(f"w_{case}", of_w)))
+    wrt = [f"{part}_{case}" for case in CASES for part in "xw"]
+    plan = gc.compile(net, batch=ROWS, wrt=wrt, backend=name, precision={"*": "bf16"})
+    ex = gc.Executor(plan)
+    feeds = {f"x_{case}": numbers((ROWS, *one.x), 1) for case, one in CASES.items()}
+    for case, one in CASES.items():
+        ex.parameters[f"w_{case}"] = numbers(one.w, 2)
+    y = ex.forward(feeds, train=True)
+    dy = {case: numbers(y[case].shape, 3) for case in CASES}
+    d = ex.backward(**dy)
+    return {
+        case: {
+            **{"x": feeds[f"x_{case}"], "w": ex.parameters[f"w_{case}"], "y": y[case]},
+            **{"dy": dy[case], "dx": d[f"x_{case}"], "dw": d[f"w_{case}"]},
+        }
+        for case in CASES
+    }
+
+
+@each_backend
+@pytest.mark.parametrize("case", ["one", "odd", "wide"])
+def test_matrices(name: str, case: str) -> None:
+    x, w, y, dy, dx, dw = results(name)[case].values()
+    assert np.array_equal(y, product(x, w))
+    assert np.array_equal(dx, product(dy, w.T))
+    assert np.array_equal(dw, product(x.T, dy))
+
+
+@each_backend
+def test_many_rows(name: str) -> None:
+    x, w, y, dy, dx, dw = results(name)["tall"].values()
+    rows, sent = x.reshape(-1, 6), dy.reshape(-1, 2)
+    assert np.array_equal(y.reshape(-1, 2), product(rows, w))
+    assert np.array_equal(dx.reshape(-1, 6), product(sent, w.T))
+    assert np.array_equal(dw, product(rows.T, sent))
+
+
+@each_backend
+def test_stacks_of_matrices(name: str) -> None:
+    x, w, y, dy, dx, _ = results(name)["stack"].values()
+    for n, m in np.ndindex(ROWS, 2):
+        assert np.array_equal(y[n, m], product(x[n, m], w[m]))
+        assert np.array_equal(dx[n, m], product(dy[n, m], w[m].T))
+
+
+SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1)}
+"""The stride and the padding of each convolution."""
+
+
+@each_backend
+@pytest.mark.parametrize("case", SHAPES)
+def test_a_convolution_pairs_the_channels_of_a_pixel(name: str, case: str) -> None:
+    x, w, y, *_ = results(name)[case].values()
+    (stride, padding), filters = SHAPES[case], as_rounded(w)
+    images = as_rounded(np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)]))
+    for n, o, i, j in np.ndindex(*y.shape):
+        window = images[n, :, i * stride :, j * stride :]
+        terms: list[tuple[Any, Any]] = []
+        for p, q in np.ndindex(*w.shape[2:]):
+            terms += zip(window[:, p, q], filters[o, :, p, q], strict=True)
+        assert y[n, o, i, j] == summed(terms, len(window))
+
+
+@each_backend
+@pytest.mark.parametrize("case", SHAPES)
+def test_the_gradient_of_a_filter_adds_places_in_order(name: str, case: str) -> None:
+    x, w, _, dy, _, dw = results(name)[case].values()
+    (stride, padding), sent = SHAPES[case], as_rounded(dy)
+    images = as_rounded(np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)]))
+    for o, c, p, q in np.ndindex(*w.shape):
+        places = np.ndindex(ROWS, *dy.shape[2:])
+        pixels = ((n, c, i * stride + p, j * stride + q, i, j) for n, i, j in places)
+        terms = [(images[n, c, up, left], sent[n, o, i, j]) for n, c, up, left, i, j in pixels]
+        assert dw[o, c, p, q] == summed(terms, 1)
+
+
+@each_backend
+@pytest.mark.parametrize("case", SHAPES)
+def test_the_gradient_of_images_adds_the_last_offset_first(name: str, case: str) -> None:
+    x, w, _, dy, dx, _ = results(name)[case].values()
+    (stride, padding), sent, filters = SHAPES[case], as_rounded(dy), as_rounded(w)
+    for n, c, i, j in np.ndindex(*x.shape):
+        terms: list[tuple[Any, Any]] = []
+        for p, q in reversed([*np.ndindex(*w.shape[2:])]):
+            (up, no), (left, nor) = divmod(i + padding - p, stride), divmod(j + padding - q, stride)
+            if not no and not nor and 0 <= up < dy.shape[2] and 0 <= left < dy.shape[3]:
+                terms += zip(sent[n, :, up, left], filters[:, c, p, q], strict=True)
+        assert dx[n, c, i, j] == summed(terms, len(w))
+
+
+def matrix_product(name: str, x: Array, w: Array) -> Array:
+    """Return a product of matrices on a backend."""
+    net = gc.Net("product")
+    value = net.input("x", (gc.N, x.shape[1]))
+    net.output("y", gc.matmul(value, net.constant(w)))
+    plan = gc.compile(net, batch=len(x), backend=name, precision={"*": "bf16"})
+    return gc.Executor(plan).forward(x=x)["y"]
+
+
+@each_backend
+def test_special_numbers(name: str) -> None:
+    x = [[2.0**-57, np.inf], [2.0**-56, 1], [np.nan, 1], [-0.0, 3e38], [2.0**127, -(2.0**126)]]
+    w = np.array([[2.0**-56, 2.0**60, 2], [1, 2, 1]], np.float32)
+    found = matrix_product(name, np.array(x, np.float32), w)
+    large = as_rounded(np.array(3e38, np.float32))
+    wanted = [
+        [np.inf, np.inf, np.inf],
+        [2.0**-112 + 1, 18, 1],
+        [np.nan, np.nan, np.nan],
+        [large, np.inf, large],
+        [-(2.0**126), np.inf, 2.0**127 + 2.0**126],  # 2**128 is not finite in float32
+    ]
+    assert np.array_equal(found, np.array(wanted, np.float32), equal_nan=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not {"native", "c"} <= {*NAMES}, reason="it compares two backends")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_has_the_same_bits_on_native_and_in_c(threads: int) -> None:
+    x, y = numbers((7, 3, 6, 5), 4), np.arange(7) % 4
+    found = []
+    for name in ("native", "c"):
+        net = gc.Net("images")
+        h = gc.relu(gc.conv2d(net.input("x", (gc.N, 3, 6, 5)), 4, 3, padding=1))
+        rows, _ = gc.lstm(gc.reshape(h, (gc.N, 6, 20)), 5)
+        labels = net.input("y", (gc.N,), dtype="int64")
+        net.loss("loss", gc.softmax_loss(gc.affine(rows, 4), labels))
+        plan = gc.compile(
+            net,
+            batch=7,
+            optimizer=gc.Adam(),
+            backend=name,
+            threads=threads,
+            precision={"*": "bf16"},
+        )
+        ex = gc.Executor(plan, seed=1)
+        for _ in range(5):
+            ex.step(x=x, y=y)
+        found.append(ex.parameters.flat().tobytes())
+    assert found[0] == found[1]

@@ -1,0 +1,76 @@
+"""The layers that are multiplied in bfloat16 if the compiler chooses: those it makes faster."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.compiler.precision_choice import chosen_precision
+from graphc.runtime.freeze import frozen
+
+
+def stack(width: int, channels: int = 0) -> gc.Net:
+    """A net of a narrow and a wide layer, and perhaps a convolution before them."""
+    net = gc.Net("stack")
+    x, y = net.input("x", (gc.N, 8, 8, 3) if channels else (gc.N, width)), net.input("y", (gc.N, 9))
+    h = gc.flatten(gc.conv2d(x, channels, 3, name="images")) if channels else x
+    h = gc.relu(gc.affine(h, width, name="wide"))
+    scores = net.output("scores", gc.affine(h, 9, name="narrow"))
+    net.loss("loss", gc.mse_loss(scores, y))
+    return net
+
+
+def executor(net: gc.Net, **options: object) -> gc.Executor:
+    return gc.Executor(gc.compile(net, batch=2, backend="numpy", **options))  # type: ignore[arg-type]
+
+
+def chosen(net: gc.Net, batch: int, rate: float, trains: bool = False) -> list[str]:
+    """The layers that are chosen for a frozen net, or for one that trains."""
+    graph = net.graph() if trains else frozen(executor(net))
+    return [layer for layer, _ in chosen_precision(graph, batch, trains, rate)]
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.0])
+def test_few_rows_read_large_constant_weights_in_half_the_time(rate: float) -> None:
+    assert chosen(stack(1024), 1, rate) == ["wide"]
+    assert chosen(stack(1024), 6, rate) == ["wide"]
+    assert chosen(stack(100), 1, rate) == []
+
+
+def test_weights_that_change_are_rounded_at_every_run() -> None:
+    assert chosen(stack(1024), 1, 1.0, trains=True) == []
+
+
+def test_many_rows_need_an_instruction() -> None:
+    for trains in (False, True):
+        assert chosen(stack(1024), 512, 1.0, trains) == []
+        assert chosen(stack(1024), 512, 2.0, trains) == ["wide"]
+        assert chosen(stack(1024), 512, 0.0, trains) == []
+
+
+def test_convolutions_are_widened() -> None:
+    assert chosen(stack(600, 200), 512, 2.0) == ["wide"]
+
+
+def test_a_plan_tells_what_it_chose() -> None:
+    net = stack(8)
+    assert gc.compile(net, batch=4, backend="numpy", precision="bf16").precision == {}
+    given = {"*": "bf16", "narrow": "float32"}
+    plan = gc.compile(net, batch=4, backend="numpy", precision=given)  # type: ignore[arg-type]
+    assert plan.precision == given
+
+
+def test_another_precision_is_told() -> None:
+    with pytest.raises(gc.GraphError, match="precision is 'fp16', not a mapping"):
+        gc.compile(stack(8), batch=4, backend="numpy", precision="fp16")  # type: ignore[arg-type]
+
+
+def test_a_frozen_net_has_the_precision_that_is_asked_for() -> None:
+    ex, x = executor(stack(8)), np.linspace(-1, 1, 16).reshape(2, 8)
+    rounded = gc.freeze(ex, batch=2, precision={"wide": "bf16"})
+    other = executor(stack(8), precision={"wide": "bf16"})
+    other.parameters.copy_from(ex.parameters)
+    assert np.array_equal(rounded.predict(x), other.predict(x))
+    assert not np.array_equal(rounded.predict(x), ex.predict(x))
+    assert gc.freeze(ex, batch=2).plan.precision == {}
