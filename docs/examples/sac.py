@@ -15,13 +15,18 @@ STEPS, TORQUE = 200, 2.0
 
 
 class Dense:
-    """Layers with relu between them, which have the same weights wherever they are called."""
+    """Layers with relu between them, which have the same weights wherever they are called.
+
+    They start small (LeCun et al. 1998, "Efficient BackProp"), so that the first policies and
+    values are close to 0.
+    """
 
     def __init__(self, net: gc.Net, name: str, *widths: int) -> None:
         self.layers = []
         for i, sizes in enumerate(pairwise(widths)):
-            weight = net.parameter(f"{name}/{i}.weight", sizes)
-            bias = net.parameter(f"{name}/{i}.bias", sizes[1], init="zeros")
+            init = gc.Uniform(-(sizes[0] ** -0.5), sizes[0] ** -0.5)
+            weight = net.parameter(f"{name}/{i}.weight", sizes, init=init)
+            bias = net.parameter(f"{name}/{i}.bias", sizes[1], init=init)
             self.layers.append((weight, bias))
 
     def __call__(self, x: gc.Value) -> gc.Value:
