@@ -24,9 +24,9 @@ def checked_precision(
     """
     if given is None or given == "bf16":
         return ()
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise GraphError(
-            f"precision is {given!r}, not a mapping from layers to precisions",
+            f"precision is {given!r}, not a mapping from names of layers to precisions",
             loc=caller_loc(),
             hint='precision="bf16", or precision={"*": "bf16", "scores": "float32"}',
         )

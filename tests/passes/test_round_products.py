@@ -141,8 +141,9 @@ def test_an_unknown_layer_is_told_with_those_there_are() -> None:
 def test_an_unknown_precision_is_told() -> None:
     with pytest.raises(gc.GraphError, match="'f16' is not one of bf16, float32"):
         step_graph({"*": "f16"})
-    with pytest.raises(gc.GraphError, match="not a mapping"):
-        step_graph("fp16")  # type: ignore[arg-type]
+    for given in ("fp16", ["bf16"], {1: "bf16"}):
+        with pytest.raises(gc.GraphError, match="not a mapping"):
+            step_graph(given)  # type: ignore[arg-type]
 
 
 def test_a_net_of_float64_has_no_layer_to_round() -> None:

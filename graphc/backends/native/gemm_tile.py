@@ -214,20 +214,38 @@ class LongScratch(Scratch):
 
 @dataclass(frozen=True, slots=True)
 class PairScratch(LongScratch):
-    """The sizes for matrices of bfloat16, whatever their own: blocks of so many rows.
+    """The sizes for matrices of bfloat16, of which any side may be of the batch: blocks of rows."""
 
-    To transpose rounds k up to vectors of pairs, of which a block has whole ones.
-    """
+    @property
+    def depth(self) -> int:
+        """The factors of a block, in the whole vectors of pairs to which transposition rounds."""
+        return _at_most(K_BLOCK, self.kernel.k, 2 * self.tile.lanes)
+
+    @property
+    def panel_block(self) -> int:
+        """The elements of a block of a panel, each a pair."""
+        return self.depth // 2 * self.tile.width
+
+    @property
+    def rows_block(self) -> int:
+        """The elements of a block of a."""
+        return self.depth * self.rows
 
     @property
     def rows(self) -> int:
-        """The rows of a block."""
-        return self.BLOCK
+        """The rows of a block, in full chunks."""
+        return _at_most(self.BLOCK, self.kernel.m, CHUNK)
 
     @property
     def together(self) -> int:
         """The panels whose sums are added up together."""
-        return self.SUMS // self.panel_sums
+        most = self.SUMS // self.panel_sums
+        return min(most, self.panels) if isinstance(self.kernel.n, int) else most
+
+
+def _at_most(most: int, size: Dim, unit: int) -> int:
+    """Return a size in whole units, or `most` if it is larger or not known."""
+    return min(most, -(-size // unit) * unit) if isinstance(size, int) else most
 
 
 def is_long(kernel: Gemm, tile: Tile, n: int) -> bool:

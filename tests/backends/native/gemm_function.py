@@ -121,12 +121,14 @@ class Product:
         return scratch_of(self.kernel, tile, packs=not self.packed, long=long).size(n)
 
     def __call__(self, arrays: Mapping[str, Array], n: int, threads: int = 1) -> None:
-        """Run the threads one after the other; their scratch starts as NaN."""
-        scratch = np.full(self.scratch(n) // 8 + 8, np.nan)
+        """Run the threads one after the other; their scratch starts as NaN, and so it goes on."""
+        size = -(-self.scratch(n) // 8)
+        scratch = np.full(size + 8 + GUARD, np.nan)
         start = -scratch.ctypes.data % 64 // 8
         buffers = [arrays[name] for name in self.code.buffers]
         for thread in range(threads):
             self._compiled(*buffers, scratch[start:], n, thread, threads)
+        assert np.isnan(scratch[start + size :]).all(), "a product writes beyond its scratch"
 
 
 def guarded(array: Array) -> tuple[Array, Callable[[], bool]]:

@@ -116,6 +116,13 @@ def test_matrices_have_the_stated_bits(form: str, sides: Sides) -> None:
     check(gemm(m, n, k, sides), batches, 512)
 
 
+def test_small_matrices_need_little_scratch() -> None:
+    """Several times the bytes of both factors and the sums, but not those of the largest blocks."""
+    small, large = (Bfloat16(gemm(8, n, n, (False, False)), 512) for n in (8, 2048))
+    assert small.scratch(8) < 20_000
+    assert large.scratch(8) < 1_000_000
+
+
 @EACH_WORD
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("sides", SIDES[1:3])
