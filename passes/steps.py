@@ -2,8 +2,7 @@
 
     h = scan(step: a = x + 0; h = tanh(a))      ->      h = scan(step: h = tanh(x))
 
-All results of a loop get the new step, without the operands that it no longer reads.  A step knows
-what passes made of it, since the programs of a plan run the same passes on the same loops.
+All results of a loop get the new step, without the operands that it no longer reads.
 """
 
 from __future__ import annotations
@@ -40,37 +39,23 @@ def _changed(run: Callable[[Graph], Graph], nodes: Sequence[Node]) -> dict[str, 
     op = nodes[0].op
     assert isinstance(op, Scan), "the results of a loop"
     step = op.step
-    key = id(run), _results(nodes)
-    if key not in step.made:
-        step.made[key] = run, _made(run, step, key[1])
-    _, made = step.made[key]
-    if made is None:
-        return {}
-    found, graph = made
-    operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
-    inputs = tuple(operands[name] for name in found.inputs)
-    return {node.name: _with_step(node, found, inputs, graph) for node in nodes}
-
-
-def _made(
-    run: Callable[[Graph], Graph], step: StepGraph, results: Sequence[str]
-) -> tuple[StepGraph, Graph] | None:
-    """Return the step that a pass makes, and its graph; None if nothing changes."""
-    before = step.graph(results)
+    before = step.graph(_results(nodes))
     made = run(before)
     if made is before:
-        return None
+        return {}
     verify(made, before)
     found = step.of(made)
     if found == step:  # all that was left out is an input that stays
-        return None
-    return found, made
+        return {}
+    operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
+    inputs = tuple(operands[name] for name in found.inputs)
+    return {node.name: _with_step(node, found, inputs, made) for node in nodes}
 
 
-def _results(nodes: Sequence[Node]) -> tuple[str, ...]:
+def _results(nodes: Sequence[Node]) -> list[str]:
     """Return the nodes of the step that the results of a loop read."""
     ops = (node.op for node in nodes)
-    return tuple([op.result for op in ops if isinstance(op, Scan) and op.kind != "last"])
+    return [op.result for op in ops if isinstance(op, Scan) and op.kind != "last"]
 
 
 def _with_step(node: Node, step: StepGraph, inputs: tuple[str, ...], made: Graph) -> Node:

@@ -1,8 +1,7 @@
 """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905) swings a pendulum up.
 
-One call of a step updates the temperature, both critics and the actor, in this order, and moves
-the targets.  The pendulum is the one of OpenAI's Gym: 1 kg, 1 m, a torque of at most 2 Nm every
-0.05 s.  A swing has 200 steps; the reward of a step is at most 0, where it stands upright.
+One call of a step updates the temperature, both critics and the actor, and moves the targets.  The
+pendulum is that of OpenAI's Gym: 1 kg, 1 m, up to 2 Nm; a step of 0.05 s is rewarded by at most 0.
 """
 
 from itertools import pairwise
@@ -15,13 +14,14 @@ STEPS, TORQUE = 200, 2.0
 
 
 class Dense:
-    """Layers with relu between them, which have the same weights wherever they are called."""
+    """Layers with relu between them, the same wherever they are called; they start close to 0."""
 
     def __init__(self, net: gc.Net, name: str, *widths: int) -> None:
         self.layers = []
         for i, sizes in enumerate(pairwise(widths)):
-            weight = net.parameter(f"{name}/{i}.weight", sizes)
-            bias = net.parameter(f"{name}/{i}.bias", sizes[1], init="zeros")
+            init = gc.Uniform(-(sizes[0] ** -0.5), sizes[0] ** -0.5)
+            weight = net.parameter(f"{name}/{i}.weight", sizes, init=init)
+            bias = net.parameter(f"{name}/{i}.bias", sizes[1], init=init)
             self.layers.append((weight, bias))
 
     def __call__(self, x: gc.Value) -> gc.Value:

@@ -19,7 +19,7 @@ from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
 from graphc.compiler.precision import checked_precision
-from graphc.compiler.precision_choice import chosen_precision
+from graphc.compiler.precision_choice import chosen_precision, relative_times
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
@@ -160,7 +160,8 @@ def compile(
         graph, names, required, rules = training
         given = checked_precision(graph, precision)
         if precision == "bf16":
-            given = chosen_precision(graph, rows, bool(rules), by_name(backend).pair_rate())
+            rate = by_name(backend).pair_rate()
+            given = chosen_precision(relative_times(graph, rows, bool(rules), rate))
         options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run, given)
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:

@@ -8,7 +8,7 @@ gain.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from graphc.ir.forms import WindowProduct
@@ -26,22 +26,23 @@ GAIN = 0.9
 """The largest part of the time that is worth other bits: estimates are not exact."""
 
 
-def chosen_precision(
-    graph: Graph, batch: int, trains: bool, rate: float
-) -> tuple[tuple[str, Precision], ...]:
-    """Return the layers of a declared graph to multiply in bfloat16, for batches of such rows.
+def relative_times(graph: Graph, batch: int, trains: bool, rate: float) -> dict[str, float]:
+    """Estimate the time of the layers of a declared graph in bfloat16, where it is 1 in float32.
 
-    `trains` is true if their gradients are products too; `rate` is how many times as fast as those
-    of float32 products of bfloat16 are, 0 if slower.
+    `batch` is the rows of a run.  `trains` is true if the gradients of layers are products too;
+    `rate` is how many times as fast as those of float32 products of bfloat16 are, 0 if slower.
+    Then, and for convolutions, there is no estimate.
     """
-    if rate == 0:
-        return ()
-    whole = Specialize(train=trains)(graph)
     wide, narrow = defaultdict[str, float](float), defaultdict[str, float](float)
-    for layer, product in _products(whole, batch):
+    for layer, product in _products(Specialize(train=trains)(graph), batch) if rate else ():
         wide[layer] += product.microseconds(trains)
         narrow[layer] += product.rounded_microseconds(trains, rate)
-    return tuple((layer, "bf16") for layer in wide if narrow[layer] < GAIN * wide[layer])
+    return {layer: narrow[layer] / wide[layer] for layer in wide}
+
+
+def chosen_precision(times: Mapping[str, float]) -> tuple[tuple[str, Precision], ...]:
+    """Return the precision of each layer, given its relative time in bfloat16."""
+    return tuple((layer, "bf16" if time < GAIN else "float32") for layer, time in times.items())
 
 
 class _Product(NamedTuple):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from graphc.base.errors import counted
 from graphc.ir.graph import Graph, Node
@@ -55,11 +55,6 @@ class StepGraph:
     """The input that is the position of the step, if there is one."""
     lengths: str = ""
     """The whole input with the number of steps of each row, if rows have their own."""
-
-    @cached_property
-    def made(self) -> dict[tuple[int, tuple[str, ...]], tuple[object, Any]]:
-        """What passes made of it, for the results that are read; see `passes.steps`."""
-        return {}
 
     @cached_property
     def types(self) -> Mapping[str, TensorType]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from graphc.backends.backend import backend
 from graphc.base.errors import counted, first_of
 from graphc.compiler.plan import Plan
 from graphc.compiler.precision import layers_of
+from graphc.compiler.precision_choice import relative_times
 from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
@@ -110,13 +112,19 @@ def _shards(plan: Plan) -> Iterator[str]:
 
 
 def _multiplied(plan: Plan) -> Iterator[str]:
-    """Yield a line for each precision with its layers, if some multiply bfloat16."""
-    rounds = RoundProducts(plan.options.precision).rounds
-    layers = layers_of(plan.declared) if plan.options.precision else []
+    """Yield a line for each precision with its layers and estimates, if any layer was given one."""
+    options = plan.options
+    if not options.precision:
+        return
+    rounds, rate = RoundProducts(options.precision).rounds, backend(options.backend).pair_rate()
+    times = relative_times(plan.declared, options.batch, bool(plan.rules), rate)
     for dtype, wanted in (("bfloat16", True), ("float32", False)):
-        names = [name for name in layers if rounds(name) is wanted]
+        names = [name for name in layers_of(plan.declared) if rounds(name) is wanted]
         if names:
-            yield f"  products of {dtype}: {first_of(names)}"
+            estimated = (f"{x} ({times[x]:.2f})" if x in times else x for x in names)
+            yield f"  products of {dtype}: {first_of(estimated)}"
+    if times:
+        yield "    in brackets the time in bfloat16, where it is 1 in float32, by estimate"
 
 
 def _instructions(program: Program) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.compiler.precision_choice import chosen_precision
+from graphc.backends.backend import backend
+from graphc.compiler.precision_choice import chosen_precision, relative_times
 from graphc.runtime.freeze import frozen
 
 
@@ -28,7 +29,8 @@ def executor(net: gc.Net, **options: object) -> gc.Executor:
 def chosen(net: gc.Net, batch: int, rate: float, trains: bool = False) -> list[str]:
     """The layers that are chosen for a frozen net, or for one that trains."""
     graph = net.graph() if trains else frozen(executor(net))
-    return [layer for layer, _ in chosen_precision(graph, batch, trains, rate)]
+    found = chosen_precision(relative_times(graph, batch, trains, rate))
+    return [layer for layer, precision in found if precision == "bf16"]
 
 
 @pytest.mark.parametrize("rate", [1.0, 2.0])
@@ -59,6 +61,16 @@ def test_a_plan_tells_what_it_chose() -> None:
     given = {"*": "bf16", "narrow": "float32"}
     plan = gc.compile(net, batch=4, backend="numpy", precision=given)  # type: ignore[arg-type]
     assert plan.precision == given
+    assert "products of bfloat16: wide\n  products of float32: narrow" in plan.report()
+
+
+def test_a_report_tells_what_each_layer_would_take() -> None:
+    net = stack(1024)
+    options = {"backend": "native", "batch": 512, "optimizer": gc.SGD(lr=0.1)}
+    plan = gc.compile(net, precision={"narrow": "bf16"}, **options)  # type: ignore[arg-type]
+    times = relative_times(net.graph(), 512, True, backend("native").pair_rate())
+    assert f"  products of bfloat16: narrow ({times['narrow']:.2f})" in plan.report()
+    assert f"  products of float32: wide ({times['wide']:.2f})" in plan.report()
 
 
 def test_another_precision_is_told() -> None:

@@ -131,7 +131,7 @@ def an_initial_array_of_another_shape() -> None:
 
 @mistake(
     """
-    parameter 'w': init 'xavier' is not one of he, glorot, lecun, normal, uniform, orthogonal, zeros, ones; you may mean 'glorot'
+    parameter 'w': init 'xavier' is not one of he, glorot, normal, uniform, orthogonal, zeros, ones; you may mean 'glorot'
       at {here}
       hint: say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape
     """  # noqa: E501

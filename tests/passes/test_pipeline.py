@@ -13,11 +13,10 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.select import Relu
 from passes.contract import bound_of, graph_pass, name_of, preserves_of
-from passes.pipeline import run_pass, run_passes
+from passes.pipeline import run_passes
 from passes.specialize import Specialize
 from tests.error_text import error_text
 from tests.generate import nets, random_feeds, random_state
-from tests.passes.loop_nets import recurrent
 from tests.passes.same import assert_equal_results, results, specialized, training_passes
 
 OPTIONAL = [name for name in dict.fromkeys(passes.DEFAULT.names) if name not in passes.REQUIRED]
@@ -224,16 +223,3 @@ def test_an_object_without_name_is_called_as_its_class() -> None:
 
     assert name_of(Tidy()) == "Tidy"
     assert run_passes(small(), [Tidy()])[1][0].name == "Tidy"
-
-
-def test_a_pass_runs_once_on_the_step_of_a_loop() -> None:
-    seen: list[str] = []
-
-    def watching(graph: Graph) -> Graph:
-        seen.append(graph.name)
-        return graph
-
-    graph = recurrent().graph()
-    for _ in range(2):
-        assert run_pass(watching, graph) is graph
-    assert sorted(seen) == ["net", "net", "step"]

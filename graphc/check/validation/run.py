@@ -112,6 +112,8 @@ def rounding_bounds(
             if value.dtype.kind == "f":
                 with np.errstate(invalid="ignore"):  # of infinities
                     moved[name] = max(moved[name], largest(value - plain[name]))
+                if noise is not None and np.isfinite(plain[name][~np.isfinite(value)]).any():
+                    moved[name] = np.inf  # coarse noise leaves the domain of a function
     factor = 16 + 2 * longest**0.5
     eps = made(0).eps
     least = {name: eps(graph[node]) for name, node in result_names(graph).items()}
