@@ -47,6 +47,8 @@ ABOVE_BACKENDS = (
     *("files/test_serialize.py", "runtime/test_batches.py", "runtime/test_executor_refusals.py"),
 )
 """Where tests run on NumPy, which is faster to compile for, unless GRAPHC_BACKEND is set."""
+OTHERS = ("slow", "bench", "campaign", "browser")
+"""The markers of tests that do not run by default."""
 ABOUT_CODE = ("backends/", "reproducibility/")
 ON_NATIVE = 4
 """Elsewhere one in so many cases on native code runs by default, where other backends have some."""
@@ -94,7 +96,7 @@ def _left_out(items: list[pytest.Item]) -> list[pytest.Item]:
     backends: dict[str, dict[pytest.Item, object]] = {}
     for item in items:
         case = getattr(item, "callspec", None)
-        if case and "backend" in case.params and not item.get_closest_marker("slow"):
+        if case and "backend" in case.params and not any(map(item.get_closest_marker, OTHERS)):
             test = item.nodeid.partition("[")[0]
             backends.setdefault(test, {})[item] = case.params["backend"]
     return [

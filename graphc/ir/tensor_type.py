@@ -9,6 +9,8 @@ from math import isqrt, prod
 from typing import Any, SupportsIndex
 
 from graphc.base.arguments import is_whole, plain
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 
 ITEMSIZE = {
     "float32": 4,
@@ -24,6 +26,8 @@ ITEMSIZE = {
     "uint16": 2,
     "uint8": 1,
 }
+DECLARED = tuple(dtype for dtype in ITEMSIZE if dtype != "bfloat16")
+"""The dtypes that users declare; the compiler alone makes bfloat16."""
 FLOATS = ("float32", "float64")
 """The dtypes that gradients flow through; bfloat16 is made once they are there."""
 # NumPy 1 takes no more; NumPy 2 takes 64.
@@ -291,8 +295,18 @@ def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType
 
 
 def dtype_name(dtype: Any) -> str:
-    """Return the name of a dtype given as a name, as `numpy.float32` or as `numpy.dtype`."""
-    return str(getattr(dtype, "__name__", dtype))
+    """Return the name of a dtype given as a name, as `numpy.float32` or as `numpy.dtype`.
+
+    Raise GraphError for bfloat16, which users do not declare.
+    """
+    name = str(getattr(dtype, "__name__", dtype))
+    if name == "bfloat16":
+        raise GraphError(
+            "bfloat16 is the dtype of factors of products alone",
+            loc=caller_loc(),
+            hint='gc.compile(net, precision={"*": "bf16"}) rounds them',
+        )
+    return name
 
 
 def normal_axis(axis: SupportsIndex, rank: int) -> int:

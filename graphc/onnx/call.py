@@ -19,7 +19,7 @@ from graphc.base.errors import ModelFileError
 from graphc.base.work import spend_array, spend_bytes, spend_elements
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, N, Shape, TensorType
+from graphc.ir.tensor_type import DECLARED, Batch, Dim, N, Shape, TensorType
 from graphc.onnx.model_file import array_of
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def type_of(operand: Binding) -> TensorType:
 
 def checked_dtype(array: Array) -> str:
     """Return the dtype's name; raise NotSupported if graphc does not have it."""
-    if array.dtype.name not in ITEMSIZE:
+    if array.dtype.name not in DECLARED:
         raise NotSupported(f"graphc has no {array.dtype.name}")
     return array.dtype.name
 
@@ -103,7 +103,7 @@ def dtype_of(number: Any) -> str:
         name = str(helper.tensor_dtype_to_np_dtype(number).name)
     except (KeyError, ValueError):
         name = f"dtype {number}"
-    if name not in ITEMSIZE:
+    if name not in DECLARED:
         raise NotSupported(f"graphc has no {name}")
     return name
 

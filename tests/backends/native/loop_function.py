@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.loops import emit_loop
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.interpret import run
@@ -100,7 +101,7 @@ def arrays_for(kernel: Loop, n: int = 1, seed: int = 0) -> dict[str, Array]:
     for store in kernel.body.stores:
         dtype = kernel.body.steps[store.step].dtype
         shape = shape_of(store.broadcast, rows, columns)
-        arrays.setdefault(store.buffer, np.ones(shape, dtype))
+        arrays.setdefault(store.buffer, np.ones(shape, numpy_dtype(dtype)))
     return arrays
 
 
