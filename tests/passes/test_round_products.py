@@ -244,6 +244,22 @@ def test_the_report_names_layers_by_precision() -> None:
     assert "products of" not in gc.compile(classifier(), batch=9, backend="numpy").report()
 
 
+def test_sums_over_middle_axes_are_not_products() -> None:
+    net = gc.Net("sums")
+    x = net.input("x", (gc.N, 5, 4, 3))
+    net.output("product", gc.affine(gc.reshape(x, (gc.N, 60)), 2))
+    net.output("sum", gc.sum(x, axis=1))
+    net.output("shares", gc.softmax(x, axis=1))
+    feed = RNG.standard_normal((3, 5, 4, 3)).astype(np.float32)
+    plain, mixed = (
+        gc.Executor(gc.compile(net, batch=3, backend="numpy", precision=given), seed=0).forward(x=feed)  # type: ignore[arg-type]
+        for given in (None, {"*": "bf16"})
+    )
+    assert not np.array_equal(mixed["product"], plain["product"])
+    assert np.array_equal(mixed["sum"], plain["sum"])
+    assert np.array_equal(mixed["shares"], plain["shares"])
+
+
 # ------------------------------------------------------------------ planted faults
 
 
