@@ -32,7 +32,7 @@ def checked_precision(
         )
     layers = layers_of(graph) if given else []
     for pattern, precision in given.items():
-        check_choice(f"precision of {pattern!r}", precision, get_args(Precision))
+        check_choice(f"precision of {pattern!r}:", precision, get_args(Precision))
         if not any(matches(layer, pattern) for layer in layers):
             raise GraphError(
                 f"precision: no layer that multiplies float32 matches {pattern!r}",

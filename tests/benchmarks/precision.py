@@ -30,7 +30,7 @@ from graphc.data import load_digits, load_mnist_5k, load_wine, stratified_split
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 PRECISIONS = {"float32": None, "bfloat16": {"*": "bf16"}}
-DRAWN = "lenet", "letters", "gpt"
+DRAWN = "lenet", "series", "gpt"
 
 
 class Task(NamedTuple):
@@ -147,7 +147,7 @@ def letters(epochs: int = 8, share: float = 0.4) -> Task:
 
 
 def gpt(epochs: int = 30, layers: int = 2) -> Task:
-    """Two layers; an epoch is 20 steps."""
+    """Two layers; an epoch is 20 steps, on the same batches for each seed."""
     defined = script("gpt")
     found, data = np.unique(list(defined["text"]()), return_inverse=True)
     train, test = np.split(data.astype(np.int64), [len(data) * 9 // 10])

@@ -268,6 +268,13 @@ def test_a_run_of_another_optimizer_or_net(tmp_path: Path) -> None:
         train(executor(optimizer=gc.SGD(0.1)), tmp_path, resume=True)
 
 
+def test_a_run_of_another_precision(tmp_path: Path) -> None:
+    train(executor(precision={"*": "bf16"}), tmp_path, epochs=1)
+    with pytest.raises(gc.GraphError, match=r"had precision {'\*': 'bf16'}, now it is {}"):
+        train(executor(), tmp_path, resume=True)
+    train(executor(precision={"*": "bf16"}), tmp_path, epochs=2, resume=True)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -10,7 +10,7 @@ from functools import partial
 
 from graphc.backends.interface import Argument, Entry, Interface
 from graphc.backends.native.cross import compiled, lacking, module_of, target_of
-from graphc.backends.native.gemm_tile import kernel_scratch
+from graphc.backends.native.gemm_scratch import kernel_scratch
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.llvm import LLVM, missing_llvm
 from graphc.backends.native.program import Kernels

@@ -10,8 +10,7 @@ from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_int8 import Int8
 from graphc.backends.native.gemm_long import LongSums
 from graphc.backends.native.gemm_pairs import PairSums
-from graphc.backends.native.gemm_sums import Blocks, Registers, Squares, Sweeps, is_near
-from graphc.backends.native.gemm_tile import (
+from graphc.backends.native.gemm_scratch import (
     FEW,
     LongScratch,
     WideScratch,
@@ -19,8 +18,9 @@ from graphc.backends.native.gemm_tile import (
     WordScratch,
     is_long,
     scratch_of,
-    tile_of,
 )
+from graphc.backends.native.gemm_sums import Blocks, Registers, Squares, Sweeps, is_near
+from graphc.backends.native.gemm_tile import tile_of
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_wide import COPIES, Widened
 from graphc.backends.native.gemm_windows import Windows

@@ -13,7 +13,8 @@ from itertools import product
 
 from graphc.backends.maths import apply
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, WindowScratch
+from graphc.backends.native.gemm_scratch import WindowScratch
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS
 from graphc.backends.native.gemm_windows import places_of
 from graphc.backends.native.group_places import (
     GroupChannels,

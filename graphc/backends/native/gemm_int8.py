@@ -10,15 +10,9 @@ from functools import partial
 
 from graphc.backends.native.elements import Epilogue
 from graphc.backends.native.gemm_frame import Frame, Panel
+from graphc.backends.native.gemm_scratch import FEW, WordScratch
 from graphc.backends.native.gemm_sums import Sums
-from graphc.backends.native.gemm_tile import (
-    FEW,
-    PANEL_ARGUMENTS,
-    UNROLL,
-    Steps,
-    Tile,
-    WordScratch,
-)
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps, Tile
 from graphc.backends.native.gemm_windows import emit_image, places_of
 from graphc.backends.native.gemm_words import (
     BYTES,

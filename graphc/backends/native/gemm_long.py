@@ -9,7 +9,8 @@ stay there meanwhile.  Each element is added up in the order of p, as without bl
 from __future__ import annotations
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
-from graphc.backends.native.gemm_tile import K_BLOCK, UNROLL, LongScratch, Steps
+from graphc.backends.native.gemm_scratch import K_BLOCK, LongScratch
+from graphc.backends.native.gemm_tile import UNROLL, Steps
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear
 from graphc.backends.native.vectors import Vectors, element_type

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from graphc.backends.native.gemm_frame import Frame, Panel, packing
 from graphc.backends.native.gemm_long import LongSums
-from graphc.backends.native.gemm_tile import PairScratch, Steps, Tile
+from graphc.backends.native.gemm_scratch import PairScratch
+from graphc.backends.native.gemm_tile import Steps, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import each_vector
 from graphc.backends.native.target import DOTS

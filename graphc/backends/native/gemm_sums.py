@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import FEW, LINE, UNROLL, Steps, Tile, emit_tile
+from graphc.backends.native.gemm_scratch import FEW
+from graphc.backends.native.gemm_tile import LINE, UNROLL, Steps, Tile, emit_tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear, each_vector
 from graphc.backends.native.vectors import Vectors, element_type

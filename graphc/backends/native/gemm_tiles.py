@@ -12,11 +12,11 @@ from math import gcd
 
 from graphc.backends.native.elements import LONG, Epilogue, matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
+from graphc.backends.native.gemm_scratch import Scratch
 from graphc.backends.native.gemm_tile import (
     LINE,
     PANEL_ARGUMENTS,
     UNROLL,
-    Scratch,
     Steps,
     Strides,
     emit_tile,

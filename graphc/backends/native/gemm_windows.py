@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
-from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, WindowScratch
+from graphc.backends.native.gemm_scratch import WindowScratch
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import copy
 from graphc.backends.native.spread_places import SpreadPlaces

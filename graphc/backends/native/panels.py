@@ -10,14 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.native.gemm_tile import (
-    FEW,
-    Tile,
-    WideScratch,
-    WindowScratch,
-    scratch_of,
-    tile_of,
-)
+from graphc.backends.native.gemm_scratch import FEW, WideScratch, WindowScratch, scratch_of
+from graphc.backends.native.gemm_tile import Tile, tile_of
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.kernel import BatchedGemm, Gemm

@@ -83,6 +83,7 @@ def kind_of_run(
         "data": asdict(identity(source)),
         "validation": None if validation is None else asdict(identity(validation)),
         "hyper": {name: np.asarray(number).tolist() for name, number in ex.hyper.items()},
+        "precision": ex.plan.precision,
     }
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphc.backends.native.gemm import emit_gemm
-from graphc.backends.native.gemm_tile import K_BLOCK
+from graphc.backends.native.gemm_scratch import K_BLOCK
 from graphc.backends.native.ir import Module
 from graphc.ir.expr import BodyBuilder, Expr, call, select
 from graphc.ir.tensor_type import Batch, dim_at
@@ -179,7 +179,7 @@ def test_sums_in_blocks(dtype: str, trans_b: bool, bits: int) -> None:
     arrays = spec.operands(np.random.default_rng(2), 37)
     arrays["c"] = np.zeros((37, spec.n), dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("graphc.backends.native.gemm_tile.K_BLOCK", 1 << 20)
+        patch.setattr("graphc.backends.native.gemm_scratch.K_BLOCK", 1 << 20)
         whole = Product(spec, bits)
         want, scratch = run(whole, arrays, 37)["c"], whole.scratch(37)
     sizes = spec.product(np.abs(arrays["a"]), np.abs(arrays["b"]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphc.backends.native.gemm_tile import K_BLOCK, choose_tile, is_long
+from graphc.backends.native.gemm_scratch import K_BLOCK, is_long
+from graphc.backends.native.gemm_tile import choose_tile
 from graphc.ir.tensor_type import Batch
 from graphc.kernels.kernel import Partition
 from tests.backends.native.gemm_function import Product, Spec, run
