@@ -19,6 +19,7 @@ The order and its reasons:
   other's constants and leave parts unread.
 - `join_transposes` then, before `dead_code`, which removes what it leaves unread.
 - `round_products` once all products are there, and before fusion, which gives them other names.
+  `middle_axes` makes products of sums, which are not rounded, after it.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
   since the affine that it leaves may be fused with the relu after it.
 - `widen_sums` after `share_batchnorm_statistics`, which matches the sums, and makes some.
@@ -79,8 +80,8 @@ DEFAULT = PassList(
         share_batchnorm_statistics,
         fold_batchnorm,
         widen_sums,
-        middle_axes,
         "round_products",
+        middle_axes,
         fuse_affine_relu,
         dead_code,
         recompute_attention,

@@ -8,12 +8,14 @@ Each operand is rounded once, for all its products; one that is only moved on it
 rounded before.  Constant weights are stored rounded, which halves their bytes.  All else stays
 float32: parameters, sums, biases, normalisations, losses and the optimizer.
 
-A gradient belongs to the layer that it is of, the step of a loop to the layer of the loop.  The
-pass runs once gradients and updates are there, since no gradient flows through rounding.
+A gradient belongs to the layer that it is of.  A layer in the steps of a loop is a part of the
+loop; so is one in a loop in it, or in the loop over a segment that a pass makes.  The pass runs
+once gradients and updates are there, since no gradient flows through rounding.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -30,6 +32,8 @@ from passes.steps import each_step
 
 Precision = Literal["bf16", "float32"]
 """The precision of a layer's products."""
+_RESULT = re.compile(r"\.(steps|last)\d*(\..*)?$")
+"""What the names of a loop's results have beside that of the loop, and what passes add to it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class RoundProducts:
         """Return a graph with rounded factors; `path` is the start of its layers' names."""
 
         def run(loop: Node, step: Graph) -> Graph:
-            return self._rounded(step, f"{path}{layer_path(graph, loop)}.")
+            return self._rounded(step, path or f"{loop_path(graph, loop)}.")
 
         chosen = {n.name for n in products(graph) if self.rounds(path + layer_path(graph, n))}
         graph = each_step(run, graph)
@@ -78,6 +82,11 @@ def layer_path(graph: Graph, node: Node) -> str:
     while node.origin in graph:
         node = graph[node.origin]
     return node.origin or node.name
+
+
+def loop_path(graph: Graph, result: Node) -> str:
+    """Return the name of the loop that a node is a result of, or the gradient of one."""
+    return _RESULT.sub("", layer_path(graph, result))
 
 
 def products(graph: Graph) -> Iterator[Node]:

@@ -10,7 +10,7 @@ from graphc.base.errors import GraphError, first_of
 from graphc.base.loc import caller_loc
 from graphc.ir.graph import Graph
 from graphc.ops.scan import Scan
-from passes.round_products import Precision, matches, products
+from passes.round_products import Precision, loop_path, matches, products
 from passes.specialize import Specialize
 
 
@@ -60,4 +60,4 @@ def _layers(graph: Graph, path: str = "") -> Iterator[str]:
     yield from (path + node.name for node in products(graph))
     for node in graph:
         if isinstance(node.op, Scan):
-            yield from _layers(node.op.step.graph(()), f"{path}{node.name}.")
+            yield from _layers(node.op.step.graph(()), path or f"{loop_path(graph, node)}.")

@@ -115,7 +115,7 @@ MISTAKES = {
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, "
         "dead_code, recompute_scans, backward, transpose_factors, segment_scans, split_scans, "
         "data_parallel, update, join_transposes, share_batchnorm_statistics, fold_batchnorm, "
-        "widen_sums, middle_axes, round_products, fuse_affine_relu, recompute_attention, "
+        "widen_sums, round_products, middle_axes, fuse_affine_relu, recompute_attention, "
         "rematerialize, repeat_elements\n"
     ),
     ("model.py:net", "--pass", "update"): (

@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         most=chosen.steps,
         without=steps_of(chosen.only) if chosen.only else (),
         once=chosen.once,
+        precision=chosen.precision,
     )
     made = _run(chosen, wishes)
     findings = made.findings
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tight", type=float, default=0.04, help="and with little memory")
     parser.add_argument("--again", type=float, default=0.03, help="and with values computed again")
     parser.add_argument("--cut", type=float, default=0.05, help="and cut into shards")
+    parser.add_argument("--precision", type=float, default=0.05, help="and with bfloat16")
     parser.add_argument("--steps", type=int, default=7, help="of a net, at most")
     parser.add_argument("--json", type=Path, help="where to write the coverage")
     parser.add_argument("--found", type=Path, default=Path(__file__).parent / "found")

@@ -24,12 +24,10 @@ import numpy as np
 
 from graphc.ir.op import Array
 from tests.fuzz.meaning import Meaning, Outcome, outcome
-from tests.fuzz.wide import WIDE, Noise
+from tests.fuzz.wide import FACTOR, WIDE, Noise, limits
 
-FACTOR = 16.0
 RUNS = (1, 4, 32)
 MOST = RUNS[-1]
-SHARE = 1 / 8
 KINK = 1e-6
 LOOSE = 0.01
 TINY = 1e-37
@@ -61,7 +59,10 @@ class Meant:
     def widen(self, runs: int) -> None:
         """Make noisy runs until there are so many."""
         while len(self.noisy) < runs:
-            self.noisy.append(outcome(self.meaning, Noise(len(self.noisy))))
+            self.noisy.append(outcome(self.meaning, self._noise()))
+
+    def _noise(self) -> Noise:
+        return Noise(len(self.noisy), self.exact.factors)
 
     @property
     def finite(self) -> bool:
@@ -129,8 +130,7 @@ def spread(exact: Array, noisy: Iterable[Array]) -> Array:
 
 def bound(exact: Array, noisy: Iterable[Array]) -> Array:
     """FACTOR times the spread, and no less than that of an eighth of the largest."""
-    widest = spread(exact, noisy)
-    return np.asarray(FACTOR * np.maximum(widest, SHARE * widest.max(initial=0)) + TINY)
+    return limits(spread(exact, noisy)) + TINY
 
 
 def _near(distance: Array, noisy: list[Array]) -> bool:

@@ -16,6 +16,7 @@ from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
+from passes.round_products import Precision
 from tests.fuzz.again import computing_again
 from tests.generate import random_feeds, random_state
 
@@ -69,6 +70,8 @@ class Case:
     """The seed of feeds and state."""
     other: Optimizer | None = None
     """That of another plan on the same state, which has a name."""
+    precision: tuple[tuple[str, Precision], ...] = ()
+    """Patterns of layers, and the precision of their products."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -102,6 +105,7 @@ class Case:
             passes=gc.passes.without(*self.off),
             shards=self.shards if self.shards > 1 else None,
             sync_batchnorm=self.synchronised,
+            precision=dict(self.precision) or None,
         )
 
     def most(self, kind: str) -> int:

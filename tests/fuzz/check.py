@@ -9,6 +9,8 @@ from typing import Literal
 
 from graphc.base.errors import GraphError
 from graphc.compiler.plan import Plan
+from graphc.ir.op import Array
+from tests.fuzz.bits import other_bits
 from tests.fuzz.bound import RUNS, Meant
 from tests.fuzz.case import Case
 from tests.fuzz.declared import declared
@@ -110,16 +112,18 @@ def _judge(case: Case, meaning: Meaning) -> Verdict:
             break
         if meant.near_kink():
             return Verdict("near a kink", "", case, plans)
-    message = str(wrong or _others_say(meant) or "")
+    message = str(wrong or _others_say(meant, found[: len(case.events)]) or "")
     return Verdict("wrong" if message else "right", message, case, plans, meant=meant)
 
 
-def _others_say(meant: Meant) -> str | None:
-    """What differences of the losses, or PyTorch, contradict."""
+def _others_say(meant: Meant, found: list[dict[str, Array]]) -> str | None:
+    """What differences of the losses, PyTorch, or other code for products contradict."""
     case = meant.meaning.case
     wrong = wrong_slope(meant) if case.slopes else None
     if wrong is None and case.torch:
         from tests.fuzz.torch_oracle import wrong_by_torch
 
         wrong = wrong_by_torch(meant)
+    if wrong is None and case.precision and case.backend == "native":
+        wrong = other_bits(case, found)
     return wrong

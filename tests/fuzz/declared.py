@@ -19,11 +19,11 @@ INFERENCE = ("infer", "unlabelled", "frozen", "evaluate")
 def declared(meant: Meant) -> list[dict[str, Array]]:
     """The outputs of each event by the declared graph.
 
-    None where it has derivatives inside, and of a step that is cut into shards.
+    None where it has derivatives inside, or rounds factors, and of a step in shards.
     """
     meaning, case = meant.meaning, meant.meaning.case
     graph = meaning.declared
-    if derives(graph):
+    if case.precision or derives(graph):
         return [{} for _ in case.events]
     found = []
     for number, event in enumerate(case.events):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import graphc as gc
 from graphc.compiler.loss_share import divisors
+from graphc.compiler.precision import layers_of
 from graphc.declare.optim import Optimizer
 from graphc.declare.schedules import Schedule
 from graphc.ir.graph import Graph
@@ -17,6 +18,7 @@ from graphc.ops.norm import BatchNorm
 from graphc.ops.random_numbers import Noise
 from graphc.ops.scan import Scan
 from graphc.ops.source import Parameter
+from passes.round_products import RoundProducts
 from tests.fuzz.case import Case, Event
 from tests.generate import WIDTHS, random_net
 
@@ -31,8 +33,11 @@ CAPACITIES = (1, 2, 3, 5, 5, 7, 8, 13, 40)
 LARGE = 13
 """Rows whose values are large enough to be worth computing again."""
 OPTIONAL = tuple(
-    dict.fromkeys(name for name in gc.passes.DEFAULT.names if name not in gc.passes.REQUIRED)
+    name
+    for name in dict.fromkeys(gc.passes.DEFAULT.names)
+    if name not in gc.passes.REQUIRED and name != RoundProducts.name
 )
+"""A case without `round_products` is one without a precision."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Wishes:
     """Steps that are not taken."""
     once: str = ""
     """A step that each net has."""
+    precision: float = 0.05
+    """The share of cases some of whose layers multiply in bfloat16."""
 
 
 def draw(seed: int, wishes: Wishes | None = None) -> Case:
@@ -67,6 +74,9 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
     r = random.Random(seed)
     widths = WIDER if r.random() < 0.1 else WIDTHS
     dtype = r.choice(("float32", "float64"))
+    other_random = random.Random(f"precision {seed}")
+    rounds = other_random.random() < wishes.precision
+    dtype = "float32" if rounds else dtype
     net = random_net(
         r, dtype, widths=widths, most=wishes.most, without=wishes.without, once=wishes.once
     )
@@ -92,11 +102,29 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
         draw=seed,
         other=other,
     )
+    if rounds:
+        return _rounded(other_random, case)
     if r.random() < _cut_share(case, wishes):
         return _cut(r, case)
     if "rematerialize" not in case.off and r.random() < _again_share(case, wishes):
         return replace(case, again=True, tight=False, batch=max(case.batch, LARGE))
     return case
+
+
+def _rounded(r: random.Random, case: Case) -> Case:
+    """The case with all, some, or all but one of its layers in bfloat16; if it has any.
+
+    Nothing else says what gradients of rounded products are.  A batchnorm that is folded into
+    frozen weights scales them before they are rounded.
+    """
+    layers = layers_of(case.graph)
+    if not layers:
+        return case
+    one = r.choice(layers)
+    some = tuple((name, "bf16") for name in layers if name == one or r.random() < 0.5)
+    precision = r.choice(((("*", "bf16"),), some, (("*", "bf16"), (one, "float32"))))
+    off = tuple(dict.fromkeys((*case.off, "fold_batchnorm")))
+    return replace(case, precision=precision, off=off, slopes=False, torch=False)
 
 
 def _again_share(case: Case, wishes: Wishes) -> float:

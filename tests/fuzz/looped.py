@@ -24,6 +24,7 @@ class Steps:
     def __init__(self, op: Scan, ins: Sequence[Array], run: Runs, name: str) -> None:
         self.op, self.values = op, dict[int, Mapping[str, Array]]()
         self.kinks: dict[str, Array] = {}
+        self.factors: list[Array] = []
         step, first = op.step, len(op.step.sequences)
         self.carried = dict(zip(step.inputs[first:], ins[first:], strict=True))
         for t in op.order(ins):
@@ -34,6 +35,7 @@ class Steps:
             self.carried |= {one.input: found.values[one.next] for one in step.carried}
             self.values[t] = found.values
             self.kinks |= {f"{name}[{t}].{k}": gap for k, gap in found.kinks.items()}
+            self.factors += found.factors
 
     def result(self, op: Scan, empty: Array, noise: Noise | None, scale: float) -> Array:
         """One result of the loop; `empty` is that of no step."""

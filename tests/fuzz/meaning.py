@@ -35,7 +35,7 @@ class Meaning:
         """One of the graphs for that many rows."""
         key = what, n
         if key not in self._wide:
-            self._wide[key] = WideGraph(self._graph(what, n), n)
+            self._wide[key] = WideGraph(self._graph(what, n), n, self.case.precision)
         return self._wide[key]
 
     def _graph(self, what: str, n: int) -> Graph:
@@ -124,6 +124,8 @@ class Outcome:
     kinks: list[dict[str, Array]] = field(default_factory=list)
     before: list[dict[str, Array]] = field(default_factory=list)
     """The state that each event began with."""
+    factors: list[Array] = field(default_factory=list)
+    """What was rounded to bfloat16, before that, in order."""
     finite: bool = True
 
 
@@ -201,7 +203,9 @@ class _Trajectory:
         wide = self.meaning.wide(what, n)
         for name, array in initial_state_of(wide.graph, self.state).items():
             self.state[name] = array
-        return what, wide.run(feeds, self.state, self.noise), wide.graph
+        run = wide.run(feeds, self.state, self.noise)
+        self.out.factors += run.factors
+        return what, run, wide.graph
 
 
 def initial_state_of(graph: Graph, known: Mapping[str, Array]) -> dict[str, Array]:

@@ -75,6 +75,7 @@ def _plainer_options(case: Case) -> Iterator[Case]:
         "losses": None,
         "outputs": None,
         "wrt": None,
+        "precision": (),
     }
     if not {event.kind for event in case.events} & {"step", "update", "other"}:
         plain["optimizer"] = None
@@ -105,6 +106,7 @@ def _keeping(case: Case, graph: Graph) -> Case:
         losses=kept(case.losses),
         outputs=kept(case.outputs),
         wrt=kept(case.wrt),
+        precision=tuple(one for one in case.precision if kept(one[:1])),
     )
 
 

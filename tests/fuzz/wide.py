@@ -11,7 +11,7 @@ floating-point arithmetic", UCLA CSD-970002, 1997.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from typing import Literal, NamedTuple
@@ -44,8 +44,11 @@ from graphc.ops.sorting import TopK
 from graphc.ops.source import Constant, Input, Parameter, State
 from tests.fuzz.kinks import has_kinks, kink_distance
 from tests.fuzz.looped import Steps
+from tests.fuzz.rounded import Precision, half_gap, layer_of, loop_of, rounds, to_bfloat16
 
 WIDE = np.longdouble
+FACTOR = 16.0
+SHARE = 1 / 8
 EXACT = (
     *(Neg, Abs, Sign, Relu, ReluGrad, Maximum, Minimum, Clip, Where, Comparison, Max, Argmax),
     *(OneHot, Pick, Reshape, Transpose, Concat, Slice, SliceGrad, StopGradient, BroadcastTo),
@@ -73,8 +76,10 @@ SIGNS = _RNG.uniform(0.5, 1, POOL) * _RNG.choice((-1, 1), POOL)
 class Noise:
     """Roundings, drawn at random."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, factors: Iterable[Array] = ()) -> None:
         self.r = random.Random(seed)
+        self.factors = iter(factors)
+        """What the exact run rounded to bfloat16, in order."""
 
     def on(self, array: Array, scale: float) -> Array:
         """The array with each element moved by up to that share of itself."""
@@ -86,6 +91,24 @@ class Noise:
             factors = _factors(scale)[start : start + size]
         moved = array * factors.reshape(array.shape)
         return np.asarray(moved, array.dtype)
+
+    def rounded(self, x: Array) -> Array:
+        """The next factor in bfloat16: either neighbour where rounding may decide which.
+
+        It may where the exact one is as near to the middle of two as errors are allowed to be.
+        """
+        wide = x.astype(np.float64)
+        exact = next(self.factors, x)
+        limit = limits(np.abs(wide - exact))
+        gap = half_gap(wide)
+        way = np.resize(self.r.choices((-1, 1), k=min(x.size, POOL)) or 1, x.shape)
+        moved = to_bfloat16(wide + way * np.minimum(limit, gap))
+        return np.asarray(moved, x.dtype)
+
+
+def limits(spread: Array) -> Array:
+    """FACTOR times the spread, and no less than that of an eighth of the largest."""
+    return np.asarray(FACTOR * np.maximum(spread, SHARE * spread.max(initial=0)))
 
 
 @lru_cache(maxsize=64)
@@ -106,6 +129,8 @@ class Step(NamedTuple):
     exact: bool
     scales: tuple[float, ...]
     """Of the roundings of each operand, 0 for what is no float; and last, of the result."""
+    rounds: bool
+    """Whether it multiplies bfloat16."""
 
 
 @dataclass
@@ -114,17 +139,25 @@ class Run:
 
     values: dict[str, Array] = field(default_factory=dict)
     kinks: dict[str, Array] = field(default_factory=dict)
+    factors: list[Array] = field(default_factory=list)
+    """What was rounded to bfloat16, before that, in order."""
 
 
 class WideGraph:
-    """A graph without layers, to be run for batches of `n` rows."""
+    """A graph without layers, to be run for batches of `n` rows.
 
-    def __init__(self, graph: Graph, n: int) -> None:
-        self.graph, self.n = graph, n
+    `path` is the start of its layers' names in `precision`.
+    """
+
+    def __init__(self, graph: Graph, n: int, precision: Precision = (), path: str = "") -> None:
+        self.graph, self.n, self.precision, self.path = graph, n, precision, path
         self.steps = [self._step(node) for node in graph]
-        loops = {n.op.step: n.op for n in graph if isinstance(n.op, Scan)}
-        self.inside = {step: WideGraph(op.step.graph(()), n) for step, op in loops.items()}
-        """The graphs of loops by their steps."""
+        loops = {(self._layer(x), x.op.step) for x in graph if isinstance(x.op, Scan)}
+        self.inside = {
+            (layer, step): WideGraph(step.graph(()), n, precision, path or f"{loop_of(layer)}.")
+            for layer, step in loops
+        }
+        """The graphs of loops by their layers and steps."""
 
     def _step(self, node: Node) -> Step:
         op = node.op.at(self.n)
@@ -132,7 +165,12 @@ class WideGraph:
         exact = _is_exact(type(op)) or (isinstance(op, Cast) and not self._narrows(node))
         scales = tuple([self._scale(name) for name in (*node.inputs, node.name)])
         source = _source(type(op))
-        return Step(node.name, node.inputs, op, source, has_kinks(self.graph, node), exact, scales)
+        kinks = has_kinks(self.graph, node)
+        rounded = rounds(node, self._layer(node), self.precision)
+        return Step(node.name, node.inputs, op, source, kinks, exact, scales, rounded)
+
+    def _layer(self, node: Node) -> str:
+        return self.path + layer_of(self.graph, node)
 
     def _narrows(self, node: Node) -> bool:
         return node.type.is_float and self.graph[node.inputs[0]].type != node.type
@@ -164,7 +202,7 @@ class WideGraph:
                     if isinstance(step.op, Scan):
                         value = self._looped(step, step.op, ins, noise, loops, run)
                     else:
-                        value = _computed(step, ins, noise)
+                        value = _computed(step, _factors_of(step, ins, noise, run), noise)
                 elif step.source == "feed":
                     value = feeds[name]
                 elif step.source == "state":
@@ -187,9 +225,10 @@ class WideGraph:
         """A result of a loop, whose steps run once for all results."""
         key = op.joint, step.inputs
         if key not in known:
-            inner = self.inside[op.step]
+            inner = self.inside[self._layer(self.graph[step.name]), op.step]
             known[key] = Steps(op, ins, lambda given: inner.run(given, {}, noise), step.name)
             run.kinks |= known[key].kinks
+            run.factors += known[key].factors
         type = op.step.types[op.result]
         wide = noise is None and type.is_float
         empty = np.zeros(shape_at(type.shape, self.n), WIDE if wide else type.dtype)
@@ -204,6 +243,16 @@ def _is_exact(kind: type[Op]) -> bool:
 @cache
 def _source(kind: type[Op]) -> Source | None:
     return next((name for source, name in SOURCES.items() if issubclass(kind, source)), None)
+
+
+def _factors_of(step: Step, ins: Sequence[Array], noise: Noise | None, run: Run) -> Sequence[Array]:
+    """The operands, of which the first two are rounded if the product is of bfloat16."""
+    if not step.rounds:
+        return ins
+    if noise is not None:
+        return [*map(noise.rounded, ins[:2]), *ins[2:]]
+    run.factors += ins[:2]
+    return [*map(to_bfloat16, ins[:2]), *ins[2:]]
 
 
 def _computed(step: Step, ins: Sequence[Array], noise: Noise | None) -> Array:

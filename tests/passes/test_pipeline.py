@@ -112,7 +112,7 @@ def test_required_passes_stay() -> None:
         "pass 'backward' is required\n"
         "  hint: these can be left out: cse, channels_last, fold_constants, recompute_scans, "
         "transpose_factors, segment_scans, split_scans, join_transposes, "
-        "share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, round_products, "
+        "share_batchnorm_statistics, fold_batchnorm, widen_sums, round_products, middle_axes, "
         "fuse_affine_relu, recompute_attention, rematerialize, repeat_elements"
     )
 
@@ -126,7 +126,7 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, "
         "dead_code, recompute_scans, backward, transpose_factors, segment_scans, split_scans, "
         "data_parallel, update, join_transposes, share_batchnorm_statistics, fold_batchnorm, "
-        "widen_sums, middle_axes, round_products, fuse_affine_relu, recompute_attention, "
+        "widen_sums, round_products, middle_axes, fuse_affine_relu, recompute_attention, "
         "rematerialize, repeat_elements"
     )
 

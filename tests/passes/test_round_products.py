@@ -15,6 +15,7 @@ from graphc.backends.numpy import functions
 from graphc.backends.numpy.functions import Function
 from graphc.backends.numpy.kernels import known_plan
 from graphc.check.validation import ValidationError, validate_pass
+from graphc.compiler.precision import layers_of
 from graphc.ir.bfloat16 import multiplied, rounded
 from graphc.ir.build import Builder
 from graphc.ir.graph import Graph
@@ -190,6 +191,38 @@ def test_loops_round_at_each_step_only_what_changes() -> None:
     assert {*factors} == {"bfloat16"}
 
 
+def recurrent_net(steps: int) -> gc.Net:
+    """Return a net with a loop that has two layers and two results."""
+    net = gc.Net("recurrent")
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        h = gc.tanh(gc.affine(gc.concat([x, h], axis=1), 3, name="inner"))
+        return gc.affine(h, 2, name="outer"), h
+
+    x = net.input("x", (gc.N, steps, 3))
+    ys, last = gc.scan(step, [x], [x[:, 0]], name="memory")
+    net.output("ys", ys)
+    net.loss("loss", gc.mean(gc.sum(last, axis=1)) + gc.mean(gc.sum(ys, axis=(1, 2))))
+    return net
+
+
+def product_dtypes(graph: Graph) -> set[str]:
+    """Return the dtypes of the factors of products, also in loops."""
+    inner = [product_dtypes(n.op.step.graph(())) for n in graph if isinstance(n.op, Scan)]
+    products = (n for n in graph if isinstance(n.op, MatrixProduct))
+    return {graph[n.inputs[0]].type.dtype for n in products}.union(*inner)
+
+
+@pytest.mark.parametrize("steps", [4, 64])
+def test_a_layer_in_a_loop_has_one_name_whatever_its_results(steps: int) -> None:
+    net = recurrent_net(steps)
+    assert layers_of(net.graph()) == ["memory.inner", "memory.outer"]
+    for precision in ({"memory": "bf16"}, {"memory.inner": "bf16", "memory.outer": "bf16"}):
+        assert product_dtypes(step_graph(precision, net)) == {"bfloat16"}
+    plan = gc.compile(net, batch=2, backend="numpy", precision={"memory.inner": "bf16"})
+    assert product_dtypes(plan.graphs["infer"][-1].graph) == {"bfloat16", "float32"}
+
+
 def test_gradients_of_a_loop_belong_to_it() -> None:
     graph = step_graph({"scores": "bf16"}, loop_net())
     steps = [node.op.step for node in graph if isinstance(node.op, Scan)]
@@ -242,6 +275,24 @@ def test_the_report_names_layers_by_precision() -> None:
     plan = gc.compile(classifier(), batch=9, backend="numpy", precision={"hidden": "bf16"})
     assert "  products of bfloat16: hidden\n  products of float32: scores" in plan.report()
     assert "products of" not in gc.compile(classifier(), batch=9, backend="numpy").report()
+
+
+def test_sums_over_middle_axes_are_not_products() -> None:
+    net = gc.Net("sums")
+    x = net.input("x", (gc.N, 5, 4, 3))
+    net.output("product", gc.affine(gc.reshape(x, (gc.N, 60)), 2))
+    net.output("sum", gc.sum(x, axis=1))
+    net.output("shares", gc.softmax(x, axis=1))
+    feed = RNG.standard_normal((3, 5, 4, 3)).astype(np.float32)
+    plain, mixed = (
+        gc.Executor(gc.compile(net, batch=3, backend="numpy", precision=given), seed=0).forward(
+            x=feed
+        )  # type: ignore[arg-type]
+        for given in (None, {"*": "bf16"})
+    )
+    assert not np.array_equal(mixed["product"], plain["product"])
+    assert np.array_equal(mixed["sum"], plain["sum"])
+    assert np.array_equal(mixed["shares"], plain["shares"])
 
 
 # ------------------------------------------------------------------ planted faults

@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.backends.backend import bind_reference
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
 from graphc.kernels.interpret import run
@@ -51,7 +52,7 @@ class Interpreted:
             ("state", name): array.reshape(-1).view(np.uint8) for name, array in arrays.items()
         }
         for name, buffer in program.constants.items():
-            value = np.array(_constant(program, name), buffer.type.dtype)
+            value = np.array(_constant(program, name), numpy_dtype(buffer.type.dtype))
             self.blocks["constant", name] = value.reshape(-1).view(np.uint8)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -91,11 +92,15 @@ class Interpreted:
         at = (buffer.offset if memory is not None else 0) + buffer.shift * size
         if not buffer.pitch:
             return (
-                block[at : at + int(np.prod(shape)) * size].view(buffer.type.dtype).reshape(shape)
+                block[at : at + int(np.prod(shape)) * size]
+                .view(numpy_dtype(buffer.type.dtype))
+                .reshape(shape)
             )
         matrix = shape[0], int(np.prod(shape[1:]))
         whole = block[at:][: ((matrix[0] - 1) * buffer.pitch + matrix[1]) * size]
-        return as_strided(whole.view(buffer.type.dtype), matrix, (buffer.pitch * size, size))
+        return as_strided(
+            whole.view(numpy_dtype(buffer.type.dtype)), matrix, (buffer.pitch * size, size)
+        )
 
     def bytes_of(self, name: str) -> Array:
         """The bytes of a buffer."""

@@ -166,7 +166,7 @@ def test_the_environment_limits_passes(monkeypatch: pytest.MonkeyPatch, tmp_path
         "cse", "channels_last", "fold_constants", "wrong", "recompute_scans",
         "transpose_factors", "segment_scans", "split_scans", "cse", "fold_constants",
         "join_transposes", "share_batchnorm_statistics", "fold_batchnorm", "widen_sums",
-        "middle_axes", "round_products", "fuse_affine_relu", "recompute_attention", "rematerialize",
+        "round_products", "middle_axes", "fuse_affine_relu", "recompute_attention", "rematerialize",
         "repeat_elements",
     ]  # fmt: skip
     monkeypatch.setenv("GRAPHC_PASS_LIMIT", "3.1")

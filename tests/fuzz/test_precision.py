@@ -1,0 +1,200 @@
+"""Rounded products: the fuzzer's own rounding, its bound, and planted faults, by what finds them.
+
+A wrong order of the terms of a sum is a rounding of float32, which no bound forbids: other code has
+other bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backends.backend import backend
+from graphc.backends.c import tile
+from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
+from graphc.backends.numpy.functions import Function
+from graphc.ir.bfloat16 import rounded, widened
+from graphc.ir.op import Array
+from passes import round_products
+from tests.fuzz.bound import RUNS, Meant
+from tests.fuzz.case import Case, Event
+from tests.fuzz.check import Verdict, judge
+from tests.fuzz.draw import Wishes, draw
+from tests.fuzz.meaning import Meaning
+from tests.fuzz.rounded import to_bfloat16
+from tests.fuzz.shrink import smaller
+from tests.fuzz.test_planted import Plant, planted, written_test
+from tests.fuzz.wide import Noise
+from tests.fuzz.write import write
+
+FUNCTIONS = cast("dict[str, Function]", _FUNCTIONS)
+WISHES = Wishes(native=0.0, interpreted=0.0, precision=1.0, tight=0.0, again=0.0, most=4)
+CASES = 40
+
+
+def test_rounding_is_that_of_graphc() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(5000) * 2.0 ** rng.integers(-70, 30, 5000)).astype(np.float32)
+    words = x.view(np.uint32)
+    ties = (words & np.uint32(0xFFFF0000) | np.uint32(0x8000)).view(np.float32)
+    for numbers in (x, ties):
+        assert np.array_equal(to_bfloat16(numbers), widened(rounded(numbers)))
+
+
+def test_a_factor_rounds_to_either_neighbour_where_rounding_decides() -> None:
+    middle = np.full(64, 1 + 2.0**-8, np.float32)
+    below, above = middle - np.float32(2.0**-22), middle + np.float32(2.0**-22)
+    assert {*Noise(0, [above]).rounded(below)} == {1.0, 1 + 2.0**-7}
+    assert {*Noise(0, [below - np.float32(2.0**-12)]).rounded(below - np.float32(2.0**-12))} == {1}
+    assert {*Noise(0, [middle]).rounded(middle)} == {1.0}
+
+
+def net(channels: int = 3) -> gc.Net:
+    """An image that is convolved, and scores."""
+    made = gc.Net("net")
+    x = made.input("x", (gc.N, channels, 5, 4))
+    h = gc.relu(gc.conv2d(x, 6, 3, padding=1, name="filters"))
+    scores = made.output("scores", gc.affine(gc.reshape(h, (gc.N, 120)), 5, name="scores"))
+    made.loss("loss", gc.mean(scores * scores))
+    return made
+
+
+def case(kind: str, **options: Any) -> Case:
+    every: Any = (("*", "bf16"),)
+    return Case(net().graph(), 3, (Event(kind, 3),), gc.SGD(lr=0.1), precision=every, **options)
+
+
+def test_factors_as_they_are_fed_leave_no_more_room_than_float32() -> None:
+    made = gc.Net("product")
+    made.output("y", gc.affine(made.input("x", (gc.N, 30)), 5))
+    found = Meant(Meaning(replace(case("infer"), graph=made.graph(), optimizer=None)))
+    found.widen(RUNS[0])
+    exact = np.abs(found.exact.results[0]["output y"]).max()
+    assert 0 < found.bound(0, "output y").max() < 1e-4 * exact
+
+
+@pytest.mark.parametrize("kind", ["infer", "train", "step"])
+def test_a_net_gives_what_its_precision_means(kind: str) -> None:
+    for drawn in range(4):
+        verdict = judge(case(kind, draw=drawn))
+        assert not verdict.failed, verdict.message
+
+
+# ------------------------------------------------------------------ faults beyond the bound
+
+
+def _replaced(patch: pytest.MonkeyPatch, rule: Any) -> None:
+    patch.setitem(FUNCTIONS, "to_bfloat16", replace(FUNCTIONS["to_bfloat16"], rule=rule))
+
+
+def truncated(patch: pytest.MonkeyPatch) -> None:
+    """Factors are rounded toward zero."""
+
+    def rule(out: Array, x: Array, words: Array, mask: Array) -> Sequence[Any]:
+        shift = np.uint32(16)
+        copied = partial(np.copyto, out, words, casting="unsafe")
+        return (partial(np.right_shift, x.view(np.uint32), shift, words), copied)
+
+    _replaced(patch, rule)
+
+
+def rounded_twice(patch: pytest.MonkeyPatch) -> None:
+    """Factors are rounded to 12 bits, and then to 8: some that are near a tie go the other way."""
+
+    def again(out: Array, x: Array) -> None:
+        words = x.view(np.uint32)
+        out[...] = rounded(((words + np.uint32(0x800)) & np.uint32(0xFFFFF000)).view(np.float32))
+
+    _replaced(patch, lambda out, x, words, mask: (partial(again, out, x),))
+
+
+def stale(patch: pytest.MonkeyPatch) -> None:
+    """Factors are rounded in the first run alone."""
+    whole = FUNCTIONS["to_bfloat16"].rule
+
+    def rule(*arrays: Array) -> Sequence[Any]:
+        calls = list(whole(*arrays))
+
+        def first() -> None:
+            while calls:
+                calls.pop(0)()
+
+        return (first,)
+
+    _replaced(patch, rule)
+
+
+def gradients_in_float32(patch: pytest.MonkeyPatch) -> None:
+    """The factors of gradients are not rounded."""
+    whole = round_products.layer_path
+    patch.setattr(
+        round_products, "layer_path", lambda graph, n: "" if n.origin else whole(graph, n)
+    )
+
+
+FAULTS = (truncated, rounded_twice, stale, gradients_in_float32)
+
+
+def failing() -> Verdict:
+    """The first case that is wrong."""
+    verdicts = (judge(draw(seed, WISHES)) for seed in range(CASES))
+    return next(verdict for verdict in verdicts if verdict.failed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_planted_fault_is_outside_the_bound(fault: Plant) -> None:
+    with planted(fault):
+        found = failing()
+    assert found.kind == "wrong"
+    assert "bound" in found.message
+    assert not judge(replace(found.case)).failed  # with a plan of its own
+
+
+def test_a_fault_becomes_a_test_with_its_precision(tmp_path: Path) -> None:
+    with planted(truncated):
+        failed = judge(case("train"))
+        plainer = next(each for each in smaller(failed.case) if each.events[0].kind == "infer")
+        path = write(judge(plainer), tmp_path)
+        with pytest.raises(AssertionError, match="bound"):
+            written_test(path)()
+    assert "precision=(('*', 'bf16'),)" in path.read_text()
+    written_test(path)()
+
+
+# ------------------------------------------------------------------ faults in bits alone
+
+
+def no_pairs_in_c(patch: pytest.MonkeyPatch) -> None:
+    """C adds terms in their plain order."""
+    for name, text in vars(tile).items():
+        if isinstance(text, str) and "p ^ pairs" in text:
+            patch.setattr(tile, name, text.replace("p ^ pairs", "p"))
+
+
+bits = pytest.mark.skipif(
+    any(backend(name).missing() for name in ("native", "c")), reason="it compares two backends"
+)
+
+
+@bits
+@pytest.mark.slow
+def test_native_code_has_the_bits_of_c() -> None:
+    verdict = judge(case("step", backend="native"))
+    assert verdict.kind == "right", verdict.message
+
+
+@bits
+@pytest.mark.slow
+def test_a_wrong_order_has_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_pairs_in_c(monkeypatch)
+    verdict = judge(case("infer", backend="native"))
+    assert verdict.kind == "wrong"
+    assert "other bits in C" in verdict.message
