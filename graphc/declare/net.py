@@ -120,9 +120,9 @@ class Net(Missing):
         GraphError
             If the shape has the batch dimension, or `init` does not fit it.
         """
-        sizes = _fixed_sizes("parameter", name, shape)
+        sizes, dtype = _fixed_sizes("parameter", name, shape), dtype_name(dtype or self.dtype)
         try:
-            op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init, sizes))
+            op = Parameter(sizes, dtype, resolve(init, sizes))
         except ValueError as error:
             raise GraphError(
                 f"parameter {name!r}: {error}",
@@ -157,11 +157,11 @@ class Net(Missing):
         >>> x, seen = net.input("x", (gc.N, 3)), net.state("seen", (3,))
         >>> net.update(seen, 0.99 * seen + 0.01 * gc.mean(x, axis=0))
         """
-        sizes = _fixed_sizes("state", name, shape)
+        sizes, dtype = _fixed_sizes("state", name, shape), dtype_name(dtype or self.dtype)
         start = start.item() if isinstance(start, np.generic) else start
         try:
             given = start if isinstance(start, (int, float)) else FromArray.of(start)
-            op = State(sizes, dtype_name(dtype or self.dtype), given)
+            op = State(sizes, dtype, given)
             if isinstance(given, FromArray):
                 given.sample(generator(0, name), sizes, op.dtype)
         except (ValueError, TypeError) as error:

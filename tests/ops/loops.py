@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
@@ -59,7 +60,7 @@ def operands_of(example: Example, n: int) -> dict[str, Array]:
 
 def _buffers(result: TensorType, ins: Sequence[Array], n: int) -> dict[str, Array]:
     arrays = {f"in{i}": x for i, x in enumerate(ins)}
-    arrays["out"] = np.full(shape_at(result.shape, n), 77).astype(result.dtype)
+    arrays["out"] = np.full(shape_at(result.shape, n), 77).astype(numpy_dtype(result.dtype))
     return arrays
 
 

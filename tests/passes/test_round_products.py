@@ -271,6 +271,20 @@ def test_text_of_a_rounded_graph_reads_back() -> None:
         assert str(parse_graph(str(graph), OPS)) == str(graph)
 
 
+def test_users_do_not_declare_bfloat16() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    declare = [
+        lambda: net.input("y", (gc.N, 3), dtype="bfloat16"),
+        lambda: net.parameter("w", (3, 3), dtype="bfloat16"),
+        lambda: net.state("s", (3,), dtype="bfloat16"),
+        lambda: gc.cast(x, "bfloat16"),
+    ]
+    for each in declare:
+        with pytest.raises(gc.GraphError, match=r"^bfloat16 is the dtype of factors of products"):
+            each()
+
+
 def test_the_report_names_layers_by_precision() -> None:
     plan = gc.compile(classifier(), batch=9, backend="numpy", precision={"hidden": "bf16"})
     assert "  products of bfloat16: hidden\n  products of float32: scores" in plan.report()
