@@ -33,7 +33,7 @@ from passes.steps import each_step
 Precision = Literal["bf16", "float32"]
 """The precision of a layer's products."""
 _RESULT = re.compile(r"\.(steps|last)\d*(\..*)?$")
-"""What the names of a loop's results have beside that of the loop, and what passes add to it."""
+"""The end of the name of a loop's result, after that of the loop, and the endings of passes."""
 
 
 @dataclass(frozen=True)
