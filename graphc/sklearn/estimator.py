@@ -114,7 +114,7 @@ class GraphEstimator(FittedNets):
     standardize: bool = True
     prepare: bool = False
     categorical_features: Sequence[int | str] | NDArray[Any] | None = None
-    dtype: str = "float32"
+    dtype: str | None = None
     net: Declare | None = None
     lr: float = 1e-3
     weight_decay: float = 1.5
@@ -203,10 +203,10 @@ class GraphEstimator(FittedNets):
         return self._words.numbers(x)
 
     def _computes_in(self, x: Any) -> np.dtype[Any]:
-        """Return the dtype of the net, which for one of the user is that of the features."""
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype is {self.dtype!r}, it must be 'float32' or 'float64'")
-        return np.dtype(self.dtype if self.net is None else x.dtype)
+        """Return the dtype of the net, by default that of the features."""
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype!r}, it must be 'float32', 'float64' or None")
+        return np.dtype(x.dtype if self.dtype is None else self.dtype)
 
     def _check_range(self, x: Any) -> None:
         """Raise ValueError for a number that the dtype of the net does not have."""

@@ -47,7 +47,8 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         The columns of numbers that are categories: positions, names or a mask.
     dtype
         "float32" or "float64", in which the net computes after it has standardised X in the dtype
-        of X.  Predictions have the dtype of X.  float64 takes twice the time.
+        of X; None takes that of X, float64 unless it is float32.  Predictions have the dtype of X.
+        float32 takes half the time, and rounds to seven digits.
     net
         A function from the numbers of features and classes to a Net, in place of the seven options
         above.  The net has inputs x (N, features), y (N,) of int64 and, to take sample weights,
