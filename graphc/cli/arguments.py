@@ -220,7 +220,7 @@ def precision(text: str) -> str | dict[str, str]:
     """Return the precision of layers: `*=bf16,scores=float32` as a mapping, a word as it is."""
     if "=" not in text:
         return text
-    pairs = [part.partition("=") for part in text.split(",")]
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     return {pattern.strip(): to.strip() for pattern, _, to in pairs}
 
 
