@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
-from graphc.backends.backend import backend as by_name
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.door import higher
@@ -18,8 +17,7 @@ from graphc.base.loc import caller_loc
 from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
-from graphc.compiler.precision import checked_precision
-from graphc.compiler.precision_choice import chosen_precision, relative_times
+from graphc.compiler.precision import PrecisionChoice, precision_of_layers
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
@@ -29,7 +27,6 @@ from graphc.ir.graph import Graph
 from graphc.kernels.program import Contract
 from passes import DEFAULT
 from passes.pipeline import PassList
-from passes.round_products import Precision
 
 
 @takes(
@@ -58,7 +55,7 @@ def compile(
     planner: Planner | None = None,
     schedule: Scheduler | None = None,
     contract: Contract = "fused",
-    precision: Mapping[str, Precision] | Literal["bf16"] | None = None,
+    precision: PrecisionChoice = None,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
@@ -153,15 +150,13 @@ def compile(
         training = _training(graph, losses, outputs, wrt, optimizer, updates)
         if cut is not None:
             _check_cut(training.rules, schedule)
-        chosen = _limited(DEFAULT if passes is None else _passes(passes))
+        passes = DEFAULT if passes is None else _passes(passes)
+        chosen = _limited(passes)
         rows = cut.rows(batch) if cut else batch
         run = backend, threads, budget, batch, cut, planner, schedule, contract
         full = outputs is not None
         graph, names, required, rules = training
-        given = checked_precision(graph, precision)
-        if precision == "bf16":
-            rate = by_name(backend).pair_rate()
-            given = chosen_precision(relative_times(graph, rows, bool(rules), rate))
+        given = precision_of_layers(graph, precision, passes, rows, bool(rules), backend)
         options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run, given)
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:

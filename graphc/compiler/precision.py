@@ -5,25 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, get_args
 
+from graphc.backends.backend import backend
 from graphc.base.arguments import check_choice
 from graphc.base.errors import GraphError, first_of
 from graphc.base.loc import caller_loc
+from graphc.compiler.precision_choice import chosen_precision, relative_times
 from graphc.ir.graph import Graph
 from graphc.ops.scan import Scan
-from passes.round_products import Precision, loop_path, matches, products
+from passes.pipeline import PassList
+from passes.round_products import Precision, RoundProducts, loop_path, matches, products
 from passes.specialize import Specialize
 
+PrecisionChoice = Mapping[str, Precision] | Literal["bf16"] | None
+"""The option: patterns of layers with their precision, or "bf16" for the compiler's choice."""
 
-def checked_precision(
-    graph: Graph, given: Mapping[str, Precision] | Literal["bf16"] | None
+
+def precision_of_layers(
+    graph: Graph,
+    asked: PrecisionChoice,
+    passes: PassList,
+    batch: int,
+    trains: bool,
+    backend_name: str,
 ) -> tuple[tuple[str, Precision], ...]:
-    """Return the patterns of layers with their precision; none if the compiler is to choose them.
+    """Return the patterns of layers with their precision, as asked for or as the compiler chooses.
 
-    Raise GraphError for something else than a mapping to precisions, or a pattern of no layer that
-    can multiply in bfloat16.
+    Raise GraphError for something else than a mapping to precisions, a pattern of no layer that can
+    multiply in bfloat16, or a list of passes without the one that rounds.
     """
-    if given is None or given == "bf16":
+    if asked is None:
         return ()
+    if asked == "bf16":
+        rate = backend(backend_name).pair_rate()
+        found = chosen_precision(relative_times(graph, batch, trains, rate))
+    else:
+        found = _checked(graph, asked)
+    if RoundProducts.name not in passes.names and any(to == "bf16" for _, to in found):
+        raise GraphError(
+            f"precision= needs the pass {RoundProducts.name!r}, which passes= leaves out",
+            loc=caller_loc(),
+        )
+    return found
+
+
+def _checked(graph: Graph, given: object) -> tuple[tuple[str, Precision], ...]:
+    """Return the patterns of a mapping; raise GraphError for a mistake in it."""
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise GraphError(
             f"precision is {given!r}, not a mapping from names of layers to precisions",

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
-
 from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
-from graphc.compiler.precision import known_layers
+from graphc.compiler.precision import PrecisionChoice, known_layers
 from graphc.ir.graph import Graph
 from graphc.runtime.executor import Executor
 from passes.contract import name_of
 from passes.pipeline import run_passes
-from passes.round_products import Precision
 from passes.specialize import Specialize
 
 
@@ -24,7 +20,7 @@ def freeze(
     ex: Executor,
     *,
     batch: int,
-    precision: Mapping[str, Precision] | Literal["bf16"] | None = None,
+    precision: PrecisionChoice = None,
 ) -> Executor:
     """Build the weights of an executor into a new one that only infers.
 
@@ -88,7 +84,7 @@ def built(
     ex: Executor,
     graph: Graph,
     batch: int,
-    precision: Mapping[str, Precision] | Literal["bf16"] | None = None,
+    precision: PrecisionChoice = None,
 ) -> Executor:
     """Return an executor of a graph without state, compiled as `ex` is, with its inputs.
 

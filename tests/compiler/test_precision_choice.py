@@ -78,6 +78,13 @@ def test_another_precision_is_told() -> None:
         gc.compile(stack(8), batch=4, backend="numpy", precision="fp16")  # type: ignore[arg-type]
 
 
+def test_a_precision_needs_the_pass_that_rounds() -> None:
+    passes = gc.passes.without("round_products")
+    with pytest.raises(gc.GraphError, match=r"^precision= needs the pass 'round_products'"):
+        gc.compile(stack(8), batch=4, backend="numpy", passes=passes, precision={"*": "bf16"})
+    gc.compile(stack(8), batch=4, backend="numpy", passes=passes, precision={"*": "float32"})
+
+
 def test_a_frozen_net_has_the_precision_that_is_asked_for() -> None:
     ex, x = executor(stack(8)), np.linspace(-1, 1, 16).reshape(2, 8)
     rounded = gc.freeze(ex, batch=2, precision={"wide": "bf16"})
