@@ -11,12 +11,20 @@ subnormal numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Order = Literal["pairs", "blocks"]
+"""The order in which the products of a sum are added: that of `pairs`, or that of blocks.
+
+Of each block of terms those of even and of odd number are added up apart, from 0 on; the sum of
+both is added to that of the blocks before.
+"""
+BLOCK = 32
+"""The terms of a block; the last one may have fewer."""
 
 LEAST = 2.0**-56
 """The least magnitude besides 0."""

@@ -13,6 +13,7 @@ from math import prod
 from typing import NamedTuple, Protocol
 
 from graphc.ir.access import AccessMap, AxisMap, dense_maps, merged_axes
+from graphc.ir.bfloat16 import Order
 from graphc.ir.expr import BodyBuilder, Expr
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType
 
@@ -193,6 +194,8 @@ class Product:
     inner: Dim
     trans_a: bool = False
     trans_b: bool = False
+    order: Order = "pairs"
+    """The order in which terms are added if the factors are of bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from functools import partial
 
 from graphc.base.errors import GraphError, RuleError
 from graphc.ir.access import AccessMap
+from graphc.ir.bfloat16 import Order
 from graphc.ir.expr import OTHER_STEPS, Axis, Body, BodyBuilder, Expr
 from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Node
@@ -90,13 +91,14 @@ class Fuser:
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
         partition = gemm_partition(m, n, of, self._capacity, self._by_rows)
         fields = (m, n, of.inner, a, b, *sides, product.type.dtype, body, partition)
-        bfloat16 = self._is_bfloat16(product)
+        order = self._order(product, of)
         if isinstance(of, WindowProduct):
-            return Convolution(*fields, of.window, bfloat16=bfloat16)
-        return Gemm(*fields, bfloat16=bfloat16)
+            return Convolution(*fields, of.window, order=order)
+        return Gemm(*fields, order=order)
 
-    def _is_bfloat16(self, product: Node) -> bool:
-        return self._grouping.type(product.inputs[0]).dtype == "bfloat16"
+    def _order(self, product: Node, of: Product) -> Order | None:
+        narrow = self._grouping.type(product.inputs[0]).dtype == "bfloat16"
+        return of.order if narrow else None
 
     def _batched(self, group: Group, product: Node, of: Product, body: Body) -> BatchedGemm:
         """Return the kernel of a stack of products."""
@@ -117,7 +119,7 @@ class Fuser:
         strides_out = tuple(permuted.get(name, dense) for name in body.written)
         return BatchedGemm(
             *(*fields, "matrices", sizes, strides_a, strides_b, strides_out),
-            bfloat16=self._is_bfloat16(product),
+            order=self._order(product, of),
         )
 
     def _body(self, group: Group, stored: tuple[bool, ...]) -> Body:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal, NamedTuple, Self
 
+from graphc.ir.bfloat16 import Order
 from graphc.ir.expr import Axis, Body, Step, Store
 from graphc.ir.forms import Product, Sizes, Window, WindowProduct
 from graphc.ir.tensor_type import Dim, Shape, count, dim_at, divided
@@ -126,7 +127,7 @@ class Gemm:
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
     has one accumulator an element, in the order of p, with fused multiply-add.  Sums of `dtype`
     int32 are of int8 factors, and exact in any order.  Those of bfloat16 factors are float32, and
-    their terms are added in pairs: 1, 0, 3, 2, ...; see `graphc/ir/bfloat16.py`.
+    their terms are added in the given order: see `graphc/ir/bfloat16.py`.
     """
 
     m: Dim
@@ -139,8 +140,8 @@ class Gemm:
     dtype: str
     body: Body
     partition: Partition
-    bfloat16: bool = field(default=False, kw_only=True)
-    """True if the factors are of bfloat16."""
+    order: Order | None = field(default=None, kw_only=True)
+    """The order in which terms of bfloat16 are added; None for factors of another dtype."""
 
     @property
     def space(self) -> Space:
@@ -151,6 +152,11 @@ class Gemm:
     def places(self) -> Shape:
         """The dimensions of a row after the first."""
         return ()
+
+    @property
+    def bfloat16(self) -> bool:
+        """True if the factors are of bfloat16."""
+        return self.order is not None
 
     @property
     def factor_dtype(self) -> str:

@@ -32,7 +32,7 @@ def single_product(kernel: BatchedGemm) -> Gemm:
     one = Body(tuple(steps), tuple(stores))
     sides = "left", "right", kernel.trans_a, kernel.trans_b
     fields = kernel.m, kernel.n, kernel.k, *sides, kernel.dtype, one
-    return Gemm(*fields, "none", bfloat16=kernel.bfloat16)
+    return Gemm(*fields, "none", order=kernel.order)
 
 
 def parts_of(kernel: BatchedGemm) -> Iterator[StackPart]:

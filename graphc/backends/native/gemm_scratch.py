@@ -283,7 +283,7 @@ class WideScratch(Scratch):
     @property
     def plain(self) -> Gemm:
         """The product of the copies."""
-        return replace(self.kernel, bfloat16=False)
+        return replace(self.kernel, order=None)
 
     @property
     def elements(self) -> tuple[Dim, Dim]:

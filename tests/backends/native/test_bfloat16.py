@@ -70,7 +70,7 @@ def gemm(m: Dim, n: Dim, k: Dim, sides: Sides, partition: Partition = "rows") ->
     builder = BodyBuilder()
     store_product(builder, builder.product("float32"))
     fields = m, n, k, "a", "b", *sides, "float32", builder.body(), partition
-    return Gemm(*fields, bfloat16=True)
+    return Gemm(*fields, order="pairs")
 
 
 def expected(a: Array, b: Array) -> Array:
@@ -182,7 +182,7 @@ IMAGES = {  # image, filter, stride, dilation
 @pytest.mark.parametrize("images", IMAGES)
 def test_convolutions_have_the_bits_of_the_interpreter(images: str, bits: int) -> None:
     for spec in specs(*IMAGES[images]):
-        kernel = replace(spec.kernel(), bfloat16=True)
+        kernel = replace(spec.kernel(), order="pairs")
         a, b = (drawn(shape_at(type.shape, 3), 3) for type in (spec.a, spec.b))
         wanted = interpret.product(kernel, {"a": a, "b": b}, 3)
         arrays = {"a": a, "b": b, "c": np.full(wanted.shape, np.nan, np.float32)}
