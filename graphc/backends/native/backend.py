@@ -220,7 +220,7 @@ class NativeBackend:
 
     def pair_rate(self) -> float:
         """Return 2 if an instruction multiplies pairs, else 1: measured, widening costs nothing."""
-        return 2.0 if host().words["bfloat16"] == DOTS else 1.0
+        return 2.0 if host().words["pairs"] == DOTS else 1.0
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""

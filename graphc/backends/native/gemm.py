@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from graphc.backends.native.gemm_blocks import BlockSums
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_int8 import Int8
@@ -21,12 +22,13 @@ from graphc.backends.native.gemm_scratch import (
 )
 from graphc.backends.native.gemm_sums import Blocks, Registers, Squares, Sweeps, is_near
 from graphc.backends.native.gemm_tile import tile_of
+from graphc.backends.native.gemm_tile_registers import TileSums
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_wide import COPIES, Widened
 from graphc.backends.native.gemm_windows import Windows
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
-from graphc.backends.native.target import WORDS, Words
+from graphc.backends.native.target import TILES, WORDS, Words
 from graphc.backends.native.vectors import element_type
 from graphc.backends.native.window_sums import WindowSums
 from graphc.ir.tensor_type import Batch, Dim, Shape
@@ -120,13 +122,13 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     f, kernel = frame.f, frame.kernel
     pairs = kernel.bfloat16
     plain = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
-    tiles = PairSums(frame) if pairs else plain
+    tiles = _of_bfloat16(frame) if pairs else plain
     in_rows = Registers(frame) if is_near(frame) and not pairs else Sweeps(frame)
     few = Squares(frame) if kernel.trans_b else in_rows
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
     # One method is less code, and few rows read b where it was declared.
     only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1
-    only |= pairs and kernel.trans_b
+    only |= pairs and (kernel.trans_b or kernel.order == "blocks")
     if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
@@ -135,6 +137,13 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
         count = f.sub(rows[1], rows[0])
         f.when(f.less(FEW, count), lambda: tiles.emit(rows, panels))
         f.when(f.less(count, FEW + 1), lambda: few.emit(rows, panels))
+
+
+def _of_bfloat16(frame: Frame) -> PairSums:
+    """Return the method of many rows of bfloat16."""
+    if frame.kernel.order == "pairs":
+        return PairSums(frame)
+    return (TileSums if frame.tile.words == TILES else BlockSums)(frame)
 
 
 def _share(frame: Frame) -> tuple[Range, Range]:

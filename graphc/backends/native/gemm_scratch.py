@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.backends.native.gemm_tile import WIDEST, Tile, tile_of
-from graphc.backends.native.target import WORDS, Words
+from graphc.backends.native.target import TILES, WORDS, Words
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, align, count, dim_at
 from graphc.kernels.kernel import CHUNK, LANES, Chain, Convolution, Gemm, Kernel
 
@@ -175,6 +175,19 @@ class PairScratch(LongScratch):
         return min(most, self.panels) if isinstance(self.kernel.n, int) else most
 
 
+@dataclass(frozen=True, slots=True)
+class TileScratch(PairScratch):
+    """The sizes for registers of tiles: many rows share a panel, as products take little time."""
+
+    BLOCK = 512
+    SUMS = 1 << 18
+
+    @property
+    def rows_block(self) -> int:
+        """The elements of a block of a, each a pair."""
+        return self.depth // 2 * self.rows
+
+
 def _at_most(most: int, size: Dim, unit: int) -> int:
     """Return a size in whole units, or `most` if it is larger or not known."""
     return min(most, -(-size // unit) * unit) if isinstance(size, int) else most
@@ -304,7 +317,8 @@ def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = Fal
     if long:
         return LongScratch(kernel, tile)
     if kernel.bfloat16:
-        return (WideScratch if isinstance(kernel, Convolution) else PairScratch)(kernel, tile)
+        matrix = TileScratch if tile.words == TILES else PairScratch
+        return (WideScratch if isinstance(kernel, Convolution) else matrix)(kernel, tile)
     if tile.words is not None:
         return WordScratch(kernel, tile)
     if isinstance(kernel, Convolution):

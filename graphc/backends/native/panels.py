@@ -93,7 +93,8 @@ def _order(instr: Instr, buffer: Buffer, bits: int, capacity: int) -> Panels | N
     if kernel.b != buffer.name or buffer.name in others or not whole:
         return None
     tile = tile_of(kernel, bits)
-    if kernel.dtype == "int32" or tile.lanes == 1 or dim_at(kernel.m, capacity) <= FEW:
+    in_place = dim_at(kernel.m, capacity) <= FEW and kernel.order != "blocks"
+    if kernel.dtype == "int32" or tile.lanes == 1 or in_place:
         return None
     return panels_of(kernel, tile)
 
