@@ -237,7 +237,7 @@ class NativeBackend:
 
     def orders(self, program: Program) -> Mapping[str, Order]:
         """Return the packing of each constant that only products read."""
-        orders = packed_factors(program, host().bits)
+        orders = packed_factors(program, host().bits, host().words)
         return {name: order.packed for name, order in orders.items()}
 
     def bind(

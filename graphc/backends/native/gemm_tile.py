@@ -73,6 +73,8 @@ def choose_tile(dtype: str, bits: int, words: Words | None = None) -> Tile:
     if bits == 32:
         return Tile(dtype, 1, 2, 2, words)
     lanes = bits // (8 * ITEMSIZE[dtype])
+    if words == TILES:
+        return Tile(dtype, lanes, 8, 4, words)
     return Tile(dtype, lanes, 8, 2, words) if bits == 512 else Tile(dtype, lanes, 4, 3, words)
 
 

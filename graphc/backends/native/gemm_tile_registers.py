@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from graphc.backends.native.gemm_frame import Panel, emit_copy, packing
 from graphc.backends.native.gemm_pairs import BITS, PairSums
+from graphc.backends.native.gemm_scratch import K_BLOCK
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear, each_vector
 from graphc.backends.native.vectors import Vectors
@@ -21,8 +22,10 @@ SIDE = 16
 """The rows of a register, and the words of 32 bits of a row."""
 LINE = 4 * SIDE
 """The bytes of a row."""
-OF_A, OF_B = 4, 6
-"""The first registers of a and of b, after those of four tiles of sums."""
+SUMS, REGISTERS = 4, 8
+"""The registers of sums, before those of factors, and all of them."""
+PART = 32
+"""The rows whose sums are near when the body runs on them."""
 SHAPES = [1, 0, 0, 0] + [LINE << 16 | LINE] * 4 + [0] * 4 + [SIDE * 0x01010101] * 2 + [0] * 2
 """The words that make eight registers of full size: a version, bytes of a row, and rows."""
 
@@ -38,6 +41,32 @@ class TileSums(PairSums):
         instruction(f, "ldtilecfg", f"ptr {self.frame.products}")
         super().emit(rows, panels)
         instruction(f, "tilerelease")
+
+    def _group(self, rows: Range, panels: Range) -> None:
+        f, frame = self.f, self.frame
+        self.first, self.count = panels[0], f.sub(rows[1], rows[0])
+        self.panel_sums = f.mul(f.mul(f.ceiling(self.count, CHUNK), CHUNK), frame.tile.width)
+
+        def block(p: Value, _: list[Value]) -> None:
+            k = f.smaller(f.sub(frame.k, p), K_BLOCK)
+            self.pack_a(rows, p, k)
+            frame.each_panel(panels, lambda panel: self._multiply(panel, rows[0], p, k))
+
+        f.loop(0, frame.k, K_BLOCK, block)
+
+    def _multiply(self, panel: Panel, row: Value, p: Value, k: Value) -> None:
+        """Emit the products of a block, and after the last one the body, for parts of the rows."""
+        f, frame, steps, added = self.f, panel.frame, self.steps_of(k), self._emit_added(panel)
+        b, last = self.rows_of_b(panel, p, k), f.less(frame.k, f.add(p, K_BLOCK + 1))
+
+        def part(i: Value, _: list[Value]) -> None:
+            count = f.smaller(f.sub(self.count, i), PART)
+            a = frame.address(self.block, f.mul(i, f.mul(steps, SIDE)))
+            sums = frame.address(self._sums(panel), f.mul(i, panel.vectors * SIDE))
+            f.call(added, a, count, b, steps, sums, p)
+            f.when(last, lambda: panel.run_body(sums, f.add(row, i), count))
+
+        f.loop(0, self.count, PART, part)
 
     def steps_of(self, k: Value) -> Value:
         """Emit the number of blocks of k factors."""
@@ -91,17 +120,18 @@ class TileSums(PairSums):
     def _emit_added(self, panel: Panel) -> str:
         """Emit the function that adds products of `%k` blocks of packed factors to sums.
 
-        The tiles of two times 16 rows and of the panel's columns are in registers at a time.
+        The sums begin at 0 if the blocks, from row `%p` of b on, are the first ones.
         """
         vectors = panel.vectors
+        rows = max(SUMS // 2 // vectors, 1)
 
         def emit(f: Function) -> None:
             chunks = f.ceiling("%count", CHUNK)
-            full = f.round_down(chunks, 2)
-            f.loop(0, full, 2, lambda i, _: _emit_tiles(f, i, 2, vectors))
-            f.when(f.less(full, chunks), lambda: _emit_tiles(f, full, 1, vectors))
+            full = f.round_down(chunks, rows)
+            f.loop(0, full, rows, lambda i, _: _emit_tiles(f, i, rows, vectors))
+            f.loop(full, chunks, 1, lambda i, _: _emit_tiles(f, i, 1, vectors))
 
-        arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums"
+        arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums, i64 %p"
         return panel.frame.module.function("added", arguments, emit, ("tiles", vectors))
 
 
@@ -115,19 +145,29 @@ def _emit_tiles(f: Function, chunk: Value, rows: int, columns: int) -> None:
         for i in range(rows)
         for j in range(columns)
     }
-    for register, place in sums.items():
-        _move(f, "tileloadd64", register, place, columns * LINE)
+    of_b = REGISTERS - min(columns, REGISTERS - SUMS - rows)
+
+    def clear_sums() -> None:
+        for register in sums:
+            instruction(f, "tilezero", f"i8 {register}")
+
+    def load_sums() -> None:
+        for register, place in sums.items():
+            _move(f, "tileloadd64", register, place, columns * LINE)
+
+    f.when(f.less("%p", 1), clear_sums)
+    f.when(f.less(0, "%p"), load_sums)
 
     def block(p: Value, _: list[Value]) -> None:
         for i in range(rows):
             tile = f.mul(f.add(f.mul(f.add(chunk, i), "%k"), p), SIDE * SIDE)
-            _move(f, "tileloadd64", OF_A + i, f.address("%s", tile, "i32"), LINE)
+            _move(f, "tileloadd64", SUMS + i, f.address("%s", tile, "i32"), LINE)
         for j in range(columns):
-            place = f.add(f.mul(p, SIDE * width), j * SIDE)
-            _move(f, "tileloadd64", OF_B + j, f.address("%v", place, "i32"), columns * LINE)
-        for register in sums:
-            i, j = divmod(register, columns)
-            instruction(f, "tdpbf16ps", *(f"i8 {x}" for x in (register, OF_A + i, OF_B + j)))
+            register, place = of_b + j % (REGISTERS - of_b), f.add(f.mul(p, SIDE * width), j * SIDE)
+            _move(f, "tileloadd64", register, f.address("%v", place, "i32"), columns * LINE)
+            for i in range(rows):
+                each = i * columns + j, SUMS + i, register
+                instruction(f, "tdpbf16ps", *(f"i8 {x}" for x in each))
 
     f.loop(0, "%k", 1, block)
     for register, place in sums.items():

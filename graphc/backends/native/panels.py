@@ -6,12 +6,14 @@ padded, so a factor takes the same bytes in either order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from graphc.backends.native.gemm_scratch import FEW, WideScratch, WindowScratch, scratch_of
 from graphc.backends.native.gemm_tile import Tile, tile_of
+from graphc.backends.native.target import WORDS, Words
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.kernel import BatchedGemm, Gemm
@@ -58,7 +60,9 @@ class Panels:
         return filters.transpose(0, 3, 2, 1).reshape(self.rows, -1)
 
 
-def packed_factors(program: Program, bits: int) -> dict[str, Panels]:
+def packed_factors(
+    program: Program, bits: int, words: Mapping[str, Words] = WORDS
+) -> dict[str, Panels]:
     """Return the order of each constant that only products read, by blocks of columns.
 
     A product of few rows reads its factor where it lies, so nothing is gained.  A constant that
@@ -70,7 +74,7 @@ def packed_factors(program: Program, bits: int) -> dict[str, Panels]:
     for instr in program.instrs:
         for buffer in map(program.buffers.__getitem__, instr.ins):
             if buffer.space == "constant":
-                order = _order(instr, buffer, bits, program.capacity)
+                order = _order(instr, buffer, program.capacity, bits, words)
                 readers.setdefault(buffer.key, set()).add(order)
     known = {key: next(iter(orders)) for key, orders in readers.items() if len(orders) == 1}
     return {key: order for key, order in known.items() if order is not None}
@@ -83,7 +87,9 @@ def packed_buffers(program: Program, bits: int) -> frozenset[str]:
     return frozenset(name for name, b in buffers if b.space == "constant" and b.key in packed)
 
 
-def _order(instr: Instr, buffer: Buffer, bits: int, capacity: int) -> Panels | None:
+def _order(
+    instr: Instr, buffer: Buffer, capacity: int, bits: int, words: Mapping[str, Words]
+) -> Panels | None:
     """Return the order in which an instruction reads a constant, or None if it is that declared."""
     kernel = instr.body
     if not isinstance(kernel, Gemm) or isinstance(kernel, BatchedGemm):
@@ -92,7 +98,7 @@ def _order(instr: Instr, buffer: Buffer, bits: int, capacity: int) -> Panels | N
     whole = not buffer.pitch and not buffer.shift
     if kernel.b != buffer.name or buffer.name in others or not whole:
         return None
-    tile = tile_of(kernel, bits)
+    tile = tile_of(kernel, bits, words)
     in_place = dim_at(kernel.m, capacity) <= FEW and kernel.order != "blocks"
     if kernel.dtype == "int32" or tile.lanes == 1 or in_place:
         return None

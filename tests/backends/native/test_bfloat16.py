@@ -165,7 +165,7 @@ def test_a_factor_stored_in_panels_of_pairs_gives_the_same_bits(
 ) -> None:
     for n, k in ((37, 50), (20, 1026), (64, 96)):
         kernel = gemm(N, n, k, (False, False), order=order)
-        panels = panels_of(kernel, tile_of(kernel, bits))
+        panels = panels_of(kernel, tile_of(kernel, bits, {order: words}))
         assert panels is not None
         a, b = drawn((21, k), 0), drawn((k, n), 1)
         wanted = (expected if order == "pairs" else expected_blocks)(a, b)
