@@ -43,6 +43,7 @@ from graphc.ir.tensor_type import TensorType
 from graphc.kernels.duration import epoch_microseconds, is_shared, microseconds
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
+from passes.round_products import Precision
 
 SHARED = 5
 """The microseconds from which a run may be shared by threads."""
@@ -218,9 +219,9 @@ class NativeBackend:
         """Return how many cores a plan may use, at most as many as asked for."""
         return thread_count(asked)
 
-    def pair_rate(self) -> float:
+    def bfloat16_rates(self) -> Mapping[Precision, float]:
         """Return 2 if an instruction multiplies pairs, else 1: measured, widening costs nothing."""
-        return 2.0 if host().words["bfloat16"] == DOTS else 1.0
+        return {"bf16": 2.0 if host().words["bfloat16"] == DOTS else 1.0}
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""
