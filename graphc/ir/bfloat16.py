@@ -95,19 +95,32 @@ def multiply_add(total: Array, a: Array, b: Array) -> Array:
         return np.asarray(total + a.astype(np.float64) * b).astype(np.float32)
 
 
-def add_products(total: Array, a: Array, b: Array, run: int | None = None) -> None:
+def add_products(
+    total: Array, a: Array, b: Array, run: int | None = None, order: Order = "pairs"
+) -> None:
     """Add a @ b, for bits (..., m, k) and (..., k, n), to float32 sums: each term rounds once.
 
-    The order of the terms is that of `pairs`.
+    Pairs are counted within each run; blocks over all terms.
     """
+    if order == "blocks":
+        for start in range(0, a.shape[-1], BLOCK):
+            block = slice(start, start + BLOCK)
+            total += _block(a[..., block], b[..., block, :])
+        return
     for p in pairs(a.shape[-1], run):
         left, right = widened(a[..., p : p + 1]), widened(b[..., p : p + 1, :])
         total[...] = multiply_add(total, left, right)
 
 
-def multiplied(a: Array, b: Array, run: int | None = None) -> Array:
-    """Return a @ b, for bits (..., m, k) and (..., k, n), in float32."""
+def _block(a: Array, b: Array) -> Array:
+    """Return the sum of the products of a block: that of even terms plus that of odd ones."""
+    even, odd = (multiplied(a[..., first::2], b[..., first::2, :], run=1) for first in (0, 1))
+    return np.asarray(even + odd)
+
+
+def multiplied(a: Array, b: Array, run: int | None = None, order: Order = "pairs") -> Array:
+    """Return a @ b, for bits (..., m, k) and (..., k, n), in float32: see `add_products`."""
     leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     total = np.zeros((*leading, a.shape[-2], b.shape[-1]), np.float32)
-    add_products(total, a, b, run)
+    add_products(total, a, b, run, order)
     return total

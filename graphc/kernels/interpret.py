@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.ir.access import AccessMap
-from graphc.ir.bfloat16 import converted, multiply_add, numpy_dtype, pairs, widened
+from graphc.ir.bfloat16 import converted, multiplied, multiply_add, numpy_dtype, pairs, widened
 from graphc.ir.expr import BodyBuilder, Broadcast, Expr, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
@@ -258,10 +258,13 @@ def matrices(buffer: Array, sizes: Shape, strides: Shape, matrix: Shape, n: int)
 
 
 def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
-    """Return the product, (m, n), its terms added one inner index after the other.
+    """Return the product, (m, n), its terms added one inner index after the other, or in blocks.
 
     The products of a stack lie below each other.
     """
+    if kernel.order == "blocks":
+        total = multiplied(*_factors(kernel, arrays[kernel.a], arrays[kernel.b], n), order="blocks")
+        return total.reshape(-1, total.shape[-1])
     a, b = (_factor(kernel, arrays[name]) for name in (kernel.a, kernel.b))
     if isinstance(kernel, Convolution) and kernel.window.groups > 1:
         return _grouped(kernel, a, b, n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ from graphc.ir.op import Array
 
 NAMES = [name for name in BACKENDS if backend(name).missing() is None]
 each_backend = pytest.mark.parametrize("name", NAMES)
+ORDERS = [(name, to) for name in NAMES for to in ("bf16", "bf16_blocks")]
+ORDERS.remove(("native", "bf16_blocks"))
+each_order = pytest.mark.parametrize(("name", "precision"), ORDERS)
 
 
 def numbers(shape: tuple[int, ...], seed: int) -> Array:
@@ -46,10 +49,22 @@ def summed(terms: Sequence[tuple[Any, Any]], run: int) -> np.float32:
     return total
 
 
-def product(a: Array, b: Array) -> Array:
+def in_blocks(terms: Sequence[tuple[Any, Any]]) -> np.float32:
+    """Return the same in blocks of 32 terms, whose even and odd terms are summed apart."""
+    total = np.float32(0)
+    for start in range(0, len(terms), 32):
+        block = terms[start : start + 32]
+        even, odd = (summed(block[first::2], 1) for first in (0, 1))
+        total += even + odd
+    return total
+
+
+def product(a: Array, b: Array, precision: str = "bf16") -> Array:
     """Return the product of two matrices by loops."""
     x, y = as_rounded(a), as_rounded(b)
-    found = [[summed([*zip(row, column, strict=True)], len(row)) for column in y.T] for row in x]
+    pairs = partial(summed, run=max(len(y), 1))
+    dot = in_blocks if precision == "bf16_blocks" else pairs
+    found = [[dot([*zip(row, column, strict=True)]) for column in y.T] for row in x]
     return np.array(found, np.float32)
 
 
@@ -66,6 +81,8 @@ CASES = {
     "one": Case((1,), (1, 1), gc.matmul),
     "odd": Case((7,), (7, 3), gc.matmul),
     "wide": Case((70,), (70, 65), gc.matmul),
+    "block": Case((32,), (32, 33), gc.matmul),
+    "part": Case((31,), (31, 3), lambda x, w: gc.relu(gc.affine(x, weight=w))),
     "tall": Case((13, 6), (6, 2), gc.matmul),
     "stack": Case((2, 4, 5), (2, 5, 6), gc.matmul),
     "grey": Case((1, 6, 5), (5, 1, 3, 2), gc.conv),
@@ -75,14 +92,14 @@ CASES = {
 
 
 @cache
-def results(name: str) -> dict[str, dict[str, Array]]:
+def results(name: str, precision: Any = "bf16") -> dict[str, dict[str, Array]]:
     """Return, for each case, the arrays x, w, y, and the cotangents dy, dx and dw."""
     net = gc.Net("products")
     for case, (of_x, of_w, make) in CASES.items():
         x = net.input(f"x_{case}", (gc.N, *of_x))
         net.output(case, make(x, net.parameter(f"w_{case}", of_w)))
     wrt = [f"{part}_{case}" for case in CASES for part in "xw"]
-    plan = gc.compile(net, batch=ROWS, wrt=wrt, backend=name, precision={"*": "bf16"})
+    plan = gc.compile(net, batch=ROWS, wrt=wrt, backend=name, precision={"*": precision})
     ex = gc.Executor(plan)
     feeds = {f"x_{case}": numbers((ROWS, *one.x), 1) for case, one in CASES.items()}
     for case, one in CASES.items():
@@ -99,30 +116,45 @@ def results(name: str) -> dict[str, dict[str, Array]]:
     }
 
 
-@each_backend
-@pytest.mark.parametrize("case", ["one", "odd", "wide"])
-def test_matrices(name: str, case: str) -> None:
-    x, w, y, dy, dx, dw = results(name)[case].values()
-    assert np.array_equal(y, product(x, w))
-    assert np.array_equal(dx, product(dy, w.T))
-    assert np.array_equal(dw, product(x.T, dy))
+@each_order
+@pytest.mark.parametrize("case", ["one", "odd", "wide", "block"])
+def test_matrices(name: str, precision: str, case: str) -> None:
+    x, w, y, dy, dx, dw = results(name, precision)[case].values()
+    assert np.array_equal(y, product(x, w, precision))
+    assert np.array_equal(dx, product(dy, w.T, precision))
+    assert np.array_equal(dw, product(x.T, dy, precision))
 
 
-@each_backend
-def test_many_rows(name: str) -> None:
-    x, w, y, dy, dx, dw = results(name)["tall"].values()
+@each_order
+def test_affine_maps_with_a_relu(name: str, precision: str) -> None:
+    x, w, y, dy, _, dw = results(name, precision)["part"].values()
+    assert np.array_equal(y, np.maximum(product(x, w, precision), 0))
+    assert np.array_equal(dw, product(x.T, np.where(y > 0, dy, 0), precision))
+
+
+@each_order
+def test_many_rows(name: str, precision: str) -> None:
+    x, w, y, dy, dx, dw = results(name, precision)["tall"].values()
     rows, sent = x.reshape(-1, 6), dy.reshape(-1, 2)
-    assert np.array_equal(y.reshape(-1, 2), product(rows, w))
-    assert np.array_equal(dx.reshape(-1, 6), product(sent, w.T))
-    assert np.array_equal(dw, product(rows.T, sent))
+    assert np.array_equal(y.reshape(-1, 2), product(rows, w, precision))
+    assert np.array_equal(dx.reshape(-1, 6), product(sent, w.T, precision))
+    assert np.array_equal(dw, product(rows.T, sent, precision))
+
+
+@each_order
+def test_stacks_of_matrices(name: str, precision: str) -> None:
+    x, w, y, dy, dx, _ = results(name, precision)["stack"].values()
+    for n, m in np.ndindex(ROWS, 2):
+        assert np.array_equal(y[n, m], product(x[n, m], w[m], precision))
+        assert np.array_equal(dx[n, m], product(dy[n, m], w[m].T, precision))
 
 
 @each_backend
-def test_stacks_of_matrices(name: str) -> None:
-    x, w, y, dy, dx, _ = results(name)["stack"].values()
-    for n, m in np.ndindex(ROWS, 2):
-        assert np.array_equal(y[n, m], product(x[n, m], w[m]))
-        assert np.array_equal(dx[n, m], product(dy[n, m], w[m].T))
+def test_convolutions_have_no_blocks(name: str) -> None:
+    for case in SHAPES:
+        pairs, blocks = (results(name, to)[case] for to in ("bf16", "bf16_blocks"))
+        for array in ("y", "dx", "dw"):
+            assert np.array_equal(pairs[array], blocks[array])
 
 
 SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1)}

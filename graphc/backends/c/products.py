@@ -30,7 +30,7 @@ class ProductWriter:
         self.kernel, self.names, self.types, self.pitch = kernel, names, types, dict(pitch)
         self.kind, self.factor = C_TYPES[kernel.dtype], C_TYPES[kernel.factor_dtype]
         self.columns = f"GC_COLUMNS_{kernel.dtype}"
-        self.product = "bfloat16" if kernel.bfloat16 else kernel.dtype
+        self.product = kernel.order or kernel.dtype
         """The name of the function of products."""
         self.code: Code
 
@@ -114,7 +114,7 @@ class ProductWriter:
 
     def _call(self, k: str, left: str, right: str) -> None:
         """Write a call of the product of matrices, each a pointer and its strides."""
-        pairs = f", {int(self.kernel.pair_run != 1)}" if self.kernel.bfloat16 else ""
+        pairs = f", {int(self.kernel.pair_run != 1)}" if self.product == "pairs" else ""
         name = f"gc_product_{self.product}"
         self.code.do(f"{name}(rows, width, {k}, {left}, {right}, sums{pairs});")
 

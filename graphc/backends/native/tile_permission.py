@@ -14,7 +14,7 @@ from functools import lru_cache
 ARCH_PRCTL = 158
 """The number of the system call."""
 REQUEST = 0x1023
-"""What is asked for: the permission to use a part of the processor's state."""
+"""The request of the permission to use a part of the processor's state."""
 TILES = 18
 """The number of that part."""
 
