@@ -22,13 +22,12 @@ from graphc.backends.native.gemm_scratch import (
 )
 from graphc.backends.native.gemm_sums import Blocks, Registers, Squares, Sweeps, is_near
 from graphc.backends.native.gemm_tile import tile_of
-from graphc.backends.native.gemm_tile_registers import TileSums
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_wide import COPIES, Widened
 from graphc.backends.native.gemm_windows import Windows
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
-from graphc.backends.native.target import TILES, WORDS, Words
+from graphc.backends.native.target import WORDS, Words
 from graphc.backends.native.vectors import element_type
 from graphc.backends.native.window_sums import WindowSums
 from graphc.ir.tensor_type import Batch, Dim, Shape
@@ -122,13 +121,14 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     f, kernel = frame.f, frame.kernel
     pairs = kernel.bfloat16
     plain = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
-    tiles = _of_bfloat16(frame) if pairs else plain
+    in_blocks = kernel.order == "blocks"
+    tiles = (BlockSums if in_blocks else PairSums)(frame) if pairs else plain
     in_rows = Registers(frame) if is_near(frame) and not pairs else Sweeps(frame)
     few = Squares(frame) if kernel.trans_b else in_rows
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
     # One method is less code, and few rows read b where it was declared.
     only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1
-    only |= pairs and (kernel.trans_b or kernel.order == "blocks")
+    only |= pairs and (kernel.trans_b or in_blocks)
     if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
@@ -137,13 +137,6 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
         count = f.sub(rows[1], rows[0])
         f.when(f.less(FEW, count), lambda: tiles.emit(rows, panels))
         f.when(f.less(count, FEW + 1), lambda: few.emit(rows, panels))
-
-
-def _of_bfloat16(frame: Frame) -> PairSums:
-    """Return the method of many rows of bfloat16."""
-    if frame.kernel.order == "pairs":
-        return PairSums(frame)
-    return (TileSums if frame.tile.words == TILES else BlockSums)(frame)
 
 
 def _share(frame: Frame) -> tuple[Range, Range]:

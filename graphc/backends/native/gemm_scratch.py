@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.backends.native.gemm_tile import WIDEST, Tile, tile_of
-from graphc.backends.native.target import TILES, WORDS, Words
+from graphc.backends.native.target import WORDS, Words
+from graphc.ir.bfloat16 import BLOCK
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, align, count, dim_at
 from graphc.kernels.kernel import CHUNK, LANES, Chain, Convolution, Gemm, Kernel
 
@@ -176,11 +177,16 @@ class PairScratch(LongScratch):
 
 
 @dataclass(frozen=True, slots=True)
-class TileScratch(PairScratch):
-    """The sizes for registers of tiles: many rows share a panel, as products take little time."""
+class BlockScratch(PairScratch):
+    """The sizes for products in blocks: many rows share a panel, as products take little time."""
 
     BLOCK = 512
     SUMS = 1 << 18
+
+    @property
+    def depth(self) -> int:
+        """The factors of a block of rows, in whole blocks of terms."""
+        return _at_most(K_BLOCK, self.kernel.k, BLOCK)
 
     @property
     def rows_block(self) -> int:
@@ -317,7 +323,7 @@ def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = Fal
     if long:
         return LongScratch(kernel, tile)
     if kernel.bfloat16:
-        matrix = TileScratch if tile.words == TILES else PairScratch
+        matrix = BlockScratch if kernel.order == "blocks" else PairScratch
         return (WideScratch if isinstance(kernel, Convolution) else matrix)(kernel, tile)
     if tile.words is not None:
         return WordScratch(kernel, tile)
