@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from graphc.backends.native.gemm_block_windows import BlockPlaces, BlockWindows
 from graphc.backends.native.gemm_blocks import BlockSums
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
@@ -13,6 +14,8 @@ from graphc.backends.native.gemm_long import LongSums
 from graphc.backends.native.gemm_pairs import PairSums
 from graphc.backends.native.gemm_scratch import (
     FEW,
+    BlockPlacesScratch,
+    BlockWindowScratch,
     LongScratch,
     WideScratch,
     WindowScratch,
@@ -58,7 +61,7 @@ def emit_gemm(
     long = is_long(kernel, tile, rows)
 
     def emit(f: Function) -> None:
-        if kernel.bfloat16 and isinstance(kernel, Convolution):
+        if kernel.order == "pairs" and isinstance(kernel, Convolution):
             _emit_widened(f, kernel, buffers, pitch, bits)
         else:
             _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed, long=long))
@@ -85,7 +88,11 @@ def _key(
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     scratch, (rows, panels) = frame.scratch, _share(frame)
-    if isinstance(scratch, LongScratch) and not frame.kernel.bfloat16:
+    if isinstance(scratch, BlockPlacesScratch):
+        BlockPlaces(frame, scratch).emit(rows, panels)
+    elif isinstance(scratch, BlockWindowScratch):
+        BlockWindows(frame, scratch).emit(rows, panels)
+    elif isinstance(scratch, LongScratch) and not frame.kernel.bfloat16:
         LongSums(frame).emit(rows, panels)
     elif isinstance(scratch, WordScratch):
         Int8(frame, scratch).emit(rows, panels)

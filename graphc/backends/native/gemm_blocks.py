@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from graphc.backends.native.block_products import PAIRS, TILE, emit_added, emit_pack, fill
-from graphc.backends.native.gemm_frame import Panel, emit_copy
+from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_pairs import PairSums
 from graphc.backends.native.gemm_scratch import K_BLOCK
 from graphc.backends.native.ir import Range, Value
@@ -16,17 +19,22 @@ PART = 32
 """The rows whose sums are near when the body runs on them."""
 
 
+def in_registers(frame: Frame, emit: Callable[[], object]) -> None:
+    """Emit code that may use registers of tiles."""
+    tiles = frame.tile.words == TILES
+    if tiles:
+        configure(frame.f, frame.products)
+    emit()
+    if tiles:
+        release(frame.f)
+
+
 class BlockSums(PairSums):
     """The loops over blocks of rows, groups of panels, blocks of k, panels, and parts of rows."""
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
-        tiles = self.frame.tile.words == TILES
-        if tiles:
-            configure(self.f, self.frame.products)
-        super().emit(rows, panels)
-        if tiles:
-            release(self.f)
+        in_registers(self.frame, partial(super().emit, rows, panels))
 
     def _group(self, rows: Range, panels: Range) -> None:
         f, frame = self.f, self.frame
