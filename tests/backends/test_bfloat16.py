@@ -13,6 +13,7 @@ import graphc as gc
 from graphc.backends.backend import BACKENDS, backend
 from graphc.ir.bfloat16 import rounded, widened
 from graphc.ir.op import Array
+from graphc.ops.conv import ConvDw
 
 NAMES = [name for name in BACKENDS if backend(name).missing() is None]
 each_backend = pytest.mark.parametrize("name", NAMES)
@@ -87,6 +88,7 @@ CASES = {
     "stack": Case((2, 4, 5), (2, 5, 6), gc.matmul),
     "grey": Case((1, 6, 5), (5, 1, 3, 2), gc.conv),
     "colour": Case((3, 6, 5), (5, 3, 3, 2), lambda x, w: gc.conv(x, w, stride=2, padding=1)),
+    "point": Case((7, 3, 3), (5, 7, 1, 1), gc.conv),
     "same": Case((4, 5, 4), (2, 4, 3, 3), lambda x, w: gc.conv(x, w, padding=1)),
 }
 
@@ -157,7 +159,7 @@ def test_convolutions_have_no_blocks(name: str) -> None:
             assert np.array_equal(pairs[array], blocks[array])
 
 
-SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1)}
+SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1), "point": (1, 0)}
 """The stride and the padding of each convolution."""
 
 
@@ -185,7 +187,17 @@ def test_the_gradient_of_a_filter_adds_places_in_order(name: str, case: str) -> 
         places = np.ndindex(ROWS, *dy.shape[2:])
         pixels = ((n, c, i * stride + p, j * stride + q, i, j) for n, i, j in places)
         terms = [(images[n, c, up, left], sent[n, o, i, j]) for n, c, up, left, i, j in pixels]
-        assert dw[o, c, p, q] == summed(terms, 1)
+        run = len(terms) if case == "point" else 1  # a product of matrices
+        assert dw[o, c, p, q] == summed(terms, run)
+
+
+@pytest.mark.parametrize("case", ["grey", "point"])
+def test_the_reference_of_a_filter_gradient_has_these_bits(case: str) -> None:
+    x, w, _, dy, _, dw = results("numpy")[case].values()
+    channels, size, *filter_size = w.shape
+    op = ConvDw((*filter_size, size, channels), (1, 1), (1, 1))
+    found = op.reference([rounded(np.moveaxis(image, 1, -1)) for image in (x, dy)])
+    assert np.array_equal(np.transpose(found, (3, 2, 0, 1)), dw)
 
 
 @each_backend
