@@ -11,14 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from graphc.ir.forms import BatchedProduct, WindowProduct
-from graphc.ir.graph import Graph
+from graphc.ir.forms import BatchedProduct, Product, WindowProduct
+from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
 from graphc.ops.linalg import MatrixProduct
 from passes.round_products import Precision, layer_path, products
 from passes.specialize import Specialize
 
+Times = Mapping[Precision, float]
+"""The time of a layer in each precision of bfloat16, where it is 1 in float32."""
 NEAR = 1 << 20
 """The bytes of a factor of float32 from which it is read from far memory."""
 FEW = 3
@@ -27,10 +29,6 @@ TILE = 16, 32
 """The rows and columns of a tile of results in blocks."""
 GAIN = 0.9
 """The largest part of the time that is worth other bits: estimates are not exact."""
-
-
-Times = Mapping[Precision, float]
-"""The time of a layer in each precision of bfloat16, where it is 1 in float32."""
 
 
 def relative_times(
@@ -101,27 +99,27 @@ class _Product(NamedTuple):
 def _products(graph: Graph, batch: int) -> Iterator[tuple[str, _Product]]:
     """Yield the products that may be of bfloat16, each with its layer, but no convolutions."""
     for node in products(graph):
-        types = [graph[name].type for name in node.inputs]
-        form = node.op.product(types)
-        if form is None or isinstance(form, WindowProduct):
-            continue
-        a, b = (x.size(batch) for x in types[:2])
-        result = node.type.size(batch)
-        terms, columns = dim_at(form.inner, batch), max(dim_at(node.type.shape[-1], batch), 1)
-        rows = result // columns
-        constant = [graph[name].op.is_constant for name in node.inputs[:2]]
-        made = tuple(size for size, known in zip((a, b), constant, strict=True) if not known)
-        packed = b if rows > FEW and not constant[1] else 0
+        form = node.op.product([graph[name].type for name in node.inputs])
+        if form is not None and not isinstance(form, WindowProduct):
+            yield layer_path(graph, node), _product(graph, node, form, batch)
+
+
+def _product(graph: Graph, node: Node, form: Product, batch: int) -> _Product:
+    a, b = (graph[name].type.size(batch) for name in node.inputs[:2])
+    constant = [graph[name].op.is_constant for name in node.inputs[:2]]
+    made = tuple(size for size, known in zip((a, b), constant, strict=True) if not known)
+    result, terms = node.type.size(batch), dim_at(form.inner, batch)
+    columns = max(dim_at(node.type.shape[-1], batch), 1)
+    rows = result // columns
+    packed = b if rows > FEW and not constant[1] else 0
+    height = dim_at(node.type.shape[-2], batch) if isinstance(form, BatchedProduct) else rows
+    tiled = 2 * terms * _in_tiles(rows, height, columns)
+    if not isinstance(node.op, MatrixProduct):
         tiled = 0
-        if isinstance(node.op, MatrixProduct):
-            of_matrix = isinstance(form, BatchedProduct)
-            height = dim_at(node.type.shape[-2], batch) if of_matrix else rows
-            tiled = 2 * terms * _whole_tiles(rows, height, columns)
-        sizes = 2 * result * terms, tiled, packed, (a, b), made, result
-        yield layer_path(graph, node), _Product(*sizes)
+    return _Product(2 * result * terms, tiled, packed, (a, b), made, result)
 
 
-def _whole_tiles(rows: int, height: int, columns: int) -> int:
-    """Return the numbers of the tiles of matrices of a height that together have so many rows."""
+def _in_tiles(rows: int, height: int, columns: int) -> int:
+    """Return the elements of the tiles of matrices of a height that have so many rows in all."""
     padded, width = (-(-size // of) * of for size, of in zip((height, columns), TILE, strict=True))
     return rows // max(height, 1) * padded * width

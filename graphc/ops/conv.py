@@ -263,9 +263,10 @@ class ConvDw(Convolution):
         x, dy = ins
         shape = shape_at(self.shape, 0)
         dw = np.zeros(shape, dtype_of_sums(x))
+        run = None if self.is_pointwise(_sizes(shape[:-2])) else 1
         for offset, window in windows(_sizes(shape[:-2]), *self.attributes[:2], dy.shape[1:-1]):
             pixels = self.parts(x[window]).swapaxes(1, 2)
-            product = partial(multiplied, run=1) if x.dtype == np.uint16 else np.matmul
+            product = partial(multiplied, run=run) if x.dtype == np.uint16 else np.matmul
             dw[offset] = self.joined(product(pixels, self.parts(dy)))
         return dw
 

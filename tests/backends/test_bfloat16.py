@@ -13,6 +13,7 @@ import graphc as gc
 from graphc.backends.backend import BACKENDS, backend
 from graphc.ir.bfloat16 import rounded, widened
 from graphc.ir.op import Array
+from graphc.ops.conv import ConvDw
 
 NAMES = [name for name in BACKENDS if backend(name).missing() is None]
 each_backend = pytest.mark.parametrize("name", NAMES)
@@ -87,6 +88,7 @@ CASES = {
     "stack": Case((2, 4, 5), (2, 5, 6), gc.matmul),
     "grey": Case((1, 6, 5), (5, 1, 3, 2), gc.conv),
     "colour": Case((3, 6, 5), (5, 3, 3, 2), lambda x, w: gc.conv(x, w, stride=2, padding=1)),
+    "point": Case((7, 3, 3), (5, 7, 1, 1), gc.conv),
     "same": Case((4, 5, 4), (2, 4, 3, 3), lambda x, w: gc.conv(x, w, padding=1)),
 }
 
@@ -157,7 +159,7 @@ def test_convolutions_have_no_blocks(name: str) -> None:
             assert np.array_equal(pairs[array], blocks[array])
 
 
-SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1)}
+SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1), "point": (1, 0)}
 """The stride and the padding of each convolution."""
 
 
@@ -185,7 +187,17 @@ def test_the_gradient_of_a_filter_adds_places_in_order(name: str, case: str) -> 
         places = np.ndindex(ROWS, *dy.shape[2:])
         pixels = ((n, c, i * stride + p, j * stride + q, i, j) for n, i, j in places)
         terms = [(images[n, c, up, left], sent[n, o, i, j]) for n, c, up, left, i, j in pixels]
-        assert dw[o, c, p, q] == summed(terms, 1)
+        run = len(terms) if case == "point" else 1  # a product of matrices
+        assert dw[o, c, p, q] == summed(terms, run)
+
+
+@pytest.mark.parametrize("case", ["grey", "point"])
+def test_the_reference_of_a_filter_gradient_has_these_bits(case: str) -> None:
+    x, w, _, dy, _, dw = results("numpy")[case].values()
+    channels, size, *filter_size = w.shape
+    op = ConvDw((*filter_size, size, channels), (1, 1), (1, 1))
+    found = op.reference([rounded(np.moveaxis(image, 1, -1)) for image in (x, dy)])
+    assert np.array_equal(np.transpose(found, (3, 2, 0, 1)), dw)
 
 
 @each_backend
@@ -202,27 +214,28 @@ def test_the_gradient_of_images_adds_the_last_offset_first(name: str, case: str)
         assert dx[n, c, i, j] == summed(terms, len(w))
 
 
-def matrix_product(name: str, x: Array, w: Array) -> Array:
+def matrix_product(name: str, x: Array, w: Array, precision: Any) -> Array:
     """Return a product of matrices on a backend."""
     net = gc.Net("product")
     value = net.input("x", (gc.N, x.shape[1]))
     net.output("y", gc.matmul(value, net.constant(w)))
-    plan = gc.compile(net, batch=len(x), backend=name, precision={"*": "bf16"})
+    plan = gc.compile(net, batch=len(x), backend=name, precision={"*": precision})
     return gc.Executor(plan).forward(x=x)["y"]
 
 
-@each_backend
-def test_special_numbers(name: str) -> None:
+@each_order
+def test_special_numbers(name: str, precision: str) -> None:
     x = [[2.0**-57, np.inf], [2.0**-56, 1], [np.nan, 1], [-0.0, 3e38], [2.0**127, -(2.0**126)]]
     w = np.array([[2.0**-56, 2.0**60, 2], [1, 2, 1]], np.float32)
-    found = matrix_product(name, np.array(x, np.float32), w)
+    found = matrix_product(name, np.array(x, np.float32), w, precision)
     large = as_rounded(np.array(3e38, np.float32))
+    both = np.inf if precision == "bf16_blocks" else 2.0**127 + 2.0**126
     wanted = [
         [np.inf, np.inf, np.inf],
         [2.0**-112 + 1, 18, 1],
         [np.nan, np.nan, np.nan],
         [large, np.inf, large],
-        [-(2.0**126), np.inf, 2.0**127 + 2.0**126],  # 2**128 is not finite in float32
+        [-(2.0**126), np.inf, both],  # 2**128 is not finite in float32
     ]
     assert np.array_equal(found, np.array(wanted, np.float32), equal_nan=True)
 
