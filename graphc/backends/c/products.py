@@ -176,10 +176,10 @@ class ProductWriter:
 
     @contextmanager
     def _parts(self, k: str) -> Iterator[None]:
-        """Write a loop over parts of k that panels hold; pairs are within a part, and a pixel."""
+        """Write a loop over parts of k that panels hold; pairs and blocks are within a run."""
         kernel, code = self.kernel, self.code
         left = f"{k} - start"
-        if kernel.bfloat16 and kernel.run != 1:
+        if kernel.bfloat16 and (kernel.run != 1 or kernel.order == "blocks"):
             left = f"{kernel.run} - start % {kernel.run}"
         with code.block(f"for (ptrdiff_t start = 0, depth; start < {k}; start += depth)"):
             code.do(f"depth = {left} < GC_DEPTH ? {left} : GC_DEPTH;")
