@@ -1,4 +1,4 @@
-"""Native code that multiplies bfloat16 has the bits of exported C, and of either kind of word."""
+"""Native code that multiplies bfloat16 has the bits of exported C, and of other instructions."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ def other_bits(case: Case, found: Results) -> str | None:
 def _elsewhere(case: Case) -> Iterator[tuple[str, Results]]:
     if backend("c").missing() is None:
         yield "in C", run(replace(case, backend="c"))[0]
-    if target.has_dots(target.host().features):
-        with _other_words():
-            yield "with the instruction for pairs", run(replace(case))[0]
+    host = target.host()
+    if target.has_dots(host.features) or host.words["blocks"] == target.TILES:
+        with _other_words(host):
+            yield "with other instructions", run(replace(case))[0]
 
 
 @contextmanager
-def _other_words() -> Iterator[None]:
+def _other_words(host: target.Target) -> Iterator[None]:
     """The words of bfloat16 that this processor would not take, as far as they are known to it."""
-    usual = target.host().words["bfloat16"] == target.DOTS
+    usual = host.words["pairs"] == target.DOTS
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, "FAST_DOTS", () if usual else ("",))
+        patch.setattr(target, "has_tiles", lambda features: False)
         patch.setattr(cache_keys, "_writers", lambda: None)  # the text alone tells what is known
         yield

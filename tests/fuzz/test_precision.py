@@ -66,8 +66,8 @@ def net(channels: int = 3) -> gc.Net:
     return made
 
 
-def case(kind: str, **options: Any) -> Case:
-    every: Any = (("*", "bf16"),)
+def case(kind: str, to: str = "bf16", **options: Any) -> Case:
+    every: Any = (("*", to),)
     return Case(net().graph(), 3, (Event(kind, 3),), gc.SGD(lr=0.1), precision=every, **options)
 
 
@@ -179,22 +179,29 @@ def no_pairs_in_c(patch: pytest.MonkeyPatch) -> None:
             patch.setattr(tile, name, text.replace("p ^ pairs", "p"))
 
 
+def halves_apart_in_c(patch: pytest.MonkeyPatch) -> None:
+    """C adds the even terms of a block, and then the odd ones, to the blocks before."""
+    text = tile._BLOCKS.replace("sums[s] += parts", "sums[s] = sums[s] + parts")
+    patch.setattr(tile, "_BLOCKS", text)
+
+
+each_order = pytest.mark.parametrize(
+    ("to", "fault"), [("bf16", no_pairs_in_c), ("bf16_blocks", halves_apart_in_c)]
+)
+
+
 bits = pytest.mark.skipif(
     any(backend(name).missing() for name in ("native", "c")), reason="it compares two backends"
 )
 
 
 @bits
+@each_order
 @pytest.mark.slow
-def test_native_code_has_the_bits_of_c() -> None:
-    verdict = judge(case("step", backend="native"))
+def test_a_wrong_order_has_other_bits(to: str, fault: Plant) -> None:
+    verdict = judge(case("step", to, backend="native"))
     assert verdict.kind == "right", verdict.message
-
-
-@bits
-@pytest.mark.slow
-def test_a_wrong_order_has_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_pairs_in_c(monkeypatch)
-    verdict = judge(case("infer", backend="native"))
+    with planted(fault):
+        verdict = judge(case("infer", to, backend="native"))
     assert verdict.kind == "wrong"
     assert "other bits in C" in verdict.message
