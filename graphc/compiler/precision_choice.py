@@ -15,8 +15,7 @@ from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
-from graphc.ops.linalg import MatrixProduct
-from passes.round_products import Precision, layer_path, products
+from passes.round_products import ORDERED, Precision, layer_path, products
 from passes.specialize import Specialize
 
 Times = Mapping[Precision, float]
@@ -37,8 +36,7 @@ def relative_times(
     """Estimate the times of the layers of a declared graph in each precision that has a rate.
 
     `batch` is the rows of a run.  `trains` is true if the gradients of layers are products too;
-    `rates` are those of a backend: see `Backend.bfloat16_rates`.  Convolutions have no estimate,
-    and those of single pixels none in blocks.
+    `rates` are those of a backend: see `Backend.bfloat16_rates`.  Convolutions have no estimate.
     """
     wide = defaultdict[str, float](float)
     narrow = defaultdict[str, dict[Precision, float]](dict)
@@ -114,7 +112,7 @@ def _product(graph: Graph, node: Node, form: Product, batch: int) -> _Product:
     packed = b if rows > FEW and not constant[1] else 0
     height = dim_at(node.type.shape[-2], batch) if isinstance(form, BatchedProduct) else rows
     tiled = 2 * terms * _in_tiles(rows, height, columns)
-    if not isinstance(node.op, MatrixProduct):
+    if not isinstance(node.op, ORDERED):
         tiled = 0
     return _Product(2 * result * terms, tiled, packed, (a, b), made, result)
 
