@@ -29,6 +29,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.arithmetic import ToBfloat16
+from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.linalg import MatrixProduct
 from graphc.ops.scan import Scan
 from graphc.ops.source import Constant, Input
@@ -180,6 +181,8 @@ class _Rewriter:
 def _ordered(op: Op, precision: Precision) -> Op:
     """Return a product that adds its terms in the order of a precision."""
     if precision == "bf16_blocks" and isinstance(op, MatrixProduct):
+        return replace(op, order="blocks")
+    if precision == "bf16_blocks" and isinstance(op, Conv | ConvDx | ConvDw):
         return replace(op, order="blocks")
     return op
 

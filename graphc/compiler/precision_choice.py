@@ -24,6 +24,8 @@ from graphc.ops.scan import loops
 from passes.round_products import Precision, layer_path, loop_path, products
 from passes.specialize import Specialize
 
+Times = Mapping[Precision, float]
+"""The time of a layer in each precision of bfloat16, where it is 1 in float32."""
 NEAR = 1 << 20
 """The bytes of a factor of float32 from which it is read from far memory."""
 FEW = 3
@@ -36,10 +38,6 @@ NEAR_BYTES = 2
 """The bytes of far memory in whose time an element that is near is stored and loaded."""
 GAIN = 0.9
 """The largest part of the time that is worth other bits: estimates are not exact."""
-
-
-Times = Mapping[Precision, float]
-"""The time of a layer in each precision of bfloat16, where it is 1 in float32."""
 
 
 def relative_times(
@@ -180,11 +178,11 @@ def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, 
     if isinstance(node.op, MatrixProduct):
         of_matrix = isinstance(form, BatchedProduct)
         height = dim_at(node.type.shape[-2], batch) if of_matrix else rows
-        tiles = _whole_tiles(rows, height, columns)
+        tiles = _in_tiles(rows, height, columns)
     return result, 2 * inner * result, 2 * inner * tiles, inner % BLOCK == 0, rows <= FEW
 
 
-def _whole_tiles(rows: int, height: int, columns: int) -> int:
-    """Return the numbers of the tiles of matrices of a height that together have so many rows."""
+def _in_tiles(rows: int, height: int, columns: int) -> int:
+    """Return the elements of the tiles of matrices of a height that have so many rows in all."""
     padded, width = (-(-size // of) * of for size, of in zip((height, columns), TILE, strict=True))
     return rows // max(height, 1) * padded * width

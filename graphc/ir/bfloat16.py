@@ -81,6 +81,14 @@ def pairs(terms: int, run: int | None = None) -> Iterator[int]:
             yield even
 
 
+def blocks(terms: int, run: int | None = None) -> Iterator[slice]:
+    """Yield the blocks of the terms of a sum; they are counted within each run of so many terms."""
+    run = run or max(terms, 1)
+    for start in range(0, terms, run):
+        for first in range(start, start + run, BLOCK):
+            yield slice(first, min(first + BLOCK, start + run))
+
+
 def multiply_add(total: Array, a: Array, b: Array) -> Array:
     """Return total + a * b rounded once to float32; a and b have numbers of bfloat16.
 
@@ -100,11 +108,10 @@ def add_products(
 ) -> None:
     """Add a @ b, for bits (..., m, k) and (..., k, n), to float32 sums: each term rounds once.
 
-    Pairs are counted within each run; blocks over all terms.
+    Pairs and blocks are counted within each run of so many terms.
     """
     if order == "blocks":
-        for start in range(0, a.shape[-1], BLOCK):
-            block = slice(start, start + BLOCK)
+        for block in blocks(a.shape[-1], run):
             total += _block(a[..., block], b[..., block, :])
         return
     for p in pairs(a.shape[-1], run):

@@ -94,6 +94,16 @@ class Window:
         return self.space if self.is_direct else self.extent
 
     @property
+    def held_elements(self) -> int:
+        """The elements of an image in memory, or of a copy with zeros."""
+        return prod(self.held) * (self.pixel if self.is_direct else self.channels)
+
+    @property
+    def offsets(self) -> int:
+        """The positions of the filter."""
+        return prod(self.kernel)
+
+    @property
     def pitches(self) -> Sizes:
         """The elements from a position of `held` to the next, in each dimension.
 

@@ -263,7 +263,8 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
     The products of a stack lie below each other.
     """
     if kernel.order == "blocks":
-        total = multiplied(*_factors(kernel, arrays[kernel.a], arrays[kernel.b], n), order="blocks")
+        a, b = _factors(kernel, arrays[kernel.a], arrays[kernel.b], n)
+        total = multiplied(a, b, kernel.run, "blocks")
         return total.reshape(-1, total.shape[-1])
     a, b = (_factor(kernel, arrays[name]) for name in (kernel.a, kernel.b))
     if isinstance(kernel, Convolution) and kernel.window.groups > 1:
@@ -274,7 +275,7 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
         _pixels(kernel, n) if isinstance(kernel, Convolution) else np.broadcast_to(True, a.shape)
     )
     terms = range(a.shape[-1])
-    for p in pairs(len(terms), kernel.pair_run) if kernel.bfloat16 else terms:
+    for p in pairs(len(terms), kernel.run) if kernel.bfloat16 else terms:
         left, right = a[..., :, p : p + 1], b[..., p : p + 1, :]
         added = multiply_add(total, left, right) if kernel.bfloat16 else total + left * right
         np.copyto(total, added, where=there[..., :, p : p + 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from graphc.backends.native.gemm_block_windows import BlockPlaces, BlockWindows
 from graphc.backends.native.gemm_blocks import BlockSums
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
@@ -13,6 +14,8 @@ from graphc.backends.native.gemm_long import LongSums
 from graphc.backends.native.gemm_pairs import PairSums
 from graphc.backends.native.gemm_scratch import (
     FEW,
+    BlockPlacesScratch,
+    BlockWindowScratch,
     LongScratch,
     WideScratch,
     WindowScratch,
@@ -22,13 +25,12 @@ from graphc.backends.native.gemm_scratch import (
 )
 from graphc.backends.native.gemm_sums import Blocks, Registers, Squares, Sweeps, is_near
 from graphc.backends.native.gemm_tile import tile_of
-from graphc.backends.native.gemm_tile_registers import TileSums
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_wide import COPIES, Widened
 from graphc.backends.native.gemm_windows import Windows
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
-from graphc.backends.native.target import TILES, WORDS, Words
+from graphc.backends.native.target import WORDS, Words
 from graphc.backends.native.vectors import element_type
 from graphc.backends.native.window_sums import WindowSums
 from graphc.ir.tensor_type import Batch, Dim, Shape
@@ -59,7 +61,7 @@ def emit_gemm(
     long = is_long(kernel, tile, rows)
 
     def emit(f: Function) -> None:
-        if kernel.bfloat16 and isinstance(kernel, Convolution):
+        if kernel.order == "pairs" and isinstance(kernel, Convolution):
             _emit_widened(f, kernel, buffers, pitch, bits)
         else:
             _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed, long=long))
@@ -86,7 +88,11 @@ def _key(
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     scratch, (rows, panels) = frame.scratch, _share(frame)
-    if isinstance(scratch, LongScratch) and not frame.kernel.bfloat16:
+    if isinstance(scratch, BlockPlacesScratch):
+        BlockPlaces(frame, scratch).emit(rows, panels)
+    elif isinstance(scratch, BlockWindowScratch):
+        BlockWindows(frame, scratch).emit(rows, panels)
+    elif isinstance(scratch, LongScratch) and not frame.kernel.bfloat16:
         LongSums(frame).emit(rows, panels)
     elif isinstance(scratch, WordScratch):
         Int8(frame, scratch).emit(rows, panels)
@@ -122,13 +128,14 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     f, kernel = frame.f, frame.kernel
     pairs = kernel.bfloat16
     plain = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
-    tiles = _of_bfloat16(frame) if pairs else plain
+    in_blocks = kernel.order == "blocks"
+    tiles = (BlockSums if in_blocks else PairSums)(frame) if pairs else plain
     in_rows = Registers(frame) if is_near(frame) and not pairs else Sweeps(frame)
     few = Squares(frame) if kernel.trans_b else in_rows
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
     # One method is less code, and few rows read b where it was declared.
     only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1
-    only |= pairs and (kernel.trans_b or kernel.order == "blocks")
+    only |= pairs and (kernel.trans_b or in_blocks)
     if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
@@ -137,13 +144,6 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
         count = f.sub(rows[1], rows[0])
         f.when(f.less(FEW, count), lambda: tiles.emit(rows, panels))
         f.when(f.less(count, FEW + 1), lambda: few.emit(rows, panels))
-
-
-def _of_bfloat16(frame: Frame) -> PairSums:
-    """Return the method of many rows of bfloat16."""
-    if frame.kernel.order == "pairs":
-        return PairSums(frame)
-    return (TileSums if frame.tile.words == TILES else BlockSums)(frame)
 
 
 def _share(frame: Frame) -> tuple[Range, Range]:

@@ -7,8 +7,6 @@ word where the processor adds the products of pairs fast.  An odd last factor is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from graphc.backends.native.gemm_frame import Frame, Panel, packing
 from graphc.backends.native.gemm_long import LongSums
 from graphc.backends.native.gemm_tile import Steps, Tile
@@ -96,26 +94,20 @@ class PairSteps(Steps):
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """Emit the products of one pair: each vector of words times each pair of scalars."""
         s, v, *sums = carried
-        words = self.words(v)
+        masks = [None] * (self.vectors - 1) + [self.last]
+        words = [
+            self.v.load(self.f.address(v, j * self.v.lanes, "i32"), "int32", mask)
+            for j, mask in enumerate(masks)
+        ]
         halves = [split(self.v, word) for word in words]
         for right in [words] if self.joined else zip(*halves, strict=True):
-            self.multiply(s, right, sums)
+            for i, offset in enumerate(self.offsets):
+                left = self.v.load_splat(self.f.address(s, offset, self.element), self.dtype)
+                for j, vector in enumerate(right):
+                    number = i * self.vectors + j
+                    sums[number] = self.add(left, vector, sums[number])
             s = self.f.address(s, self.step, self.element)
         return [s, self.f.address(v, pitch, "i32"), *sums]
-
-    def words(self, row: Value) -> list[Value]:
-        """Emit the words of a row of a panel."""
-        masks = [None] * (self.vectors - 1) + [self.last]
-        places = (self.f.address(row, j * self.v.lanes, "i32") for j in range(self.vectors))
-        return [self.v.load(at, "int32", mask) for at, mask in zip(places, masks, strict=True)]
-
-    def multiply(self, s: Value, right: Sequence[Value], sums: list[Value]) -> None:
-        """Emit the products of the scalars at an address and vectors, added to sums."""
-        for i, offset in enumerate(self.offsets):
-            left = self.v.load_splat(self.f.address(s, offset, self.element), self.dtype)
-            for j, vector in enumerate(right):
-                number = i * self.vectors + j
-                sums[number] = self.add(left, vector, sums[number])
 
     def add(self, left: Value, right: Value, total: Value) -> Value:
         """Emit a sum with the product of two numbers added, or with those of a pair."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.native.gemm_scratch import FEW, WideScratch, WindowScratch, scratch_of
+from graphc.backends.native.gemm_scratch import FEW, WindowScratch, scratch_of
 from graphc.backends.native.gemm_tile import Tile, tile_of
 from graphc.backends.native.target import WORDS, Words
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.kernel import BatchedGemm, Gemm
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 from graphc.kernels.program import Buffer, Instr, Program
 
 
@@ -109,7 +109,7 @@ def panels_of(kernel: Gemm, tile: Tile) -> Panels | None:
     """Return the order of a product's panels, or None if it has none."""
     scratch = scratch_of(kernel, tile)
     assert isinstance(kernel.k, int), "a constant has no rows of the batch"
-    if kernel.bfloat16 and (isinstance(scratch, WideScratch) or kernel.k % 2):
+    if kernel.bfloat16 and (isinstance(kernel, Convolution) or kernel.k % 2):
         return None
     order = Panels(kernel.k, scratch.part, tile.width, kernel.trans_b, pairs=kernel.bfloat16)
     if not isinstance(scratch, WindowScratch):

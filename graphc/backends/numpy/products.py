@@ -112,7 +112,7 @@ def _rounded(kernel: Gemm, left: Array, right: Array, out: Array) -> Iterator[Ca
     for start in range(0, out.shape[-2], step):
         rows = slice(start, start + step)
         sums, factor = out[..., rows, :], left[..., rows, :]
-        yield partial(add_products, sums, factor, right, kernel.pair_run, kernel.order)
+        yield partial(add_products, sums, factor, right, kernel.run, kernel.order)
 
 
 # ------------------------------------------------------------------ stacks

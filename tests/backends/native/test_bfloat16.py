@@ -208,14 +208,18 @@ IMAGES = {  # image, filter, stride, dilation
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("bits", [512, 128])
+@pytest.mark.parametrize("order", ["pairs", "blocks"])
 @pytest.mark.parametrize("images", IMAGES)
-def test_convolutions_have_the_bits_of_the_interpreter(images: str, bits: int) -> None:
+def test_convolutions_have_the_bits_of_the_interpreter(
+    images: str, order: Order, bits: int
+) -> None:
+    words = host().words[order] if bits == 512 else WIDENED
     for spec in specs(*IMAGES[images]):
-        kernel = replace(spec.kernel(), order="pairs")
+        kernel = replace(spec.kernel(), order=order)
         a, b = (drawn(shape_at(type.shape, 3), 3) for type in (spec.a, spec.b))
         wanted = interpret.product(kernel, {"a": a, "b": b}, 3)
         arrays = {"a": a, "b": b, "c": np.full(wanted.shape, np.nan, np.float32)}
-        found = run(Bfloat16(kernel, bits), arrays, 3, threads=2)["c"]
+        found = run(Bfloat16(kernel, bits, words), arrays, 3, threads=2)["c"]
         assert found.tobytes() == wanted.tobytes()
 
 
