@@ -2,20 +2,25 @@
 
 A factor of half the bytes is read in half the time.  But unless it is a constant it is rounded at
 every run, and unless the rows are few it is packed.  Blocks are computed in whole tiles, for which
-both factors are packed.  Convolutions widen their images, and never gain.
+both factors are packed, and their sums are stored.  The steps of a loop compute their products
+anew, but round only once what is the same in each.  Convolutions widen their images, and never
+gain.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+from graphc.ir.bfloat16 import BLOCK
 from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
-from passes.round_products import ORDERED, Precision, layer_path, products
+from graphc.ops.scan import loops
+from passes.round_products import ORDERED, Precision, layer_path, loop_path, products
 from passes.specialize import Specialize
 
 Times = Mapping[Precision, float]
@@ -26,6 +31,10 @@ FEW = 3
 """The most rows that read the other factor once, where it lies."""
 TILE = 16, 32
 """The rows and columns of a tile of results in blocks."""
+FAR_BYTES_A_MICROSECOND = 20_000
+"""The bytes of far memory that one core reads and writes, in round numbers."""
+NEAR_BYTES = 2
+"""The bytes of far memory in whose time an element that is near is stored and loaded."""
 GAIN = 0.9
 """The largest part of the time that is worth other bits: estimates are not exact."""
 
@@ -38,9 +47,10 @@ def relative_times(
     `batch` is the rows of a run.  `trains` is true if the gradients of layers are products too;
     `rates` are those of a backend: see `Backend.bfloat16_rates`.  Convolutions have no estimate.
     """
+    each = _products(Specialize(train=trains)(graph), batch, _Loop())
     wide = defaultdict[str, float](float)
     narrow = defaultdict[str, dict[Precision, float]](dict)
-    for layer, product in _products(Specialize(train=trains)(graph), batch) if rates else ():
+    for layer, product in each if rates else ():
         wide[layer] += product.microseconds(trains)
         for to, rate in rates.items():
             if to == "bf16" or product.tiled:
@@ -60,19 +70,38 @@ def _chosen(times: Times) -> Precision:
     return best if times[best] < GAIN else "float32"
 
 
+class _Factor(NamedTuple):
+    """A factor of a product: its elements, and what is done with it in a run."""
+
+    size: int
+    rounded: int
+    """How many times it is rounded: never if it is constant."""
+    packed: bool
+    """True if it is packed at every step, where products pack."""
+    far: bool
+    """True if it is read from far memory."""
+
+    @property
+    def rounding(self) -> float:
+        """The estimated time of rounding it."""
+        rate = FAR_BYTES_A_MICROSECOND if self.far else BYTES_A_MICROSECOND
+        return self.rounded * (CALL + 6 * self.size / rate)
+
+
 class _Product(NamedTuple):
     """The size of a product."""
 
+    factors: tuple[_Factor, _Factor]
+    steps: int
+    """How many times it is computed: once for each step of a loop."""
+    result: int
     operations: int
     tiled: int
     """The operations of whole tiles; 0 if it is not computed in blocks."""
-    packed: int
-    """The elements that are packed at every run, unless it is computed in blocks."""
-    factors: tuple[int, int]
-    """The elements of each factor."""
-    made: tuple[int, ...]
-    """The elements of each factor that is rounded at every run, since it is not constant."""
-    result: int
+    whole: bool
+    """True if the last block is whole; else a factor that is stored in panels is copied."""
+    few: bool
+    """True if the second factor is read where it lies, unless it is computed in blocks."""
 
     def microseconds(self, trains: bool) -> float:
         """Estimate the time of a product of float32, and of its gradients."""
@@ -80,41 +109,75 @@ class _Product(NamedTuple):
 
     def rounded_microseconds(self, trains: bool, to: Precision, rate: float) -> float:
         """Estimate the same of bfloat16, with the rounding of what is not constant."""
-        operations, packed = self.operations, self.packed
-        if to == "bf16_blocks":
-            operations, packed = self.tiled, sum(self.made)
+        blocks = to == "bf16_blocks"
+        operations = self.tiled if blocks else self.operations
         time = self._together(trains, 2, operations / OPERATIONS_A_MICROSECOND / rate)
-        made = (*self.made, self.result) if trains else self.made
-        rounding = sum(CALL + 6 * size / BYTES_A_MICROSECOND for size in made)
-        packing = 4 * packed / BYTES_A_MICROSECOND
-        return time + rounding + packing * (3 if trains else 1)
+        packs = self.factors if blocks else self.factors[1:] if not self.few else ()
+        moved = 4 * (3 if trains else 1) * sum(x.size for x in packs if x.packed)
+        moved += NEAR_BYTES * self._near(trains) if blocks else 0
+        return time + self.steps * moved / BYTES_A_MICROSECOND + self._rounding(trains)
 
     def _together(self, trains: bool, size: int, time: float) -> float:
-        far = sum(size * factor for factor in self.factors if 4 * factor >= NEAR)
-        return (3 if trains else 1) * (CALL + max(time, far / BYTES_A_MICROSECOND))
+        far = sum(size * x.size for x in self.factors if x.far) / FAR_BYTES_A_MICROSECOND
+        return self.steps * (3 if trains else 1) * (CALL + max(time, far))
+
+    def _near(self, trains: bool) -> int:
+        """Return the elements that are moved near the core: sums, and panels that are copied."""
+        of_gradients = sum(x.size for x in self.factors) if trains else 0
+        copied = 0 if self.whole else sum(x.size for x in self.factors if not x.packed)
+        return self.result + of_gradients + copied
+
+    def _rounding(self, trains: bool) -> float:
+        """Estimate the time of rounding the factors, and the gradient of the result."""
+        gradient = _Factor(self.result, self.steps, packed=True, far=False)
+        return sum(x.rounding for x in (*self.factors, *[gradient] * trains))
 
 
-def _products(graph: Graph, batch: int) -> Iterator[tuple[str, _Product]]:
+class _Loop(NamedTuple):
+    """The loop whose steps compute products; a graph outside of loops is one step."""
+
+    path: str = ""
+    """The start of its layers' names."""
+    steps: int = 1
+    whole: Mapping[str, int] = MappingProxyType({})
+    """The values that are the same in each step, and how many times they are rounded."""
+
+    def rounded(self, value: Node) -> int:
+        """Return how many times a value is rounded in a run."""
+        return 0 if value.op.is_constant else self.whole.get(value.name, self.steps)
+
+    def factor(self, value: Node, batch: int) -> _Factor:
+        """Return a value as a factor; more is near of what each step reads again."""
+        size, near = value.type.size(batch), NEAR * (2 if value.name in self.whole else 1)
+        return _Factor(size, self.rounded(value), not value.op.is_constant, 4 * size >= near)
+
+
+def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Product]]:
     """Yield the products that may be of bfloat16, each with its layer, but no convolutions."""
     for node in products(graph):
         form = node.op.product([graph[name].type for name in node.inputs])
         if form is not None and not isinstance(form, WindowProduct):
-            yield layer_path(graph, node), _product(graph, node, form, batch)
+            first, second = (loop.factor(graph[name], batch) for name in node.inputs[:2])
+            sizes = _sizes(node, form, batch)
+            yield loop.path + layer_path(graph, node), _Product((first, second), loop.steps, *sizes)
+    for (op, operands), nodes in loops(graph).items():
+        given = dict(zip(op.step.inputs, operands, strict=True))
+        whole = {name: loop.rounded(graph[given[name]]) for name in op.step.whole}
+        path = loop.path or f"{loop_path(graph, nodes[0])}."
+        inner = _Loop(path, loop.steps * op.steps, whole)
+        yield from _products(op.step.graph(()), batch, inner)
 
 
-def _product(graph: Graph, node: Node, form: Product, batch: int) -> _Product:
-    a, b = (graph[name].type.size(batch) for name in node.inputs[:2])
-    constant = [graph[name].op.is_constant for name in node.inputs[:2]]
-    made = tuple(size for size, known in zip((a, b), constant, strict=True) if not known)
-    result, terms = node.type.size(batch), dim_at(form.inner, batch)
+def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, bool]:
+    """Return the result of a product, and the fields of `_Product` that follow."""
+    result, inner = node.type.size(batch), dim_at(form.inner, batch)
     columns = max(dim_at(node.type.shape[-1], batch), 1)
-    rows = result // columns
-    packed = b if rows > FEW and not constant[1] else 0
-    height = dim_at(node.type.shape[-2], batch) if isinstance(form, BatchedProduct) else rows
-    tiled = 2 * terms * _in_tiles(rows, height, columns)
-    if not isinstance(node.op, ORDERED):
-        tiled = 0
-    return _Product(2 * result * terms, tiled, packed, (a, b), made, result)
+    rows, tiles = result // columns, 0
+    if isinstance(node.op, ORDERED):
+        of_matrix = isinstance(form, BatchedProduct)
+        height = dim_at(node.type.shape[-2], batch) if of_matrix else rows
+        tiles = _in_tiles(rows, height, columns)
+    return result, 2 * inner * result, 2 * inner * tiles, inner % BLOCK == 0, rows <= FEW
 
 
 def _in_tiles(rows: int, height: int, columns: int) -> int:
