@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
-from graphc.ir.bfloat16 import rounded
+from graphc.ir.bfloat16 import Order, rounded
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
@@ -36,6 +36,8 @@ from passes.steps import each_step
 
 Precision = Literal["bf16", "bf16_blocks", "float32"]
 """The precision of a layer's products."""
+PRECISION_OF: Mapping[Order, Precision] = {"pairs": "bf16", "blocks": "bf16_blocks"}
+"""The precision whose products add terms in an order."""
 ORDERED = (MatrixProduct, Conv, ConvDx, ConvDw)
 """The products that have an order of terms."""
 _RESULT = re.compile(r"\.(steps|last)\d*(\..*)?$")

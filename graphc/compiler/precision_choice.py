@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from graphc.ir.bfloat16 import BLOCK
+from graphc.ir.bfloat16 import BLOCK, Order
 from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
 from graphc.ops.scan import loops
-from passes.round_products import ORDERED, Precision, layer_path, loop_path, products
+from passes.round_products import ORDERED, PRECISION_OF, Precision, layer_path, loop_path, products
 from passes.specialize import Specialize
 
 Times = Mapping[Precision, float]
@@ -42,7 +42,7 @@ GAIN = 0.9
 
 
 def relative_times(
-    graph: Graph, batch: int, trains: bool, rates: Mapping[Precision, float]
+    graph: Graph, batch: int, trains: bool, rates: Mapping[Order, float]
 ) -> dict[str, Times]:
     """Estimate the times of the layers of a declared graph in each precision that has a rate.
 
@@ -54,7 +54,8 @@ def relative_times(
     narrow = defaultdict[str, dict[Precision, float]](dict)
     for layer, product in each if rates else ():
         wide[layer] += product.microseconds(trains)
-        for to, rate in rates.items():
+        for order, rate in rates.items():
+            to = PRECISION_OF[order]
             if product.gains(to):
                 time = product.rounded_microseconds(trains, to, rate)
                 narrow[layer][to] = narrow[layer].get(to, 0.0) + time
