@@ -41,11 +41,12 @@ def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
     if isinstance(node.op, Relu):
         first = graph[node.inputs[0]]
         if isinstance(first.op, Affine):
-            return first, shared(AffineRelu), first.inputs
+            return first, shared(AffineRelu, order=first.op.order), first.inputs
     if isinstance(node.op, ReluGrad):
         out, dout = node.inputs
         first = graph[dout]
         if isinstance(first.op, MatMul) and out != dout:
-            fused = shared(MatMulReluGrad, first.op.trans_a, first.op.trans_b)
+            op = first.op
+            fused = shared(MatMulReluGrad, op.trans_a, op.trans_b, order=op.order)
             return first, fused, (*first.inputs, out)
     return None

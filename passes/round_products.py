@@ -1,4 +1,4 @@
-"""Multiply in bfloat16 what the layers of a precision "bf16" multiply; sums stay float32.
+"""Multiply in bfloat16 what the layers of such a precision multiply; sums stay float32.
 
     h = affine(x, w, b)    ->    x.bf16 = to_bfloat16(x)
                                  w.bf16 = to_bfloat16(w)
@@ -6,7 +6,9 @@
 
 Each operand is rounded once, for all its products; one that is only moved on its way there is
 rounded before.  Constant weights are stored rounded, which halves their bytes.  All else stays
-float32: parameters, sums, biases, normalisations, losses and the optimizer.
+float32: parameters, sums, biases, normalisations, losses and the optimizer.  With "bf16_blocks"
+the terms of products of matrices are added in the order of blocks, else in that of pairs, as those
+of convolutions are.
 
 A gradient belongs to the layer that it is of.  A layer in the steps of a loop is a part of the
 loop; so is one in a loop in it, or in the loop over a segment that a pass makes.  The pass runs
@@ -16,7 +18,7 @@ once gradients and updates are there, since no gradient flows through rounding.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
@@ -24,14 +26,17 @@ from typing import ClassVar, Literal
 from graphc.ir.bfloat16 import rounded
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.arithmetic import ToBfloat16
+from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.linalg import MatrixProduct
 from graphc.ops.scan import Scan
 from graphc.ops.source import Constant, Input
 from passes.steps import each_step
 
-Precision = Literal["bf16", "float32"]
-"""The precision of a layer's products."""
+Precision = Literal["bf16", "bf16_blocks", "float32"]
+"""The precision of a layer's products; matrices of "bf16_blocks" are multiplied in blocks."""
 _RESULT = re.compile(r"\.(steps|last)\d*(\..*)?$")
 """The end of the name of a loop's result, after that of the loop, and the endings of passes."""
 
@@ -57,17 +62,18 @@ class RoundProducts:
         def run(loop: Node, step: Graph) -> Graph:
             return self._rounded(step, path or f"{loop_path(graph, loop)}.")
 
-        chosen = {n.name for n in products(graph) if self.rounds(path + layer_path(graph, n))}
+        found = {n.name: self.precision(path + layer_path(graph, n)) for n in products(graph)}
+        chosen = {name: to for name, to in found.items() if to != "float32"}
         graph = each_step(run, graph)
         loops = {
             node.name for node in graph if isinstance(node.op, Scan) and _rounds_whole(node.op.step)
         }
         return _Rewriter(graph, chosen).graph() if chosen or loops else graph
 
-    def rounds(self, layer: str) -> bool:
-        """Return whether the products of a layer multiply bfloat16."""
-        found = (to for pattern, to in self.patterns if matches(layer, pattern))
-        return [*found][-1:] == ["bf16"]
+    def precision(self, layer: str) -> Precision:
+        """Return the precision of the products of a layer."""
+        found: list[Precision] = [to for pattern, to in self.patterns if matches(layer, pattern)]
+        return found[-1] if found else "float32"
 
 
 def matches(layer: str, pattern: str) -> bool:
@@ -107,7 +113,7 @@ def products(graph: Graph) -> Iterator[Node]:
 class _Rewriter:
     """One traversal of the graph, which builds the new one."""
 
-    def __init__(self, graph: Graph, chosen: Collection[str]) -> None:
+    def __init__(self, graph: Graph, chosen: Mapping[str, Precision]) -> None:
         self.old, self.chosen, self.b = graph, chosen, Builder.like(graph)
         self.rounded: dict[str, Value] = {}
         """The rounded value of each value that has one."""
@@ -119,7 +125,8 @@ class _Rewriter:
                 for operand in node.inputs[:2]:
                     self._round(operand)
                 factors = (self.rounded[operand].name for operand in node.inputs[:2])
-                node = replace(node, inputs=(*factors, *node.inputs[2:]))
+                op = _ordered(node.op, self.chosen[node.name])
+                node = replace(node, op=op, inputs=(*factors, *node.inputs[2:]))
             elif isinstance(node.op, Scan):
                 node = self._loop(node, node.op)
             self.b.insert(node)
@@ -169,6 +176,15 @@ class _Rewriter:
         while name in self.old or name in self.b.nodes:
             name += "_"
         return name
+
+
+def _ordered(op: Op, precision: Precision) -> Op:
+    """Return a product that adds its terms in the order of a precision."""
+    if precision == "bf16_blocks" and isinstance(op, MatrixProduct):
+        return replace(op, order="blocks")
+    if precision == "bf16_blocks" and isinstance(op, Conv | ConvDx | ConvDw):
+        return replace(op, order="blocks")
+    return op
 
 
 def _rounds_whole(step: StepGraph) -> dict[str, str]:

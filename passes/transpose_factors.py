@@ -79,7 +79,7 @@ def _reads_transposed(node: Node, whole: Sequence[str], inner: dict[str, Node]) 
 def _product(node: Node, factor: str) -> Node:
     """Return the product with a factor that is transposed already."""
     assert isinstance(node.op, MatMul), "a product"
-    return replace(node, op=MatMul(node.op.trans_a), inputs=(node.inputs[0], factor))
+    return replace(node, op=replace(node.op, trans_b=False), inputs=(node.inputs[0], factor))
 
 
 def _factor(graph: Graph, matrix: Node, taken: Collection[str]) -> Node:

@@ -21,6 +21,7 @@ from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Instr, Program
+from passes.round_products import Precision
 
 Call = Callable[[], object]
 """A step of a run, bound to its memory."""
@@ -198,12 +199,12 @@ class Backend(Protocol):
         """Return the most threads that a plan may use, given the number asked for."""
         return 1
 
-    def pair_rate(self) -> float:
-        """Return how many times as fast as those of float32 products of bfloat16 are.
+    def bfloat16_rates(self) -> Mapping[Precision, float]:
+        """Return how many times as fast as those of float32 products of each precision are.
 
-        Both have their factors in a cache.  0 if all are slower.
+        All have their factors in a cache.  Precisions that are always slower are left out.
         """
-        return 0.0
+        return {}
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return for each instruction the bytes of scratch that a thread needs."""

@@ -105,8 +105,8 @@ class Parser(argparse.ArgumentParser):
             "--precision",
             type=precision,
             metavar="LAYER=bf16,...",
-            help="the precision of products by layers, such as '*=bf16,scores=float32'; "
-            "bf16 alone is for those layers that it makes faster here",
+            help="the precision of products by layers, such as '*=bf16,scores=float32', or "
+            "bf16_blocks; bf16 alone is for those layers that bfloat16 makes faster here",
         )
 
     def add_passes(self) -> None:

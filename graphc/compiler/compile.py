@@ -111,9 +111,10 @@ def compile(
     precision
         The precision of products, by names or patterns of layers; a later pattern overrides those
         before: `{"*": "bf16", "scores": "float32"}`.  "bf16" rounds factors to bfloat16 and adds
-        in float32, see docs/precision.md; None leaves all at float32.  "bf16" instead of a mapping
-        lets the compiler take bfloat16 for the layers that it makes faster on this processor: the
-        plan's `precision` has them, and gives the same bits on others.
+        in float32; "bf16_blocks" adds in another order, see docs/precision.md; None leaves all at
+        float32.  "bf16" instead of a mapping lets the compiler take either for the layers that it
+        makes faster on this processor: the plan's `precision` has them, and gives the same bits on
+        others.
 
     Returns
     -------

@@ -36,11 +36,11 @@ def precision_of_layers(
     if asked is None:
         return ()
     if asked == "bf16":
-        rate = backend(backend_name).pair_rate()
-        found = chosen_precision(relative_times(graph, batch, trains, rate))
+        rates = backend(backend_name).bfloat16_rates()
+        found = chosen_precision(relative_times(graph, batch, trains, rates))
     else:
         found = _checked(graph, asked)
-    if RoundProducts.name not in passes.names and any(to == "bf16" for _, to in found):
+    if RoundProducts.name not in passes.names and any(to != "float32" for _, to in found):
         raise GraphError(
             f"precision= needs the pass {RoundProducts.name!r}, which passes= leaves out",
             loc=caller_loc(),
@@ -54,7 +54,7 @@ def _checked(graph: Graph, given: object) -> tuple[tuple[str, Precision], ...]:
         raise GraphError(
             f"precision is {given!r}, not a mapping from names of layers to precisions",
             loc=caller_loc(),
-            hint='precision="bf16", or precision={"*": "bf16", "scores": "float32"}',
+            hint='precision="bf16", or precision={"*": "bf16_blocks", "scores": "float32"}',
         )
     layers = layers_of(graph) if given else []
     for pattern, precision in given.items():

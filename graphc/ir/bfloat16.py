@@ -81,6 +81,14 @@ def pairs(terms: int, run: int | None = None) -> Iterator[int]:
             yield even
 
 
+def blocks(terms: int, run: int | None = None) -> Iterator[slice]:
+    """Yield the blocks of the terms of a sum; they are counted within each run of so many terms."""
+    run = run or max(terms, 1)
+    for start in range(0, terms, run):
+        for first in range(start, start + run, BLOCK):
+            yield slice(first, min(first + BLOCK, start + run))
+
+
 def multiply_add(total: Array, a: Array, b: Array) -> Array:
     """Return total + a * b rounded once to float32; a and b have numbers of bfloat16.
 
@@ -95,19 +103,31 @@ def multiply_add(total: Array, a: Array, b: Array) -> Array:
         return np.asarray(total + a.astype(np.float64) * b).astype(np.float32)
 
 
-def add_products(total: Array, a: Array, b: Array, run: int | None = None) -> None:
+def add_products(
+    total: Array, a: Array, b: Array, run: int | None = None, order: Order = "pairs"
+) -> None:
     """Add a @ b, for bits (..., m, k) and (..., k, n), to float32 sums: each term rounds once.
 
-    The order of the terms is that of `pairs`.
+    Pairs and blocks are counted within each run of so many terms.
     """
+    if order == "blocks":
+        for block in blocks(a.shape[-1], run):
+            total += _block(a[..., block], b[..., block, :])
+        return
     for p in pairs(a.shape[-1], run):
         left, right = widened(a[..., p : p + 1]), widened(b[..., p : p + 1, :])
         total[...] = multiply_add(total, left, right)
 
 
-def multiplied(a: Array, b: Array, run: int | None = None) -> Array:
-    """Return a @ b, for bits (..., m, k) and (..., k, n), in float32."""
+def _block(a: Array, b: Array) -> Array:
+    """Return the sum of the products of a block: that of even terms plus that of odd ones."""
+    even, odd = (multiplied(a[..., first::2], b[..., first::2, :], run=1) for first in (0, 1))
+    return np.asarray(even + odd)
+
+
+def multiplied(a: Array, b: Array, run: int | None = None, order: Order = "pairs") -> Array:
+    """Return a @ b, for bits (..., m, k) and (..., k, n), in float32: see `add_products`."""
     leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     total = np.zeros((*leading, a.shape[-2], b.shape[-1]), np.float32)
-    add_products(total, a, b, run)
+    add_products(total, a, b, run, order)
     return total

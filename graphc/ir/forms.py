@@ -94,6 +94,16 @@ class Window:
         return self.space if self.is_direct else self.extent
 
     @property
+    def held_elements(self) -> int:
+        """The elements of an image in memory, or of a copy with zeros."""
+        return prod(self.held) * (self.pixel if self.is_direct else self.channels)
+
+    @property
+    def offsets(self) -> int:
+        """The positions of the filter."""
+        return prod(self.kernel)
+
+    @property
     def pitches(self) -> Sizes:
         """The elements from a position of `held` to the next, in each dimension.
 
@@ -231,7 +241,10 @@ def check_sums(terms: Dim, dtype: str) -> None:
 
 
 def matrix_product(
-    ins: Sequence[TensorType], trans_a: bool = False, trans_b: bool = False
+    ins: Sequence[TensorType],
+    trans_a: bool = False,
+    trans_b: bool = False,
+    order: Order = "pairs",
 ) -> Product | None:
     """Return the form of a @ b, either one transposed, or None if it has no such kernel.
 
@@ -243,8 +256,8 @@ def matrix_product(
     inner = a.shape[-2 if trans_a else -1]
     if b.rank > 2 or (a.rank > 2 and trans_a):
         counted = all(isinstance(dim, int) for dim in (*a.shape[-2:], *b.shape[-2:]))
-        return BatchedProduct(inner, trans_a, trans_b) if counted else None
-    return Product(inner, trans_a, trans_b)
+        return BatchedProduct(inner, trans_a, trans_b, order) if counted else None
+    return Product(inner, trans_a, trans_b, order)
 
 
 MOST = 64

@@ -333,9 +333,9 @@ class Op(KernelRules):
 
 
 @lru_cache(maxsize=1024, typed=True)
-def shared(kind: Callable[..., Op], *attributes: bool | float) -> Op:
+def shared(kind: Callable[..., Op], *attributes: bool | float, **named: str) -> Op:
     """Return the op of that kind with these attributes, as one object for any number of nodes."""
-    return kind(*attributes)
+    return kind(*attributes, **named)
 
 
 def _frozen(op: Op, name: str, value: object) -> None:

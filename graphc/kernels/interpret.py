@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.ir.access import AccessMap
-from graphc.ir.bfloat16 import converted, multiply_add, numpy_dtype, pairs, widened
+from graphc.ir.bfloat16 import converted, multiplied, multiply_add, numpy_dtype, pairs, widened
 from graphc.ir.expr import BodyBuilder, Broadcast, Expr, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
@@ -258,10 +258,14 @@ def matrices(buffer: Array, sizes: Shape, strides: Shape, matrix: Shape, n: int)
 
 
 def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
-    """Return the product, (m, n), its terms added one inner index after the other.
+    """Return the product, (m, n), its terms added one inner index after the other, or in blocks.
 
     The products of a stack lie below each other.
     """
+    if kernel.order == "blocks":
+        a, b = _factors(kernel, arrays[kernel.a], arrays[kernel.b], n)
+        total = multiplied(a, b, kernel.run, "blocks")
+        return total.reshape(-1, total.shape[-1])
     a, b = (_factor(kernel, arrays[name]) for name in (kernel.a, kernel.b))
     if isinstance(kernel, Convolution) and kernel.window.groups > 1:
         return _grouped(kernel, a, b, n)
@@ -271,7 +275,7 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
         _pixels(kernel, n) if isinstance(kernel, Convolution) else np.broadcast_to(True, a.shape)
     )
     terms = range(a.shape[-1])
-    for p in pairs(len(terms), kernel.pair_run) if kernel.bfloat16 else terms:
+    for p in pairs(len(terms), kernel.run) if kernel.bfloat16 else terms:
         left, right = a[..., :, p : p + 1], b[..., p : p + 1, :]
         added = multiply_add(total, left, right) if kernel.bfloat16 else total + left * right
         np.copyto(total, added, where=there[..., :, p : p + 1])

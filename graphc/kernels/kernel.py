@@ -166,8 +166,8 @@ class Gemm:
         return "int8" if self.dtype == "int32" else self.dtype
 
     @property
-    def pair_run(self) -> int | None:
-        """The number of terms within which those of bfloat16 are paired; None means all."""
+    def run(self) -> int | None:
+        """The number of terms within which pairs or blocks are counted; None means all."""
         return None
 
     @property
@@ -230,17 +230,20 @@ class Convolution(Gemm):
     It is (m, k), or (k, m) with `trans_a`.  With `trans_b`, `b` is stored as the weight of a
     convolution, (offsets, n, channels), and its offsets are read in reverse.  With groups each
     has its part of the columns: a column reads only the channels of its group in a pixel, and such
-    a weight is stored (offsets, n / groups, groups * channels).  Pairs of bfloat16 terms are those
-    of the channels of each offset; with `trans_a` terms are added one after the other, since
-    places side by side may not be pixels side by side.
+    a weight is stored (offsets, n / groups, groups * channels).  Pairs and blocks of
+    bfloat16 terms are those of the channels of each offset.  With `trans_a` blocks are those of the
+    places of an image; in the order of pairs terms are added one after the other, since places side
+    by side may not be pixels side by side.
     """
 
     window: Window
 
     @property
-    def pair_run(self) -> int | None:
-        """The number of terms within which those of bfloat16 are paired."""
-        return 1 if self.trans_a else self.window.channels
+    def run(self) -> int | None:
+        """The number of terms within which pairs or blocks are counted."""
+        if not self.trans_a:
+            return self.window.channels
+        return 1 if self.order == "pairs" else self.window.count
 
     @property
     def images(self) -> Dim:

@@ -7,13 +7,13 @@ image has 1, 2 or 3 dimensions of space.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 
 import numpy as np
 
-from graphc.ir.bfloat16 import add_products, dtype_of_sums, multiplied
+from graphc.ir.bfloat16 import Order, add_products, dtype_of_sums, multiplied
 from graphc.ir.build import Builder, Value
 from graphc.ir.forms import Product, Window, WindowProduct, check_sums, sum_dtype
 from graphc.ir.op import Array, Cotangents, Op
@@ -32,6 +32,7 @@ class Convolution(Op, base=True):
     stride: Sizes
     dilation: Sizes
     groups: int
+    order: Order
 
     @property
     def attributes(self) -> tuple[Sizes, Sizes, int]:
@@ -111,7 +112,7 @@ class Convolution(Op, base=True):
         """Return sums plus the products of pixels and the filters of one offset."""
         if pixels.dtype == np.uint16:
             total = sums.reshape(-1, sums.shape[-1]).copy()
-            add_products(total, pixels.reshape(-1, pixels.shape[-1]), filters)
+            add_products(total, pixels.reshape(-1, pixels.shape[-1]), filters, order=self.order)
             return total.reshape(sums.shape)
         product = self.joined(self.parts(pixels) @ self.parts(filters))
         return np.asarray(sums + product.reshape(sums.shape))
@@ -134,6 +135,8 @@ class Conv(Convolution):
     stride: Sizes
     dilation: Sizes
     groups: int = 1
+    order: Order = field(default="pairs", kw_only=True)
+    """The order in which terms are added if the factors are of bfloat16."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of y."""
@@ -155,11 +158,11 @@ class Conv(Convolution):
         x, w = ins
         filter_size = _sizes(w.shape[:-2])
         if self.is_pointwise(filter_size):
-            return Product(w.shape[-2])
+            return Product(w.shape[-2], order=self.order)
         window = self.window(x.shape, filter_size, self.infer(ins).shape)
         if x.dtype == "int8" and self._is_narrow(window, w):
             return None
-        return WindowProduct(window.depth, window=window)
+        return WindowProduct(window.depth, order=self.order, window=window)
 
     def _is_narrow(self, window: Window, w: TensorType) -> bool:
         """Return whether groups are too narrow for words of int8, as depthwise ones are."""
@@ -190,6 +193,8 @@ class ConvDx(Convolution):
     stride: Sizes
     dilation: Sizes
     groups: int = 1
+    order: Order = field(default="pairs", kw_only=True)
+    """The order in which terms are added if the factors are of bfloat16."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of x; raise ValueError if its convolution is not of the type of dy."""
@@ -214,9 +219,9 @@ class ConvDx(Convolution):
         dy, w = ins
         filter_size = _sizes(w.shape[:-2])
         if self.is_pointwise(filter_size):
-            return Product(dy.shape[-1], trans_b=True)
+            return Product(dy.shape[-1], trans_b=True, order=self.order)
         window = self._window_of_dy(dy.shape, filter_size)
-        return WindowProduct(window.depth, trans_b=True, window=window)
+        return WindowProduct(window.depth, trans_b=True, order=self.order, window=window)
 
     def _window_of_dy(self, dy: Shape, filter_size: Sizes) -> Window:
         """Return the matrix of windows of dy that contribute to each pixel of x.
@@ -251,6 +256,8 @@ class ConvDw(Convolution):
     stride: Sizes
     dilation: Sizes
     groups: int = 1
+    order: Order = field(default="pairs", kw_only=True)
+    """The order in which terms are added if the factors are of bfloat16."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of w; raise ValueError if its convolution is not of the type of dy."""
@@ -263,20 +270,27 @@ class ConvDw(Convolution):
         x, dy = ins
         shape = shape_at(self.shape, 0)
         dw = np.zeros(shape, dtype_of_sums(x))
+        rounded = partial(multiplied, run=self._run(dy), order=self.order)
         for offset, window in windows(_sizes(shape[:-2]), *self.attributes[:2], dy.shape[1:-1]):
             pixels = self.parts(x[window]).swapaxes(1, 2)
-            product = partial(multiplied, run=1) if x.dtype == np.uint16 else np.matmul
+            product = rounded if x.dtype == np.uint16 else np.matmul
             dw[offset] = self.joined(product(pixels, self.parts(dy)))
         return dw
+
+    def _run(self, dy: Array) -> int | None:
+        """Return the number of terms within which pairs or blocks of bfloat16 are counted."""
+        if self.is_pointwise(_sizes(self.shape[:-2])):
+            return None
+        return 1 if self.order == "pairs" else prod(dy.shape[1:-1])
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
         """Return the product of the transposed windows of x and dy."""
         x, dy = ins
         rows, filter_size = by_last(dy.shape)[0], _sizes(self.shape[:-2])
         if self.is_pointwise(filter_size):
-            return Product(rows, trans_a=True)
+            return Product(rows, trans_a=True, order=self.order)
         window = self.window(x.shape, filter_size, dy.shape)
-        return WindowProduct(rows, trans_a=True, window=window)
+        return WindowProduct(rows, trans_a=True, order=self.order, window=window)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
         """Return the operations of the convolution itself."""

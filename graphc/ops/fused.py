@@ -46,7 +46,7 @@ class AffineRelu(Fused, MatrixProduct):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return max(x @ weight + bias, 0)."""
-        return np.asarray(np.maximum(Affine().reference(ins), 0))
+        return np.asarray(np.maximum(Affine(order=self.order).reference(ins), 0))
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         """Return an element of the product with its bias, after the relu."""
@@ -71,8 +71,8 @@ class MatMulReluGrad(Fused, MatrixProduct):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the product where `out` is above 0."""
-        product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
-        return ReluGrad().reference([ins[2], product])
+        op = MatMul(self.trans_a, self.trans_b, order=self.order)
+        return ReluGrad().reference([ins[2], op.reference(ins[:2])])
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         """Return an element of the product where that of `out` is above 0, else 0."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
-from graphc.ir.bfloat16 import multiplied
+from graphc.ir.bfloat16 import Order, multiplied
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Expr
 from graphc.ir.forms import Product, check_sums, matrix_product, sum_dtype
@@ -36,6 +36,7 @@ from graphc.ops.source import parameter
 __all__ = ["affine", "matmul"]
 
 
+@dataclass(frozen=True)
 class MatrixProduct(Op, base=True):
     """The base of matrix products of the first two operands, with or without an epilogue."""
 
@@ -43,9 +44,11 @@ class MatrixProduct(Op, base=True):
     operations = 0
     trans_a = False
     trans_b = False
+    order: Order = field(default="pairs", kw_only=True)
+    """The order in which terms are added if the factors are of bfloat16."""
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
-        return matrix_product(ins, self.trans_a, self.trans_b)
+        return matrix_product(ins, self.trans_a, self.trans_b, self.order)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
         size, inner = prod(shape_at(out.shape, n)), _matrix(ins[1].shape, self.trans_b)[0]
@@ -87,7 +90,9 @@ class MatMul(MatrixProduct):
             return self.reference([x.astype(np.float64) for x in ins]).astype(np.int32)
         left = a.swapaxes(-1, -2) if self.trans_a else a
         right = b.swapaxes(-1, -2) if self.trans_b else b
-        return multiplied(left, right) if a.dtype == np.uint16 else np.asarray(left @ right)
+        if a.dtype == np.uint16:
+            return multiplied(left, right, order=self.order)
+        return np.asarray(left @ right)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return two products that transpose by flags; a matrix b gets one that sums all rows."""
@@ -175,7 +180,7 @@ class Affine(MatrixProduct):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         *factors, bias = ins
-        return np.asarray(shared(MatMul).reference(factors) + bias)
+        return np.asarray(shared(MatMul, order=self.order).reference(factors) + bias)
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         (bias,) = ins

@@ -9,7 +9,7 @@ from graphc.backends.backend import backend
 from graphc.base.errors import counted, first_of
 from graphc.compiler.plan import Plan
 from graphc.compiler.precision import layers_of
-from graphc.compiler.precision_choice import relative_times
+from graphc.compiler.precision_choice import Times, relative_times
 from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
@@ -19,9 +19,14 @@ from graphc.kernels.duration import is_shared, microseconds
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.traits import reason_for_call
 from graphc.ops.scan import Scan
-from passes.round_products import RoundProducts
+from passes.round_products import Precision, RoundProducts
 
 _RESULTS: Mapping[Kind, str] = {"stacked": "all", "last": "the last", "sum": "the sum"}
+_FACTORS: Mapping[Precision, str] = {
+    "bf16": "bfloat16",
+    "bf16_blocks": "bfloat16 in blocks",
+    "float32": "float32",
+}
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 
 
@@ -116,15 +121,23 @@ def _multiplied(plan: Plan) -> Iterator[str]:
     options = plan.options
     if not options.precision:
         return
-    rounds, rate = RoundProducts(options.precision).rounds, backend(options.backend).pair_rate()
-    times = relative_times(plan.declared, options.batch, bool(plan.rules), rate)
-    for dtype, wanted in (("bfloat16", True), ("float32", False)):
-        names = [name for name in layers_of(plan.declared) if rounds(name) is wanted]
+    rates = backend(options.backend).bfloat16_rates()
+    times = relative_times(plan.declared, options.batch, bool(plan.rules), rates)
+    layers: dict[Precision, list[str]] = {to: [] for to in _FACTORS}
+    for name in layers_of(plan.declared):
+        to = RoundProducts(options.precision).precision(name)
+        layers[to].append(name + _estimate(times.get(name, {}), to))
+    for to, names in layers.items():
         if names:
-            estimated = (f"{x} ({times[x]:.2f})" if x in times else x for x in names)
-            yield f"  products of {dtype}: {first_of(estimated)}"
+            yield f"  products of {_FACTORS[to]}: {first_of(names)}"
     if times:
         yield "    in brackets the time in bfloat16, where it is 1 in float32, by estimate"
+
+
+def _estimate(times: Times, to: Precision) -> str:
+    """Return the time in a precision in brackets, the least for float32; empty if unknown."""
+    known = times.values() if to == "float32" else [times[to]] if to in times else []
+    return f" ({min(known):.2f})" if known else ""
 
 
 def _instructions(program: Program) -> str:

@@ -11,11 +11,14 @@ import pytest
 
 import graphc as gc
 from graphc.backends.backend import BACKENDS, backend
-from graphc.ir.bfloat16 import rounded, widened
+from graphc.ir.bfloat16 import Order, rounded, widened
 from graphc.ir.op import Array
+from graphc.ops.conv import ConvDw
 
 NAMES = [name for name in BACKENDS if backend(name).missing() is None]
 each_backend = pytest.mark.parametrize("name", NAMES)
+ORDERS = [(name, to) for name in NAMES for to in ("bf16", "bf16_blocks")]
+each_order = pytest.mark.parametrize(("name", "precision"), ORDERS)
 
 
 def numbers(shape: tuple[int, ...], seed: int) -> Array:
@@ -46,10 +49,28 @@ def summed(terms: Sequence[tuple[Any, Any]], run: int) -> np.float32:
     return total
 
 
-def product(a: Array, b: Array) -> Array:
+def in_blocks(terms: Sequence[tuple[Any, Any]], run: int) -> np.float32:
+    """Return the same in blocks of 32 terms, whose even and odd terms are summed apart."""
+    total = np.float32(0)
+    for first in range(0, len(terms), run):
+        part = terms[first : first + run]
+        for start in range(0, len(part), 32):
+            block = part[start : start + 32]
+            even, odd = (summed(block[half::2], 1) for half in (0, 1))
+            total += even + odd
+    return total
+
+
+def dot(terms: Sequence[tuple[Any, Any]], run: int, precision: str) -> np.float32:
+    """Return the sum of products in the order of a precision."""
+    return (in_blocks if precision == "bf16_blocks" else summed)(terms, run)
+
+
+def product(a: Array, b: Array, precision: str = "bf16") -> Array:
     """Return the product of two matrices by loops."""
     x, y = as_rounded(a), as_rounded(b)
-    found = [[summed([*zip(row, column, strict=True)], len(row)) for column in y.T] for row in x]
+    terms = ([[*zip(row, column, strict=True)] for column in y.T] for row in x)
+    found = [[dot(each, max(len(y), 1), precision) for each in row] for row in terms]
     return np.array(found, np.float32)
 
 
@@ -66,23 +87,27 @@ CASES = {
     "one": Case((1,), (1, 1), gc.matmul),
     "odd": Case((7,), (7, 3), gc.matmul),
     "wide": Case((70,), (70, 65), gc.matmul),
+    "block": Case((32,), (32, 33), gc.matmul),
+    "part": Case((31,), (31, 3), lambda x, w: gc.relu(gc.affine(x, weight=w))),
     "tall": Case((13, 6), (6, 2), gc.matmul),
     "stack": Case((2, 4, 5), (2, 5, 6), gc.matmul),
     "grey": Case((1, 6, 5), (5, 1, 3, 2), gc.conv),
     "colour": Case((3, 6, 5), (5, 3, 3, 2), lambda x, w: gc.conv(x, w, stride=2, padding=1)),
+    "point": Case((7, 3, 3), (5, 7, 1, 1), gc.conv),
     "same": Case((4, 5, 4), (2, 4, 3, 3), lambda x, w: gc.conv(x, w, padding=1)),
+    "deep": Case((35, 3, 2), (34, 35, 2, 2), gc.conv),
 }
 
 
 @cache
-def results(name: str) -> dict[str, dict[str, Array]]:
+def results(name: str, precision: Any = "bf16") -> dict[str, dict[str, Array]]:
     """Return, for each case, the arrays x, w, y, and the cotangents dy, dx and dw."""
     net = gc.Net("products")
     for case, (of_x, of_w, make) in CASES.items():
         x = net.input(f"x_{case}", (gc.N, *of_x))
         net.output(case, make(x, net.parameter(f"w_{case}", of_w)))
     wrt = [f"{part}_{case}" for case in CASES for part in "xw"]
-    plan = gc.compile(net, batch=ROWS, wrt=wrt, backend=name, precision={"*": "bf16"})
+    plan = gc.compile(net, batch=ROWS, wrt=wrt, backend=name, precision={"*": precision})
     ex = gc.Executor(plan)
     feeds = {f"x_{case}": numbers((ROWS, *one.x), 1) for case, one in CASES.items()}
     for case, one in CASES.items():
@@ -99,40 +124,47 @@ def results(name: str) -> dict[str, dict[str, Array]]:
     }
 
 
-@each_backend
-@pytest.mark.parametrize("case", ["one", "odd", "wide"])
-def test_matrices(name: str, case: str) -> None:
-    x, w, y, dy, dx, dw = results(name)[case].values()
-    assert np.array_equal(y, product(x, w))
-    assert np.array_equal(dx, product(dy, w.T))
-    assert np.array_equal(dw, product(x.T, dy))
+@each_order
+@pytest.mark.parametrize("case", ["one", "odd", "wide", "block"])
+def test_matrices(name: str, precision: str, case: str) -> None:
+    x, w, y, dy, dx, dw = results(name, precision)[case].values()
+    assert np.array_equal(y, product(x, w, precision))
+    assert np.array_equal(dx, product(dy, w.T, precision))
+    assert np.array_equal(dw, product(x.T, dy, precision))
 
 
-@each_backend
-def test_many_rows(name: str) -> None:
-    x, w, y, dy, dx, dw = results(name)["tall"].values()
+@each_order
+def test_affine_maps_with_a_relu(name: str, precision: str) -> None:
+    x, w, y, dy, _, dw = results(name, precision)["part"].values()
+    assert np.array_equal(y, np.maximum(product(x, w, precision), 0))
+    assert np.array_equal(dw, product(x.T, np.where(y > 0, dy, 0), precision))
+
+
+@each_order
+def test_many_rows(name: str, precision: str) -> None:
+    x, w, y, dy, dx, dw = results(name, precision)["tall"].values()
     rows, sent = x.reshape(-1, 6), dy.reshape(-1, 2)
-    assert np.array_equal(y.reshape(-1, 2), product(rows, w))
-    assert np.array_equal(dx.reshape(-1, 6), product(sent, w.T))
-    assert np.array_equal(dw, product(rows.T, sent))
+    assert np.array_equal(y.reshape(-1, 2), product(rows, w, precision))
+    assert np.array_equal(dx.reshape(-1, 6), product(sent, w.T, precision))
+    assert np.array_equal(dw, product(rows.T, sent, precision))
 
 
-@each_backend
-def test_stacks_of_matrices(name: str) -> None:
-    x, w, y, dy, dx, _ = results(name)["stack"].values()
+@each_order
+def test_stacks_of_matrices(name: str, precision: str) -> None:
+    x, w, y, dy, dx, _ = results(name, precision)["stack"].values()
     for n, m in np.ndindex(ROWS, 2):
-        assert np.array_equal(y[n, m], product(x[n, m], w[m]))
-        assert np.array_equal(dx[n, m], product(dy[n, m], w[m].T))
+        assert np.array_equal(y[n, m], product(x[n, m], w[m], precision))
+        assert np.array_equal(dx[n, m], product(dy[n, m], w[m].T, precision))
 
 
-SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1)}
+SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1), "point": (1, 0), "deep": (1, 0)}
 """The stride and the padding of each convolution."""
 
 
-@each_backend
+@each_order
 @pytest.mark.parametrize("case", SHAPES)
-def test_a_convolution_pairs_the_channels_of_a_pixel(name: str, case: str) -> None:
-    x, w, y, *_ = results(name)[case].values()
+def test_a_convolution_counts_the_channels_of_a_pixel(name: str, precision: str, case: str) -> None:
+    x, w, y, *_ = results(name, precision)[case].values()
     (stride, padding), filters = SHAPES[case], as_rounded(w)
     images = as_rounded(np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)]))
     for n, o, i, j in np.ndindex(*y.shape):
@@ -140,26 +172,45 @@ def test_a_convolution_pairs_the_channels_of_a_pixel(name: str, case: str) -> No
         terms: list[tuple[Any, Any]] = []
         for p, q in np.ndindex(*w.shape[2:]):
             terms += zip(window[:, p, q], filters[o, :, p, q], strict=True)
-        assert y[n, o, i, j] == summed(terms, len(window))
+        assert y[n, o, i, j] == dot(terms, len(window), precision)
 
 
-@each_backend
+@each_order
 @pytest.mark.parametrize("case", SHAPES)
-def test_the_gradient_of_a_filter_adds_places_in_order(name: str, case: str) -> None:
-    x, w, _, dy, _, dw = results(name)[case].values()
+def test_the_gradient_of_a_filter_adds_places_in_order(
+    name: str, precision: str, case: str
+) -> None:
+    x, w, _, dy, _, dw = results(name, precision)[case].values()
     (stride, padding), sent = SHAPES[case], as_rounded(dy)
     images = as_rounded(np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)]))
     for o, c, p, q in np.ndindex(*w.shape):
         places = np.ndindex(ROWS, *dy.shape[2:])
         pixels = ((n, c, i * stride + p, j * stride + q, i, j) for n, i, j in places)
         terms = [(images[n, c, up, left], sent[n, o, i, j]) for n, c, up, left, i, j in pixels]
-        assert dw[o, c, p, q] == summed(terms, 1)
+        run = len(terms) // ROWS if precision == "bf16_blocks" else 1
+        if case == "point":
+            run = len(terms)  # a product of matrices
+        assert dw[o, c, p, q] == dot(terms, run, precision)
 
 
-@each_backend
+@pytest.mark.parametrize(("precision", "order"), [("bf16", "pairs"), ("bf16_blocks", "blocks")])
+@pytest.mark.parametrize("case", ["grey", "point"])
+def test_the_reference_of_a_filter_gradient_has_these_bits(
+    case: str, precision: str, order: Order
+) -> None:
+    x, w, _, dy, _, dw = results("numpy", precision)[case].values()
+    channels, size, *filter_size = w.shape
+    op = ConvDw((*filter_size, size, channels), (1, 1), (1, 1), order=order)
+    found = op.reference([rounded(np.moveaxis(image, 1, -1)) for image in (x, dy)])
+    assert np.array_equal(np.transpose(found, (3, 2, 0, 1)), dw)
+
+
+@each_order
 @pytest.mark.parametrize("case", SHAPES)
-def test_the_gradient_of_images_adds_the_last_offset_first(name: str, case: str) -> None:
-    x, w, _, dy, dx, _ = results(name)[case].values()
+def test_the_gradient_of_images_adds_the_last_offset_first(
+    name: str, precision: str, case: str
+) -> None:
+    x, w, _, dy, dx, _ = results(name, precision)[case].values()
     (stride, padding), sent, filters = SHAPES[case], as_rounded(dy), as_rounded(w)
     for n, c, i, j in np.ndindex(*x.shape):
         terms: list[tuple[Any, Any]] = []
@@ -167,30 +218,31 @@ def test_the_gradient_of_images_adds_the_last_offset_first(name: str, case: str)
             (up, no), (left, nor) = divmod(i + padding - p, stride), divmod(j + padding - q, stride)
             if not no and not nor and 0 <= up < dy.shape[2] and 0 <= left < dy.shape[3]:
                 terms += zip(sent[n, :, up, left], filters[:, c, p, q], strict=True)
-        assert dx[n, c, i, j] == summed(terms, len(w))
+        assert dx[n, c, i, j] == dot(terms, len(w), precision)
 
 
-def matrix_product(name: str, x: Array, w: Array) -> Array:
+def matrix_product(name: str, x: Array, w: Array, precision: Any) -> Array:
     """Return a product of matrices on a backend."""
     net = gc.Net("product")
     value = net.input("x", (gc.N, x.shape[1]))
     net.output("y", gc.matmul(value, net.constant(w)))
-    plan = gc.compile(net, batch=len(x), backend=name, precision={"*": "bf16"})
+    plan = gc.compile(net, batch=len(x), backend=name, precision={"*": precision})
     return gc.Executor(plan).forward(x=x)["y"]
 
 
-@each_backend
-def test_special_numbers(name: str) -> None:
+@each_order
+def test_special_numbers(name: str, precision: str) -> None:
     x = [[2.0**-57, np.inf], [2.0**-56, 1], [np.nan, 1], [-0.0, 3e38], [2.0**127, -(2.0**126)]]
     w = np.array([[2.0**-56, 2.0**60, 2], [1, 2, 1]], np.float32)
-    found = matrix_product(name, np.array(x, np.float32), w)
+    found = matrix_product(name, np.array(x, np.float32), w, precision)
     large = as_rounded(np.array(3e38, np.float32))
+    both = np.inf if precision == "bf16_blocks" else 2.0**127 + 2.0**126
     wanted = [
         [np.inf, np.inf, np.inf],
         [2.0**-112 + 1, 18, 1],
         [np.nan, np.nan, np.nan],
         [large, np.inf, large],
-        [-(2.0**126), np.inf, 2.0**127 + 2.0**126],  # 2**128 is not finite in float32
+        [-(2.0**126), np.inf, both],  # 2**128 is not finite in float32
     ]
     assert np.array_equal(found, np.array(wanted, np.float32), equal_nan=True)
 

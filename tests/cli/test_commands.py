@@ -331,11 +331,14 @@ def test_plan_shows_instructions_and_memory(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_plan_and_train_take_the_precision_of_layers(capsys: pytest.CaptureFixture[str]) -> None:
-    precision = ("--precision", "*=bf16, scores=float32,", "--backend", "numpy")
+    precision = ("--precision", "*=bf16_blocks, scores=float32,", "--backend", "numpy")
     lines = printed(capsys, "plan", "model.py:net", "--batch", "7", *precision)
     assert "  products of float32: scores" in lines
     printed(capsys, "train", "model.py:net", "--data", "digits", "--epochs", "1", *precision)
-    assert gc.load("graphc-run/small.gc").plan.precision == {"*": "bf16", "scores": "float32"}
+    assert gc.load("graphc-run/small.gc").plan.precision == {
+        "*": "bf16_blocks",
+        "scores": "float32",
+    }
 
 
 @pytest.mark.parametrize("options", [(), ("--data", "digits")])

@@ -9,6 +9,7 @@ import graphc as gc
 from graphc.backends.backend import backend
 from graphc.compiler.precision_choice import chosen_precision, relative_times
 from graphc.runtime.freeze import frozen
+from passes.round_products import Precision
 
 
 def stack(width: int, channels: int = 0) -> gc.Net:
@@ -26,33 +27,50 @@ def executor(net: gc.Net, **options: object) -> gc.Executor:
     return gc.Executor(gc.compile(net, batch=2, backend="numpy", **options))  # type: ignore[arg-type]
 
 
-def chosen(net: gc.Net, batch: int, rate: float, trains: bool = False) -> list[str]:
-    """The layers that are chosen for a frozen net, or for one that trains."""
+def chosen(
+    net: gc.Net, batch: int, pairs: float, blocks: float = 0, trains: bool = False
+) -> dict[str, str]:
+    """The layers that are chosen for a frozen net, or for one that trains, given the rates."""
     graph = net.graph() if trains else frozen(executor(net))
-    found = chosen_precision(relative_times(graph, batch, trains, rate))
-    return [layer for layer, precision in found if precision == "bf16"]
+    rates: dict[Precision, float] = {"bf16": pairs, "bf16_blocks": blocks}
+    times = relative_times(graph, batch, trains, {to: x for to, x in rates.items() if x})
+    return {layer: to for layer, to in chosen_precision(times) if to != "float32"}
 
 
 @pytest.mark.parametrize("rate", [1.0, 2.0])
 def test_few_rows_read_large_constant_weights_in_half_the_time(rate: float) -> None:
-    assert chosen(stack(1024), 1, rate) == ["wide"]
-    assert chosen(stack(1024), 6, rate) == ["wide"]
-    assert chosen(stack(100), 1, rate) == []
+    assert chosen(stack(1024), 1, rate) == {"wide": "bf16"}
+    assert chosen(stack(1024), 6, rate) == {"wide": "bf16"}
+    assert chosen(stack(100), 1, rate) == {}
 
 
 def test_weights_that_change_are_rounded_at_every_run() -> None:
-    assert chosen(stack(1024), 1, 1.0, trains=True) == []
+    assert chosen(stack(1024), 1, 1.0, trains=True) == {}
 
 
 def test_many_rows_need_an_instruction() -> None:
     for trains in (False, True):
-        assert chosen(stack(1024), 512, 1.0, trains) == []
-        assert chosen(stack(1024), 512, 2.0, trains) == ["wide"]
-        assert chosen(stack(1024), 512, 0.0, trains) == []
+        assert chosen(stack(1024), 512, 1.0, trains=trains) == {}
+        assert chosen(stack(1024), 512, 2.0, trains=trains) == {"wide": "bf16"}
+        assert chosen(stack(1024), 512, 0.0, trains=trains) == {}
+
+
+def test_many_rows_are_multiplied_in_blocks_where_these_are_fast() -> None:
+    for trains in (False, True):
+        assert chosen(stack(1024), 512, 1.0, 8.0, trains) == {"wide": "bf16_blocks"}
+    assert chosen(stack(1024), 512, 2.0, 2.0) == {"wide": "bf16"}
+    assert chosen(stack(1024), 1, 1.0, 8.0) == {"wide": "bf16"}
+
+
+def test_a_narrow_layer_fills_a_part_of_its_tiles() -> None:
+    rates: dict[Precision, float] = {"bf16_blocks": 8.0}
+    wide, narrow = relative_times(stack(1024).graph(), 512, True, rates).values()
+    assert wide["bf16_blocks"] < 0.4 < narrow["bf16_blocks"]
 
 
 def test_convolutions_are_widened() -> None:
-    assert chosen(stack(600, 200), 512, 2.0) == ["wide"]
+    assert chosen(stack(600, 200), 512, 2.0) == {"wide": "bf16"}
+    assert chosen(stack(600, 200), 512, 2.0, 8.0) == {"wide": "bf16_blocks"}
 
 
 def test_a_plan_tells_what_it_chose() -> None:
@@ -68,9 +86,9 @@ def test_a_report_tells_what_each_layer_would_take() -> None:
     net = stack(1024)
     options = {"backend": "native", "batch": 512, "optimizer": gc.SGD(lr=0.1)}
     plan = gc.compile(net, precision={"narrow": "bf16"}, **options)  # type: ignore[arg-type]
-    times = relative_times(net.graph(), 512, True, backend("native").pair_rate())
-    assert f"  products of bfloat16: narrow ({times['narrow']:.2f})" in plan.report()
-    assert f"  products of float32: wide ({times['wide']:.2f})" in plan.report()
+    times = relative_times(net.graph(), 512, True, backend("native").bfloat16_rates())
+    assert f"  products of bfloat16: narrow ({times['narrow']['bf16']:.2f})" in plan.report()
+    assert f"  products of float32: wide ({min(times['wide'].values()):.2f})" in plan.report()
 
 
 def test_another_precision_is_told() -> None:

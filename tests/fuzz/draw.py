@@ -18,7 +18,7 @@ from graphc.ops.norm import BatchNorm
 from graphc.ops.random_numbers import Noise
 from graphc.ops.scan import Scan
 from graphc.ops.source import Parameter
-from passes.round_products import RoundProducts
+from passes.round_products import Precision, RoundProducts
 from tests.fuzz.case import Case, Event
 from tests.generate import WIDTHS, random_net
 
@@ -112,7 +112,7 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
 
 
 def _rounded(r: random.Random, case: Case) -> Case:
-    """The case with all, some, or all but one of its layers in bfloat16; if it has any.
+    """The case with all, some, or all but one of its layers in bfloat16, in any order; if any.
 
     Nothing else says what gradients of rounded products are.  A batchnorm that is folded into
     frozen weights scales them before they are rounded.
@@ -121,8 +121,10 @@ def _rounded(r: random.Random, case: Case) -> Case:
     if not layers:
         return case
     one = r.choice(layers)
-    some = tuple((name, "bf16") for name in layers if name == one or r.random() < 0.5)
-    precision = r.choice(((("*", "bf16"),), some, (("*", "bf16"), (one, "float32"))))
+    orders: tuple[Precision, ...] = ("bf16", "bf16_blocks")
+    some = tuple((name, r.choice(orders)) for name in layers if name == one or r.random() < 0.5)
+    every = "*", r.choice(orders)
+    precision = r.choice(((every,), some, (every, (one, "float32"))))
     off = tuple(dict.fromkeys((*case.off, "fold_batchnorm")))
     return replace(case, precision=precision, off=off, slopes=False, torch=False)
 

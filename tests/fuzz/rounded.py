@@ -13,7 +13,7 @@ from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.linalg import Affine, MatMul
 
 Precision = Sequence[tuple[str, str]]
-"""Patterns of layers, each with `bf16` or `float32`; the last that matches counts."""
+"""Patterns of layers, each with its precision; the last that matches counts."""
 PRODUCTS = (MatMul, Affine, Conv, ConvDx, ConvDw)
 BITS = 8
 LEAST = 2.0**-56
@@ -41,7 +41,7 @@ def rounds(node: Node, layer: str, precision: Precision) -> bool:
     parts = layer.split(".")
     names = [".".join(parts[: i + 1]) for i in range(len(parts))]
     found = [to for pattern, to in precision if any(fnmatchcase(n, pattern) for n in names)]
-    return found[-1:] == ["bf16"]
+    return found[-1:] in (["bf16"], ["bf16_blocks"])
 
 
 def loop_of(layer: str) -> str:

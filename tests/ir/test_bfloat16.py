@@ -115,6 +115,38 @@ def test_products_equal_exact_sums_that_round_after_each_term(terms: int) -> Non
     assert found.tolist() == wanted
 
 
+def blocks_by_hand(a: Array, b: Array) -> float:
+    """Return the same by blocks of 32 terms: the sum of each rounds, and that of all so far."""
+    x, y = widened(a).tolist(), widened(b).tolist()
+    total = 0.0
+    for start in range(0, len(x), 32):
+        parts = {0: 0.0, 1: 0.0}
+        for p in range(start, min(start + 32, len(x))):
+            exact = Fraction(x[p]) * Fraction(y[p]) + Fraction(parts[p % 2])
+            parts[p % 2] = float(nearest(exact, 24, -149))
+        block = float(nearest(Fraction(parts[0]) + Fraction(parts[1]), 24, -149))
+        total = float(nearest(Fraction(total) + Fraction(block), 24, -149))
+    return total
+
+
+@pytest.mark.parametrize("terms", [0, 1, 2, 31, 32, 33, 65])
+def test_blocks_equal_exact_sums_that_round_at_the_same_places(terms: int) -> None:
+    a, b = some_bits((3, terms), 1), some_bits((terms, 4), 2)
+    found = multiplied(a, b, order="blocks")
+    assert found.tolist() == [[blocks_by_hand(row, column) for column in b.T] for row in a]
+
+
+def test_blocks_of_a_stack_are_those_of_its_matrices() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        m, k, n = rng.integers(1, 100, 3)
+        a, b = some_bits((2, m, k), seed), some_bits((k, n), -seed % 97)
+        found = multiplied(a, b, order="blocks")
+        row, column = rng.integers(m), rng.integers(n)
+        for matrix, sums in zip(a, found, strict=True):
+            assert sums[row, column] == blocks_by_hand(matrix[row], b[:, column])
+
+
 def added(total: float, a: float, b: float) -> float:
     """Return the sum of a number and a product of two of bfloat16."""
     return float(multiply_add(*(np.full((), x, np.float32) for x in (total, a, b))))
@@ -151,4 +183,15 @@ def test_terms_in_runs_of_one_keep_their_order() -> None:
 
 def test_another_order_of_terms_has_other_bits() -> None:
     a, b = some_bits((3, 64), 1), some_bits((64, 4), 2)
-    assert not np.array_equal(multiplied(a, b), multiplied(a, b, run=1))
+    sums = multiplied(a, b), multiplied(a, b, run=1), multiplied(a, b, order="blocks")
+    assert len({each.tobytes() for each in sums}) == 3
+
+
+def test_the_parts_of_a_block_overflow_apart() -> None:
+    big = 2.0**127
+    a = rounded(np.array([[-big, 0, big], [big, 0, big], [big, -big, 0]], np.float32))
+    b = rounded(np.array([[1], [2], [2]], np.float32))
+    assert multiplied(a[:1], b, order="blocks") == big
+    with np.errstate(all="ignore"):
+        assert multiplied(a[1:2], b, order="blocks") == np.inf
+        assert np.isnan(multiplied(a[2:], b[[1, 1, 1]], order="blocks"))

@@ -27,7 +27,7 @@ from graphc.ops.elementwise import Mul
 from graphc.ops.linalg import MatrixProduct
 from graphc.ops.scan import Scan
 from graphc.ops.source import constant
-from passes.round_products import RoundProducts
+from passes.round_products import Precision, RoundProducts
 from passes.specialize import Specialize
 
 RNG = np.random.default_rng(5)
@@ -78,6 +78,27 @@ def test_gradients_belong_to_the_layer_that_they_are_of() -> None:
     assert rounded_values(step_graph({"scores": "bf16"})) == factors
     assert rounded_values(step_graph({"*": "bf16", "hidden": "float32"})) == factors
     assert rounded_values(step_graph({"hidden": "float32", "*": "bf16"})) > factors
+
+
+def orders(graph: Graph) -> dict[str, str]:
+    """Return the order of each product of matrices, also of those in loops."""
+    found: dict[str, str] = {n.name: n.op.order for n in graph if isinstance(n.op, MatrixProduct)}
+    for node in graph:
+        if isinstance(node.op, Scan):
+            found |= orders(node.op.step.graph(()))
+    return found
+
+
+def test_layers_in_blocks_and_their_gradients_have_that_order() -> None:
+    graph = step_graph({"*": "bf16", "hidden": "bf16_blocks"})
+    assert rounded_values(graph) == rounded_values(step_graph({"*": "bf16"}))
+    blocks = {name for name, order in orders(graph).items() if order == "blocks"}
+    assert blocks == {"relu_1", "d_hidden.weight"}
+    assert {*orders(step_graph({"*": "bf16_blocks"})).values()} == {"blocks"}
+    assert {*orders(step_graph({"memory": "bf16_blocks"}, loop_net())).values()} == {
+        "blocks",
+        "pairs",
+    }
 
 
 def dot(a: Array, b: Array) -> Array:
@@ -140,8 +161,10 @@ def test_an_unknown_layer_is_told_with_those_there_are() -> None:
 
 
 def test_an_unknown_precision_is_told() -> None:
-    with pytest.raises(gc.GraphError, match="'f16' is not one of bf16, float32"):
-        step_graph({"*": "f16"})
+    with pytest.raises(
+        gc.GraphError, match="'bf16_block' is not one of bf16, bf16_blocks, float32"
+    ):
+        step_graph({"*": "bf16_block"})
     for given in ("fp16", ["bf16"], {1: "bf16"}):
         with pytest.raises(gc.GraphError, match="not a mapping"):
             step_graph(given)  # type: ignore[arg-type]
@@ -254,21 +277,33 @@ def test_convolutions_in_groups_stay_in_float32() -> None:
         gc.compile(net, batch=4, backend="numpy", precision={"depthwise": "bf16"})
 
 
-def test_a_saved_model_keeps_its_precision(tmp_path: Path) -> None:
-    plan = gc.compile(classifier(), batch=9, backend="numpy", precision={"hid*": "bf16"})
+@pytest.mark.parametrize("to", ["bf16", "bf16_blocks"])
+def test_a_saved_model_keeps_its_precision(tmp_path: Path, to: Precision) -> None:
+    plan = gc.compile(classifier(), batch=9, backend="numpy", precision={"hid*": to})
     ex = gc.Executor(plan, seed=3)
     gc.save(tmp_path / "model.gc", ex)
     loaded = gc.load(tmp_path / "model.gc")
     x = data(9)["x"]
-    assert loaded.plan.precision == {"hid*": "bf16"}
+    assert loaded.plan.precision == {"hid*": to}
     assert np.array_equal(loaded.predict(x), ex.predict(x))
 
 
-def test_text_of_a_rounded_graph_reads_back() -> None:
-    plan = gc.compile(classifier(), batch=9, backend="numpy", precision={"*": "bf16"})
+@pytest.mark.parametrize("to", ["bf16", "bf16_blocks"])
+def test_text_of_a_rounded_graph_reads_back(to: Precision) -> None:
+    plan = gc.compile(classifier(), batch=9, backend="numpy", precision={"*": to})
     frozen = gc.freeze(gc.Executor(plan), batch=9)
-    for graph in (step_graph({"*": "bf16"}), frozen.plan.graphs["infer"][-1].graph):
-        assert str(parse_graph(str(graph), OPS)) == str(graph)
+    for graph in (step_graph({"*": to}), frozen.plan.graphs["infer"][-1].graph):
+        read = parse_graph(str(graph), OPS)
+        assert str(read) == str(graph)
+        assert orders(read) == orders(graph)
+        assert ('order="blocks"' in str(graph)) == (to == "bf16_blocks")
+        assert "pairs" not in str(graph)
+
+
+def test_text_with_another_order_is_refused() -> None:
+    text = str(step_graph({"*": "bf16_blocks"})).replace('order="blocks"', 'order="block"', 1)
+    with pytest.raises(gc.GraphError, match="order is 'block', not of type"):
+        parse_graph(text, OPS)
 
 
 def test_users_do_not_declare_bfloat16() -> None:
@@ -288,6 +323,8 @@ def test_users_do_not_declare_bfloat16() -> None:
 def test_the_report_names_layers_by_precision() -> None:
     plan = gc.compile(classifier(), batch=9, backend="numpy", precision={"hidden": "bf16"})
     assert "  products of bfloat16: hidden\n  products of float32: scores" in plan.report()
+    plan = gc.compile(classifier(), batch=9, backend="numpy", precision={"*": "bf16_blocks"})
+    assert "  products of bfloat16 in blocks: hidden, scores" in plan.report()
     assert "products of" not in gc.compile(classifier(), batch=9, backend="numpy").report()
 
 
@@ -312,20 +349,21 @@ def test_sums_over_middle_axes_are_not_products() -> None:
 # ------------------------------------------------------------------ planted faults
 
 
-def validated(folder: Path) -> gc.Plan:
+def validated(folder: Path, to: Precision = "bf16") -> gc.Plan:
     """Return a validated plan in which all layers multiply bfloat16."""
     return gc.compile(
         classifier(),
         batch=9,
         optimizer=gc.SGD(lr=0.1),
         backend="numpy",
-        precision={"*": "bf16"},
+        precision={"*": to},
         validate=folder,
     )
 
 
-def test_right_plans_are_valid(tmp_path: Path) -> None:
-    validated(tmp_path)
+@pytest.mark.parametrize("to", ["bf16", "bf16_blocks"])
+def test_right_plans_are_valid(tmp_path: Path, to: Precision) -> None:
+    assert validated(tmp_path, to).verify().ok
 
 
 def truncated(out: Array, x: Array, words: Array, mask: Array) -> list[Callable[[], object]]:

@@ -30,7 +30,7 @@ class ProductWriter:
         self.kernel, self.names, self.types, self.pitch = kernel, names, types, dict(pitch)
         self.kind, self.factor = C_TYPES[kernel.dtype], C_TYPES[kernel.factor_dtype]
         self.columns = f"GC_COLUMNS_{kernel.dtype}"
-        self.product = "bfloat16" if kernel.bfloat16 else kernel.dtype
+        self.product = kernel.order or kernel.dtype
         """The name of the function of products."""
         self.code: Code
 
@@ -114,7 +114,7 @@ class ProductWriter:
 
     def _call(self, k: str, left: str, right: str) -> None:
         """Write a call of the product of matrices, each a pointer and its strides."""
-        pairs = f", {int(self.kernel.pair_run != 1)}" if self.kernel.bfloat16 else ""
+        pairs = f", {int(self.kernel.run != 1)}" if self.product == "pairs" else ""
         name = f"gc_product_{self.product}"
         self.code.do(f"{name}(rows, width, {k}, {left}, {right}, sums{pairs});")
 
@@ -176,11 +176,11 @@ class ProductWriter:
 
     @contextmanager
     def _parts(self, k: str) -> Iterator[None]:
-        """Write a loop over parts of k that panels hold; pairs are within a part, and a pixel."""
+        """Write a loop over parts of k that panels hold; pairs and blocks are within a run."""
         kernel, code = self.kernel, self.code
         left = f"{k} - start"
-        if kernel.bfloat16 and kernel.pair_run != 1:
-            left = f"{kernel.pair_run} - start % {kernel.pair_run}"
+        if kernel.bfloat16 and (kernel.run != 1 or kernel.order == "blocks"):
+            left = f"{kernel.run} - start % {kernel.run}"
         with code.block(f"for (ptrdiff_t start = 0, depth; start < {k}; start += depth)"):
             code.do(f"depth = {left} < GC_DEPTH ? {left} : GC_DEPTH;")
             yield

@@ -344,17 +344,17 @@ class Functions:
         )
 
     def product(self, dtype: str) -> None:
-        """Add the function that adds products to the sums of a block."""
-        if dtype == "bfloat16":
-            self.product("float32")
+        """Add the function that adds products to the sums of a block: see `product_function`."""
+        if called := {"pairs": "float32", "blocks": "pairs"}.get(dtype):
+            self.product(called)
         if self.fused and dtype in FLOATS:
             self.intrinsic("fma", dtype)  # for a target without vectors
         self.block()
         name = f"gc_product_{dtype}"
         if name not in self.texts:
             self.texts[name], plain = product_function(dtype, self.fused)
-            panels = 2 * PLAIN_DEPTH * ITEMSIZE["float32"] if dtype == "bfloat16" else 0
-            self._stacks[name] = frame(plain) + panels + self.below(plain)
+            arrays = ITEMSIZE["float32"] * {"pairs": 2 * PLAIN_DEPTH, "blocks": 2}.get(dtype, 0)
+            self._stacks[name] = frame(plain) + arrays + self.below(plain)
 
     def present(self, dtype: str) -> str:
         """Return the name of the function that adds products to the rows that are present."""

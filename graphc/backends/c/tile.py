@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from graphc.ir.bfloat16 import BLOCK
 from graphc.ir.tensor_type import ITEMSIZE
 
 PLAIN_DEPTH = 32
@@ -235,7 +236,7 @@ static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdif
 """
 
 
-_BFLOAT16 = """\
+_PAIRS = """\
 /* Returns a number of bfloat16, which is the upper half of a float. */
 static float gc_widened(uint16_t bits)
 {
@@ -245,7 +246,7 @@ static float gc_widened(uint16_t bits)
 }
 /* Adds the products a(i, p) * b(p, j) of bfloat16, p = 1, 0, 3, 2, ... if they go by pairs, to each
    of rows x width sums. */
-static void gc_product_bfloat16(ptrdiff_t rows, ptrdiff_t width, ptrdiff_t k,
+static void gc_product_pairs(ptrdiff_t rows, ptrdiff_t width, ptrdiff_t k,
     const uint16_t *a, ptrdiff_t a_i, ptrdiff_t a_p,
     const uint16_t *b, ptrdiff_t b_p, ptrdiff_t b_j, float *sums, ptrdiff_t pairs)
 {
@@ -264,6 +265,25 @@ static void gc_product_bfloat16(ptrdiff_t rows, ptrdiff_t width, ptrdiff_t k,
             right, GC_COLUMNS_float32, 1, sums);
     }
 }"""
+_BLOCKS = f"""\
+/* Adds such products block by block of {BLOCK} terms: to each sum that of its terms of even number
+   plus that of odd number. */
+static void gc_product_blocks(ptrdiff_t rows, ptrdiff_t width, ptrdiff_t k,
+    const uint16_t *a, ptrdiff_t a_i, ptrdiff_t a_p,
+    const uint16_t *b, ptrdiff_t b_p, ptrdiff_t b_j, float *sums)
+{{
+    float parts[2][GC_ROWS * GC_COLUMNS_float32];
+    for (ptrdiff_t first = 0; first < k; first += {BLOCK}) {{
+        const ptrdiff_t terms = k - first < {BLOCK} ? k - first : {BLOCK};
+        for (ptrdiff_t s = 0; s < rows * GC_COLUMNS_float32; ++s) parts[0][s] = parts[1][s] = 0;
+        for (ptrdiff_t odd = 0; odd < 2 && odd < terms; ++odd)
+            gc_product_pairs(rows, width, (terms + 1 - odd) / 2,
+                a + (first + odd) * a_p, a_i, 2 * a_p,
+                b + (first + odd) * b_p, 2 * b_p, b_j, parts[odd], 0);
+        for (ptrdiff_t s = 0; s < rows * GC_COLUMNS_float32; ++s)
+            sums[s] += parts[0][s] + parts[1][s];
+    }}
+}}"""
 
 
 _PRESENT = """\
@@ -301,10 +321,11 @@ def product_function(dtype: str, fused: bool) -> tuple[str, str]:
     """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block.
 
     The second text is the function without vectors.  Sums of int32 are of int8 and exact.
-    Factors of bfloat16 are widened to panels of floats, in the order of their terms.
+    For factors of bfloat16, which are widened to panels of floats, `dtype` is the order of terms.
     """
-    if dtype == "bfloat16":
-        return _BFLOAT16, _BFLOAT16
+    if dtype in ("pairs", "blocks"):
+        text = _BLOCKS if dtype == "blocks" else _PAIRS
+        return text, text
     kind, suffix = _KINDS[dtype]
     a, b, whole = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]", dtype == "int32"
     line = f"gc_fma{suffix}({a}, {b}, sum)" if fused and not whole else f"sum + {a} * {b}"

@@ -35,7 +35,7 @@ from graphc.backends.native.libraries import Library, load, load_by_key, stale
 from graphc.backends.native.panels import packed_buffers, packed_factors
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.side_by_side import Runs
-from graphc.backends.native.target import DOTS, available, host
+from graphc.backends.native.target import DOTS, TILES, available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
@@ -43,6 +43,7 @@ from graphc.ir.tensor_type import TensorType
 from graphc.kernels.duration import epoch_microseconds, is_shared, microseconds
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
+from passes.round_products import Precision
 
 SHARED = 5
 """The microseconds from which a run may be shared by threads."""
@@ -178,6 +179,8 @@ class NativeProgram:
         return bind_outside(self.program, instr, n, view, self._link)
 
 
+TILE_RATE = 8.0
+"""The speed of products by tiles, from packed factors, where that of float32 is 1."""
 CHAINS = 12
 """The number of independent sums of the loop that runs at the machine's peak: enough to hide the
 latency of two multiply-adds a cycle, and few enough for the registers of every machine."""
@@ -218,9 +221,11 @@ class NativeBackend:
         """Return how many cores a plan may use, at most as many as asked for."""
         return thread_count(asked)
 
-    def pair_rate(self) -> float:
-        """Return 2 if an instruction multiplies pairs, else 1: measured, widening costs nothing."""
-        return 2.0 if host().words["bfloat16"] == DOTS else 1.0
+    def bfloat16_rates(self) -> Mapping[Precision, float]:
+        """Return those measured: widening costs nothing; pairs and tiles have instructions."""
+        words = host().words
+        rates: dict[Precision, float] = {"bf16": 2.0 if words["pairs"] == DOTS else 1.0}
+        return {**rates, "bf16_blocks": TILE_RATE} if words["blocks"] == TILES else rates
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""
@@ -237,7 +242,7 @@ class NativeBackend:
 
     def orders(self, program: Program) -> Mapping[str, Order]:
         """Return the packing of each constant that only products read."""
-        orders = packed_factors(program, host().bits)
+        orders = packed_factors(program, host().bits, host().words)
         return {name: order.packed for name, order in orders.items()}
 
     def bind(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from graphc.backends.arithmetic import FLOATS
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.llvm import bindings
-from graphc.backends.native.target import Target, host
+from graphc.backends.native.target import Target, host, without_tiles
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.softfloat import ARITY
 from graphc.base.errors import GraphError
@@ -60,7 +60,7 @@ def target_of(triple: str | None, cpu: str | None) -> Target:
     """
     if triple is None:
         if cpu is None:
-            return host()
+            return without_tiles(host())
         triple = host().triple
     architecture = triple.split("-")[0]
     for pattern, machine in MACHINES.items():

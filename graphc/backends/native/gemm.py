@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from graphc.backends.native.gemm_block_windows import BlockPlaces, BlockWindows
+from graphc.backends.native.gemm_blocks import BlockSums
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_int8 import Int8
@@ -12,6 +14,8 @@ from graphc.backends.native.gemm_long import LongSums
 from graphc.backends.native.gemm_pairs import PairSums
 from graphc.backends.native.gemm_scratch import (
     FEW,
+    BlockPlacesScratch,
+    BlockWindowScratch,
     LongScratch,
     WideScratch,
     WindowScratch,
@@ -57,7 +61,7 @@ def emit_gemm(
     long = is_long(kernel, tile, rows)
 
     def emit(f: Function) -> None:
-        if kernel.bfloat16 and isinstance(kernel, Convolution):
+        if kernel.order == "pairs" and isinstance(kernel, Convolution):
             _emit_widened(f, kernel, buffers, pitch, bits)
         else:
             _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed, long=long))
@@ -84,7 +88,11 @@ def _key(
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     scratch, (rows, panels) = frame.scratch, _share(frame)
-    if isinstance(scratch, LongScratch) and not frame.kernel.bfloat16:
+    if isinstance(scratch, BlockPlacesScratch):
+        BlockPlaces(frame, scratch).emit(rows, panels)
+    elif isinstance(scratch, BlockWindowScratch):
+        BlockWindows(frame, scratch).emit(rows, panels)
+    elif isinstance(scratch, LongScratch) and not frame.kernel.bfloat16:
         LongSums(frame).emit(rows, panels)
     elif isinstance(scratch, WordScratch):
         Int8(frame, scratch).emit(rows, panels)
@@ -120,13 +128,14 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     f, kernel = frame.f, frame.kernel
     pairs = kernel.bfloat16
     plain = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
-    tiles = PairSums(frame) if pairs else plain
+    in_blocks = kernel.order == "blocks"
+    tiles = (BlockSums if in_blocks else PairSums)(frame) if pairs else plain
     in_rows = Registers(frame) if is_near(frame) and not pairs else Sweeps(frame)
     few = Squares(frame) if kernel.trans_b else in_rows
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
     # One method is less code, and few rows read b where it was declared.
     only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1
-    only |= pairs and kernel.trans_b
+    only |= pairs and (kernel.trans_b or in_blocks)
     if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):

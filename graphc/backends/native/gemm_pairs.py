@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from graphc.backends.native.gemm_frame import Frame, Panel, packing
 from graphc.backends.native.gemm_long import LongSums
-from graphc.backends.native.gemm_scratch import PairScratch
 from graphc.backends.native.gemm_tile import Steps, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import each_vector
@@ -32,7 +31,7 @@ class PairSums(LongSums):
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
-        f, size = self.f, PairScratch.BLOCK
+        f, size = self.f, self.scratch.BLOCK
 
         def block(start: Value, _: list[Value]) -> None:
             super(PairSums, self).emit((start, f.smaller(f.add(start, size), rows[1])), panels)

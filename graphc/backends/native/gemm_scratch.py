@@ -8,6 +8,7 @@ from math import prod
 
 from graphc.backends.native.gemm_tile import WIDEST, Tile, tile_of
 from graphc.backends.native.target import WORDS, Words
+from graphc.ir.bfloat16 import BLOCK
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, align, count, dim_at
 from graphc.kernels.kernel import CHUNK, LANES, Chain, Convolution, Gemm, Kernel
 
@@ -175,6 +176,24 @@ class PairScratch(LongScratch):
         return min(most, self.panels) if isinstance(self.kernel.n, int) else most
 
 
+@dataclass(frozen=True, slots=True)
+class BlockScratch(PairScratch):
+    """The sizes for products in blocks: many rows share a panel, as products take little time."""
+
+    BLOCK = 512
+    SUMS = 1 << 18
+
+    @property
+    def depth(self) -> int:
+        """The factors of a block of rows, in whole blocks of terms."""
+        return _at_most(K_BLOCK, self.kernel.k, BLOCK)
+
+    @property
+    def rows_block(self) -> int:
+        """The elements of a block of a, each a pair."""
+        return self.depth // 2 * self.rows
+
+
 def _at_most(most: int, size: Dim, unit: int) -> int:
     """Return a size in whole units, or `most` if it is larger or not known."""
     return min(most, -(-size // unit) * unit) if isinstance(size, int) else most
@@ -277,6 +296,103 @@ class WordScratch(Scratch):
 
 
 @dataclass(frozen=True, slots=True)
+class BlockWindowScratch(BlockScratch):
+    """The sizes for windows in blocks: all of b, some rows of a, a part of sums, images."""
+
+    kernel: Convolution
+
+    @property
+    def whole(self) -> int:
+        """The terms of a row, with each offset's channels in whole blocks."""
+        window = self.kernel.window
+        return window.offsets * _whole_blocks(window.channels)
+
+    @property
+    def packed_b(self) -> int:
+        """The elements of b, each a pair."""
+        return self.whole // 2 * self.row
+
+    @property
+    def rows(self) -> int:
+        """The rows of a block, in full chunks."""
+        most = (1 << 18) // self.whole // CHUNK * CHUNK
+        return min(max(most, 2 * CHUNK), self.BLOCK)
+
+    @property
+    def rows_block(self) -> int:
+        """The elements of a block of a, each a pair."""
+        return self.whole // 2 * self.rows
+
+    @property
+    def panel_sums(self) -> int:
+        """The elements of the sums of a part of the rows."""
+        return 2 * CHUNK * self.tile.width
+
+    @property
+    def images(self) -> int:
+        """The images whose places are taken together."""
+        return max(self.BLOCK // self.kernel.window.count, 1)
+
+    @property
+    def copied(self) -> int:
+        """The elements of copies of images, in whole vectors, each of bfloat16."""
+        window = self.kernel.window
+        held = 0 if window.is_direct else window.held_elements * self.images
+        return _whole_blocks(held)
+
+    def packed(self, n: int) -> int:
+        """Return the elements of all parts."""
+        return self.packed_b + self.rows_block + self.panel_sums + self.copied // 2
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlacesScratch(BlockWindowScratch):
+    """The sizes for the gradient of a filter: blocks of both factors, sums, addresses, an image."""
+
+    @property
+    def units(self) -> int:
+        """The units of rows that are taken together."""
+        window = self.kernel.window
+        return min(self.BLOCK // CHUNK, window.offsets * -(-window.channels // CHUNK))
+
+    @property
+    def depth(self) -> int:
+        """The places of a block, in whole blocks of terms."""
+        return min(K_BLOCK, _whole_blocks(self.kernel.window.count))
+
+    @property
+    def rows(self) -> int:
+        """The rows of all units that are taken together."""
+        return self.units * CHUNK
+
+    @property
+    def rows_block(self) -> int:
+        """The elements of a block of a, each a pair."""
+        return self.depth // 2 * self.rows
+
+    @property
+    def panel_sums(self) -> int:
+        """The elements of the sums of a panel."""
+        return self.rows * self.tile.width
+
+    @property
+    def images(self) -> int:
+        """The images that are read at a time."""
+        return 1
+
+    def packed(self, n: int) -> int:
+        """Return the elements of all parts; an address has two."""
+        sums = self.panel_sums * self.together
+        blocks = self.panel_block + self.rows_block
+        return blocks + sums + 2 * self.depth + self.copied // 2
+
+
+def _whole_blocks(terms: int) -> int:
+    """Return a number of terms in whole blocks."""
+    return -(-terms // BLOCK) * BLOCK
+
+
+@dataclass(frozen=True, slots=True)
 class WideScratch(Scratch):
     """The sizes for a convolution of bfloat16: widened copies of both factors, and what is left."""
 
@@ -304,12 +420,21 @@ def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = Fal
     if long:
         return LongScratch(kernel, tile)
     if kernel.bfloat16:
-        return (WideScratch if isinstance(kernel, Convolution) else PairScratch)(kernel, tile)
+        return _of_bfloat16(kernel, tile)
     if tile.words is not None:
         return WordScratch(kernel, tile)
     if isinstance(kernel, Convolution):
         return WindowScratch(kernel, tile, packs)
     return Scratch(kernel, tile, packs)
+
+
+def _of_bfloat16(kernel: Gemm, tile: Tile) -> Scratch:
+    """Return the sizes of the scratch of a product of bfloat16."""
+    if not isinstance(kernel, Convolution):
+        return (BlockScratch if kernel.order == "blocks" else PairScratch)(kernel, tile)
+    if kernel.order == "pairs":
+        return WideScratch(kernel, tile)
+    return (BlockPlacesScratch if kernel.trans_a else BlockWindowScratch)(kernel, tile)
 
 
 def kernel_scratch(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.target import WORDS, Words
+from graphc.backends.native.target import TILES, WORDS, Words
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, Dim
 from graphc.kernels.kernel import Gemm
@@ -56,8 +56,9 @@ class Tile:
         """Return the tile for the columns beyond full panels.
 
         Its vectors are half as wide if that fills them better: 512 bits may take twice the time.
+        Registers of tiles have one width.
         """
-        if self.lanes * ITEMSIZE[self.dtype] != WIDEST:
+        if self.lanes * ITEMSIZE[self.dtype] != WIDEST or self.words == TILES:
             return self
         half = replace(self, lanes=self.lanes // 2)
         fits = half.vectors_of(columns) * half.lanes < self.vectors_of(columns) * self.lanes
@@ -72,12 +73,14 @@ def choose_tile(dtype: str, bits: int, words: Words | None = None) -> Tile:
     if bits == 32:
         return Tile(dtype, 1, 2, 2, words)
     lanes = bits // (8 * ITEMSIZE[dtype])
+    if words == TILES:
+        return Tile(dtype, lanes, 8, 4, words)
     return Tile(dtype, lanes, 8, 2, words) if bits == 512 else Tile(dtype, lanes, 4, 3, words)
 
 
 def tile_of(kernel: Gemm, bits: int, words: Mapping[str, Words] = WORDS) -> Tile:
-    """Return the tile of a product; `words` are those of each narrow dtype."""
-    return choose_tile(kernel.dtype, bits, words.get(kernel.factor_dtype))
+    """Return the tile of a product; `words` are those of narrow factors."""
+    return choose_tile(kernel.dtype, bits, words.get(kernel.order or kernel.factor_dtype))
 
 
 Strides = tuple[Dim, Dim]

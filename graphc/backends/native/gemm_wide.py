@@ -28,7 +28,7 @@ class Widened:
     ) -> None:
         """Prepare; `pitch` has the elements from row to row of every matrix."""
         self.f, self.kernel, self.scratch, self.pitch = f, kernel, scratch, pitch
-        self.window, self.run = kernel.window, kernel.pair_run or 1
+        self.window, self.run = kernel.window, kernel.run or 1
         self.v = Vectors(f, max(2, scratch.tile.lanes))
 
     def emit(self, plain: Callee, buffers: Mapping[str, Value]) -> None:

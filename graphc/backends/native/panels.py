@@ -6,15 +6,17 @@ padded, so a factor takes the same bytes in either order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.native.gemm_scratch import FEW, WideScratch, WindowScratch, scratch_of
+from graphc.backends.native.gemm_scratch import FEW, WindowScratch, scratch_of
 from graphc.backends.native.gemm_tile import Tile, tile_of
+from graphc.backends.native.target import WORDS, Words
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.kernel import BatchedGemm, Gemm
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 from graphc.kernels.program import Buffer, Instr, Program
 
 
@@ -58,7 +60,9 @@ class Panels:
         return filters.transpose(0, 3, 2, 1).reshape(self.rows, -1)
 
 
-def packed_factors(program: Program, bits: int) -> dict[str, Panels]:
+def packed_factors(
+    program: Program, bits: int, words: Mapping[str, Words] = WORDS
+) -> dict[str, Panels]:
     """Return the order of each constant that only products read, by blocks of columns.
 
     A product of few rows reads its factor where it lies, so nothing is gained.  A constant that
@@ -70,7 +74,7 @@ def packed_factors(program: Program, bits: int) -> dict[str, Panels]:
     for instr in program.instrs:
         for buffer in map(program.buffers.__getitem__, instr.ins):
             if buffer.space == "constant":
-                order = _order(instr, buffer, bits, program.capacity)
+                order = _order(instr, buffer, program.capacity, bits, words)
                 readers.setdefault(buffer.key, set()).add(order)
     known = {key: next(iter(orders)) for key, orders in readers.items() if len(orders) == 1}
     return {key: order for key, order in known.items() if order is not None}
@@ -83,7 +87,9 @@ def packed_buffers(program: Program, bits: int) -> frozenset[str]:
     return frozenset(name for name, b in buffers if b.space == "constant" and b.key in packed)
 
 
-def _order(instr: Instr, buffer: Buffer, bits: int, capacity: int) -> Panels | None:
+def _order(
+    instr: Instr, buffer: Buffer, capacity: int, bits: int, words: Mapping[str, Words]
+) -> Panels | None:
     """Return the order in which an instruction reads a constant, or None if it is that declared."""
     kernel = instr.body
     if not isinstance(kernel, Gemm) or isinstance(kernel, BatchedGemm):
@@ -92,8 +98,9 @@ def _order(instr: Instr, buffer: Buffer, bits: int, capacity: int) -> Panels | N
     whole = not buffer.pitch and not buffer.shift
     if kernel.b != buffer.name or buffer.name in others or not whole:
         return None
-    tile = tile_of(kernel, bits)
-    if kernel.dtype == "int32" or tile.lanes == 1 or dim_at(kernel.m, capacity) <= FEW:
+    tile = tile_of(kernel, bits, words)
+    in_place = dim_at(kernel.m, capacity) <= FEW and kernel.order != "blocks"
+    if kernel.dtype == "int32" or tile.lanes == 1 or in_place:
         return None
     return panels_of(kernel, tile)
 
@@ -102,7 +109,7 @@ def panels_of(kernel: Gemm, tile: Tile) -> Panels | None:
     """Return the order of a product's panels, or None if it has none."""
     scratch = scratch_of(kernel, tile)
     assert isinstance(kernel.k, int), "a constant has no rows of the batch"
-    if kernel.bfloat16 and (isinstance(scratch, WideScratch) or kernel.k % 2):
+    if kernel.bfloat16 and (isinstance(kernel, Convolution) or kernel.k % 2):
         return None
     order = Panels(kernel.k, scratch.part, tile.width, kernel.trans_b, pairs=kernel.bfloat16)
     if not isinstance(scratch, WindowScratch):

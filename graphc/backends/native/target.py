@@ -6,12 +6,13 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from graphc.backends.native.llvm import bindings
 from graphc.backends.native.this_machine import Facts, MissingError, facts, feature_list
+from graphc.backends.native.tile_permission import permitted
 from graphc.base.errors import GraphError
 from graphc.kernels.kernel import LANES
 
@@ -40,8 +41,10 @@ WIDENED = Words(1)
 """A factor of bfloat16 as float32."""
 DOTS = Words(2, "x86.avx512bf16.dpbf16ps")
 """Factors of bfloat16; the instruction adds the product of the upper ones first."""
-WORDS: Mapping[str, Words] = {"int8": PAIRS, "bfloat16": WIDENED}
-"""The words of narrow dtypes that any processor multiplies."""
+TILES = Words(2, "x86.tdpbf16ps")
+"""Factors of bfloat16; the instruction multiplies tiles of 16 rows of 16 words."""
+WORDS: Mapping[str, Words] = {"int8": PAIRS, "pairs": WIDENED, "blocks": WIDENED}
+"""The words that any processor multiplies: of int8, and of bfloat16 in each order of terms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,14 @@ class Target:
 
     @property
     def words(self) -> Mapping[str, Words]:
-        """The words in which each narrow dtype is multiplied."""
+        """The words in which int8, and bfloat16 in each order of terms, is multiplied."""
         dots = self.cpu.startswith(FAST_DOTS) and has_dots(self.features)
-        bfloat16 = DOTS if dots else WIDENED
-        return {"int8": _words(self.features, self.arm), "bfloat16": bfloat16}
+        tiles = self.bits == max(WIDTHS) and has_tiles(self.features)
+        return {
+            "int8": _words(self.features, self.arm),
+            "pairs": DOTS if dots else WIDENED,
+            "blocks": TILES if tiles else WIDENED,
+        }
 
     @property
     def wasm(self) -> bool:
@@ -96,6 +103,11 @@ def _words(features: str, arm: bool) -> Words:
 def has_dots(features: str) -> bool:
     """Return whether a processor adds products of pairs of bfloat16, if not that it is fast."""
     return {"+avx512f", "+avx512vl", "+avx512bf16"} <= set(features.split(","))
+
+
+def has_tiles(features: str) -> bool:
+    """Return whether a processor multiplies tiles of bfloat16."""
+    return {"+amx-tile", "+amx-bf16"} <= set(features.split(","))
 
 
 def available() -> str | None:
@@ -136,7 +148,13 @@ def _host(requested: str | None) -> Target:
     found = facts()
     bits = _narrowed(requested, _width(found.triple, found.known))
     features = feature_list(_without_wider(bits, found.known))
-    return Target(found.triple, found.cpu, features, bits)
+    target = Target(found.triple, found.cpu, features, bits)
+    return target if target.words["blocks"] != TILES or permitted() else without_tiles(target)
+
+
+def without_tiles(target: Target) -> Target:
+    """Return a target without tiles, for code whose process may not ask the system for them."""
+    return replace(target, features=target.features.replace("+amx-", "-amx-"))
 
 
 def _width(triple: str, features: Mapping[str, bool]) -> int:

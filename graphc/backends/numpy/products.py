@@ -98,20 +98,21 @@ def _dot(kernel: Gemm, left: Array, right: Array, out: Array) -> Sequence[Call]:
     columns; matmul does not.
     """
     if kernel.bfloat16:
-        return partial(out.fill, 0), *_pairs(kernel, left, right, out)
+        return partial(out.fill, 0), *_rounded(kernel, left, right, out)
     whole = all(array.flags.forc for array in (left, right))
     if whole and out.flags.c_contiguous:
         return (partial(left.dot, right, out),)
     return (partial(np.matmul, left, right, out),)
 
 
-def _pairs(kernel: Gemm, left: Array, right: Array, out: Array) -> Iterator[Call]:
+def _rounded(kernel: Gemm, left: Array, right: Array, out: Array) -> Iterator[Call]:
     """Yield the calls that add products of bfloat16 to sums, for rows that the cache holds."""
+    assert kernel.order is not None, "factors are of bfloat16"
     step = max(ROUNDED // max(out.shape[-1], 1), 1)
     for start in range(0, out.shape[-2], step):
         rows = slice(start, start + step)
         sums, factor = out[..., rows, :], left[..., rows, :]
-        yield partial(add_products, sums, factor, right, kernel.pair_run)
+        yield partial(add_products, sums, factor, right, kernel.run, kernel.order)
 
 
 # ------------------------------------------------------------------ stacks
@@ -342,7 +343,7 @@ def _weight_gradient(
             sent = copied[: len(dy)]
             yield partial(np.copyto, sent, dy[:, part])
         if kernel.bfloat16:
-            yield from _pairs(kernel, matrix.T, sent, out)
+            yield from _rounded(kernel, matrix.T, sent, out)
             continue
         yield from _dot(kernel, matrix.T, sent, sums)
         yield partial(np.add, out[:, part], sums, out[:, part])

@@ -48,7 +48,7 @@ def facts(model: Interface, stack: int | None, proof: bytes, separate: bool) -> 
     )
     yield Fact("CONSTANT_BYTES", constant, "weights and first values in the code")
     if stack is not None:
-        yield Fact("STACK_BYTES", stack, "the most stack of a call; 96 KB more with vectors")
+        yield Fact("STACK_BYTES", stack, "the most stack of a call; 112 KB more with vectors")
     for entry in model.entries:
         cost = program_cost(entry.program, model.batch)
         name = entry.name.removeprefix(f"{model.prefix}_").upper()

@@ -26,7 +26,8 @@ from graphc.ir.tensor_type import Batch, TensorType
 BARE = re.compile(r"(?!(?:inf|nan)\Z)[A-Za-z_][A-Za-z0-9_./]*\Z")
 FROM_TYPE = ("shape", "dtype")
 """Attributes that are left out if they are those of the node's type."""
-EMPTY: Mapping[str, bool | str] = {"bool": False, "str": ""}
+EMPTY: Mapping[str, bool | str] = {"bool": False, "str": "", "Order": "pairs"}
+"""By the types of attributes, the values that are left out."""
 
 
 def graph_text(graph: Graph, locs: bool = False) -> str:
@@ -126,7 +127,7 @@ def _attributes(
 
 
 def empty_values(cls: type[Op]) -> Mapping[str, bool | str]:
-    """Return the attributes that are left out if they are empty: a bool's False, a str's ""."""
+    """Return the attributes that are left out if they have these values, those of `EMPTY`."""
     fields = dataclasses.fields(cls)
     return {f.name: EMPTY[str(f.type)] for f in fields if str(f.type) in EMPTY}
 

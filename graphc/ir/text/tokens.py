@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from graphc.ir.tensor_type import Batch, Dim, TensorType
 from graphc.ir.text.graph import bytes_value
@@ -233,6 +233,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return type(value) in (int, float) and _is_number(value)
     if hint in (int, bool, str, bytes):
         return type(value) is hint
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and _fit(value, get_args(hint))
     if isinstance(hint, type) and not issubclass(hint, tuple):

@@ -15,8 +15,8 @@ from graphc.backends.native.gemm_scratch import kernel_scratch
 from graphc.backends.native.gemm_tile import choose_tile, tile_of
 from graphc.backends.native.ir import Module
 from graphc.backends.native.panels import panels_of
-from graphc.backends.native.target import DOTS, WIDENED, Target, Words, has_dots, host
-from graphc.ir.bfloat16 import rounded, widened
+from graphc.backends.native.target import DOTS, TILES, WIDENED, Target, Words, has_dots, host
+from graphc.ir.bfloat16 import BLOCK, Order, rounded, widened
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import Dim, N, shape_at
 from graphc.kernels import interpret
@@ -28,19 +28,29 @@ from tests.backends.native.window_function import specs
 Sides = tuple[bool, bool]
 """Whether a and b are stored transposed."""
 
-WORDS = [
+
+def lacks(words: Words) -> bool:
+    """Whether this machine has no such instruction."""
+    if words == DOTS:
+        return not has_dots(host().features)
+    return words == TILES != host().words["blocks"]
+
+
+WAYS = [
     pytest.param(
+        order,
         bits,
         words,
-        marks=pytest.mark.skipif(
-            words == DOTS and not has_dots(host().features), reason="no such instruction"
-        ),
-        id=f"{bits}-{words.factors}",
+        marks=pytest.mark.skipif(lacks(words), reason="no such instruction"),
+        id=f"{order}-{bits}-{words.instruction or 'fma'}",
     )
-    for bits in (512, 256, 128)
-    for words in (WIDENED, DOTS)
+    for order, bits, words in (
+        *(("pairs", bits, words) for bits in (512, 256, 128) for words in (WIDENED, DOTS)),
+        *(("blocks", bits, WIDENED) for bits in (512, 256, 128)),
+        ("blocks", 512, TILES),
+    )
 ]
-EACH_WORD = pytest.mark.parametrize(("bits", "words"), WORDS)
+EACH_WAY = pytest.mark.parametrize(("order", "bits", "words"), WAYS)
 
 
 class Bfloat16(Product):
@@ -50,7 +60,7 @@ class Bfloat16(Product):
         self, kernel: Gemm, bits: int, words: Words = WIDENED, packed: bool = False
     ) -> None:
         module, self.kernel, self.bits = Module(), kernel, bits
-        self.words = {"bfloat16": words}
+        self.words = {"pairs": words, "blocks": words}
         pitch = {"c": kernel.n, **kernel.factor_columns}
         self.code = emit_gemm(module, kernel, pitch, bits, self.words, packed=packed)
         self._compiled = Compiled(self.exported(module, self.code), "entry")
@@ -66,11 +76,13 @@ def drawn(shape: Sequence[int], seed: int) -> Array:
     return rounded(np.where(rng.random(shape) < 0.1, 0, made).astype(np.float32))
 
 
-def gemm(m: Dim, n: Dim, k: Dim, sides: Sides, partition: Partition = "rows") -> Gemm:
+def gemm(
+    m: Dim, n: Dim, k: Dim, sides: Sides, partition: Partition = "rows", order: Order = "pairs"
+) -> Gemm:
     builder = BodyBuilder()
     store_product(builder, builder.product("float32"))
     fields = m, n, k, "a", "b", *sides, "float32", builder.body(), partition
-    return Gemm(*fields, order="pairs")
+    return Gemm(*fields, order=order)
 
 
 def expected(a: Array, b: Array) -> Array:
@@ -82,12 +94,26 @@ def expected(a: Array, b: Array) -> Array:
     return total
 
 
+def expected_blocks(a: Array, b: Array) -> Array:
+    """The same, block by block: the terms of even and of odd number apart."""
+    left, right = (widened(x).astype(np.longdouble) for x in (a, b))
+    total = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    for start in range(0, a.shape[1], BLOCK):
+        halves = np.zeros((2, *total.shape), np.float32)
+        for p in range(start, min(start + BLOCK, a.shape[1])):
+            term = left[:, p, None] * right[None, p]
+            halves[p % 2] = (halves[p % 2] + term).astype(np.float32)
+        total += halves[0] + halves[1]
+    return total
+
+
 def check(kernel: Gemm, batches: Sequence[int], bits: int, words: Words = WIDENED) -> None:
     """Compare the bits of a product in batches, by one thread and by two."""
     product = Bfloat16(kernel, bits, words)
     for n in batches:
         a, b = (drawn(shape_at(space, n), i) for i, space in enumerate(kernel.factor_spaces))
-        wanted = expected(a.T if kernel.trans_a else a, b.T if kernel.trans_b else b)
+        sums = expected if kernel.order == "pairs" else expected_blocks
+        wanted = sums(a.T if kernel.trans_a else a, b.T if kernel.trans_b else b)
         for threads in (1, 2):
             arrays = {"a": a, "b": b, "c": np.full(wanted.shape, np.nan, np.float32)}
             found = run(product, arrays, n, threads)["c"]
@@ -112,9 +138,10 @@ SIDES = [(False, False), (False, True), (True, False), (True, True)]
 @pytest.mark.one_in(5)
 @pytest.mark.parametrize("sides", SIDES)
 @pytest.mark.parametrize("form", FORMS)
-def test_matrices_have_the_stated_bits(form: str, sides: Sides) -> None:
+@pytest.mark.parametrize("order", ["pairs", "blocks"])
+def test_matrices_have_the_stated_bits(form: str, sides: Sides, order: Order) -> None:
     m, n, k, batches = FORMS[form]
-    check(gemm(m, n, k, sides), batches, 512)
+    check(gemm(m, n, k, sides, order=order), batches, 512, host().words[order])
 
 
 def test_small_matrices_need_little_scratch() -> None:
@@ -124,23 +151,25 @@ def test_small_matrices_need_little_scratch() -> None:
     assert large.scratch(8) < 1_000_000
 
 
-@EACH_WORD
+@EACH_WAY
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("sides", SIDES[1:3])
-def test_all_words_have_the_same_bits(sides: Sides, bits: int, words: Words) -> None:
-    check(gemm(N, 37, 19, sides), (1, 2, 21), bits, words)
+def test_all_ways_have_the_same_bits(sides: Sides, order: Order, bits: int, words: Words) -> None:
+    check(gemm(N, 37, 67, sides, order=order), (1, 2, 21), bits, words)
 
 
-@EACH_WORD
+@EACH_WAY
 @pytest.mark.one_in(4)
-def test_a_factor_stored_in_panels_of_pairs_gives_the_same_bits(bits: int, words: Words) -> None:
-    for n, k in ((37, 50), (20, 1026)):
-        kernel = gemm(N, n, k, (False, False))
-        order = panels_of(kernel, tile_of(kernel, bits))
-        assert order is not None
+def test_a_factor_stored_in_panels_of_pairs_gives_the_same_bits(
+    order: Order, bits: int, words: Words
+) -> None:
+    for n, k in ((37, 50), (20, 1026), (64, 96)):
+        kernel = gemm(N, n, k, (False, False), order=order)
+        panels = panels_of(kernel, tile_of(kernel, bits, {order: words}))
+        assert panels is not None
         a, b = drawn((21, k), 0), drawn((k, n), 1)
-        wanted = expected(a, b)
-        arrays = {"a": a, "b": order.packed(b), "c": np.full(wanted.shape, np.nan, np.float32)}
+        wanted = (expected if order == "pairs" else expected_blocks)(a, b)
+        arrays = {"a": a, "b": panels.packed(b), "c": np.full(wanted.shape, np.nan, np.float32)}
         found = run(Bfloat16(kernel, bits, words, packed=True), arrays, 21, threads=2)["c"]
         assert found.tobytes() == wanted.tobytes()
 
@@ -179,14 +208,18 @@ IMAGES = {  # image, filter, stride, dilation
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("bits", [512, 128])
+@pytest.mark.parametrize("order", ["pairs", "blocks"])
 @pytest.mark.parametrize("images", IMAGES)
-def test_convolutions_have_the_bits_of_the_interpreter(images: str, bits: int) -> None:
+def test_convolutions_have_the_bits_of_the_interpreter(
+    images: str, order: Order, bits: int
+) -> None:
+    words = host().words[order] if bits == 512 else WIDENED
     for spec in specs(*IMAGES[images]):
-        kernel = replace(spec.kernel(), order="pairs")
+        kernel = replace(spec.kernel(), order=order)
         a, b = (drawn(shape_at(type.shape, 3), 3) for type in (spec.a, spec.b))
         wanted = interpret.product(kernel, {"a": a, "b": b}, 3)
         arrays = {"a": a, "b": b, "c": np.full(wanted.shape, np.nan, np.float32)}
-        found = run(Bfloat16(kernel, bits), arrays, 3, threads=2)["c"]
+        found = run(Bfloat16(kernel, bits, words), arrays, 3, threads=2)["c"]
         assert found.tobytes() == wanted.tobytes()
 
 
@@ -199,7 +232,7 @@ def test_convolutions_have_the_bits_of_the_interpreter(images: str, bits: int) -
     ],
 )
 def test_an_instruction_is_used_where_it_is_fast(cpu: str, features: str, words: Words) -> None:
-    assert Target("x86_64-linux", cpu, features, 256).words["bfloat16"] == words
+    assert Target("x86_64-linux", cpu, features, 256).words["pairs"] == words
 
 
 SPECIAL = [0.0, -0.0, 2.0**-56, -(2.0**-56), 2.0**-57, 2.0**-126, 1e-45, 1.0, 257.0, 259.0]

@@ -1,0 +1,101 @@
+"""Products of matrices of bfloat16 in the order of blocks: see `block_products`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from graphc.backends.native.block_products import PAIRS, TILE, emit_added, emit_pack, fill
+from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
+from graphc.backends.native.gemm_pairs import PairSums
+from graphc.backends.native.gemm_scratch import K_BLOCK
+from graphc.backends.native.ir import Range, Value
+from graphc.backends.native.target import TILES
+from graphc.backends.native.tile_registers import configure, release
+from graphc.ir.bfloat16 import BLOCK
+from graphc.kernels.kernel import CHUNK
+
+PART = 32
+"""The rows whose sums are near when the body runs on them."""
+
+
+def in_registers(frame: Frame, emit: Callable[[], object]) -> None:
+    """Emit code that may use registers of tiles."""
+    tiles = frame.tile.words == TILES
+    if tiles:
+        configure(frame.f, frame.products)
+    emit()
+    if tiles:
+        release(frame.f)
+
+
+class BlockSums(PairSums):
+    """The loops over blocks of rows, groups of panels, blocks of k, panels, and parts of rows."""
+
+    def emit(self, rows: Range, panels: Range) -> None:
+        """Emit the product for ranges of rows and panels."""
+        in_registers(self.frame, partial(super().emit, rows, panels))
+
+    def _group(self, rows: Range, panels: Range) -> None:
+        f, frame = self.f, self.frame
+        self.first, self.count = panels[0], f.sub(rows[1], rows[0])
+        self.panel_sums = f.mul(f.mul(f.ceiling(self.count, CHUNK), CHUNK), frame.tile.width)
+
+        def block(p: Value, _: list[Value]) -> None:
+            k = f.smaller(f.sub(frame.k, p), K_BLOCK)
+            self.pack_a(rows, p, k)
+            frame.each_panel(panels, lambda panel: self._multiply(panel, rows[0], p, k))
+
+        f.loop(0, frame.k, K_BLOCK, block)
+
+    def _multiply(self, panel: Panel, row: Value, p: Value, k: Value) -> None:
+        """Emit the products of a block, and after the last one the body, for parts of the rows."""
+        f, frame, blocks = self.f, panel.frame, self.f.ceiling(k, BLOCK)
+        added = emit_added(frame.module, frame.tile, panel.vectors)
+        b, last = self.rows_of_b(panel, p, k), f.less(frame.k, f.add(p, K_BLOCK + 1))
+
+        def part(i: Value, _: list[Value]) -> None:
+            count = f.smaller(f.sub(self.count, i), PART)
+            a = frame.address(self.block, f.mul(i, f.mul(blocks, PAIRS)))
+            sums = frame.address(self._sums(panel), f.mul(i, panel.vectors * frame.tile.lanes))
+            f.call(added, a, count, b, blocks, sums, p)
+            f.when(last, lambda: panel.run_body(sums, f.add(row, i), count))
+
+        f.loop(0, self.count, PART, part)
+
+    def pack_a(self, rows: Range, p: Value, k: Value) -> None:
+        """Emit the packing of a block of a."""
+        f, frame, transposed = self.f, self.frame, self.frame.kernel.trans_a
+        pack, pitch = emit_pack(frame.module, transposed), f.size(frame.rows_a)
+        blocks = f.ceiling(k, BLOCK)
+
+        def chunk(i: Value, _: list[Value]) -> None:
+            source = self._place(frame.a, f.add(rows[0], i), p, pitch, not transposed)
+            target = frame.address(self.block, f.mul(f.mul(i, blocks), TILE // CHUNK))
+            f.call(pack, source, pitch, f.sub(self.count, i), target, k)
+
+        f.loop(0, self.count, CHUNK, chunk)
+
+    def rows_of_b(self, panel: Panel, p: Value, k: Value) -> Value:
+        """Emit the packing of k rows of a panel in whole blocks, and return their address.
+
+        A panel that is stored so is copied if it is narrow, and where its last block is not whole.
+        """
+        f, frame = self.f, panel.frame
+        if not frame.packed:
+            super().rows_of_b(panel, p, k)
+            fill(panel, self.panel, k)
+            return self.panel
+        stored = panel.stored_pairs(p)
+
+        def copied() -> None:
+            copy = emit_copy(frame.module, frame.tile, panel.vectors, panel.masked)
+            f.call(copy, stored, panel.pitch, panel.columns, self.panel, f.quotient(k, 2))
+            fill(panel, self.panel, k)
+
+        if panel.masked:
+            copied()
+            return self.panel
+        whole = f.value(f"icmp eq i64 {f.remainder(k, BLOCK)}, 0")
+        f.when(f.value(f"xor i1 {whole}, true"), copied)
+        return f.select(whole, "ptr", stored, self.panel)
