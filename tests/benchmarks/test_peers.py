@@ -124,7 +124,7 @@ def test_a_side_of_8_bits_rounds_and_is_near(rows: int) -> None:
         worker.prepared(name, 1, "chain", rows)[1]["error"]
         for name in ("graphc", "bf16-graphc-blocks")
     )
-    assert exact < 1e-6 < 1e-5 < rounded < 2e-2
+    assert exact < 1e-6 < 1e-5 < rounded < 5e-2
 
 
 def test_products_are_counted() -> None:
