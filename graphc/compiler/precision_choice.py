@@ -2,21 +2,25 @@
 
 A factor of half the bytes is read in half the time.  But unless it is a constant it is rounded at
 every run, and unless the rows are few it is packed.  Blocks are computed in whole tiles, for which
-both factors are packed.  Convolutions widen their images, and never gain.
+both factors are packed, and their sums are stored.  The steps of a loop compute their products
+anew, but round only once what is the same in each.  Convolutions gain in blocks alone: for pairs
+they widen their images.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+from graphc.ir.bfloat16 import BLOCK, Order
 from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
-from graphc.ops.linalg import MatrixProduct
-from passes.round_products import Precision, layer_path, products
+from graphc.ops.scan import loops
+from passes.round_products import ORDERED, PRECISION_OF, Precision, layer_path, loop_path, products
 from passes.specialize import Specialize
 
 Times = Mapping[Precision, float]
@@ -27,25 +31,32 @@ FEW = 3
 """The most rows that read the other factor once, where it lies."""
 TILE = 16, 32
 """The rows and columns of a tile of results in blocks."""
+FAR_BYTES_A_MICROSECOND = 20_000
+"""The bytes of far memory that one core reads and writes, in round numbers."""
+NEAR_BYTES = 2
+"""The bytes of far memory in whose time an element that is near is stored and loaded."""
+SLOWER = 2
+"""The time of an operation of a convolution in blocks, where that of a matrix is 1: measured."""
 GAIN = 0.9
 """The largest part of the time that is worth other bits: estimates are not exact."""
 
 
 def relative_times(
-    graph: Graph, batch: int, trains: bool, rates: Mapping[Precision, float]
+    graph: Graph, batch: int, trains: bool, rates: Mapping[Order, float]
 ) -> dict[str, Times]:
     """Estimate the times of the layers of a declared graph in each precision that has a rate.
 
     `batch` is the rows of a run.  `trains` is true if the gradients of layers are products too;
-    `rates` are those of a backend: see `Backend.bfloat16_rates`.  Convolutions have no estimate,
-    and those of single pixels none in blocks.
+    `rates` are those of a backend: see `Backend.bfloat16_rates`.
     """
+    each = _products(Specialize(train=trains)(graph), batch, _Loop())
     wide = defaultdict[str, float](float)
     narrow = defaultdict[str, dict[Precision, float]](dict)
-    for layer, product in _products(Specialize(train=trains)(graph), batch) if rates else ():
+    for layer, product in each if rates else ():
         wide[layer] += product.microseconds(trains)
-        for to, rate in rates.items():
-            if to == "bf16" or product.tiled:
+        for order, rate in rates.items():
+            to = PRECISION_OF[order]
+            if product.gains(to):
                 time = product.rounded_microseconds(trains, to, rate)
                 narrow[layer][to] = narrow[layer].get(to, 0.0) + time
     return {layer: {to: of[to] / wide[layer] for to in of} for layer, of in narrow.items()}
@@ -62,19 +73,44 @@ def _chosen(times: Times) -> Precision:
     return best if times[best] < GAIN else "float32"
 
 
+class _Factor(NamedTuple):
+    """A factor of a product: its elements, and what is done with it in a run."""
+
+    size: int
+    rounded: int
+    """The number of times that it is rounded: 0 if it is constant."""
+    packed: bool
+    """True if it is packed at every step, where products pack."""
+    far: bool
+    """True if it is read from far memory."""
+
+    @property
+    def rounding(self) -> float:
+        """The estimated time of rounding it."""
+        rate = FAR_BYTES_A_MICROSECOND if self.far else BYTES_A_MICROSECOND
+        return self.rounded * (CALL + 6 * self.size / rate)
+
+
 class _Product(NamedTuple):
     """The size of a product."""
 
+    factors: tuple[_Factor, _Factor]
+    steps: int
+    """The number of times that it is computed: once for each step of a loop."""
+    result: int
     operations: int
     tiled: int
     """The operations of whole tiles; 0 if it is not computed in blocks."""
-    packed: int
-    """The elements that are packed at every run, unless it is computed in blocks."""
-    factors: tuple[int, int]
-    """The elements of each factor."""
-    made: tuple[int, ...]
-    """The elements of each factor that is rounded at every run, since it is not constant."""
-    result: int
+    whole: bool
+    """True if the last block is whole; else a factor that is stored in panels is copied."""
+    few: bool
+    """True if the second factor is read where it lies, unless it is computed in blocks."""
+    windows: int = 0
+    """The elements of the windows of a convolution, in whole blocks."""
+
+    def gains(self, to: Precision) -> bool:
+        """Return whether it may take less time in a precision."""
+        return self.tiled > 0 if to == "bf16_blocks" else self.windows == 0
 
     def microseconds(self, trains: bool) -> float:
         """Estimate the time of a product of float32, and of its gradients."""
@@ -82,44 +118,82 @@ class _Product(NamedTuple):
 
     def rounded_microseconds(self, trains: bool, to: Precision, rate: float) -> float:
         """Estimate the same of bfloat16, with the rounding of what is not constant."""
-        operations, packed = self.operations, self.packed
-        if to == "bf16_blocks":
-            operations, packed = self.tiled, sum(self.made)
+        blocks = to == "bf16_blocks"
+        operations = self.tiled if blocks else self.operations
         time = self._together(trains, 2, operations / OPERATIONS_A_MICROSECOND / rate)
-        made = (*self.made, self.result) if trains else self.made
-        rounding = sum(CALL + 6 * size / BYTES_A_MICROSECOND for size in made)
-        packing = 4 * packed / BYTES_A_MICROSECOND
-        return time + rounding + packing * (3 if trains else 1)
+        packs = self.factors if blocks else self.factors[1:] if not self.few else ()
+        moved = 4 * (3 if trains else 1) * sum(x.size for x in packs if x.packed)
+        moved += NEAR_BYTES * self._near(trains) if blocks else 0
+        return time + self.steps * moved / BYTES_A_MICROSECOND + self._rounding(trains)
 
     def _together(self, trains: bool, size: int, time: float) -> float:
-        far = sum(size * factor for factor in self.factors if 4 * factor >= NEAR)
-        return (3 if trains else 1) * (CALL + max(time, far / BYTES_A_MICROSECOND))
+        far = sum(size * x.size for x in self.factors if x.far) / FAR_BYTES_A_MICROSECOND
+        return self.steps * (3 if trains else 1) * (CALL + max(time, far))
+
+    def _near(self, trains: bool) -> int:
+        """Return the elements that are moved near the core: sums, and panels that are copied."""
+        of_gradients = sum(x.size for x in self.factors) if trains else 0
+        copied = 0 if self.whole else sum(x.size for x in self.factors if not x.packed)
+        return self.result + of_gradients + copied + self.windows // 2
+
+    def _rounding(self, trains: bool) -> float:
+        """Estimate the time of rounding the factors, and the gradient of the result."""
+        gradient = _Factor(self.result, self.steps, packed=True, far=False)
+        return sum(x.rounding for x in (*self.factors, *[gradient] * trains))
 
 
-def _products(graph: Graph, batch: int) -> Iterator[tuple[str, _Product]]:
-    """Yield the products that may be of bfloat16, each with its layer, but no convolutions."""
+class _Loop(NamedTuple):
+    """The loop whose steps compute products; a graph outside of loops is one step."""
+
+    path: str = ""
+    """The start of its layers' names."""
+    steps: int = 1
+    whole: Mapping[str, int] = MappingProxyType({})
+    """The values that are the same in each step, and how many times they are rounded."""
+
+    def rounded(self, value: Node) -> int:
+        """Return how many times a value is rounded in a run."""
+        return 0 if value.op.is_constant else self.whole.get(value.name, self.steps)
+
+    def factor(self, value: Node, batch: int) -> _Factor:
+        """Return a value as a factor; more is near of what each step reads again."""
+        size, near = value.type.size(batch), NEAR * (2 if value.name in self.whole else 1)
+        return _Factor(size, self.rounded(value), not value.op.is_constant, 4 * size >= near)
+
+
+def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Product]]:
+    """Yield the products that may be of bfloat16, each with its layer."""
     for node in products(graph):
         form = node.op.product([graph[name].type for name in node.inputs])
-        if form is not None and not isinstance(form, WindowProduct):
-            yield layer_path(graph, node), _product(graph, node, form, batch)
+        if form is not None:
+            first, second = (loop.factor(graph[name], batch) for name in node.inputs[:2])
+            sizes = _sizes(node, form, batch)
+            yield loop.path + layer_path(graph, node), _Product((first, second), loop.steps, *sizes)
+    for (op, operands), nodes in loops(graph).items():
+        given = dict(zip(op.step.inputs, operands, strict=True))
+        whole = {name: loop.rounded(graph[given[name]]) for name in op.step.whole}
+        path = loop.path or f"{loop_path(graph, nodes[0])}."
+        inner = _Loop(path, loop.steps * op.steps, whole)
+        yield from _products(op.step.graph(()), batch, inner)
 
 
-def _product(graph: Graph, node: Node, form: Product, batch: int) -> _Product:
-    a, b = (graph[name].type.size(batch) for name in node.inputs[:2])
-    constant = [graph[name].op.is_constant for name in node.inputs[:2]]
-    made = tuple(size for size, known in zip((a, b), constant, strict=True) if not known)
-    result, terms = node.type.size(batch), dim_at(form.inner, batch)
+def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, bool, int]:
+    """Return the result of a product, and the fields of `_Product` that follow."""
+    result, inner = node.type.size(batch), dim_at(form.inner, batch)
     columns = max(dim_at(node.type.shape[-1], batch), 1)
-    rows = result // columns
-    packed = b if rows > FEW and not constant[1] else 0
-    height = dim_at(node.type.shape[-2], batch) if isinstance(form, BatchedProduct) else rows
-    tiled = 2 * terms * _in_tiles(rows, height, columns)
-    if not isinstance(node.op, MatrixProduct):
-        tiled = 0
-    return _Product(2 * result * terms, tiled, packed, (a, b), made, result)
+    rows, tiled, windows = result // columns, 0, 0
+    if isinstance(form, WindowProduct):
+        inner_in_blocks = form.window.offsets * _whole(form.window.channels, BLOCK)
+        windows = rows * inner_in_blocks
+        tiled = 2 * SLOWER * windows * _whole(columns, TILE[0])
+    elif isinstance(node.op, ORDERED):
+        of_matrix = isinstance(form, BatchedProduct)
+        height = dim_at(node.type.shape[-2], batch) if of_matrix else rows
+        matrices = rows // max(height, 1)
+        tiled = 2 * inner * matrices * _whole(height, TILE[0]) * _whole(columns, TILE[1])
+    return result, 2 * inner * result, tiled, inner % BLOCK == 0, rows <= FEW, windows
 
 
-def _in_tiles(rows: int, height: int, columns: int) -> int:
-    """Return the elements of the tiles of matrices of a height that have so many rows in all."""
-    padded, width = (-(-size // of) * of for size, of in zip((height, columns), TILE, strict=True))
-    return rows // max(height, 1) * padded * width
+def _whole(size: int, unit: int) -> int:
+    """Return a size in whole units."""
+    return -(-size // unit) * unit

@@ -8,8 +8,8 @@ import pytest
 import graphc as gc
 from graphc.backends.backend import backend
 from graphc.compiler.precision_choice import chosen_precision, relative_times
+from graphc.ir.bfloat16 import Order
 from graphc.runtime.freeze import frozen
-from passes.round_products import Precision
 
 
 def stack(width: int, channels: int = 0) -> gc.Net:
@@ -32,7 +32,7 @@ def chosen(
 ) -> dict[str, str]:
     """The layers that are chosen for a frozen net, or for one that trains, given the rates."""
     graph = net.graph() if trains else frozen(executor(net))
-    rates: dict[Precision, float] = {"bf16": pairs, "bf16_blocks": blocks}
+    rates: dict[Order, float] = {"pairs": pairs, "blocks": blocks}
     times = relative_times(graph, batch, trains, {to: x for to, x in rates.items() if x})
     return {layer: to for layer, to in chosen_precision(times) if to != "float32"}
 
@@ -63,7 +63,7 @@ def test_many_rows_are_multiplied_in_blocks_where_these_are_fast() -> None:
 
 
 def test_a_narrow_layer_fills_a_part_of_its_tiles() -> None:
-    rates: dict[Precision, float] = {"bf16_blocks": 8.0}
+    rates: dict[Order, float] = {"blocks": 8.0}
     wide, narrow = relative_times(stack(1024).graph(), 512, True, rates).values()
     assert wide["bf16_blocks"] < 0.4 < narrow["bf16_blocks"]
 
@@ -71,6 +71,44 @@ def test_a_narrow_layer_fills_a_part_of_its_tiles() -> None:
 def test_convolutions_are_widened() -> None:
     assert chosen(stack(600, 200), 512, 2.0) == {"wide": "bf16"}
     assert chosen(stack(600, 200), 512, 2.0, 8.0) == {"wide": "bf16_blocks"}
+
+
+def loop(units: int, steps: int) -> gc.Net:
+    """A net of an LSTM."""
+    net = gc.Net("loop")
+    x, y = net.input("x", (gc.N, steps, units)), net.input("y", (gc.N, steps, units))
+    h, _ = gc.lstm(x, units, name="memory")
+    net.loss("loss", gc.mse_loss(net.output("h", h), y))
+    return net
+
+
+def test_products_in_the_steps_of_a_loop_are_chosen_by_the_rows_of_a_step() -> None:
+    steps = "memory.affine_1", "memory.affine_2"
+    for trains in (False, True):
+        assert chosen(loop(128, 3), 64, 1.0, 8.0, trains) == dict.fromkeys(steps, "bf16_blocks")
+        assert chosen(loop(128, 3), 1, 1.0, 8.0, trains) == {}
+
+
+def test_few_rows_read_the_large_weights_of_a_loop_at_each_step() -> None:
+    assert set(chosen(loop(512, 3), 1, 1.0).values()) == {"bf16"}
+    assert chosen(loop(256, 3), 1, 1.0) == {}  # it stays near from step to step
+
+
+def test_a_loop_rounds_its_weights_once() -> None:
+    rates: dict[Order, float] = {"blocks": 8.0}
+    nets = [loop(128, steps).graph() for steps in (1, 32)]
+    one, many = (relative_times(net, 64, True, rates)["memory.affine_2"] for net in nets)
+    assert many["bf16_blocks"] < 0.9 * one["bf16_blocks"]
+
+
+def test_sums_are_stored_and_weights_are_rounded_and_packed_in_each_step_of_training() -> None:
+    assert chosen(stack(512), 24, 1.0, 8.0, trains=True) == {}
+    assert chosen(stack(512), 64, 1.0, 8.0, trains=True) == {"wide": "bf16_blocks"}
+
+
+def test_constants_are_copied_unless_their_last_block_is_whole() -> None:
+    assert chosen(stack(100), 8, 0.0, 8.0) == {}
+    assert chosen(stack(128), 8, 0.0, 8.0) == {"wide": "bf16_blocks"}
 
 
 def test_a_plan_tells_what_it_chose() -> None:

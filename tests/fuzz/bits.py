@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -31,15 +31,28 @@ def _elsewhere(case: Case) -> Iterator[tuple[str, Results]]:
     if backend("c").missing() is None:
         yield "in C", run(replace(case, backend="c"))[0]
     if target.has_dots(target.host().features):
-        with _other_words():
-            yield "with the instruction for pairs", run(replace(case))[0]
+        with _other_pairs():
+            yield "with the other code for pairs", run(replace(case))[0]
+    if target.host().words["blocks"] == target.TILES:
+        with without_tiles():
+            yield "without registers of tiles", run(replace(case))[0]
+
+
+def _other_pairs() -> AbstractContextManager[None]:
+    """The words of pairs that this processor would not take, as far as they are known to it."""
+    usual = target.host().words["pairs"] == target.DOTS
+    return _changed("FAST_DOTS", () if usual else ("",))
+
+
+def without_tiles() -> AbstractContextManager[None]:
+    """The words of blocks of a processor without registers of tiles."""
+    return _changed("has_tiles", lambda features: False)
 
 
 @contextmanager
-def _other_words() -> Iterator[None]:
-    """The words of bfloat16 that this processor would not take, as far as they are known to it."""
-    usual = target.host().words["bfloat16"] == target.DOTS
+def _changed(name: str, value: object) -> Iterator[None]:
+    """What a target is made of, changed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(target, "FAST_DOTS", () if usual else ("",))
+        patch.setattr(target, name, value)
         patch.setattr(cache_keys, "_writers", lambda: None)  # the text alone tells what is known
         yield

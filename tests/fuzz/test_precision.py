@@ -23,6 +23,7 @@ from graphc.backends.numpy.functions import Function
 from graphc.ir.bfloat16 import rounded, widened
 from graphc.ir.op import Array
 from passes import round_products
+from passes.round_products import Precision
 from tests.fuzz.bound import RUNS, Meant
 from tests.fuzz.case import Case, Event
 from tests.fuzz.check import Verdict, judge
@@ -56,18 +57,18 @@ def test_a_factor_rounds_to_either_neighbour_where_rounding_decides() -> None:
     assert {*Noise(0, [middle]).rounded(middle)} == {1.0}
 
 
-def net(channels: int = 3) -> gc.Net:
+def net(scores: int = 5) -> gc.Net:
     """An image that is convolved, and scores."""
     made = gc.Net("net")
-    x = made.input("x", (gc.N, channels, 5, 4))
+    x = made.input("x", (gc.N, 3, 5, 4))
     h = gc.relu(gc.conv2d(x, 6, 3, padding=1, name="filters"))
-    scores = made.output("scores", gc.affine(gc.reshape(h, (gc.N, 120)), 5, name="scores"))
-    made.loss("loss", gc.mean(scores * scores))
+    y = made.output("scores", gc.affine(gc.reshape(h, (gc.N, 120)), scores, name="scores"))
+    made.loss("loss", gc.mean(y * y))
     return made
 
 
-def case(kind: str, **options: Any) -> Case:
-    every: Any = (("*", "bf16"),)
+def case(kind: str, to: Precision = "bf16", **options: Any) -> Case:
+    every: Any = (("*", to),)
     return Case(net().graph(), 3, (Event(kind, 3),), gc.SGD(lr=0.1), precision=every, **options)
 
 
@@ -172,11 +173,16 @@ def test_a_fault_becomes_a_test_with_its_precision(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ faults in bits alone
 
 
-def no_pairs_in_c(patch: pytest.MonkeyPatch) -> None:
-    """C adds terms in their plain order."""
-    for name, text in vars(tile).items():
-        if isinstance(text, str) and "p ^ pairs" in text:
-            patch.setattr(tile, name, text.replace("p ^ pairs", "p"))
+IN_C: dict[str, tuple[Precision, str, str, str]] = {
+    "pairs in their plain order": ("bf16", "_PAIRS", "p ^ pairs", "p"),
+    "even and odd terms together": ("bf16_blocks", "_BLOCKS", "parts[odd], 0", "parts[0], 0"),
+    "blocks of 16": ("bf16_blocks", "_BLOCKS", " 32", " 16"),
+    "parts of a block one after the other": (
+        *("bf16_blocks", "_BLOCKS", "sums[s] += parts[0][s] + parts[1][s]"),
+        "sums[s] = sums[s] + parts[0][s] + parts[1][s]",
+    ),
+}
+"""Faults of exported C: the precision that shows them, and text that is replaced."""
 
 
 bits = pytest.mark.skipif(
@@ -186,15 +192,21 @@ bits = pytest.mark.skipif(
 
 @bits
 @pytest.mark.slow
-def test_native_code_has_the_bits_of_c() -> None:
-    verdict = judge(case("step", backend="native"))
+@pytest.mark.parametrize("to", ["bf16", "bf16_blocks"])
+def test_native_code_has_the_bits_of_c(to: Precision) -> None:
+    verdict = judge(case("step", to, backend="native"))
     assert verdict.kind == "right", verdict.message
 
 
 @bits
 @pytest.mark.slow
-def test_a_wrong_order_has_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_pairs_in_c(monkeypatch)
-    verdict = judge(case("infer", backend="native"))
+@pytest.mark.parametrize("fault", IN_C)
+def test_a_wrong_order_has_other_bits(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    to, name, right, wrong = IN_C[fault]
+    text = getattr(tile, name)
+    assert right in text
+    monkeypatch.setattr(tile, name, text.replace(right, wrong))
+    graph = net(60).graph()  # some sums round another way
+    verdict = judge(replace(case("infer", to, backend="native"), graph=graph))
     assert verdict.kind == "wrong"
     assert "other bits in C" in verdict.message

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.native import block_products
 from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.gemm_scratch import kernel_scratch
 from graphc.backends.native.gemm_tile import choose_tile, tile_of
@@ -24,6 +25,7 @@ from graphc.kernels.kernel import Gemm, Partition
 from tests.backends.native.compiled_function import Compiled, map_of
 from tests.backends.native.gemm_function import Array, Product, run, store_product
 from tests.backends.native.window_function import specs
+from tests.check.validation.faults import Fault, plant
 
 Sides = tuple[bool, bool]
 """Whether a and b are stored transposed."""
@@ -142,6 +144,27 @@ SIDES = [(False, False), (False, True), (True, False), (True, True)]
 def test_matrices_have_the_stated_bits(form: str, sides: Sides, order: Order) -> None:
     m, n, k, batches = FORMS[form]
     check(gemm(m, n, k, sides, order=order), batches, 512, host().words[order])
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("fill", "clear(", "(lambda *_: None)("),
+        ("_emit_multiply_adds", "both = v.add(even, odd, tile.dtype)", "both = even"),
+        (
+            *("_emit_multiply_adds", "v.add(v.load(place, tile.dtype), both, tile.dtype)"),
+            "v.add(v.add(v.load(place, tile.dtype), even, tile.dtype), odd, tile.dtype)",
+        ),
+    ],
+    ids=["what follows the last terms", "no odd terms", "even and odd terms not apart"],
+)
+def test_a_planted_fault_in_blocks_has_other_bits(
+    name: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = f"{block_products.__name__}:{name}"
+    plant(Fault("", exact_net, where, right, wrong, ""), monkeypatch)
+    with pytest.raises(AssertionError):
+        check(gemm(N, 37, 67, (False, False), order="blocks"), (21,), 512)
 
 
 def test_small_matrices_need_little_scratch() -> None:

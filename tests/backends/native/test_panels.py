@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,11 @@ from graphc.backends.native.gemm_tile import choose_tile
 from graphc.backends.native.panels import packed_factors, panels_of
 from graphc.backends.native.target import host
 from graphc.check.validation.plans import validate_plan
+from graphc.runtime.workspace import Workspace
+from passes.round_products import Precision
 from tests.backends.native.gemm_function import Array, Product, Spec, run, same_bytes
 from tests.backends.native.window_function import WindowProduct, specs
+from tests.check.validation.faults import Fault, plant
 
 PRODUCTS = {
     "full panels": Spec(50, 64, 40),
@@ -87,8 +92,9 @@ def feeds(rows: int) -> Array:
     return np.random.default_rng(0).normal(size=(rows, 8, 8, 3)).astype("float32")
 
 
-def executor(seed: int) -> gc.Executor:
-    return gc.Executor(gc.compile(net(), batch=6, backend="native"), seed=seed)
+def executor(seed: int, to: Precision = "float32") -> gc.Executor:
+    plan = gc.compile(net(), batch=6, backend="native", precision={"*": to})
+    return gc.Executor(plan, seed=seed)
 
 
 def packed_names(ex: gc.Executor) -> set[str]:
@@ -116,11 +122,27 @@ def test_panels_take_no_more_memory() -> None:
     assert weights <= native.memory.constants <= weights + 64 * 12
 
 
-def test_a_refreshed_net_has_the_new_weights_in_panels() -> None:
-    frozen, other = gc.freeze(executor(3), batch=6), executor(4)
+@pytest.mark.parametrize("to", get_args(Precision))
+def test_a_refreshed_net_has_the_new_weights_in_panels(to: Precision) -> None:
+    frozen, other = gc.freeze(executor(3, to), batch=6), executor(4, to)
     frozen.refresh(other)
     want = other.forward(x=feeds(6))["scores"]
     assert frozen.forward(x=feeds(6))["scores"].tobytes() == want.tobytes()
+
+
+STALE = {
+    "panels that stay": "(array.copy() if array.any() else orders[name](value)) if name in orders",
+    "panels that are packed once": "orders[name](value) if name in orders and not array.any()",
+}
+
+
+@pytest.mark.parametrize("fault", STALE)
+def test_stale_panels_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = f"{Workspace.__module__}:Workspace.constant_writes"
+    right = "orders[name](value) if name in orders"
+    plant(Fault(fault, net, where, right, STALE[fault], ""), monkeypatch)
+    with pytest.raises(AssertionError):
+        test_a_refreshed_net_has_the_new_weights_in_panels("bf16_blocks")
 
 
 def test_few_rows_read_the_weight_as_declared() -> None:
