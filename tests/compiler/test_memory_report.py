@@ -16,7 +16,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native import target
 from graphc.backends.native.backend import NativeProgram
-from graphc.backends.native.gemm_scratch import kernel_scratch
+from graphc.backends.native.choose_scratch import kernel_scratch
 from graphc.backends.numpy.backend import bind
 from graphc.backends.numpy.kernels import Planned
 from graphc.base import usable_cores

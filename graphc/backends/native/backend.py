@@ -28,8 +28,8 @@ from graphc.backends.backend import (
 from graphc.backends.layout import Segment, layout, table_index
 from graphc.backends.native import pool
 from graphc.backends.native.cache_keys import program_key
+from graphc.backends.native.choose_scratch import kernel_scratch
 from graphc.backends.native.feeds import bind_feeds, readable
-from graphc.backends.native.gemm_scratch import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.libraries import Library, load, load_by_key, stale
 from graphc.backends.native.panels import packed_buffers, packed_factors

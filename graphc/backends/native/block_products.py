@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphc.backends.native.gemm_frame import Panel, packing
-from graphc.backends.native.gemm_pairs import BITS, split
+from graphc.backends.native.gemm_frame import Frame, Panel, packing
+from graphc.backends.native.gemm_pairs import BITS, pack_panel, split
 from graphc.backends.native.gemm_tile import UNROLL, Steps, Tile
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear, each_vector
 from graphc.backends.native.target import TILES
-from graphc.backends.native.tile_registers import emit_tiles
+from graphc.backends.native.tile_registers import configure, emit_tile_products, release
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.bfloat16 import BLOCK
 from graphc.kernels.kernel import CHUNK
@@ -25,16 +25,47 @@ TILE = CHUNK * PAIRS
 """The words of a tile of a."""
 
 
-def emit_added(module: Module, tile: Tile, vectors: int) -> str:
+def in_registers(frame: Frame, rows: Range, emit: Callable[[], object]) -> None:
+    """Emit code for a range of rows, if it has any, which may use registers of tiles."""
+    tiles = frame.tile.words == TILES
+
+    def some() -> None:
+        if tiles:
+            configure(frame.f, frame.products)
+        emit()
+        if tiles:
+            release(frame.f)
+
+    frame.f.when(frame.f.less(*rows), some)
+
+
+def add_products(
+    panel: Panel,
+    a: tuple[Value, Value],
+    b: Value,
+    blocks: Value | int,
+    sums: Value,
+    p: Value | int,
+) -> None:
+    """Emit the call that adds the products of blocks of packed factors to the sums of a panel.
+
+    `a` is the address of the rows of a, and their number.  The sums begin at 0 if p is 0.
+    """
+    frame = panel.frame
+    added = _emit_added(frame.module, frame.tile, panel.vectors)
+    frame.f.call(added, *a, b, blocks, sums, p)
+
+
+def _emit_added(module: Module, tile: Tile, vectors: int) -> str:
     """Return the function that adds products of `%k` blocks of packed factors to sums.
 
     Of `%count` rows of a at `%s` the tiles of 16 follow each other; `%sums` and the rows of b at
-    `%v` are `vectors` vectors wide.  The sums begin at 0 if `%p` is 0.
+    `%v` are `vectors` vectors wide.
     """
 
     def emit(f: Function) -> None:
         if tile.words == TILES:
-            emit_tiles(f, vectors)
+            emit_tile_products(f, vectors)
         else:
             _emit_multiply_adds(f, tile, vectors)
 
@@ -43,6 +74,7 @@ def emit_added(module: Module, tile: Tile, vectors: int) -> str:
 
 
 def _emit_multiply_adds(f: Function, tile: Tile, vectors: int) -> None:
+    """Emit the same products without tiles, a few rows at a time."""
     v, height, width = Vectors(f, tile.lanes), tile.height(vectors), vectors * tile.lanes
     halves = [_Half(v, vectors, height, half) for half in (0, 1)]
     size = f.mul(f.mul(f.ceiling("%count", CHUNK), CHUNK), width)
@@ -92,6 +124,14 @@ class _Half(Steps):
         return self.v.bitcast(split(self.v, words)[1 - self.half], "int32", self.dtype)
 
 
+def pack_blocks(
+    panel: Panel, source: Value, pitch: Value | int, target: Value, k: Value | int
+) -> None:
+    """Emit the packing of k rows of a panel of b, which are stored at `source`, in whole blocks."""
+    pack_panel(panel, source, pitch, target, k)
+    fill(panel, target, k)
+
+
 def fill(panel: Panel, packed: Value, k: Value | int) -> None:
     """Emit zeros behind the pairs of k packed rows of b, up to the end of their last block."""
     f, frame = panel.frame.f, panel.frame
@@ -101,7 +141,7 @@ def fill(panel: Panel, packed: Value, k: Value | int) -> None:
     clear(Vectors(f, frame.tile.lanes), at, f.mul(left, width), "float32")
 
 
-def emit_pack(module: Module, transposed: bool) -> str:
+def emit_pack_tiles(module: Module, transposed: bool) -> str:
     """Return the function that packs k factors of 16 rows of a, tile after tile.
 
     Of `%rows` rows only so many exist.  `transposed`, a is stored as rows of k.

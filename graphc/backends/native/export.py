@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from graphc.backends.interface import Argument, Entry, Interface
+from graphc.backends.native.choose_scratch import kernel_scratch
 from graphc.backends.native.cross import compiled, lacking, module_of, target_of
-from graphc.backends.native.gemm_scratch import kernel_scratch
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.llvm import LLVM, missing_llvm
 from graphc.backends.native.program import Kernels

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from graphc.backends.native.gemm_block_windows import BlockPlaces, BlockWindows
+from graphc.backends.native.bfloat16_scratch import (
+    BlockPlacesScratch,
+    BlockWindowScratch,
+    WideScratch,
+)
+from graphc.backends.native.choose_scratch import is_long, scratch_of
+from graphc.backends.native.gemm_block_places import BlockPlaces
+from graphc.backends.native.gemm_block_windows import BlockWindows
 from graphc.backends.native.gemm_blocks import BlockSums
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_int8 import Int8
 from graphc.backends.native.gemm_long import LongSums
 from graphc.backends.native.gemm_pairs import PairSums
-from graphc.backends.native.gemm_scratch import (
-    FEW,
-    BlockPlacesScratch,
-    BlockWindowScratch,
-    LongScratch,
-    WideScratch,
-    WindowScratch,
-    WordScratch,
-    is_long,
-    scratch_of,
-)
+from graphc.backends.native.gemm_scratch import FEW, LongScratch, WindowScratch, WordScratch
 from graphc.backends.native.gemm_sums import Blocks, Registers, Squares, Sweeps, is_near
 from graphc.backends.native.gemm_tile import tile_of
 from graphc.backends.native.gemm_tiles import Tiles
@@ -92,7 +89,7 @@ def _emit(frame: Frame) -> None:
         BlockPlaces(frame, scratch).emit(rows, panels)
     elif isinstance(scratch, BlockWindowScratch):
         BlockWindows(frame, scratch).emit(rows, panels)
-    elif isinstance(scratch, LongScratch) and not frame.kernel.bfloat16:
+    elif type(scratch) is LongScratch:
         LongSums(frame).emit(rows, panels)
     elif isinstance(scratch, WordScratch):
         Int8(frame, scratch).emit(rows, panels)
@@ -126,16 +123,13 @@ def _emit_widened(
 def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     """Emit the product of two stored matrices, by a method for few rows or for many."""
     f, kernel = frame.f, frame.kernel
-    pairs = kernel.bfloat16
-    plain = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
-    in_blocks = kernel.order == "blocks"
-    tiles = (BlockSums if in_blocks else PairSums)(frame) if pairs else plain
-    in_rows = Registers(frame) if is_near(frame) and not pairs else Sweeps(frame)
+    tiles = _tiles(frame)
+    in_rows = Registers(frame) if is_near(frame) and not kernel.bfloat16 else Sweeps(frame)
     few = Squares(frame) if kernel.trans_b else in_rows
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
     # One method is less code, and few rows read b where it was declared.
     only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1
-    only |= pairs and (kernel.trans_b or in_blocks)
+    only |= kernel.order == "blocks" or (kernel.order == "pairs" and kernel.trans_b)
     if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
@@ -144,6 +138,15 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
         count = f.sub(rows[1], rows[0])
         f.when(f.less(FEW, count), lambda: tiles.emit(rows, panels))
         f.when(f.less(count, FEW + 1), lambda: few.emit(rows, panels))
+
+
+def _tiles(frame: Frame) -> Blocks | Tiles | PairSums:
+    """Return the method for many rows."""
+    if frame.kernel.order == "blocks":
+        return BlockSums(frame)
+    if frame.kernel.order == "pairs":
+        return PairSums(frame)
+    return Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
 
 
 def _share(frame: Frame) -> tuple[Range, Range]:

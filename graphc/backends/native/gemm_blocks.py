@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
-from graphc.backends.native.block_products import PAIRS, TILE, emit_added, emit_pack, fill
-from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
+from graphc.backends.native.bfloat16_scratch import PART
+from graphc.backends.native.block_products import (
+    PAIRS,
+    add_products,
+    emit_pack_tiles,
+    fill,
+    in_registers,
+)
+from graphc.backends.native.gemm_frame import Panel, emit_copy
 from graphc.backends.native.gemm_pairs import PairSums
 from graphc.backends.native.gemm_scratch import K_BLOCK
 from graphc.backends.native.ir import Range, Value
-from graphc.backends.native.target import TILES
-from graphc.backends.native.tile_registers import configure, release
 from graphc.ir.bfloat16 import BLOCK
 from graphc.kernels.kernel import CHUNK
-
-PART = 32
-"""The rows whose sums are near when the body runs on them."""
-
-
-def in_registers(frame: Frame, emit: Callable[[], object]) -> None:
-    """Emit code that may use registers of tiles."""
-    tiles = frame.tile.words == TILES
-    if tiles:
-        configure(frame.f, frame.products)
-    emit()
-    if tiles:
-        release(frame.f)
 
 
 class BlockSums(PairSums):
@@ -34,9 +25,10 @@ class BlockSums(PairSums):
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
-        in_registers(self.frame, partial(super().emit, rows, panels))
+        in_registers(self.frame, rows, partial(super().emit, rows, panels))
 
     def _group(self, rows: Range, panels: Range) -> None:
+        """Emit the sums of a group of panels, and the body."""
         f, frame = self.f, self.frame
         self.first, self.count = panels[0], f.sub(rows[1], rows[0])
         self.panel_sums = f.mul(f.mul(f.ceiling(self.count, CHUNK), CHUNK), frame.tile.width)
@@ -51,14 +43,13 @@ class BlockSums(PairSums):
     def _multiply(self, panel: Panel, row: Value, p: Value, k: Value) -> None:
         """Emit the products of a block, and after the last one the body, for parts of the rows."""
         f, frame, blocks = self.f, panel.frame, self.f.ceiling(k, BLOCK)
-        added = emit_added(frame.module, frame.tile, panel.vectors)
         b, last = self.rows_of_b(panel, p, k), f.less(frame.k, f.add(p, K_BLOCK + 1))
 
         def part(i: Value, _: list[Value]) -> None:
             count = f.smaller(f.sub(self.count, i), PART)
-            a = frame.address(self.block, f.mul(i, f.mul(blocks, PAIRS)))
+            a = frame.address(self.block, f.mul(i, f.mul(blocks, PAIRS))), count
             sums = frame.address(self._sums(panel), f.mul(i, panel.vectors * frame.tile.lanes))
-            f.call(added, a, count, b, blocks, sums, p)
+            add_products(panel, a, b, blocks, sums, p)
             f.when(last, lambda: panel.run_body(sums, f.add(row, i), count))
 
         f.loop(0, self.count, PART, part)
@@ -66,12 +57,12 @@ class BlockSums(PairSums):
     def pack_a(self, rows: Range, p: Value, k: Value) -> None:
         """Emit the packing of a block of a."""
         f, frame, transposed = self.f, self.frame, self.frame.kernel.trans_a
-        pack, pitch = emit_pack(frame.module, transposed), f.size(frame.rows_a)
+        pack, pitch = emit_pack_tiles(frame.module, transposed), f.size(frame.rows_a)
         blocks = f.ceiling(k, BLOCK)
 
         def chunk(i: Value, _: list[Value]) -> None:
             source = self._place(frame.a, f.add(rows[0], i), p, pitch, not transposed)
-            target = frame.address(self.block, f.mul(f.mul(i, blocks), TILE // CHUNK))
+            target = frame.address(self.block, f.mul(i, f.mul(blocks, PAIRS)))
             f.call(pack, source, pitch, f.sub(self.count, i), target, k)
 
         f.loop(0, self.count, CHUNK, chunk)
@@ -96,6 +87,6 @@ class BlockSums(PairSums):
         if panel.masked:
             copied()
             return self.panel
-        whole = f.value(f"icmp eq i64 {f.remainder(k, BLOCK)}, 0")
-        f.when(f.value(f"xor i1 {whole}, true"), copied)
-        return f.select(whole, "ptr", stored, self.panel)
+        part = f.less(0, f.remainder(k, BLOCK))
+        f.when(part, copied)
+        return f.select(part, "ptr", self.panel, stored)

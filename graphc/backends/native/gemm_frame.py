@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 
+from graphc.backends.native.choose_scratch import scratch_of
 from graphc.backends.native.elements import Elements, Epilogue, elements_of
-from graphc.backends.native.gemm_scratch import scratch_of
 from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import each_vector

@@ -48,13 +48,12 @@ class PairSums(LongSums):
 
     def rows_of_b(self, panel: Panel, p: Value, k: Value) -> Value:
         """Emit the packing of k rows of a panel, unless it is stored so, and their address."""
-        frame, f, transposed = panel.frame, self.f, panel.frame.kernel.trans_b
+        frame = panel.frame
         if frame.packed:
             return panel.stored_pairs(p)
-        masked, pitch = panel.masked, f.size(frame.rows_b)
-        pack = emit_pack(frame.module, frame.tile, panel.vectors, transposed, 1, masked=masked)
-        source = self._place(frame.b, panel.column, p, pitch, transposed)
-        f.call(pack, source, pitch, panel.columns, self.panel, k)
+        pitch = self.f.size(frame.rows_b)
+        source = self._place(frame.b, panel.column, p, pitch, frame.kernel.trans_b)
+        pack_panel(panel, source, pitch, self.panel, k)
         return self.panel
 
     def pack_a(self, rows: Range, p: Value, k: Value) -> None:
@@ -145,6 +144,15 @@ def emit_pack(
 
     key = ("pack pairs", rows, tile.lanes, vectors, transposed, transposed or masked)
     return module.function("pack", packing("%columns"), emit, key)
+
+
+def pack_panel(
+    panel: Panel, source: Value, pitch: Value | int, target: Value, k: Value | int
+) -> None:
+    """Emit the packing of the pairs of k rows of a panel of b, which are stored at `source`."""
+    frame, vectors, masked = panel.frame, panel.vectors, panel.masked
+    pack = emit_pack(frame.module, frame.tile, vectors, frame.kernel.trans_b, 1, masked=masked)
+    frame.f.call(pack, source, pitch, panel.columns, target, k)
 
 
 def factors_of(tile: Tile) -> int:

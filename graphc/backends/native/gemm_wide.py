@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphc.backends.native.gemm_scratch import WideScratch
+from graphc.backends.native.bfloat16_scratch import WideScratch
 from graphc.backends.native.ir import Callee, Function, Value
 from graphc.backends.native.loop_structure import each_vector
 from graphc.backends.native.vectors import Vectors, element_type

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.native.gemm_scratch import FEW, WindowScratch, scratch_of
+from graphc.backends.native.choose_scratch import scratch_of
+from graphc.backends.native.gemm_scratch import FEW, WindowScratch
 from graphc.backends.native.gemm_tile import Tile, tile_of
 from graphc.backends.native.target import WORDS, Words
 from graphc.ir.op import Array

@@ -32,7 +32,7 @@ def release(f: Function) -> None:
     _do(f, "tilerelease")
 
 
-def emit_tiles(f: Function, vectors: int) -> None:
+def emit_tile_products(f: Function, vectors: int) -> None:
     """Emit the products of blocks of a function `added`: see `block_products`.
 
     Up to four tiles of sums are in registers at a time.
@@ -40,47 +40,47 @@ def emit_tiles(f: Function, vectors: int) -> None:
     rows = max(SUMS // 2 // vectors, 1)
     chunks = f.ceiling("%count", SIDE)
     full = f.round_down(chunks, rows)
-    f.loop(0, full, rows, lambda i, _: _emit_sums(f, i, rows, vectors))
-    f.loop(full, chunks, 1, lambda i, _: _emit_sums(f, i, 1, vectors))
+    f.loop(0, full, rows, lambda chunk, _: _emit_sums(f, chunk, rows, vectors))
+    f.loop(full, chunks, 1, lambda chunk, _: _emit_sums(f, chunk, 1, vectors))
 
 
 def _emit_sums(f: Function, chunk: Value, rows: int, columns: int) -> None:
-    """Emit the sums of some tiles, from a chunk of rows on."""
-    width = columns * SIDE
-    sums = {
-        i * columns + j: f.address(
-            "%sums", f.add(f.mul(f.add(chunk, i), SIDE * width), j * SIDE), "float"
-        )
-        for i in range(rows)
-        for j in range(columns)
-    }
-    of_b = REGISTERS - min(columns, REGISTERS - SUMS - rows)
+    """Emit the sums of rows and columns of tiles, from a chunk of rows on."""
+    starts = [f.mul(f.add(chunk, i), SIDE * SIDE * columns) for i in range(rows)]
+    indices = [f.add(start, j * SIDE) for start in starts for j in range(columns)]
+    sums = [f.address("%sums", index, "float") for index in indices]
 
     def clear_sums() -> None:
-        for register in sums:
+        for register in range(len(sums)):
             _do(f, "tilezero", f"i8 {register}")
 
     def load_sums() -> None:
-        for register, place in sums.items():
+        for register, place in enumerate(sums):
             _move(f, "tileloadd64", register, place, columns * LINE)
 
     f.when(f.less("%p", 1), clear_sums)
     f.when(f.less(0, "%p"), load_sums)
-
-    def block(p: Value, _: list[Value]) -> None:
-        for i in range(rows):
-            tile = f.mul(f.add(f.mul(f.add(chunk, i), "%k"), p), SIDE * SIDE)
-            _move(f, "tileloadd64", SUMS + i, f.address("%s", tile, "i32"), LINE)
-        for j in range(columns):
-            register, place = of_b + j % (REGISTERS - of_b), f.add(f.mul(p, SIDE * width), j * SIDE)
-            _move(f, "tileloadd64", register, f.address("%v", place, "i32"), columns * LINE)
-            for i in range(rows):
-                each = i * columns + j, SUMS + i, register
-                _do(f, TILES.instruction.removeprefix("x86."), *(f"i8 {x}" for x in each))
-
-    f.loop(0, "%k", 1, block)
-    for register, place in sums.items():
+    f.loop(0, "%k", 1, lambda block, _: _emit_block(f, block, chunk, rows, columns))
+    for register, place in enumerate(sums):
         _move(f, "tilestored64", register, place, columns * LINE)
+
+
+def _emit_block(f: Function, block: Value, chunk: Value, rows: int, columns: int) -> None:
+    """Emit the products of a block of terms, which are added to the registers of sums.
+
+    Tiles of b take turns in the registers that the sums and the tiles of a leave.
+    """
+    of_b = range(SUMS + rows, REGISTERS)
+    for i in range(rows):
+        tile = f.mul(f.add(f.mul(f.add(chunk, i), "%k"), block), SIDE * SIDE)
+        _move(f, "tileloadd64", SUMS + i, f.address("%s", tile, "i32"), LINE)
+    for j in range(columns):
+        register = of_b[j % len(of_b)]
+        place = f.add(f.mul(block, SIDE * SIDE * columns), j * SIDE)
+        _move(f, "tileloadd64", register, f.address("%v", place, "i32"), columns * LINE)
+        for i in range(rows):
+            each = i * columns + j, SUMS + i, register
+            _do(f, TILES.instruction.removeprefix("x86."), *(f"i8 {x}" for x in each))
 
 
 def _move(f: Function, name: str, register: int, place: Value, pitch: int) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.backends.native.choose_scratch import is_long, scratch_of
 from graphc.backends.native.gemm import emit_gemm
-from graphc.backends.native.gemm_scratch import is_long, scratch_of
 from graphc.backends.native.gemm_tile import choose_tile
 from graphc.backends.native.ir import Callee, Function, Module
 from graphc.ir.expr import BodyBuilder, Expr

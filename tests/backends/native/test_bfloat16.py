@@ -11,8 +11,8 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native import block_products
+from graphc.backends.native.choose_scratch import kernel_scratch
 from graphc.backends.native.gemm import emit_gemm
-from graphc.backends.native.gemm_scratch import kernel_scratch
 from graphc.backends.native.gemm_tile import choose_tile, tile_of
 from graphc.backends.native.ir import Module
 from graphc.backends.native.panels import panels_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphc.backends.native.gemm_scratch import K_BLOCK, is_long
+from graphc.backends.native.choose_scratch import is_long
+from graphc.backends.native.gemm_scratch import K_BLOCK
 from graphc.backends.native.gemm_tile import choose_tile
 from graphc.ir.tensor_type import Batch
 from graphc.kernels.kernel import Partition

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphc.backends.native.choose_scratch import kernel_scratch
 from graphc.backends.native.gemm import emit_gemm
-from graphc.backends.native.gemm_scratch import kernel_scratch
 from graphc.backends.native.ir import Module
 from graphc.backends.native.llvm import bindings
 from graphc.backends.native.target import PAIRS, SDOT, VNNI, Target, Words, host
