@@ -7,8 +7,7 @@
 Each operand is rounded once, for all its products; one that is only moved on its way there is
 rounded before.  Constant weights are stored rounded, which halves their bytes.  All else stays
 float32: parameters, sums, biases, normalisations, losses and the optimizer.  With "bf16_blocks"
-the terms of products of matrices are added in the order of blocks, else in that of pairs, as those
-of convolutions are.
+the terms of a sum are added in the order of blocks, else in that of pairs.
 
 A gradient belongs to the layer that it is of.  A layer in the steps of a loop is a part of the
 loop; so is one in a loop in it, or in the loop over a segment that a pass makes.  The pass runs
@@ -23,7 +22,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
-from graphc.ir.bfloat16 import rounded
+from graphc.ir.bfloat16 import Order, rounded
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
@@ -36,7 +35,11 @@ from graphc.ops.source import Constant, Input
 from passes.steps import each_step
 
 Precision = Literal["bf16", "bf16_blocks", "float32"]
-"""The precision of a layer's products; matrices of "bf16_blocks" are multiplied in blocks."""
+"""The precision of a layer's products."""
+PRECISION_OF: Mapping[Order, Precision] = {"pairs": "bf16", "blocks": "bf16_blocks"}
+"""The precision whose products add terms in an order."""
+ORDERED = (MatrixProduct, Conv, ConvDx, ConvDw)
+"""The products that have an order of terms."""
 _RESULT = re.compile(r"\.(steps|last)\d*(\..*)?$")
 """The end of the name of a loop's result, after that of the loop, and the endings of passes."""
 
@@ -180,9 +183,7 @@ class _Rewriter:
 
 def _ordered(op: Op, precision: Precision) -> Op:
     """Return a product that adds its terms in the order of a precision."""
-    if precision == "bf16_blocks" and isinstance(op, MatrixProduct):
-        return replace(op, order="blocks")
-    if precision == "bf16_blocks" and isinstance(op, Conv | ConvDx | ConvDw):
+    if precision == "bf16_blocks" and isinstance(op, ORDERED):
         return replace(op, order="blocks")
     return op
 

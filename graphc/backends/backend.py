@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from graphc.backends.interface import Interface
 from graphc.base.errors import GraphError, RuleError
 from graphc.base.loc import caller_loc
+from graphc.ir import bfloat16
 from graphc.ir.graph import Node
 from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Instr, Program
-from passes.round_products import Precision
 
 Call = Callable[[], object]
 """A step of a run, bound to its memory."""
@@ -199,10 +199,10 @@ class Backend(Protocol):
         """Return the most threads that a plan may use, given the number asked for."""
         return 1
 
-    def bfloat16_rates(self) -> Mapping[Precision, float]:
-        """Return how many times as fast as those of float32 products of each precision are.
+    def bfloat16_rates(self) -> Mapping[bfloat16.Order, float]:
+        """Return how many times as fast as those of float32 products in each order of terms are.
 
-        All have their factors in a cache.  Precisions that are always slower are left out.
+        All have their factors in a cache.  Orders that are always slower are left out.
         """
         return {}
 

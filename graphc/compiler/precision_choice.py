@@ -3,8 +3,8 @@
 A factor of half the bytes is read in half the time.  But unless it is a constant it is rounded at
 every run, and unless the rows are few it is packed.  Blocks are computed in whole tiles, for which
 both factors are packed, and their sums are stored.  The steps of a loop compute their products
-anew, but round only once what is the same in each.  Convolutions widen their images, and never
-gain.
+anew, but round only once what is the same in each.  Convolutions gain in blocks alone: for pairs
+they widen their images.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from graphc.ir.bfloat16 import BLOCK
+from graphc.ir.bfloat16 import BLOCK, Order
 from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
-from graphc.ops.linalg import MatrixProduct
 from graphc.ops.scan import loops
-from passes.round_products import Precision, layer_path, loop_path, products
+from passes.round_products import ORDERED, PRECISION_OF, Precision, layer_path, loop_path, products
 from passes.specialize import Specialize
 
 Times = Mapping[Precision, float]
@@ -36,26 +35,28 @@ FAR_BYTES_A_MICROSECOND = 20_000
 """The bytes of far memory that one core reads and writes, in round numbers."""
 NEAR_BYTES = 2
 """The bytes of far memory in whose time an element that is near is stored and loaded."""
+SLOWER = 2
+"""The time of an operation of a convolution in blocks, where that of a matrix is 1: measured."""
 GAIN = 0.9
 """The largest part of the time that is worth other bits: estimates are not exact."""
 
 
 def relative_times(
-    graph: Graph, batch: int, trains: bool, rates: Mapping[Precision, float]
+    graph: Graph, batch: int, trains: bool, rates: Mapping[Order, float]
 ) -> dict[str, Times]:
     """Estimate the times of the layers of a declared graph in each precision that has a rate.
 
     `batch` is the rows of a run.  `trains` is true if the gradients of layers are products too;
-    `rates` are those of a backend: see `Backend.bfloat16_rates`.  Convolutions have no estimate,
-    and those of single pixels none in blocks.
+    `rates` are those of a backend: see `Backend.bfloat16_rates`.
     """
     each = _products(Specialize(train=trains)(graph), batch, _Loop())
     wide = defaultdict[str, float](float)
     narrow = defaultdict[str, dict[Precision, float]](dict)
     for layer, product in each if rates else ():
         wide[layer] += product.microseconds(trains)
-        for to, rate in rates.items():
-            if to == "bf16" or product.tiled:
+        for order, rate in rates.items():
+            to = PRECISION_OF[order]
+            if product.gains(to):
                 time = product.rounded_microseconds(trains, to, rate)
                 narrow[layer][to] = narrow[layer].get(to, 0.0) + time
     return {layer: {to: of[to] / wide[layer] for to in of} for layer, of in narrow.items()}
@@ -77,7 +78,7 @@ class _Factor(NamedTuple):
 
     size: int
     rounded: int
-    """How many times it is rounded: never if it is constant."""
+    """The number of times that it is rounded: 0 if it is constant."""
     packed: bool
     """True if it is packed at every step, where products pack."""
     far: bool
@@ -95,7 +96,7 @@ class _Product(NamedTuple):
 
     factors: tuple[_Factor, _Factor]
     steps: int
-    """How many times it is computed: once for each step of a loop."""
+    """The number of times that it is computed: once for each step of a loop."""
     result: int
     operations: int
     tiled: int
@@ -104,6 +105,12 @@ class _Product(NamedTuple):
     """True if the last block is whole; else a factor that is stored in panels is copied."""
     few: bool
     """True if the second factor is read where it lies, unless it is computed in blocks."""
+    windows: int = 0
+    """The elements of the windows of a convolution, in whole blocks."""
+
+    def gains(self, to: Precision) -> bool:
+        """Return whether it may take less time in a precision."""
+        return self.tiled > 0 if to == "bf16_blocks" else self.windows == 0
 
     def microseconds(self, trains: bool) -> float:
         """Estimate the time of a product of float32, and of its gradients."""
@@ -127,7 +134,7 @@ class _Product(NamedTuple):
         """Return the elements that are moved near the core: sums, and panels that are copied."""
         of_gradients = sum(x.size for x in self.factors) if trains else 0
         copied = 0 if self.whole else sum(x.size for x in self.factors if not x.packed)
-        return self.result + of_gradients + copied
+        return self.result + of_gradients + copied + self.windows // 2
 
     def _rounding(self, trains: bool) -> float:
         """Estimate the time of rounding the factors, and the gradient of the result."""
@@ -155,10 +162,10 @@ class _Loop(NamedTuple):
 
 
 def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Product]]:
-    """Yield the products that may be of bfloat16, each with its layer, but no convolutions."""
+    """Yield the products that may be of bfloat16, each with its layer."""
     for node in products(graph):
         form = node.op.product([graph[name].type for name in node.inputs])
-        if form is not None and not isinstance(form, WindowProduct):
+        if form is not None:
             first, second = (loop.factor(graph[name], batch) for name in node.inputs[:2])
             sizes = _sizes(node, form, batch)
             yield loop.path + layer_path(graph, node), _Product((first, second), loop.steps, *sizes)
@@ -170,19 +177,23 @@ def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Pro
         yield from _products(op.step.graph(()), batch, inner)
 
 
-def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, bool]:
+def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, bool, int]:
     """Return the result of a product, and the fields of `_Product` that follow."""
     result, inner = node.type.size(batch), dim_at(form.inner, batch)
     columns = max(dim_at(node.type.shape[-1], batch), 1)
-    rows, tiles = result // columns, 0
-    if isinstance(node.op, MatrixProduct):
+    rows, tiled, windows = result // columns, 0, 0
+    if isinstance(form, WindowProduct):
+        inner_in_blocks = form.window.offsets * _whole(form.window.channels, BLOCK)
+        windows = rows * inner_in_blocks
+        tiled = 2 * SLOWER * windows * _whole(columns, TILE[0])
+    elif isinstance(node.op, ORDERED):
         of_matrix = isinstance(form, BatchedProduct)
         height = dim_at(node.type.shape[-2], batch) if of_matrix else rows
-        tiles = _in_tiles(rows, height, columns)
-    return result, 2 * inner * result, 2 * inner * tiles, inner % BLOCK == 0, rows <= FEW
+        matrices = rows // max(height, 1)
+        tiled = 2 * inner * matrices * _whole(height, TILE[0]) * _whole(columns, TILE[1])
+    return result, 2 * inner * result, tiled, inner % BLOCK == 0, rows <= FEW, windows
 
 
-def _in_tiles(rows: int, height: int, columns: int) -> int:
-    """Return the elements of the tiles of matrices of a height that have so many rows in all."""
-    padded, width = (-(-size // of) * of for size, of in zip((height, columns), TILE, strict=True))
-    return rows // max(height, 1) * padded * width
+def _whole(size: int, unit: int) -> int:
+    """Return a size in whole units."""
+    return -(-size // unit) * unit

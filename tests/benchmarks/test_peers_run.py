@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.peers import processes
-from tests.benchmarks.peers.__main__ import QUICK_NAMES, main
+from tests.benchmarks.peers.__main__ import PRESETS, main
 from tests.benchmarks.peers.processes import Failed, Task, Worker
 from tests.benchmarks.peers.sides import SIDES
 
@@ -59,7 +59,7 @@ def test_quick_begins_nothing_after_its_minutes(
 ) -> None:
     assert main(["--quick", "--minutes", "0", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {line.split(":")[0] for line in lines} == set(QUICK_NAMES)
+    assert {line.split(":")[0] for line in lines} == set(PRESETS["quick"]["workloads"])
     assert all(line.endswith("left out, 0 minutes are over") for line in lines)
 
 

@@ -38,12 +38,12 @@ from graphc.backends.native.side_by_side import Runs
 from graphc.backends.native.target import DOTS, TILES, available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
+from graphc.ir import bfloat16
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.duration import epoch_microseconds, is_shared, microseconds
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
-from passes.round_products import Precision
 
 SHARED = 5
 """The microseconds from which a run may be shared by threads."""
@@ -221,11 +221,11 @@ class NativeBackend:
         """Return how many cores a plan may use, at most as many as asked for."""
         return thread_count(asked)
 
-    def bfloat16_rates(self) -> Mapping[Precision, float]:
+    def bfloat16_rates(self) -> Mapping[bfloat16.Order, float]:
         """Return those measured: widening costs nothing; pairs and tiles have instructions."""
         words = host().words
-        rates: dict[Precision, float] = {"bf16": 2.0 if words["pairs"] == DOTS else 1.0}
-        return {**rates, "bf16_blocks": TILE_RATE} if words["blocks"] == TILES else rates
+        rates: dict[bfloat16.Order, float] = {"pairs": 2.0 if words["pairs"] == DOTS else 1.0}
+        return {**rates, "blocks": TILE_RATE} if words["blocks"] == TILES else rates
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""

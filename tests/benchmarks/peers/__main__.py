@@ -3,6 +3,7 @@
     python -m tests.benchmarks.peers                       all workloads, all sides
     python -m tests.benchmarks.peers tiny deep --only graphc,torch,bound --rounds 5
     python -m tests.benchmarks.peers --quick                   some of each kind, in 5 minutes
+    python -m tests.benchmarks.peers --bf16                    products in bfloat16, in 5 minutes
     python -m tests.benchmarks.peers mnist --beside 2          beside two processes that never rest
     python -m tests.benchmarks.peers tiny --every 5 --seconds 2      a call every 5 ms: p50 to p99.9
 
@@ -29,14 +30,22 @@ from tests.benchmarks.peers.sides import chosen
 from tests.benchmarks.peers.table import table
 from tests.benchmarks.peers.workloads import EXPORTED, NAMES, WORKLOADS
 
-QUICK_NAMES = ("tiny", "mnist", "lenet", "gpt", "lstm", "mobilenet-v2", "resnet18")
-QUICK: Mapping[str, Any] = {
-    "only": "graphc,torch-fused,onnxruntime,openvino,bound",
-    "rounds": 5,
-    "seconds": 0.1,
-    "minutes": 4.5,
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {
+        "workloads": ["tiny", "mnist", "lenet", "gpt", "lstm", "mobilenet-v2", "resnet18"],
+        "only": "graphc,torch-fused,onnxruntime,openvino,bound",
+        "rounds": 5,
+        "seconds": 0.1,
+        "minutes": 4.5,
+    },
+    "bf16": {
+        "workloads": ["batch512", "gpt", "wide"],
+        "only": "graphc,-graphc-numpy,torch-fused,onnxruntime,bf16",
+        "rounds": 7,
+        "threads": "2",
+    },
 }
-"""What --quick is short for; the last comparison may take half a minute."""
+"""What an option is short for; of --quick the last comparison may take half a minute."""
 BUSY = 0.25
 """The share of a core that others may take before the report says so."""
 
@@ -44,7 +53,8 @@ BUSY = 0.25
 def main(argv: list[str] | None = None) -> int:
     """Measure, print each table when it is there, write all of them and a JSON."""
     args = _parser().parse_args(argv)
-    args = _parser(**QUICK).parse_args(argv) if args.quick else args
+    if args.preset:
+        args = _parser(**PRESETS[args.preset]).parse_args(argv)
     sides = chosen(args.only)
     if not sides:
         sys.exit(f"no side is called {args.only!r}")
@@ -59,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     results = Results.of(out, machine(), _busy_note())
     end = time.monotonic() + 60 * args.minutes
-    for name in args.workloads or (QUICK_NAMES if args.quick else NAMES):
+    for name in args.workloads or NAMES:
         for rows in _batches(name, args.modes):
             if time.monotonic() > end:
                 print(f"{name}: left out, {args.minutes:g} minutes are over")
@@ -68,9 +78,10 @@ def main(argv: list[str] | None = None) -> int:
             results.comparisons[made.title] = made
             if made.results:
                 print(f"\n{table(made)}", flush=True)
-            if not rows and made.best("graphc") and not args.quick:
+            if not rows and made.best("graphc") and not args.preset:
                 results.rooflines[name] = roofline(name, profiled(name, max(threads), args.rounds))
             results.write(out)
+    print(results.bfloat16())
     if args.docs:
         Path(args.docs).write_text(results.document(), encoding="utf-8")
     return 0
@@ -111,11 +122,13 @@ def _parser(**defaults: Any) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(NAMES)}")
-    add("--quick", action="store_true", help=f"{', '.join(QUICK_NAMES)}, few turns and sides")
+    for name, made in PRESETS.items():
+        text = f"{', '.join(made['workloads'])} with some sides"
+        add(f"--{name}", action="store_const", const=name, dest="preset", help=text)
     add("--minutes", type=float, default=math.inf, help="after which nothing new is begun")
     add("--beside", type=int, default=0, metavar="N", help="processes that never rest")
     add("--every", type=float, default=0, metavar="MS", help="a call each so many milliseconds")
-    add("--only", metavar="SIDE,...", help='sides, or how their names begin: "graphc,torch"')
+    add("--only", metavar="SIDE,...", help='sides, or how names begin: "torch,-torch-compile"')
     add("--rounds", type=int, default=15, help="turns of each side (default: 15)")
     add("--seconds", type=float, default=0.15, help="of a turn (default: 0.15)")
     add("--threads", default="1,2", help="numbers of threads (default: 1,2)")

@@ -171,16 +171,16 @@ def start(
 
 
 def _environment(task: Task, folder: str) -> Mapping[str, str]:
-    """Threads, no settings for others, and caches that start empty."""
+    """Threads, no settings for others, and caches that start empty unless inductor's is given."""
     kept = {k: v for k, v in os.environ.items() if k not in MADE_FOR_OTHERS}
     return {
+        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
         **kept,
         **dict.fromkeys(THREADS, str(task.threads)),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH")))),
         "PYTHONWARNINGS": "ignore",
         "XDG_CACHE_HOME": folder,
         "NUMBA_CACHE_DIR": f"{folder}/numba",
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
         "PYTENSOR_FLAGS": f"base_compiledir={folder}/pytensor",
         "JAX_PLATFORMS": "cpu",
     }

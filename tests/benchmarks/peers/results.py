@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.benchmarks.peers.rooflines import HEAD
 from tests.benchmarks.peers.rounds import Comparison
-from tests.benchmarks.peers.table import report
+from tests.benchmarks.peers.table import bfloat16, report
 from tests.benchmarks.peers.workloads import NAMES
 
 
@@ -52,6 +52,10 @@ class Results:
             order = [name for name in NAMES if name in self.rooflines]
             parts += [HEAD, *(self.rooflines[name] for name in order)]
         return "\n".join(parts)
+
+    def bfloat16(self) -> str:
+        """The table of products in bfloat16, or nothing."""
+        return bfloat16(self._ordered())
 
     def _ordered(self) -> Sequence[Comparison]:
         return sorted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -21,6 +21,12 @@ Inference goes from NumPy arrays to a NumPy array.  Before the rounds, the losse
 side are compared with float64.  The bound is the time that the matrix products alone take at the
 peak of the machine, measured in the same rounds.
 """
+BFLOAT16 = """\
+## Products in bfloat16
+
+Sides that begin with bf16 round the factors of products to bfloat16; some differ in how.  The
+times, medians of those of bf16-graphc in the same round being 1:
+"""
 
 
 def report(comparisons: Sequence[Comparison], machine: dict[str, Any], note: str) -> str:
@@ -35,6 +41,7 @@ def report(comparisons: Sequence[Comparison], machine: dict[str, Any], note: str
             ]
             if chosen:
                 parts += [f"## {title}: {kind}\n", overview(chosen)]
+    parts.append(bfloat16(comparisons))
     parts.append("## Every side\n")
     parts += [table(c) for c in comparisons if c.results]
     return "\n".join(part for part in parts if part)
@@ -56,14 +63,31 @@ def _machine_text(comparisons: Sequence[Comparison], machine: dict[str, Any]) ->
     )
 
 
-def overview(comparisons: Sequence[Comparison]) -> str:
+def bfloat16(comparisons: Sequence[Comparison]) -> str:
+    """All sides' times as multiples of those of bf16-graphc, where that was measured."""
+    found = [c for c in comparisons if c.best("bf16-graphc")]
+    return f"{BFLOAT16}\n{overview(found, _over_bfloat16)}" if found else ""
+
+
+def _median(made: Comparison, row: Row) -> str:
+    return time_text(row.median)
+
+
+def _over_bfloat16(made: Comparison, row: Row) -> str:
+    base = made.best("bf16-graphc")
+    return f"{ratio(row, base):.2f}" if base else ""
+
+
+def overview(
+    comparisons: Sequence[Comparison], cell: Callable[[Comparison, Row], str] = _median
+) -> str:
     """A row for each side and a column for each workload; of many workloads the other way round."""
     sides = list(dict.fromkeys(row.side for c in comparisons for row in c.results))
     names = [c.workload + (f" b{c.rows}" if c.rows else "") for c in comparisons]
     cells = [["", *names]]
     for side in sides:
-        best = [c.best(side) for c in comparisons]
-        cells.append([side, *(time_text(r.median) if r else "" for r in best)])
+        best = [(c, c.best(side)) for c in comparisons]
+        cells.append([side, *(cell(c, row) if row else "" for c, row in best)])
     if len(names) > MOST_COLUMNS:
         cells = [list(column) for column in zip(*cells, strict=True)]
     head, *rows = cells

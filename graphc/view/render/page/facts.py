@@ -14,7 +14,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.step_graph import StepGraph
 from graphc.ir.tensor_type import count, shape_text
-from graphc.ir.text.graph import FROM_TYPE, value_text
+from graphc.ir.text.graph import FROM_TYPE, empty_values, value_text
 from graphc.kernels.program import Instr, Program
 from graphc.ops.source import Constant
 from graphc.view.render.derivation import Rows, derivation
@@ -136,8 +136,10 @@ def _uses(graph: Graph) -> Iterator[tuple[str, str, str]]:
 
 
 def _attributes(node: Node) -> Iterator[tuple[str, str]]:
+    unset = empty_values(type(node.op))
     for key, value in attributes(node.op).items():
-        if key in FROM_TYPE and value == getattr(node.type, key):
+        in_type = key in FROM_TYPE and value == getattr(node.type, key)
+        if in_type or (key in unset and value == unset[key]):
             continue
         if isinstance(node.op, Constant) and key == "data":
             numbers = node.op.array().ravel()[:8].tolist()

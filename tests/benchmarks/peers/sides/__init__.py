@@ -36,9 +36,19 @@ SIDES: Mapping[str, Entry] = {
     "pytensor": Entry("pytensor_side", "PyTensor", "pytensor"),
     "onnxruntime": Entry("onnx_side", "OnnxRuntime", "onnxruntime"),
     "openvino": Entry("openvino_side", "OpenVino", "openvino"),
+    "bf16-graphc": Entry("graphc_side", "Bfloat16", "graphc"),
+    "bf16-graphc-all": Entry("graphc_side", "AllBfloat16", "graphc"),
+    "bf16-torch": Entry("torch_side", "Autocast", "torch"),
+    "bf16-torch-medium": Entry("torch_side", "Medium", "torch"),
+    "bf16-torch-cast": Entry("torch_side", "Cast", "torch"),
+    "bf16-torch-compile": Entry("torch_compile_side", "Autocast", "torch"),
+    "bf16-torch-compile-cast": Entry("torch_compile_side", "Cast", "torch"),
+    "bf16-torch-compile-max": Entry("torch_compile_side", "AutotunedAutocast", "torch"),
+    "bf16-openvino": Entry("openvino_side", "Bfloat16", "openvino"),
     "bound": Entry("bound_side", "Bound", "numpy"),
 }
-"""`bound` is no peer: the time that the matrix products take at the measured peak."""
+"""`bound` is no peer: the time that the matrix products take at the measured peak.  Sides whose
+name begins with bf16 round the factors of products to bfloat16."""
 
 
 def side(name: str, threads: int) -> Side:
@@ -49,8 +59,21 @@ def side(name: str, threads: int) -> Side:
 
 
 def chosen(only: str | None) -> list[str]:
-    """The names that a list such as "graphc,torch" stands for; a name covers those it begins."""
+    """The names that a list such as "torch,-torch-compile" stands for.
+
+    A name covers those it begins, and one after a minus leaves them out.  Without a list it is all
+    sides in float32.
+    """
     if only is None:
-        return list(SIDES)
+        return [name for name in SIDES if not name.startswith("bf16-")]
     wanted = [part.strip() for part in only.split(",") if part.strip()]
-    return [n for n in SIDES if any(n == w or n.startswith(f"{w}-") for w in wanted)]
+    return [
+        name
+        for name in SIDES
+        if any(_covers(w, name) for w in wanted)
+        and not any(_covers(w[1:], name) for w in wanted if w.startswith("-"))
+    ]
+
+
+def _covers(wanted: str, name: str) -> bool:
+    return name == wanted or name.startswith(f"{wanted}-")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +124,7 @@ class OnNumPy(Side):
 
     backend = "numpy"
     kinds = KINDS
+    precision: Any = None
 
     def versions(self) -> str:
         return f"graphc {gc.__version__}, numpy {np.__version__}"
@@ -135,13 +135,11 @@ class OnNumPy(Side):
 
     def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
         ex = self.executor(workload, parameters, False, batch, None)
-        forward = ex.forward
-        return lambda feeds: forward(feeds, copy=False)["output"]
+        return self._frozen(ex, batch, "output")
 
     def load(self, path: Path, batch: int) -> Infer:
         plan = gc.compile(gc.onnx.load(path.with_suffix(".onnx")), batch=batch, **self._options())
-        forward = gc.freeze(gc.Executor(plan, seed=0), batch=batch).forward
-        return lambda feeds: forward(feeds, copy=False)["y"]
+        return self._frozen(gc.Executor(plan, seed=0), batch, "y")
 
     def executor(
         self,
@@ -160,11 +158,12 @@ class OnNumPy(Side):
             ex.parameters[name] = array
         return ex
 
+    def _frozen(self, ex: gc.Executor, batch: int, output: str) -> Infer:
+        forward = gc.freeze(ex, batch=batch, precision=self.precision).forward
+        return lambda feeds: forward(feeds, copy=False)[output]
+
     def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"backend": self.backend}
-        if "threads" in inspect.signature(gc.compile).parameters:
-            options["threads"] = self.threads
-        return options
+        return {"backend": self.backend, "precision": self.precision, "threads": self.threads}
 
 
 class Native(OnNumPy):
@@ -176,11 +175,23 @@ class Native(OnNumPy):
         return f"graphc {gc.__version__}"
 
     def _options(self) -> dict[str, Any]:
-        options = super()._options()
         net = gc.Net("probe")
         net.output("out", gc.relu(net.input("x", (gc.N, 1))))
         try:
-            gc.compile(net, batch=1, **options)
+            gc.compile(net, batch=1, backend=self.backend)
         except gc.GraphError as error:
             raise Unsupported(error.sentence) from None
-        return options
+        return super()._options()
+
+
+class Bfloat16(Native):
+    """Products in bfloat16 where the compiler expects it to be faster."""
+
+    precision: Any = "bf16"
+    bits = 8
+
+
+class AllBfloat16(Bfloat16):
+    """Every product in bfloat16."""
+
+    precision: Any = {"*": "bf16"}  # noqa: RUF012

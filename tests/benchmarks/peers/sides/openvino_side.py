@@ -57,6 +57,8 @@ class Model:
 class OpenVino(Side):
     """Tuned for latency, in float32: by itself it may choose bfloat16."""
 
+    precision = "f32"
+
     def versions(self) -> str:
         return f"openvino {openvino.__version__}"
 
@@ -75,7 +77,7 @@ class OpenVino(Side):
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": self.precision,
         }
         compiled = openvino.compile_model(model, "CPU", options)
         request, result = compiled.create_infer_request(), compiled.output(0)
@@ -85,3 +87,10 @@ class OpenVino(Side):
             return request.infer(arrays, share_inputs=True)[result]
 
         return infer
+
+
+class Bfloat16(OpenVino):
+    """Products in bfloat16."""
+
+    precision = "bf16"
+    bits = 8

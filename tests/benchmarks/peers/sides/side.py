@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.benchmarks.peers.outline import Array, Feeds
 from tests.benchmarks.peers.workloads import Kind, Workload
@@ -25,6 +25,8 @@ class Side:
 
     kinds: tuple[Kind, ...] = ("rows",)
     """The nets that it has the layers of here."""
+    bits: Literal[8, 24] = 24
+    """The significant bits of the factors of its products."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

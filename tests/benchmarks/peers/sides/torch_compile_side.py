@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.benchmarks.peers.outline import Array, Outline
-from tests.benchmarks.peers.sides.side import Infer, Side, Step
-from tests.benchmarks.peers.sides.torch_side import Forward, Tensor, exported, parameters_of
+from tests.benchmarks.peers.sides.side import Infer, Side, Step, Unsupported
+from tests.benchmarks.peers.sides.torch_side import (
+    Forward,
+    Tensor,
+    exported,
+    feed_of,
+    parameters_of,
+)
 from tests.benchmarks.peers.workloads import DECAY, EPS, KINDS, MOMENTUM, Workload
 
 
@@ -32,6 +39,12 @@ class Compiled(Side):
     mode: str | None = None
     kinds = KINDS
     config: Mapping[str, Any] = {}
+    dtype = torch.float32
+    """That of weights and activations at inference."""
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """What a forward part is run in."""
+        return nullcontext()
 
     def versions(self) -> str:
         return f"torch {torch.__version__}"
@@ -50,7 +63,10 @@ class Compiled(Side):
         speeds = [torch.zeros_like(p) for p in tensors]
         running: list[Tensor] = []
         step = torch.compile(
-            _whole_step(workload, dropout), fullgraph=True, dynamic=False, mode=self.mode
+            _whole_step(workload, dropout, self.precision),
+            fullgraph=True,
+            dynamic=False,
+            mode=self.mode,
         )
         for width in _normalised(workload):
             running += [torch.zeros(width), torch.ones(width)]
@@ -65,11 +81,13 @@ class Compiled(Side):
 
     def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
         self._set_up(freezing=True)
+        dtype = self.dtype
 
         class Module(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.tensors = torch.nn.ParameterList(parameters_of(parameters))
+                tensors = parameters_of(parameters)
+                self.tensors = torch.nn.ParameterList(p.to(dtype) for p in tensors)
 
             def forward(self, feeds: Mapping[str, Tensor]) -> Tensor:
                 net = Forward(feeds, list(self.tensors))
@@ -77,22 +95,22 @@ class Compiled(Side):
                 return net.result
 
         compiled = torch.compile(Module().eval(), dynamic=False, mode=self.mode)
-        wrap = torch.from_numpy
 
         def infer(feeds: Mapping[str, Any]) -> Any:
-            with torch.no_grad():
-                return compiled({name: wrap(array) for name, array in feeds.items()}).numpy()
+            with torch.no_grad(), self.precision():
+                given = {name: feed_of(array, dtype) for name, array in feeds.items()}
+                return compiled(given).float().numpy()
 
         return infer
 
     def load(self, path: Path, batch: int) -> Infer:
         self._set_up(freezing=True)
         module, like = exported(self.threads, path)
-        compiled = torch.compile(module, dynamic=False, mode=self.mode)
+        compiled = torch.compile(module.to(self.dtype), dynamic=False, mode=self.mode)
 
         def infer(feeds: Mapping[str, Any]) -> Any:
-            with torch.no_grad():
-                return compiled(like(torch.from_numpy(feeds["x"]))).numpy()
+            with torch.no_grad(), self.precision():
+                return compiled(like(feed_of(feeds["x"], self.dtype))).float().numpy()
 
         return infer
 
@@ -109,12 +127,40 @@ class Autotuned(Compiled):
     mode = "max-autotune"
 
 
-def _whole_step(workload: Workload, dropout: bool) -> Any:
+class Autocast(Compiled):
+    """Weights of float32, products in bfloat16."""
+
+    bits = 8
+
+    def precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+class Cast(Compiled):
+    """Weights and activations of bfloat16."""
+
+    bits = 8
+    dtype = torch.bfloat16
+
+    def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
+        raise Unsupported("its optimizer would round the weights")
+
+
+class AutotunedAutocast(Autocast):
+    """The same, and products are chosen by timing."""
+
+    mode = "max-autotune"
+
+
+def _whole_step(
+    workload: Workload, dropout: bool, precision: Callable[[], AbstractContextManager[Any]]
+) -> Any:
     """Loss, gradients and update as one function of tensors that it changes in place."""
 
     def loss_of(tensors: list[Tensor], feeds: Mapping[str, Tensor]) -> Any:
         net = Pure(feeds, tensors, dropout)
-        workload.declare(net)
+        with precision():
+            workload.declare(net)
         return net.loss, net.statistics
 
     def step(

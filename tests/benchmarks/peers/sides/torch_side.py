@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.benchmarks.peers.outline import Array
-from tests.benchmarks.peers.sides.side import Infer, Side, Step
+from tests.benchmarks.peers.sides.side import Infer, Side, Step, Unsupported
 from tests.benchmarks.peers.workloads import DECAY, EPS, KINDS, MOMENTUM, Workload
 
 Tensor = torch.Tensor
@@ -20,6 +21,12 @@ def parameters_of(arrays: list[Array]) -> list[Tensor]:
     """Tensors for the arrays; weights as (out, in), the order that torch's affine map wants, and
     those of convolutions with their channels last, where torch is faster."""
     return [_tensor(array) for array in arrays]
+
+
+def feed_of(array: Any, dtype: torch.dtype) -> Tensor:
+    """A tensor of this dtype for numbers, of its own for labels."""
+    tensor = torch.from_numpy(array)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _tensor(array: Array) -> Tensor:
@@ -167,6 +174,12 @@ class Foreach(Side):
 
     optimizer: Mapping[str, bool] = {"foreach": True}
     kinds = KINDS
+    dtype = torch.float32
+    """That of weights and activations at inference."""
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """What a forward part is run in."""
+        return nullcontext()
 
     def versions(self) -> str:
         return f"torch {torch.__version__}"
@@ -182,7 +195,8 @@ class Foreach(Side):
             sgd.zero_grad(set_to_none=True)
             given = {name: wrap(array) for name, array in feeds.items()}
             net = Forward(given, tensors, dropout, statistics)
-            declare(net)
+            with self.precision():
+                declare(net)
             loss = net.loss
             loss.backward()
             sgd.step()
@@ -192,23 +206,24 @@ class Foreach(Side):
 
     def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
         torch.set_num_threads(self.threads)
-        tensors = parameters_of(parameters)
-        wrap, declare = torch.from_numpy, workload.declare
+        tensors, dtype = [p.to(self.dtype) for p in parameters_of(parameters)], self.dtype
 
         def infer(feeds: Mapping[str, Any]) -> Any:
-            with torch.inference_mode():
-                net = Forward({name: wrap(array) for name, array in feeds.items()}, tensors)
-                declare(net)
-                return net.result.numpy()
+            with torch.inference_mode(), self.precision():
+                given = {name: feed_of(array, dtype) for name, array in feeds.items()}
+                net = Forward(given, tensors)
+                workload.declare(net)
+                return net.result.float().numpy()
 
         return infer
 
     def load(self, path: Path, batch: int) -> Infer:
         module, like = exported(self.threads, path)
+        module.to(self.dtype)
 
         def infer(feeds: Mapping[str, Any]) -> Any:
-            with torch.inference_mode():
-                return module(like(torch.from_numpy(feeds["x"]))).numpy()
+            with torch.inference_mode(), self.precision():
+                return module(like(feed_of(feeds["x"], self.dtype))).float().numpy()
 
         return infer
 
@@ -217,3 +232,32 @@ class FusedOptimizer(Foreach):
     """torch.optim.SGD with fused=True."""
 
     optimizer: Mapping[str, bool] = {"fused": True}
+
+
+class Autocast(FusedOptimizer):
+    """Weights of float32, products in bfloat16."""
+
+    bits = 8
+
+    def precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+class Medium(FusedOptimizer):
+    """All tensors of float32; oneDNN rounds the factors of products."""
+
+    bits = 8
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        torch.set_float32_matmul_precision("medium")
+
+
+class Cast(FusedOptimizer):
+    """Weights and activations of bfloat16."""
+
+    bits = 8
+    dtype = torch.bfloat16
+
+    def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
+        raise Unsupported("its optimizer would round the weights")
