@@ -27,17 +27,21 @@ Times = Mapping[Precision, float]
 """The time of a layer in each precision of bfloat16, where it is 1 in float32."""
 NEAR = 1 << 20
 """The bytes of a factor of float32 from which it is read from far memory."""
+WEIGHTS = 1 << 21
+"""The bytes of all weights from which each is, and of the weight that a loop reads again."""
 FEW = 3
 """The most rows that read the other factor once, where it lies."""
 TILE = 16, 32
 """The rows and columns of a tile of results in blocks."""
 FAR_BYTES_A_MICROSECOND = 20_000
 """The bytes of far memory that one core reads and writes, in round numbers."""
+UPDATED = 8
+"""The bytes of far memory that are moved where an element gets its gradient, or is updated."""
 NEAR_BYTES = 2
 """The bytes of far memory in whose time an element that is near is stored and loaded."""
 SLOWER = 2
 """The time of an operation of a convolution in blocks, where that of a matrix is 1: measured."""
-GAIN = 0.9
+GAIN = 0.85
 """The largest part of the time that is worth other bits: estimates are not exact."""
 
 
@@ -49,15 +53,17 @@ def relative_times(
     `batch` is the rows of a run.  `trains` is true if the gradients of layers are products too;
     `rates` are those of a backend: see `Backend.bfloat16_rates`.
     """
-    each = _products(Specialize(train=trains)(graph), batch, _Loop())
+    made = Specialize(train=trains)(graph)
+    weights = sum(node.type.nbytes(batch) for node in made if _is_weight(node))
+    each = _products(made, batch, _Loop(trains, weights >= WEIGHTS))
     wide = defaultdict[str, float](float)
     narrow = defaultdict[str, dict[Precision, float]](dict)
     for layer, product in each if rates else ():
-        wide[layer] += product.microseconds(trains)
+        wide[layer] += product.microseconds
         for order, rate in rates.items():
             to = PRECISION_OF[order]
             if product.gains(to):
-                time = product.rounded_microseconds(trains, to, rate)
+                time = product.rounded_microseconds(to, rate)
                 narrow[layer][to] = narrow[layer].get(to, 0.0) + time
     return {layer: {to: of[to] / wide[layer] for to in of} for layer, of in narrow.items()}
 
@@ -92,9 +98,11 @@ class _Factor(NamedTuple):
 
 
 class _Product(NamedTuple):
-    """The size of a product."""
+    """The size of a product, and of those that are the gradients of its factors."""
 
     factors: tuple[_Factor, _Factor]
+    products: int
+    """The number of all these products."""
     steps: int
     """The number of times that it is computed: once for each step of a loop."""
     result: int
@@ -112,39 +120,50 @@ class _Product(NamedTuple):
         """Return whether it may take less time in a precision."""
         return self.tiled > 0 if to == "bf16_blocks" else self.windows == 0
 
-    def microseconds(self, trains: bool) -> float:
-        """Estimate the time of a product of float32, and of its gradients."""
-        return self._together(trains, 4, self.operations / OPERATIONS_A_MICROSECOND)
+    @property
+    def microseconds(self) -> float:
+        """The estimated time of the products of float32."""
+        return self._together(4, self.operations / OPERATIONS_A_MICROSECOND)
 
-    def rounded_microseconds(self, trains: bool, to: Precision, rate: float) -> float:
+    def rounded_microseconds(self, to: Precision, rate: float) -> float:
         """Estimate the same of bfloat16, with the rounding of what is not constant."""
         blocks = to == "bf16_blocks"
         operations = self.tiled if blocks else self.operations
-        time = self._together(trains, 2, operations / OPERATIONS_A_MICROSECOND / rate)
+        time = self._together(2, operations / OPERATIONS_A_MICROSECOND / rate)
         packs = self.factors if blocks else self.factors[1:] if not self.few else ()
-        moved = 4 * (3 if trains else 1) * sum(x.size for x in packs if x.packed)
-        moved += NEAR_BYTES * self._near(trains) if blocks else 0
-        return time + self.steps * moved / BYTES_A_MICROSECOND + self._rounding(trains)
+        moved = 4 * self.products * sum(x.size for x in packs if x.packed)
+        moved += NEAR_BYTES * self._near if blocks else 0
+        return time + self.steps * moved / BYTES_A_MICROSECOND + self._rounding
 
-    def _together(self, trains: bool, size: int, time: float) -> float:
-        far = sum(size * x.size for x in self.factors if x.far) / FAR_BYTES_A_MICROSECOND
-        return self.steps * (3 if trains else 1) * (CALL + max(time, far))
+    def _together(self, size: int, time: float) -> float:
+        """Estimate the time of all products, which read factors of that many bytes an element."""
+        far = sum(x.size for x in self.factors if x.far)
+        once = CALL + max(time, size * far / BYTES_A_MICROSECOND)
+        updated = UPDATED * far / FAR_BYTES_A_MICROSECOND if self.products > 1 else 0
+        return self.steps * self.products * once + updated
 
-    def _near(self, trains: bool) -> int:
-        """Return the elements that are moved near the core: sums, and panels that are copied."""
-        of_gradients = sum(x.size for x in self.factors) if trains else 0
-        copied = 0 if self.whole else sum(x.size for x in self.factors if not x.packed)
-        return self.result + of_gradients + copied + self.windows // 2
+    @property
+    def _near(self) -> int:
+        """The elements that are moved near the core: sums, panels that are copied, windows."""
+        stored = self.factors if not self.whole else ()
+        copied = sum(x.size for x in stored if not (x.packed or x.far))
+        gradients = sum(x.size for x in self.factors[3 - self.products :])
+        return self.result + gradients + copied + self.windows // 2
 
-    def _rounding(self, trains: bool) -> float:
-        """Estimate the time of rounding the factors, and the gradient of the result."""
+    @property
+    def _rounding(self) -> float:
+        """The estimated time of rounding the factors, and the gradient of the result."""
         gradient = _Factor(self.result, self.steps, packed=True, far=False)
-        return sum(x.rounding for x in (*self.factors, *[gradient] * trains))
+        return sum(x.rounding for x in (*self.factors, *[gradient] * (self.products > 1)))
 
 
 class _Loop(NamedTuple):
     """The loop whose steps compute products; a graph outside of loops is one step."""
 
+    trains: bool
+    """True if the gradients of layers are products too."""
+    far: bool
+    """True if weights are far, since all that are read before take too many bytes."""
     path: str = ""
     """The start of its layers' names."""
     steps: int = 1
@@ -155,10 +174,19 @@ class _Loop(NamedTuple):
         """Return how many times a value is rounded in a run."""
         return 0 if value.op.is_constant else self.whole.get(value.name, self.steps)
 
+    def products(self, first: Node) -> int:
+        """Return the number of products with gradients; a first factor that is fed has none."""
+        fed = first.op.is_input and not self.path
+        return (2 if fed else 3) if self.trains else 1
+
     def factor(self, value: Node, batch: int) -> _Factor:
-        """Return a value as a factor; more is near of what each step reads again."""
-        size, near = value.type.size(batch), NEAR * (2 if value.name in self.whole else 1)
-        return _Factor(size, self.rounded(value), not value.op.is_constant, 4 * size >= near)
+        """Return a value as a factor."""
+        size = value.type.size(batch)
+        if value.name in self.whole:
+            far = 4 * size >= WEIGHTS
+        else:
+            far = 4 * size >= NEAR or (self.far and _is_weight(value))
+        return _Factor(size, self.rounded(value), not value.op.is_constant, far)
 
 
 def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Product]]:
@@ -168,12 +196,14 @@ def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Pro
         if form is not None:
             first, second = (loop.factor(graph[name], batch) for name in node.inputs[:2])
             sizes = _sizes(node, form, batch)
-            yield loop.path + layer_path(graph, node), _Product((first, second), loop.steps, *sizes)
+            count = loop.products(graph[node.inputs[0]])
+            product = _Product((first, second), count, loop.steps, *sizes)
+            yield loop.path + layer_path(graph, node), product
     for (op, operands), nodes in loops(graph).items():
         given = dict(zip(op.step.inputs, operands, strict=True))
         whole = {name: loop.rounded(graph[given[name]]) for name in op.step.whole}
         path = loop.path or f"{loop_path(graph, nodes[0])}."
-        inner = _Loop(path, loop.steps * op.steps, whole)
+        inner = _Loop(loop.trains, loop.far, path, loop.steps * op.steps, whole)
         yield from _products(op.step.graph(()), batch, inner)
 
 
@@ -190,8 +220,13 @@ def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, 
         of_matrix = isinstance(form, BatchedProduct)
         height = dim_at(node.type.shape[-2], batch) if of_matrix else rows
         matrices = rows // max(height, 1)
-        tiled = 2 * inner * matrices * _whole(height, TILE[0]) * _whole(columns, TILE[1])
+        area = matrices * _whole(height, TILE[0]) * _whole(columns, TILE[1])
+        tiled = 2 * _whole(inner, BLOCK) * area
     return result, 2 * inner * result, tiled, inner % BLOCK == 0, rows <= FEW, windows
+
+
+def _is_weight(node: Node) -> bool:
+    return node.op.persistent or node.op.is_constant
 
 
 def _whole(size: int, unit: int) -> int:

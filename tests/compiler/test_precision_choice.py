@@ -39,9 +39,19 @@ def chosen(
 
 @pytest.mark.parametrize("rate", [1.0, 2.0])
 def test_few_rows_read_large_constant_weights_in_half_the_time(rate: float) -> None:
-    assert chosen(stack(1024), 1, rate) == {"wide": "bf16"}
-    assert chosen(stack(1024), 6, rate) == {"wide": "bf16"}
+    assert chosen(stack(1024), 1, rate)["wide"] == "bf16"
+    assert chosen(stack(1024), 6, rate)["wide"] == "bf16"
     assert chosen(stack(100), 1, rate) == {}
+
+
+@pytest.mark.parametrize(("layers", "found"), [(3, 0), (5, 5)])
+def test_weights_that_together_are_large_are_far(layers: int, found: int) -> None:
+    net = gc.Net("deep")
+    h = net.input("x", (gc.N, 400))
+    for _ in range(layers):
+        h = gc.relu(gc.affine(h, 400))
+    net.output("h", h)
+    assert len(chosen(net, 1, 1.0)) == found
 
 
 def test_weights_that_change_are_rounded_at_every_run() -> None:
@@ -59,7 +69,7 @@ def test_many_rows_are_multiplied_in_blocks_where_these_are_fast() -> None:
     for trains in (False, True):
         assert chosen(stack(1024), 512, 1.0, 8.0, trains) == {"wide": "bf16_blocks"}
     assert chosen(stack(1024), 512, 2.0, 2.0) == {"wide": "bf16"}
-    assert chosen(stack(1024), 1, 1.0, 8.0) == {"wide": "bf16"}
+    assert chosen(stack(1024), 1, 1.0, 8.0)["wide"] == "bf16"
 
 
 def test_a_narrow_layer_fills_a_part_of_its_tiles() -> None:

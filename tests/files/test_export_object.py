@@ -13,8 +13,11 @@ import pytest
 
 import graphc as gc
 from graphc.backends.elf import undefined
-from graphc.backends.native.cross import lacking, target_of
-from graphc.backends.native.target import available, host
+from graphc.backends.native import export
+from graphc.backends.native.cross import compiled, lacking, machine_of, target_of
+from graphc.backends.native.objects import parsed
+from graphc.backends.native.program import program_ir
+from graphc.backends.native.target import TILES, Target, available, host
 from tests.files.object_model import ObjectModel, narrow, plain
 from tests.onnx.zoo import NAMES, batch, declared_net
 
@@ -86,6 +89,27 @@ def test_an_object_has_the_bits_of_the_native_backend(make: Any, target: Any) ->
     net = make()
     ex = executor(net)
     check_steps(ex, ObjectModel(ex, target()), [feeds(net, n, n) for n in (ROWS, 1, 5)])
+
+
+def test_an_object_has_no_instructions_of_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process may not have asked the system for them."""
+    listings: list[str] = []
+
+    def listed(ir: str, target: Target) -> bytes:
+        machine = machine_of(target)
+        listings.append(machine.emit_assembly(parsed(ir, target, machine)))
+        return compiled(ir, target)
+
+    monkeypatch.setattr(export, "compiled", listed)
+    ex = executor(digits(), precision={"*": "bf16_blocks"})
+    gc.export_object(ex, tmp_path / "model.o")
+    assert "fma" in listings[0]
+    assert "tdpbf16ps" not in listings[0]
+    assert "tilecfg" not in listings[0]
+    own = "".join(program_ir(ex.plan.programs["step"], host()))
+    assert ("tdpbf16ps" in own) == (host().words["blocks"] == TILES)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from graphc.backends.native.bfloat16_scratch import PART
 from graphc.backends.native.block_products import (
     PAIRS,
     add_products,
@@ -19,9 +18,12 @@ from graphc.backends.native.ir import Range, Value
 from graphc.ir.bfloat16 import BLOCK
 from graphc.kernels.kernel import CHUNK
 
+TOGETHER = 8
+"""The rows on which the body runs at a time."""
+
 
 class BlockSums(PairSums):
-    """The loops over blocks of rows, groups of panels, blocks of k, panels, and parts of rows."""
+    """The loops over blocks of rows, groups of panels, blocks of k, and panels."""
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
@@ -36,23 +38,35 @@ class BlockSums(PairSums):
         def block(p: Value, _: list[Value]) -> None:
             k = f.smaller(f.sub(frame.k, p), K_BLOCK)
             self.pack_a(rows, p, k)
-            frame.each_panel(panels, lambda panel: self._multiply(panel, rows[0], p, k))
+            frame.each_panel(panels, lambda panel: self._multiply(panel, p, k))
 
         f.loop(0, frame.k, K_BLOCK, block)
+        self._run_bodies(rows[0], panels)
 
-    def _multiply(self, panel: Panel, row: Value, p: Value, k: Value) -> None:
-        """Emit the products of a block, and after the last one the body, for parts of the rows."""
-        f, frame, blocks = self.f, panel.frame, self.f.ceiling(k, BLOCK)
-        b, last = self.rows_of_b(panel, p, k), f.less(frame.k, f.add(p, K_BLOCK + 1))
+    def _multiply(self, panel: Panel, p: Value, k: Value) -> None:
+        """Emit the products of a block of k, added to the sums of a panel."""
+        a, b, blocks = (
+            (self.block, self.count),
+            self.rows_of_b(panel, p, k),
+            self.f.ceiling(k, BLOCK),
+        )
+        add_products(panel, a, b, blocks, self._sums(panel), p)
 
-        def part(i: Value, _: list[Value]) -> None:
-            count = f.smaller(f.sub(self.count, i), PART)
-            a = frame.address(self.block, f.mul(i, f.mul(blocks, PAIRS))), count
-            sums = frame.address(self._sums(panel), f.mul(i, panel.vectors * frame.tile.lanes))
-            add_products(panel, a, b, blocks, sums, p)
-            f.when(last, lambda: panel.run_body(sums, f.add(row, i), count))
+    def _run_bodies(self, row: Value, panels: Range) -> None:
+        """Emit the body, for some rows of all panels at a time: memory is read row by row."""
+        f = self.f
 
-        f.loop(0, self.count, PART, part)
+        def some(i: Value, _: list[Value]) -> None:
+            count = f.smaller(f.sub(self.count, i), TOGETHER)
+
+            def body(panel: Panel) -> None:
+                place = f.mul(i, panel.vectors * panel.frame.tile.lanes)
+                sums = self.frame.address(self._sums(panel), place)
+                panel.run_body(sums, f.add(row, i), count)
+
+            self.frame.each_panel(panels, body)
+
+        f.loop(0, self.count, TOGETHER, some)
 
     def pack_a(self, rows: Range, p: Value, k: Value) -> None:
         """Emit the packing of a block of a."""

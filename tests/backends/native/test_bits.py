@@ -145,8 +145,13 @@ def test_after_a_rest_in_a_file(wanted: State, tmp_path: Path) -> None:
 
 
 def test_in_threads(wanted: State) -> None:
+    assert in_threads(3) == [wanted] * 3
+
+
+def in_threads(count: int, **options: Any) -> list[State]:
+    """What training leaves in each of some threads."""
     found: list[State] = []
-    executors = [executor("seed_layers", "momentum") for _ in range(3)]
+    executors = [executor("seed_layers", "momentum", **options) for _ in range(count)]
     threads = [
         threading.Thread(target=lambda ex=ex: found.append(trained(ex, "seed_layers")))
         for ex in executors
@@ -155,22 +160,37 @@ def test_in_threads(wanted: State) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [wanted] * 3
+    return found
 
 
-def send_trained(connection: Any) -> None:
-    connection.send(trained(executor("seed_layers", "momentum"), "seed_layers"))
+def send_trained(connection: Any, **options: Any) -> None:
+    connection.send(trained(executor("seed_layers", "momentum", **options), "seed_layers"))
 
 
 @pytest.mark.parametrize("how", ["spawn", "fork"])
 def test_in_a_process(wanted: State, how: str) -> None:
+    assert trained_in_a_process(how) == wanted
+
+
+def trained_in_a_process(how: str, **options: Any) -> State:
+    """What training leaves in a process that starts so."""
     if how not in multiprocessing.get_all_start_methods() or not hasattr(os, "fork"):
         pytest.skip("no such processes here")
     context: Any = multiprocessing.get_context(how)
     here, there = context.Pipe()
-    process = context.Process(target=send_trained, args=(there,))
+    process = context.Process(target=send_trained, args=(there,), kwargs=options)
     process.start()
     there.close()
-    assert here.recv() == wanted
+    found: State = here.recv()
     process.join()
     assert process.exitcode == 0
+    return found
+
+
+def test_in_blocks_in_a_thread_and_in_a_forked_process(four_threads: object) -> None:
+    """A process may use registers of tiles in all its threads, and so may those it forks."""
+    blocks = {"*": "bf16_blocks"}
+    wanted = trained(executor("seed_layers", "momentum", precision=blocks), "seed_layers")
+    (found,) = in_threads(1, threads=4, precision=blocks)
+    assert found == wanted
+    assert trained_in_a_process("fork", threads=1, precision=blocks) == wanted

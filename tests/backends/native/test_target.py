@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from graphc.backends.native import objects, target, this_machine
+from graphc.backends.native import objects, target, this_machine, tile_permission
 from graphc.backends.native.llvm import bindings
 from graphc.base.errors import GraphError
 from tests.backends.native.small_programs import small_programs
@@ -90,6 +93,45 @@ def machine(
     says(monkeypatch, triple, features, cpu)
     assert target.available() is None
     return target.host()
+
+
+AMX = {**AVX512, "amx-tile": True, "amx-bf16": True}
+
+
+@pytest.mark.parametrize("permits", [True, False])
+def test_registers_of_tiles_are_used_if_the_system_permits_it(
+    permits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "permitted", lambda: permits)
+    found = machine(monkeypatch, X86, AMX, "")
+    assert found.words["blocks"] == (target.TILES if permits else target.WIDENED)
+    assert ("+amx" in found.features) == permits
+
+
+def test_who_has_no_use_for_tiles_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "permitted", lambda: pytest.fail("the system was asked"))
+    assert machine(monkeypatch, X86, AVX512, "").words["blocks"] == target.WIDENED
+    monkeypatch.setenv("GRAPHC_VECTOR_BITS", "256")
+    assert machine(monkeypatch, X86, AMX, "").words["blocks"] == target.WIDENED
+
+
+@pytest.mark.parametrize(
+    ("system", "architecture", "answer", "permits"),
+    [
+        ("linux", "x86_64", 0, True),
+        ("linux", "x86_64", -1, False),
+        ("linux", "aarch64", 0, False),
+        ("darwin", "x86_64", 0, False),
+    ],
+)
+def test_the_system_permits_tiles_by_its_answer(
+    system: str, architecture: str, answer: int, permits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = SimpleNamespace(syscall=lambda *arguments: answer)
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: architecture)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    assert tile_permission.permitted.__wrapped__() is permits
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
             if not rows and made.best("graphc") and not args.preset:
                 results.rooflines[name] = roofline(name, profiled(name, max(threads), args.rounds))
             results.write(out)
-    print(results.bfloat16())
+    if rounded := results.bfloat16():
+        print(rounded)
     if args.docs:
         Path(args.docs).write_text(results.document(), encoding="utf-8")
     return 0

@@ -37,7 +37,7 @@ SIDES: Mapping[str, Entry] = {
     "onnxruntime": Entry("onnx_side", "OnnxRuntime", "onnxruntime"),
     "openvino": Entry("openvino_side", "OpenVino", "openvino"),
     "bf16-graphc": Entry("graphc_side", "Bfloat16", "graphc"),
-    "bf16-graphc-all": Entry("graphc_side", "AllBfloat16", "graphc"),
+    "bf16-graphc-blocks": Entry("graphc_side", "Blocks", "graphc"),
     "bf16-torch": Entry("torch_side", "Autocast", "torch"),
     "bf16-torch-medium": Entry("torch_side", "Medium", "torch"),
     "bf16-torch-cast": Entry("torch_side", "Cast", "torch"),

@@ -191,7 +191,7 @@ class Bfloat16(Native):
     bits = 8
 
 
-class AllBfloat16(Bfloat16):
-    """Every product in bfloat16."""
+class Blocks(Bfloat16):
+    """Every product in bfloat16, added in blocks."""
 
-    precision: Any = {"*": "bf16"}  # noqa: RUF012
+    precision: Any = {"*": "bf16_blocks"}  # noqa: RUF012
