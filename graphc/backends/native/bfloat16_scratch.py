@@ -37,7 +37,7 @@ class PairScratch(LongScratch):
     @property
     def rows(self) -> int:
         """The rows of a block, in full chunks."""
-        return _at_most(self.BLOCK, self.kernel.m, CHUNK)
+        return _at_most(self.MOST_ROWS, self.kernel.m, CHUNK)
 
     @property
     def together(self) -> int:
@@ -50,7 +50,7 @@ class PairScratch(LongScratch):
 class BlockScratch(PairScratch):
     """The sizes for products in blocks: many rows share a panel, as products take little time."""
 
-    BLOCK = 512
+    MOST_ROWS = 512
     SUMS = 1 << 18
 
     @property
@@ -70,7 +70,7 @@ class BlockWindowScratch(Scratch):
 
     kernel: Convolution
 
-    BLOCK = BlockScratch.BLOCK
+    MOST_ROWS = BlockScratch.MOST_ROWS
     NEAR = 1 << 18
     """The terms of a that stay near the core."""
 
@@ -89,7 +89,7 @@ class BlockWindowScratch(Scratch):
     def rows(self) -> int:
         """The rows of a block, in full chunks."""
         most = self.NEAR // self.whole // CHUNK * CHUNK
-        return min(max(most, 2 * CHUNK), self.BLOCK)
+        return min(max(most, 2 * CHUNK), self.MOST_ROWS)
 
     @property
     def rows_block(self) -> int:
@@ -104,7 +104,7 @@ class BlockWindowScratch(Scratch):
     @property
     def images(self) -> int:
         """The images whose places are taken together."""
-        return max(self.BLOCK // self.kernel.window.count, 1)
+        return max(self.MOST_ROWS // self.kernel.window.count, 1)
 
     @property
     def copied(self) -> int:
@@ -126,7 +126,7 @@ class BlockPlacesScratch(BlockScratch):
     def units(self) -> int:
         """The units of rows that are taken together."""
         window = self.kernel.window
-        return min(self.BLOCK // CHUNK, window.offsets * -(-window.channels // CHUNK))
+        return min(self.MOST_ROWS // CHUNK, window.offsets * -(-window.channels // CHUNK))
 
     @property
     def rows(self) -> int:

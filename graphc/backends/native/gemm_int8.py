@@ -137,7 +137,7 @@ class Int8:
         pack: Callable[[Value, Value], None],
     ) -> None:
         """Emit blocks of rows, counted from `top`: their packing, and their product by panels."""
-        f, size = self.f, WordScratch.BLOCK
+        f, size = self.f, WordScratch.MOST_ROWS
 
         def block(start: Value, _: list[Value]) -> None:
             end = f.smaller(f.add(start, size), last)

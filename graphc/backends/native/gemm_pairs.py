@@ -31,7 +31,7 @@ class PairSums(LongSums):
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
-        f, size = self.f, self.scratch.BLOCK
+        f, size = self.f, self.scratch.MOST_ROWS
 
         def block(start: Value, _: list[Value]) -> None:
             super(PairSums, self).emit((start, f.smaller(f.add(start, size), rows[1])), panels)

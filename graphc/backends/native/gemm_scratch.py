@@ -23,7 +23,8 @@ FEW = 3
 class Scratch:
     """The sizes of a thread's scratch, in elements: products, a panel of b, a block of a.
 
-    A block of a has up to BLOCK rows, fewer if they take more than ELEMENTS, but at least LEAST.
+    A block of a has up to MOST_ROWS rows, fewer if they take more than ELEMENTS, but at least
+    LEAST.
     """
 
     kernel: Gemm
@@ -31,7 +32,7 @@ class Scratch:
     packs: bool = True
     """False if b is stored in panels, so that a thread packs none."""
 
-    BLOCK = 256
+    MOST_ROWS = 256
     LEAST = 32
     ELEMENTS = 1 << 16
 
@@ -79,7 +80,7 @@ class Scratch:
 
     def block(self, k: int) -> int:
         """Return the most elements that a block of a takes for up to k."""
-        return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
+        return max(self.MOST_ROWS * min(k, self.ELEMENTS // self.MOST_ROWS), self.LEAST * k)
 
     def sums(self, rows: int) -> int:
         """Return the elements of the sums of a panel, in full tiles of any height."""
@@ -170,7 +171,7 @@ class WindowScratch(Scratch):
 class WordScratch(Scratch):
     """The sizes for int8: all words of b, what its sums start at, a block of a, an image."""
 
-    BLOCK = 64
+    MOST_ROWS = 64
     SLACK = 16
     """The elements that the last vector of a packed row may take beyond it."""
 
@@ -209,7 +210,7 @@ class WordScratch(Scratch):
     @property
     def block_words(self) -> int:
         """The elements of a block of a."""
-        return self.BLOCK * self.words + self.SLACK
+        return self.MOST_ROWS * self.words + self.SLACK
 
     @property
     def image(self) -> int:

@@ -289,7 +289,7 @@ class Tiles:
         """Emit the number of rows whose packed scalars stay in a cache near the core."""
         fit = self.f.quotient(Scratch.ELEMENTS, self.f.larger(self.frame.k, 1))
         fit = self.f.round_down(fit, CHUNK)
-        return self.f.larger(self.f.smaller(fit, Scratch.BLOCK), Scratch.LEAST)
+        return self.f.larger(self.f.smaller(fit, Scratch.MOST_ROWS), Scratch.LEAST)
 
     def _panels(self, rows: Range, panels: Range) -> None:
         def body(panel: Panel) -> None:
