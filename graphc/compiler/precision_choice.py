@@ -2,9 +2,9 @@
 
 A factor of half the bytes is read in half the time.  But unless it is a constant it is rounded at
 every run, and unless the rows are few it is packed.  Blocks are computed in whole tiles, for which
-both factors are packed, and their sums are stored.  The steps of a loop compute their products
-anew, but round only once what is the same in each.  Convolutions gain in blocks alone: for pairs
-they widen their images.
+both factors are packed, and their sums are stored.  To update a weight that is far takes the same
+time in any precision.  The steps of a loop compute their products anew, but round only once what is
+the same in each.  Convolutions gain in blocks alone: for pairs they widen their images.
 """
 
 from __future__ import annotations
