@@ -98,7 +98,7 @@ class _Factor(NamedTuple):
 
 
 class _Product(NamedTuple):
-    """The size of a product, and of those that are the gradients of its factors."""
+    """The size of a product, and of the products that are gradients of its factors."""
 
     factors: tuple[_Factor, _Factor]
     products: int

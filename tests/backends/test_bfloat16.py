@@ -221,6 +221,35 @@ def test_the_gradient_of_images_adds_the_last_offset_first(
         assert dx[n, c, i, j] == dot(terms, len(w), precision)
 
 
+def convolved(name: str, seed: int) -> list[Array]:
+    """Return a random convolution in blocks, and the gradients of its images and its filter."""
+    rng = np.random.default_rng(seed)
+    rank, rows = int(rng.choice([1, 2, 2, 3])), int(rng.choice([1, 2, 5]))
+    channels, filters = rng.choice([1, 3, 16, 17, 32, 35, 64, 70], 2).tolist()
+    size = rng.integers(1, 4, rank)
+    stride, dilation, padding = (int(rng.choice(some)) for some in ((1, 2), (1, 1, 2), (0, 0, 1)))
+    space = (size - 1) * dilation + 1 + rng.integers(0, {1: 50, 2: 9, 3: 3}[rank], rank)
+    net = gc.Net("images")
+    x = net.input("x", (gc.N, channels, *space.tolist()))
+    of_w = filters, channels, *size.tolist()
+    w = net.parameter("w", of_w)
+    net.output("y", gc.conv(x, w, stride=stride, padding=padding, dilation=dilation))
+    options: Any = {"precision": {"*": "bf16_blocks"}, "threads": 1 if name == "numpy" else 2}
+    ex = gc.Executor(gc.compile(net, batch=rows, wrt=["x", "w"], backend=name, **options))
+    ex.parameters["w"] = numbers(of_w, 2)
+    y = ex.forward(x=numbers((rows, channels, *space), 1), train=True)["y"]
+    gradients = ex.backward(y=numbers(y.shape, 3))
+    return [y, gradients["x"], gradients["w"]]
+
+
+@pytest.mark.one_in(20)
+@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.skipif("native" not in NAMES, reason="it compares two backends")
+def test_random_convolutions_in_blocks_have_the_bits_of_numpy(seed: int) -> None:
+    for found, wanted in zip(convolved("native", seed), convolved("numpy", seed), strict=True):
+        assert found.tobytes() == wanted.tobytes()
+
+
 def matrix_product(name: str, x: Array, w: Array, precision: Any) -> Array:
     """Return a product of matrices on a backend."""
     net = gc.Net("product")

@@ -3,13 +3,15 @@
     python -m tests.benchmarks.precision FOLDER [--seeds 5] [--nets lenet,gpt] [--draw FILE.png]
 
 Each net trains with the seeds 0, 1, ... for its initial weights, dropout and order of rows, once
-in float32 and once with every product in bfloat16.  Some train on less data or for fewer epochs
-than their scripts: see TASKS.  Each run leaves a file in the folder, and a run that has one is not
-made again.  Nets whose data are those of a package that is missing are left out.
+in float32 and once with every product in bfloat16 in each order of terms.  Some train on less data
+or for fewer epochs than their scripts: see TASKS.  Each run leaves a file in the folder, and a run
+that has one is not made again.  Nets whose data are those of a package that is missing are left
+out.
 
-The table has the mean and the standard deviation over the seeds of each net's score on held-out
-rows, the mean difference of the runs of one seed with its standard error, and the training loss of
-the last epoch.  Whether the losses agree: their means differ by less than the deviation of seeds.
+A table has the mean and the standard deviation over the seeds of each net's score on held-out
+rows, and the mean difference to float32 of the runs of one seed with its standard error; another
+one the training loss of the last epoch.  Losses agree if their means differ from that of float32 by
+less than its deviation among seeds.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from graphc.base.errors import DataError
 from graphc.data import load_digits, load_mnist_5k, load_wine, stratified_split
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-PRECISIONS = {"float32": None, "bfloat16": {"*": "bf16"}}
+PRECISIONS = {"float32": None, "pairs": {"*": "bf16"}, "blocks": {"*": "bf16_blocks"}}
 DRAWN = "lenet", "series", "gpt"
 
 
@@ -213,24 +215,37 @@ def agree(one: np.ndarray, other: np.ndarray) -> bool:
     return bool(abs(one.mean() - other.mean()) < spread(one))
 
 
-def line(one: Runs, other: Runs) -> str:
-    """The row of a table, from scores to whether the losses agree."""
-    gap, last = other.score - one.score, (one.loss[:, -1], other.loss[:, -1])
-    error = spread(gap) / np.sqrt(len(gap))
-    digits = 2 if one.score.mean() > 10 else 4
-    cells = [f"{x.score.mean():.{digits}f} ± {spread(x.score):.{digits}f}" for x in (one, other)]
-    cells.append(f"{gap.mean():+.{digits}f} ± {error:.{digits}f}")
-    cells += [f"{x.mean():.4f} ± {spread(x):.4f}" for x in last]
-    return " | ".join([*cells, "yes" if agree(*last) else "no"])
+def about(values: np.ndarray, error: float, digits: int, sign: str = "") -> str:
+    """Return the mean of numbers, and their spread or error."""
+    return f"{values.mean():{sign}.{digits}f} ± {error:.{digits}f}"
 
 
-def draw(found: dict[str, tuple[Runs, Runs]], path: str) -> None:
-    """Draw the mean losses of both precisions, with the range over the seeds."""
+def scores(float32: Runs, *others: Runs) -> str:
+    """Return the scores of a net and their differences to float32, as the cells of a row."""
+    digits = 2 if float32.score.mean() > 10 else 4
+    cells = [about(float32.score, spread(float32.score), digits)]
+    for other in others:
+        gap = other.score - float32.score
+        error = spread(gap) / np.sqrt(len(gap))
+        cells.append(about(other.score, spread(other.score), digits))
+        cells.append(about(gap, error, digits, "+"))
+    return " | ".join(cells)
+
+
+def losses(float32: Runs, *others: Runs) -> str:
+    """Return the losses of the last epoch, and whether they agree, as the cells of a row."""
+    first, *rest = last = [runs.loss[:, -1] for runs in (float32, *others)]
+    agreed = "yes" if all(agree(first, other) for other in rest) else "no"
+    return " | ".join([*(about(x, spread(x), 4) for x in last), agreed])
+
+
+def draw(found: dict[str, list[Runs]], path: str) -> None:
+    """Draw the mean losses of each precision, with the range over the seeds."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, len(found), figsize=(9, 3), layout="constrained", squeeze=False)
     for axis, (name, sides) in zip(axes[0], found.items(), strict=True):
-        for label, side, style in zip(PRECISIONS, sides, ("-", "--"), strict=True):
+        for label, side, style in zip(PRECISIONS, sides, ("-", "--", ":"), strict=True):
             epochs = np.arange(1, side.loss.shape[1] + 1)
             axis.plot(epochs, side.loss.mean(axis=0), style, label=label)
             axis.fill_between(epochs, side.loss.min(axis=0), side.loss.max(axis=0), alpha=0.2)
@@ -248,7 +263,7 @@ def main() -> None:
     parser.add_argument("--draw")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, tuple[Runs, Runs]] = {}
+    found: dict[str, list[Runs]] = {}
     for name in asked.nets.split(","):
         try:
             for seed in range(asked.seeds):
@@ -259,11 +274,13 @@ def main() -> None:
         except DataError as missing:
             print(f"{name} is left out: {missing}")
             continue
-        one, other = (Runs.of(name, side, asked.folder, asked.seeds) for side in PRECISIONS)
-        found[name] = one, other
-    print("net | float32 | bfloat16 | difference | loss, float32 | loss, bfloat16 | agree")
+        found[name] = [Runs.of(name, side, asked.folder, asked.seeds) for side in PRECISIONS]
+    print("score | float32 | pairs | difference | blocks | difference")
     for name, sides in found.items():
-        print(f"{name} | {line(*sides)}")
+        print(f"{name} | {scores(*sides)}")
+    print("loss | float32 | pairs | blocks | agree")
+    for name, sides in found.items():
+        print(f"{name} | {losses(*sides)}")
     if asked.draw:
         draw({name: found[name] for name in DRAWN if name in found}, asked.draw)
 

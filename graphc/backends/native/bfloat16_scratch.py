@@ -12,7 +12,7 @@ from graphc.ir.tensor_type import ITEMSIZE, Dim, align, count, dim_at
 from graphc.kernels.kernel import CHUNK, Convolution, Gemm
 
 PART = 32
-"""The rows of a product in blocks whose sums are near when the body runs on them."""
+"""The rows of windows in blocks whose sums are near when the body runs on them."""
 
 
 @dataclass(frozen=True, slots=True)

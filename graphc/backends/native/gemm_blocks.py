@@ -45,12 +45,8 @@ class BlockSums(PairSums):
 
     def _multiply(self, panel: Panel, p: Value, k: Value) -> None:
         """Emit the products of a block of k, added to the sums of a panel."""
-        a, b, blocks = (
-            (self.block, self.count),
-            self.rows_of_b(panel, p, k),
-            self.f.ceiling(k, BLOCK),
-        )
-        add_products(panel, a, b, blocks, self._sums(panel), p)
+        a, b = (self.block, self.count), self.rows_of_b(panel, p, k)
+        add_products(panel, a, b, self.f.ceiling(k, BLOCK), self._sums(panel), p)
 
     def _run_bodies(self, row: Value, panels: Range) -> None:
         """Emit the body, for some rows of all panels at a time: memory is read row by row."""

@@ -146,6 +146,25 @@ def test_matrices_have_the_stated_bits(form: str, sides: Sides, order: Order) ->
     check(gemm(m, n, k, sides, order=order), batches, 512, host().words[order])
 
 
+WAYS_OF_BLOCKS = [(512, host().words["blocks"]), *((bits, WIDENED) for bits in (512, 256, 128))]
+
+
+@pytest.mark.one_in(25)
+@pytest.mark.parametrize("seed", range(100))
+def test_random_matrices_in_blocks_have_the_stated_bits(seed: int) -> None:
+    """Sizes about those of vectors, tiles and blocks; one of them, or none, is the batch."""
+    rng = np.random.default_rng(seed)
+    m = int(rng.choice([1, 2, 15, 16, 17, 31, 33, 70, 513, 600, 1030]))
+    n = int(rng.choice([1, 3, 15, 16, 17, 31, 33, 47, 63, 64, 65, 130, 200, 260]))
+    k = int(rng.choice([1, 2, 31, 32, 33, 63, 65, 255, 256, 257, 300, 520]))
+    k = min(k, 5_000_000 // (m * n))
+    sizes, batch = (m, n, k), int(rng.integers(4))
+    m_n_k: list[Dim] = [N if i == batch else size for i, size in enumerate(sizes)]
+    partition: Partition = "columns" if batch != 1 and rng.random() < 0.5 else "rows"
+    kernel = gemm(m_n_k[0], m_n_k[1], m_n_k[2], SIDES[rng.integers(4)], partition, "blocks")
+    check(kernel, ([*sizes, 1][batch],), *WAYS_OF_BLOCKS[rng.integers(4)])
+
+
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [
