@@ -2,9 +2,9 @@
 
 A factor of half the bytes is read in half the time.  But unless it is a constant it is rounded at
 every run, and unless the rows are few it is packed.  Blocks are computed in whole tiles, for which
-both factors are packed, and their sums are stored.  The steps of a loop compute their products
-anew, but round only once what is the same in each.  Convolutions gain in blocks alone: for pairs
-they widen their images.
+both factors are packed, and their sums are stored.  To update a weight that is far takes the same
+time in any precision.  The steps of a loop compute their products anew, but round only once what is
+the same in each.  Convolutions gain in blocks alone: for pairs they widen their images.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ FAR_BYTES_A_MICROSECOND = 20_000
 """The bytes of far memory that one core reads and writes, in round numbers."""
 UPDATED = 8
 """The bytes of far memory that are moved where an element gets its gradient, or is updated."""
-NEAR_BYTES = 2
+NEAR_BYTES = 1
 """The bytes of far memory in whose time an element that is near is stored and loaded."""
 SLOWER = 2
 """The time of an operation of a convolution in blocks, where that of a matrix is 1: measured."""
-GAIN = 0.85
+GAIN = 0.9
 """The largest part of the time that is worth other bits: estimates are not exact."""
 
 
@@ -130,9 +130,7 @@ class _Product(NamedTuple):
         blocks = to == "bf16_blocks"
         operations = self.tiled if blocks else self.operations
         time = self._together(2, operations / OPERATIONS_A_MICROSECOND / rate)
-        packs = self.factors if blocks else self.factors[1:] if not self.few else ()
-        moved = 4 * self.products * sum(x.size for x in packs if x.packed)
-        moved += NEAR_BYTES * self._near if blocks else 0
+        moved = 4 * self._packed(blocks) + (NEAR_BYTES * self._near if blocks else 0)
         return time + self.steps * moved / BYTES_A_MICROSECOND + self._rounding
 
     def _together(self, size: int, time: float) -> float:
@@ -141,6 +139,15 @@ class _Product(NamedTuple):
         once = CALL + max(time, size * far / BYTES_A_MICROSECOND)
         updated = UPDATED * far / FAR_BYTES_A_MICROSECOND if self.products > 1 else 0
         return self.steps * self.products * once + updated
+
+    def _packed(self, blocks: bool) -> int:
+        """Return the elements that are packed; a gradient reads the other factor, and its own."""
+        first, second = (x.size if x.packed else 0 for x in self.factors)
+        if not blocks:
+            return 0 if self.few else self.products * second
+        if self.products == 1:
+            return first + second
+        return 2 * first + (self.products - 1) * (second + self.result)
 
     @property
     def _near(self) -> int:
