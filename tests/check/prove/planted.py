@@ -183,8 +183,8 @@ PLANTED = (
     Planted(
         "the flags of a product are swapped",
         "passes.fuse_affine_relu",
-        "first.op.trans_a, first.op.trans_b",
-        "first.op.trans_b, first.op.trans_a",
+        "op.trans_a, op.trans_b",
+        "op.trans_b, op.trans_a",
         "matmul_relu_grad",
     ),
     Planted(

@@ -132,7 +132,7 @@ FAULTS = (
           "(*first.inputs, out)", "(*first.inputs, first.inputs[0] if graph[first.inputs[0]].type"
           " == graph[out].type else out)", "fuse_affine_relu: gradient"),
     Fault("the fused product is not transposed", layers, "passes.fuse_affine_relu:_join",
-          "first.op.trans_b", "not first.op.trans_b", "verify: "),
+          "op.trans_b", "not op.trans_b", "verify: "),
     Fault("fold_batchnorm has an eps of its own", frozen, "passes.fold_batchnorm:_scaled",
           "variance + eps", "variance + 1e-3", "fold_batchnorm: output"),
     Fault("fold_batchnorm leaves the mean out", frozen, "passes.fold_batchnorm:_scaled",
