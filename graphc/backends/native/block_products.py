@@ -1,7 +1,7 @@
 """Packed blocks of bfloat16, and their products: by registers of tiles, or by multiply-adds.
 
-A block has 32 terms; the last one is filled up by 0.  Those of a lie in tiles of
-16 rows of 16 pairs, a word of 32 bits each; those of b in rows of pairs, one of each column.
+A block has 32 terms; the last one is filled up by 0.  Those of a lie in tiles of 16 rows of 16
+pairs, a word of 32 bits each; those of b in rows of pairs, one of each column.
 """
 
 from __future__ import annotations
