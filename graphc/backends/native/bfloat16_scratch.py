@@ -52,16 +52,45 @@ class BlockScratch(PairScratch):
 
     MOST_ROWS = 512
     SUMS = 1 << 18
+    PANEL = 1 << 14
+    """The most factors in a block of a panel, which stays near the core."""
+
+    @property
+    def most_depth(self) -> int:
+        """The most factors of a block, in whole blocks of terms."""
+        return self.PANEL // self.tile.width // BLOCK * BLOCK
 
     @property
     def depth(self) -> int:
         """The factors of a block of rows, in whole blocks of terms."""
-        return _at_most(K_BLOCK, self.kernel.k, BLOCK)
+        return _at_most(self.most_depth, self.kernel.k, BLOCK)
 
     @property
     def rows_block(self) -> int:
         """The elements of a block of a, each a pair."""
         return self.depth // 2 * self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMatrixScratch(BlockScratch):
+    """The sizes for matrices in blocks: a panel of b, sums, and one block of a or all."""
+
+    HELD = 1 << 20
+    """The most elements of all blocks of a, each a pair, that are kept for all groups of panels."""
+
+    @property
+    def holds_a(self) -> bool:
+        """True if all blocks of a are kept while groups of panels are multiplied by them."""
+        k, n = self.kernel.k, self.kernel.n
+        several = not isinstance(n, int) or self.panels > self.together
+        return several and isinstance(k, int) and self.rows * _whole(k, BLOCK) // 2 <= self.HELD
+
+    def packed(self, n: int) -> int:
+        """Return the elements of all parts; a is the last, with no more rows than there are."""
+        k = dim_at(self.kernel.k, n)
+        kept = _whole(k, BLOCK) if self.holds_a else self.depth
+        rows = min(self.rows, _whole(dim_at(self.kernel.m, n), CHUNK))
+        return self.panel_block + self.together * self.panel_sums + kept // 2 * rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +165,7 @@ class BlockPlacesScratch(BlockScratch):
     @property
     def depth(self) -> int:
         """The places of a block, in whole blocks of terms."""
-        return _at_most(K_BLOCK, self.kernel.window.count, BLOCK)
+        return _at_most(self.most_depth, self.kernel.window.count, BLOCK)
 
     @property
     def addresses(self) -> int:
@@ -178,7 +207,7 @@ class WideScratch(Scratch):
 def bfloat16_scratch(kernel: Gemm, tile: Tile) -> Scratch:
     """Return the sizes of the scratch of a product of bfloat16."""
     if not isinstance(kernel, Convolution):
-        return (BlockScratch if kernel.order == "blocks" else PairScratch)(kernel, tile)
+        return (BlockMatrixScratch if kernel.order == "blocks" else PairScratch)(kernel, tile)
     if kernel.order == "pairs":
         return WideScratch(kernel, tile)
     return (BlockPlacesScratch if kernel.trans_a else BlockWindowScratch)(kernel, tile)

@@ -60,5 +60,5 @@ def kernel_scratch(
         return max(kernel_scratch(one, bits, n, words) for one in kernel.kernels)
     if not isinstance(kernel, Gemm):
         return 0
-    tile = tile_of(kernel, bits, words)
+    tile = tile_of(kernel, bits, words, packed=not packs)
     return scratch_of(kernel, tile, packs=packs, long=is_long(kernel, tile, n)).size(n)

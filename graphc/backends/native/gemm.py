@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from graphc.backends.native.bfloat16_scratch import (
+    BlockMatrixScratch,
     BlockPlacesScratch,
     BlockWindowScratch,
     WideScratch,
@@ -54,7 +55,7 @@ def emit_gemm(
     No store of the body may share memory with `a` or `b`.
     """
     buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
-    tile = tile_of(kernel, bits, words)
+    tile = tile_of(kernel, bits, words, packed=packed)
     long = is_long(kernel, tile, rows)
 
     def emit(f: Function) -> None:
@@ -142,8 +143,8 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
 
 def _tiles(frame: Frame) -> Blocks | Tiles | PairSums:
     """Return the method for many rows."""
-    if frame.kernel.order == "blocks":
-        return BlockSums(frame)
+    if isinstance(frame.scratch, BlockMatrixScratch):
+        return BlockSums(frame, frame.scratch)
     if frame.kernel.order == "pairs":
         return PairSums(frame)
     return Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from graphc.backends.native.bfloat16_scratch import BlockMatrixScratch
 from graphc.backends.native.block_products import (
     PAIRS,
     add_products,
@@ -11,9 +12,8 @@ from graphc.backends.native.block_products import (
     fill,
     in_registers,
 )
-from graphc.backends.native.gemm_frame import Panel, emit_copy
+from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_pairs import PairSums
-from graphc.backends.native.gemm_scratch import K_BLOCK
 from graphc.backends.native.ir import Range, Value
 from graphc.ir.bfloat16 import BLOCK
 from graphc.kernels.kernel import CHUNK
@@ -25,28 +25,49 @@ TOGETHER = 8
 class BlockSums(PairSums):
     """The loops over blocks of rows, groups of panels, blocks of k, and panels."""
 
+    scratch: BlockMatrixScratch
+
+    def __init__(self, frame: Frame, scratch: BlockMatrixScratch) -> None:
+        super().__init__(frame)
+        self.sums = self.block
+        self.block = frame.address(self.sums, scratch.together * scratch.panel_sums)
+
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
+        self.panels = panels
         in_registers(self.frame, rows, partial(super().emit, rows, panels))
 
     def _group(self, rows: Range, panels: Range) -> None:
         """Emit the sums of a group of panels, and the body."""
-        f, frame = self.f, self.frame
+        f, frame, depth = self.f, self.frame, self.scratch.most_depth
         self.first, self.count = panels[0], f.sub(rows[1], rows[0])
-        self.panel_sums = f.mul(f.mul(f.ceiling(self.count, CHUNK), CHUNK), frame.tile.width)
+        self.full = f.mul(f.ceiling(self.count, CHUNK), CHUNK)
+        self.panel_sums = f.mul(self.full, frame.tile.width)
 
         def block(p: Value, _: list[Value]) -> None:
-            k = f.smaller(f.sub(frame.k, p), K_BLOCK)
-            self.pack_a(rows, p, k)
-            frame.each_panel(panels, lambda panel: self._multiply(panel, p, k))
+            k = f.smaller(f.sub(frame.k, p), depth)
+            a = self._packed_a(rows, p, k)
+            frame.each_panel(panels, lambda panel: self._multiply(panel, a, p, k))
 
-        f.loop(0, frame.k, K_BLOCK, block)
+        f.loop(0, frame.k, depth, block)
         self._run_bodies(rows[0], panels)
 
-    def _multiply(self, panel: Panel, p: Value, k: Value) -> None:
+    def _packed_a(self, rows: Range, p: Value, k: Value) -> Value:
+        """Emit the address of a packed block of a, which the first group packs if it is kept."""
+        f, frame = self.f, self.frame
+        if not self.scratch.holds_a:
+            self._pack_a(rows, p, k, self.block)
+            return self.block
+        block = frame.address(self.block, f.mul(f.quotient(p, 2), self.full))
+        is_first = f.less(self.first, f.add(self.panels[0], 1))
+        f.when(is_first, lambda: self._pack_a(rows, p, k, block))
+        return block
+
+    def _multiply(self, panel: Panel, a: Value, p: Value, k: Value) -> None:
         """Emit the products of a block of k, added to the sums of a panel."""
-        a, b = (self.block, self.count), self.rows_of_b(panel, p, k)
-        add_products(panel, a, b, self.f.ceiling(k, BLOCK), self._sums(panel), p)
+        b = self.rows_of_b(panel, p, k)
+        blocks = self.f.ceiling(k, BLOCK)
+        add_products(panel, (a, self.count), b, blocks, self._sums(panel), p)
 
     def _run_bodies(self, row: Value, panels: Range) -> None:
         """Emit the body, for some rows of all panels at a time: memory is read row by row."""
@@ -64,7 +85,7 @@ class BlockSums(PairSums):
 
         f.loop(0, self.count, TOGETHER, some)
 
-    def pack_a(self, rows: Range, p: Value, k: Value) -> None:
+    def _pack_a(self, rows: Range, p: Value, k: Value, block: Value) -> None:
         """Emit the packing of a block of a."""
         f, frame, transposed = self.f, self.frame, self.frame.kernel.trans_a
         pack, pitch = emit_pack_tiles(frame.module, transposed), f.size(frame.rows_a)
@@ -72,7 +93,7 @@ class BlockSums(PairSums):
 
         def chunk(i: Value, _: list[Value]) -> None:
             source = self._place(frame.a, f.add(rows[0], i), p, pitch, not transposed)
-            target = frame.address(self.block, f.mul(i, f.mul(blocks, PAIRS)))
+            target = frame.address(block, f.mul(i, f.mul(blocks, PAIRS)))
             f.call(pack, source, pitch, f.sub(self.count, i), target, k)
 
         f.loop(0, self.count, CHUNK, chunk)

@@ -78,9 +78,15 @@ def choose_tile(dtype: str, bits: int, words: Words | None = None) -> Tile:
     return Tile(dtype, lanes, 8, 2, words) if bits == 512 else Tile(dtype, lanes, 4, 3, words)
 
 
-def tile_of(kernel: Gemm, bits: int, words: Mapping[str, Words] = WORDS) -> Tile:
-    """Return the tile of a product; `words` are those of narrow factors."""
-    return choose_tile(kernel.dtype, bits, words.get(kernel.order or kernel.factor_dtype))
+def tile_of(
+    kernel: Gemm, bits: int, words: Mapping[str, Words] = WORDS, *, packed: bool = False
+) -> Tile:
+    """Return the tile of a product; `words` are those of narrow factors, `packed` a stored b.
+
+    Registers of tiles read narrow panels faster, but wide ones are packed faster.
+    """
+    tile = choose_tile(kernel.dtype, bits, words.get(kernel.order or kernel.factor_dtype))
+    return replace(tile, vectors=2) if packed and tile.words == TILES else tile
 
 
 Strides = tuple[Dim, Dim]

@@ -99,7 +99,7 @@ def _order(
     whole = not buffer.pitch and not buffer.shift
     if kernel.b != buffer.name or buffer.name in others or not whole:
         return None
-    tile = tile_of(kernel, bits, words)
+    tile = tile_of(kernel, bits, words, packed=True)
     in_place = dim_at(kernel.m, capacity) <= FEW and kernel.order != "blocks"
     if kernel.dtype == "int32" or tile.lanes == 1 or in_place:
         return None

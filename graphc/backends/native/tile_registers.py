@@ -16,6 +16,8 @@ LINE = 4 * SIDE
 """The bytes of a row."""
 SUMS, REGISTERS = 4, 8
 """The registers of sums, before those of factors, and all of them."""
+PASSING = "tileloaddt164"
+"""The load of what is not read again soon: the panel of b stays in the first-level cache."""
 SHAPES = [1, 0, 0, 0] + [LINE << 16 | LINE] * 4 + [0] * 4 + [SIDE * 0x01010101] * 2 + [0] * 2
 """The words that make eight registers of full size: a version, bytes of a row, and rows."""
 
@@ -56,7 +58,7 @@ def _emit_sums(f: Function, chunk: Value, rows: int, columns: int) -> None:
 
     def load_sums() -> None:
         for register, place in enumerate(sums):
-            _move(f, "tileloadd64", register, place, columns * LINE)
+            _move(f, PASSING, register, place, columns * LINE)
 
     f.when(f.less("%p", 1), clear_sums)
     f.when(f.less(0, "%p"), load_sums)
@@ -73,7 +75,7 @@ def _emit_block(f: Function, block: Value, chunk: Value, rows: int, columns: int
     of_b = range(SUMS + rows, REGISTERS)
     for i in range(rows):
         tile = f.mul(f.add(f.mul(f.add(chunk, i), "%k"), block), SIDE * SIDE)
-        _move(f, "tileloadd64", SUMS + i, f.address("%s", tile, "i32"), LINE)
+        _move(f, PASSING, SUMS + i, f.address("%s", tile, "i32"), LINE)
     for j in range(columns):
         register = of_b[j % len(of_b)]
         place = f.add(f.mul(block, SIDE * SIDE * columns), j * SIDE)

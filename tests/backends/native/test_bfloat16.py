@@ -11,7 +11,8 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native import block_products
-from graphc.backends.native.choose_scratch import kernel_scratch
+from graphc.backends.native.bfloat16_scratch import BlockMatrixScratch
+from graphc.backends.native.choose_scratch import kernel_scratch, scratch_of
 from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.gemm_tile import choose_tile, tile_of
 from graphc.backends.native.ir import Module
@@ -61,14 +62,14 @@ class Bfloat16(Product):
     def __init__(
         self, kernel: Gemm, bits: int, words: Words = WIDENED, packed: bool = False
     ) -> None:
-        module, self.kernel, self.bits = Module(), kernel, bits
+        module, self.kernel, self.bits, self.packed = Module(), kernel, bits, packed
         self.words = {"pairs": words, "blocks": words}
         pitch = {"c": kernel.n, **kernel.factor_columns}
         self.code = emit_gemm(module, kernel, pitch, bits, self.words, packed=packed)
         self._compiled = Compiled(self.exported(module, self.code), "entry")
 
     def scratch(self, n: int) -> int:
-        return kernel_scratch(self.kernel, self.bits, n, self.words)
+        return kernel_scratch(self.kernel, self.bits, n, self.words, packs=not self.packed)
 
 
 def drawn(shape: Sequence[int], seed: int) -> Array:
@@ -156,7 +157,7 @@ def test_random_matrices_in_blocks_have_the_stated_bits(seed: int) -> None:
     rng = np.random.default_rng(seed)
     m = int(rng.choice([1, 2, 15, 16, 17, 31, 33, 70, 513, 600, 1030]))
     n = int(rng.choice([1, 3, 15, 16, 17, 31, 33, 47, 63, 64, 65, 130, 200, 260]))
-    k = int(rng.choice([1, 2, 31, 32, 33, 63, 65, 255, 256, 257, 300, 520]))
+    k = int(rng.choice([1, 2, 31, 32, 33, 63, 65, 255, 256, 257, 300, 520, 784, 1400]))
     k = min(k, 5_000_000 // (m * n))
     sizes, batch = (m, n, k), int(rng.integers(4))
     m_n_k: list[Dim] = [N if i == batch else size for i, size in enumerate(sizes)]
@@ -186,6 +187,20 @@ def test_a_planted_fault_in_blocks_has_other_bits(
         check(gemm(N, 37, 67, (False, False), order="blocks"), (21,), 512)
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_groups_of_panels_are_multiplied_by_all_of_a(
+    held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of a single panel, and three blocks of k, which are kept or packed for each group."""
+    monkeypatch.setattr(BlockMatrixScratch, "SUMS", 1 << 15)
+    monkeypatch.setattr(BlockMatrixScratch, "HELD", 1 << 20 if held else 0)
+    kernel, words = gemm(N, 200, 600, (False, False), order="blocks"), host().words["blocks"]
+    scratch = scratch_of(kernel, tile_of(kernel, 512, {"blocks": words}))
+    assert isinstance(scratch, BlockMatrixScratch)
+    assert scratch.holds_a is held
+    check(kernel, (17,), 512, words)
+
+
 def test_small_matrices_need_little_scratch() -> None:
     """Several times the bytes of both factors and the sums, but not those of the largest blocks."""
     small, large = (Bfloat16(gemm(8, n, n, (False, False)), 512) for n in (8, 2048))
@@ -207,7 +222,7 @@ def test_a_factor_stored_in_panels_of_pairs_gives_the_same_bits(
 ) -> None:
     for n, k in ((37, 50), (20, 1026), (64, 96)):
         kernel = gemm(N, n, k, (False, False), order=order)
-        panels = panels_of(kernel, tile_of(kernel, bits, {order: words}))
+        panels = panels_of(kernel, tile_of(kernel, bits, {order: words}, packed=True))
         assert panels is not None
         a, b = drawn((21, k), 0), drawn((k, n), 1)
         wanted = (expected if order == "pairs" else expected_blocks)(a, b)
