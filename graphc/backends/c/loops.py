@@ -7,7 +7,7 @@ row after the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import prod
 
 from graphc.backends.arithmetic import FLOATS
@@ -53,9 +53,13 @@ class LoopWriter:
         return [store for store in self.body.stores if store.broadcast in kinds]
 
     def _store(self, kind: Broadcast, known: dict[int, str]) -> None:
-        stores = self._stores(kind)
-        self.writer.write(self.code, needed(self.body, [s.step for s in stores], known), known)
-        self.writer.store(self.code, stores, known)
+        """Write the stores of a kind; elements they read are alone on the axes that it has not."""
+        code, stores = self.code, self._stores(kind)
+        with ExitStack() as single:
+            for index in {"row": "j", "column": "i", "one": "ij", "each": ""}[kind]:
+                single.enter_context(code.defined(index, f"const ptrdiff_t {index} = 0;"))
+            self.writer.write(code, needed(self.body, [s.step for s in stores], known), known)
+            self.writer.store(code, stores, known)
 
     def _reductions(self, level: int) -> list[int]:
         steps = enumerate(self.body.steps)
