@@ -7,7 +7,7 @@ row after the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from math import prod
 
 from graphc.backends.arithmetic import FLOATS
@@ -28,6 +28,7 @@ class LoopWriter:
         self.sizes = dim_text(kernel.rows), dim_text(kernel.columns)
         self.writer = BodyWriter(kernel.body, names, pitch, self.sizes, self._leaf)
         self.levels = levels(kernel.body)
+        self.kinds = [self._kind(store) for store in kernel.body.stores]
         self.code: Code
 
     def write(self, code: Code) -> None:
@@ -49,17 +50,24 @@ class LoopWriter:
         steps = enumerate(self.body.steps)
         return [n for n, step in steps if step.broadcast == kind and self.levels[n] == level]
 
+    def _kind(self, store: Store) -> Broadcast:
+        """Return the loops that a store is in: more than it has axes, if it reads an only entry."""
+        steps = self.body.steps
+        reduced = [n for n, step in enumerate(steps) if step.op in ("sum", "max")]
+        read = needed(self.body, [store.step], reduced)
+        last = {store.step, *read, *(arg for number in read for arg in steps[number].args)}
+        kinds = {store.broadcast, *(steps[number].broadcast for number in last)}
+        if "each" in kinds or {"row", "column"} <= kinds:
+            return "each"
+        return "row" if "row" in kinds else "column" if "column" in kinds else "one"
+
     def _stores(self, *kinds: Broadcast) -> list[Store]:
-        return [store for store in self.body.stores if store.broadcast in kinds]
+        return [s for s, kind in zip(self.body.stores, self.kinds, strict=True) if kind in kinds]
 
     def _store(self, kind: Broadcast, known: dict[int, str]) -> None:
-        """Write the stores of a kind; elements they read are alone on the axes that it has not."""
-        code, stores = self.code, self._stores(kind)
-        with ExitStack() as single:
-            for index in {"row": "j", "column": "i", "one": "ij", "each": ""}[kind]:
-                single.enter_context(code.defined(index, f"const ptrdiff_t {index} = 0;"))
-            self.writer.write(code, needed(self.body, [s.step for s in stores], known), known)
-            self.writer.store(code, stores, known)
+        stores = self._stores(kind)
+        self.writer.write(self.code, needed(self.body, [s.step for s in stores], known), known)
+        self.writer.store(self.code, stores, known)
 
     def _reductions(self, level: int) -> list[int]:
         steps = enumerate(self.body.steps)

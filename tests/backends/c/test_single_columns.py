@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 import graphc as gc
+from graphc.backends.c.loops import LoopWriter
+from graphc.backends.c.scalars import Code, Functions
+from graphc.backends.c.target import PROLOGUE
+from graphc.ir.expr import Axis, BodyBuilder, Broadcast
+from graphc.kernels.kernel import Loop
+from tests.backends.c.test_functions import library
 from tests.files.c_model import compiler
 
 
@@ -24,3 +34,24 @@ def test_a_value_of_a_row_reads_the_only_element() -> None:
         found.append(ex.backward())
     for name, gradient in found[0].items():
         np.testing.assert_allclose(gradient, found[1][name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", ["columns", "rows"])
+def test_elements_are_read_before_they_are_updated_in_place(axis: Axis, tmp_path: Path) -> None:
+    """A loop over one entry stores a new total in the place of the old, and what it follows."""
+    b = BodyBuilder()
+    total, x = b.load("total", "each", "float32"), b.load("x", "each", "float32")
+    other: Broadcast = "row" if axis == "columns" else "column"
+    new = total + x * x
+    b.store(new, "total", "each")
+    b.store(new + (x + x).sum(axis), "next", other)
+    functions = Functions(fused=False)
+    code = Code(functions)
+    names = {name: name for name in ("total", "x", "next")}
+    LoopWriter(Loop(1, 1, axis, b.body(), "none"), names, dict.fromkeys(names, "1")).write(code)
+    head = "void run(ptrdiff_t n, float *total, const float *x, float *next)"
+    text = [PROLOGUE, *functions.texts.values(), f"{head};", head, "{", "(void)n;", *code.lines]
+    arrays = [np.array([number], np.float32) for number in (3.0, 2.0, 0.0)]
+    run = library(tmp_path, "\n".join([*text, "}", ""])).run
+    run(ctypes.c_ssize_t(1), *(ctypes.c_void_p(array.ctypes.data) for array in arrays))
+    assert [float(array[0]) for array in arrays] == [7, 2, 11]
