@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc as collector
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from tests.fuzz.case import Case
 from tests.fuzz.check import Verdict, judge
@@ -74,15 +73,19 @@ def cases(
     findings = Findings()
     start = time.monotonic()
     with collected_rarely() as collect:
+
+        def judged(case: Case) -> Verdict:
+            collect()
+            return _judged(case, wishes.proved)
+
         for seed in seeds:
             if until is not None and time.monotonic() > until:
                 break
-            verdict = _judged(draw(seed, wishes), wishes.proved)
+            verdict = judged(draw(seed, wishes))
             if verdict.failed and len(findings.failures) < shrunk:
-                verdict = shrink(verdict, partial(_judged, proved=wishes.proved))
+                verdict = shrink(verdict, judged)
             findings.add(verdict)
             verdict.meant, verdict.plans = None, []
-            collect()
     findings.seconds = time.monotonic() - start
     return findings
 
@@ -99,7 +102,7 @@ def _judged(case: Case, proved: bool) -> Verdict:
 
 
 @contextmanager
-def collected_rarely() -> Iterator[object]:
+def collected_rarely() -> Iterator[Callable[[], None]]:
     """No search for reference cycles but where the yielded function is called often enough."""
     calls = 0
 
