@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.compiler.precision import layers_of
 from graphc.ir.bfloat16 import Order, multiplied, rounded
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Op
@@ -72,6 +73,7 @@ def test_a_derivative_in_the_net_belongs_to_its_layer() -> None:
     net.output("dx", gc.affine(dx, 2, name="after"))
     found = orders(ordered(net, ("hidden", "bf16")))
     assert found == {"hidden": "pairs", "grad_1.d_x": "pairs", "after": None}
+    assert layers_of(net.graph()) == ["hidden", "after"]
 
 
 def test_loops_that_do_the_same_have_their_own_precision() -> None:
