@@ -65,6 +65,19 @@ def test_gradients_have_the_order_of_their_product() -> None:
     }
 
 
+def test_gradients_for_an_optimizer_with_a_name_are_rounded() -> None:
+    net = gc.Net("net")
+    h = gc.affine(net.input("x", (gc.N, 5)), 4, name="hidden")
+    net.loss("loss", gc.mean(gc.affine(h, 2, name="scores") ** 2))
+    optimizer = gc.SGD(lr=0.1, name="other")
+    precision: Any = {"*": "bf16"}
+    plan = gc.compile(net, batch=4, optimizer=optimizer, backend="numpy", precision=precision)
+    last = plan.graphs["step"][-1].graph
+    products = [node for node in last if isinstance(node.op, OrderedProduct)]
+    assert len(products) == 5
+    assert {last[name].type.dtype for p in products for name in p.inputs[:2]} == {"bfloat16"}
+
+
 def test_a_derivative_in_the_net_belongs_to_its_layer() -> None:
     net = gc.Net("net")
     x = net.input("x", (gc.N, 5))
