@@ -23,7 +23,7 @@ from graphc.backends.numpy.functions import Function
 from graphc.ir.bfloat16 import rounded, widened
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ops.product import order_of
+from graphc.ops.product import OrderedProduct
 from passes.backward import Backward
 from passes.set_precision import Precision
 from tests.fuzz.bound import RUNS, Meant
@@ -140,8 +140,9 @@ def gradients_in_float32(patch: pytest.MonkeyPatch) -> None:
 
     def backward(self: Backward, graph: Graph) -> Graph:
         made = whole(self, graph)
-        new = {n.name: n for n in made if n.name not in graph and order_of(n.op)}
-        return made.replace({k: replace(n, op=replace(n.op, order=None)) for k, n in new.items()})
+        new = ((n, n.op) for n in made if n.name not in graph)
+        products = ((n, op) for n, op in new if isinstance(op, OrderedProduct))
+        return made.replace({n.name: replace(n, op=replace(op, order=None)) for n, op in products})
 
     patch.setattr(Backward, "__call__", backward)
 

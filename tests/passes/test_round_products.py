@@ -16,7 +16,7 @@ from graphc.backends.numpy.functions import Function
 from graphc.backends.numpy.kernels import known_plan
 from graphc.check.validation import ValidationError, validate_pass
 from graphc.compiler.precision import layers_of
-from graphc.ir.bfloat16 import multiplied, rounded
+from graphc.ir.bfloat16 import Order, multiplied, rounded
 from graphc.ir.build import Builder
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
@@ -83,7 +83,7 @@ def test_gradients_belong_to_the_layer_that_they_are_of() -> None:
     assert rounded_values(step_graph({"hidden": "float32", "*": "bf16"})) > factors
 
 
-def orders(graph: Graph) -> dict[str, str | None]:
+def orders(graph: Graph) -> dict[str, Order | None]:
     """Return the order of each product of matrices, also of those in loops."""
     found = {n.name: order_of(n.op) for n in graph if isinstance(n.op, MatrixProduct)}
     for node in graph:
