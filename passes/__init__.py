@@ -15,11 +15,12 @@ The order and its reasons:
 - `backward`, then `update`, which reads the gradients.
 - If a step is cut into shards, `shard` right after `specialize`, while the parts of layers
   have the names that it gave; and `data_parallel` between `backward` and `update`.
+- `set_precision` then, since it knows layers by their names, too, and what multiplies in two
+  precisions must not be merged.
 - `cse`, `fold_constants` and `dead_code` a second time: gradient rules and optimizers repeat each
   other's constants and leave parts unread.
 - `join_transposes` then, before `dead_code`, which removes what it leaves unread.
-- `round_products` once all products are there, and before fusion, which gives them other names.
-  `middle_axes` makes products of sums, which are not rounded, after it.
+- `round_products` once all products are there, and the weights that `fold_batchnorm` makes.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
   since the affine that it leaves may be fused with the relu after it.
 - `widen_sums` after `share_batchnorm_statistics`, which matches the sums, and makes some.
@@ -53,15 +54,21 @@ from passes.split_scans import split_scans
 from passes.transpose_factors import transpose_factors
 from passes.widen_sums import widen_sums
 
-REQUIRED = frozenset({"specialize", "shard", "backward", "data_parallel", "update", "dead_code"})
+REQUIRED = frozenset(
+    {
+        *("specialize", "shard", "set_precision", "backward", "data_parallel", "update"),
+        *("round_products", "dead_code"),
+    }
+)
 """The passes that a plan needs: they make nodes of layers, gradients and updates, leave no node
-unread, and make shards of a batch give one result.
+unread, make shards of a batch give one result, and give products their precision.
 """
 
 DEFAULT = PassList(
     (
         "specialize",
         "shard",
+        "set_precision",
         cse,
         channels_last,
         fold_constants,

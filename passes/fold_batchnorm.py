@@ -29,6 +29,7 @@ from graphc.ops.conv import Conv
 from graphc.ops.elementwise import Add
 from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import Normalize
+from graphc.ops.product import order_of
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, constant_op
 from passes.contract import graph_pass
@@ -61,7 +62,8 @@ class _Match(NamedTuple):
 def _match(graph: Graph, node: Node) -> _Match | None:
     """Return the affine map or convolution before a batchnorm, or None if there is neither."""
     last = graph[node.inputs[0]]
-    if isinstance(last.op, Affine) or (last.op == MatMul() and last.type.rank == 2):
+    plain = last.op == MatMul(order=order_of(last.op)) and last.type.rank == 2
+    if plain or isinstance(last.op, Affine):
         bias = last.inputs[2] if len(last.inputs) == 3 else None
         return _Match(last, (), bias) if graph[last.inputs[1]].type.rank == 2 else None
     added = isinstance(last.op, Add) and graph[last.inputs[1]].type.rank == 1
@@ -89,8 +91,8 @@ def _fold(graph: Graph, found: _Match, node: Node, eps: float) -> list[Node]:
     locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
     if not between:
         inputs = first.inputs[0], weight.name, offset.name
-        made = Node(node.name, Affine(), inputs, node.type, locs, origin=first.origin or first.name)
-        return [weight, offset, made]
+        op = Affine(order=order_of(first.op))
+        return [weight, offset, Node(node.name, op, inputs, node.type, locs)]
     rows = between[0]
     return [
         weight,

@@ -90,17 +90,11 @@ class _Segments:
         for node, op in zip(self.nodes, self.ops, strict=True):
             kind = replace(op, step=outer, steps=self.count, result=results[node.name])
             if op.kind != "stacked":
-                self._add(kind, inputs, node.name, node.origin)
+                self.b.apply(kind, *inputs, name=node.name)
                 continue
-            apart = self._add(kind, inputs, self.b.unique(f"{node.name}.apart"), node.origin)
+            apart = self.b.apply(kind, *inputs, name=self.b.unique(f"{node.name}.apart"))
             self.b.apply(Reshape(node.type.shape), apart, name=node.name)
         self.b.locs = ()
-
-    def _add(self, op: Scan, inputs: Sequence[Value], name: str, origin: str) -> Value:
-        """Add a result of the loop over segments, which has the origin of that of the loop."""
-        made = self.b.apply(op, *inputs, name=name)
-        self.b.nodes[name] = replace(made.node, origin=origin)
-        return made
 
     def _cut(self, name: str, value: Value) -> Value:
         """Return an operand, a sequence in segments."""

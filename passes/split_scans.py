@@ -265,7 +265,7 @@ class _Split:
         type = step.types[result]
         type = stacked(type, op.steps) if kind == "stacked" else type
         inputs = tuple(operands[one] for one in step.inputs)
-        return Node(name, op, inputs, type, like.locs, origin=like.origin)
+        return Node(name, op, inputs, type, like.locs)
 
 
 def _input(node: Node) -> Node:

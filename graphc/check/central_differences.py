@@ -20,6 +20,7 @@ from graphc.ir.op import Array, Op, attributes
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.arithmetic import ToBfloat16
+from graphc.ops.product import order_of
 from graphc.ops.scan import Scan
 from graphc.ops.shape import Cast
 from graphc.ops.source import Constant, Input
@@ -29,7 +30,7 @@ from graphc.runtime import reference
 def in_float64(graph: Graph) -> Graph:
     """Return the graph with float64 attributes and constants, and types inferred from them.
 
-    Values that it rounds to bfloat16 are not rounded.
+    Nothing is rounded to bfloat16, neither values nor the factors of products.
     """
     made: dict[str, Node] = {}
     for node in graph:
@@ -51,6 +52,8 @@ def widened(op: Op) -> Op:
             return op
         return Constant(op.shape, "float64", _wide(op).tobytes())
     changed: dict[str, Any] = {k: "float64" for k, v in attributes(op).items() if v in NARROW}
+    if order_of(op):
+        changed["order"] = None
     return dataclasses.replace(op, **changed) if changed else op
 
 

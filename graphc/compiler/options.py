@@ -29,7 +29,8 @@ from passes.keep_sends import keep_sends
 from passes.pipeline import Pass, PassList, PassRecord, run_passes
 from passes.recompute_scans import has_long_loops, recompute_scans
 from passes.repeat_elements import repeat_elements
-from passes.round_products import Precision, RoundProducts
+from passes.round_products import round_products
+from passes.set_precision import Precision, SetPrecision
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
@@ -147,8 +148,8 @@ class CompileOptions:
 
     def filled(self, **made: Pass) -> tuple[Pass, ...]:
         """Return the pass list with its slots filled; slots without a pass are left out."""
-        rounds = {RoundProducts.name: RoundProducts(self.precision)} if self.precision else {}
-        return self.passes.fill({**made, **rounds})
+        rounds = (SetPrecision(self.precision), round_products) if self.precision else ()
+        return self.passes.fill({**made, **{step.name: step for step in rounds}})
 
     def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
         """Return the pass records of programs that train; passes up to backward run only once."""

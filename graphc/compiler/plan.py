@@ -18,7 +18,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Program
 from graphc.ops.source import Input, Parameter
 from passes.pipeline import PassRecord
-from passes.round_products import Precision
+from passes.set_precision import Precision
 
 if TYPE_CHECKING:
     from graphc.compiler.options import CompileOptions

@@ -13,7 +13,14 @@ from graphc.compiler.precision_choice import chosen_precision, relative_times
 from graphc.ir.graph import Graph
 from graphc.ops.scan import Scan
 from passes.pipeline import PassList
-from passes.round_products import Precision, RoundProducts, loop_path, matches, products
+from passes.set_precision import (
+    Precision,
+    SetPrecision,
+    layer_path,
+    loop_path,
+    matches,
+    products,
+)
 from passes.specialize import Specialize
 
 PrecisionChoice = Mapping[str, Precision] | Literal["bf16"] | None
@@ -31,7 +38,7 @@ def precision_of_layers(
     """Return the patterns of layers with their precision, as asked for or as the compiler chooses.
 
     Raise GraphError for something else than a mapping to precisions, a pattern of no layer that can
-    multiply in bfloat16, or a list of passes without the one that rounds.
+    multiply in bfloat16, or a list of passes without the one that sets the precision.
     """
     if asked is None:
         return ()
@@ -40,9 +47,9 @@ def precision_of_layers(
         found = chosen_precision(relative_times(graph, batch, trains, rates))
     else:
         found = _checked(graph, asked)
-    if RoundProducts.name not in passes.names and any(to != "float32" for _, to in found):
+    if SetPrecision.name not in passes.names and any(to != "float32" for _, to in found):
         raise GraphError(
-            f"precision= needs the pass {RoundProducts.name!r}, which passes= leaves out",
+            f"precision= needs the pass {SetPrecision.name!r}, which passes= leaves out",
             loc=caller_loc(),
         )
     return found
@@ -83,7 +90,7 @@ def layers_of(graph: Graph) -> list[str]:
 
 def _layers(graph: Graph, path: str = "") -> Iterator[str]:
     """Yield the names of the products of a graph, and of those in the steps of its loops."""
-    yield from (path + node.name for node in products(graph))
+    yield from (path + layer_path(graph, node) for node, _ in products(graph))
     for node in graph:
         if isinstance(node.op, Scan):
             yield from _layers(node.op.step.graph(()), path or f"{loop_path(graph, node)}.")

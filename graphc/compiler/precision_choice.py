@@ -20,7 +20,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
 from graphc.ops.scan import loops
-from passes.round_products import ORDERED, PRECISION_OF, Precision, layer_path, loop_path, products
+from passes.set_precision import ORDERS, Precision, layer_path, loop_path, products
 from passes.specialize import Specialize
 
 Times = Mapping[Precision, float]
@@ -60,9 +60,9 @@ def relative_times(
     narrow = defaultdict[str, dict[Precision, float]](dict)
     for layer, product in each if rates else ():
         wide[layer] += product.microseconds
-        for order, rate in rates.items():
-            to = PRECISION_OF[order]
-            if product.gains(to):
+        for to, order in ORDERS.items():
+            rate = rates.get(order) if order else None
+            if rate and product.gains(to):
                 time = product.rounded_microseconds(to, rate)
                 narrow[layer][to] = narrow[layer].get(to, 0.0) + time
     return {layer: {to: of[to] / wide[layer] for to in of} for layer, of in narrow.items()}
@@ -198,7 +198,7 @@ class _Loop(NamedTuple):
 
 def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Product]]:
     """Yield the products that may be of bfloat16, each with its layer."""
-    for node in products(graph):
+    for node, _ in products(graph):
         form = node.op.product([graph[name].type for name in node.inputs])
         if form is not None:
             first, second = (loop.factor(graph[name], batch) for name in node.inputs[:2])
@@ -223,7 +223,7 @@ def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, 
         inner_in_blocks = form.window.offsets * _whole(form.window.channels, BLOCK)
         windows = rows * inner_in_blocks
         tiled = 2 * SLOWER * windows * _whole(columns, TILE[0])
-    elif isinstance(node.op, ORDERED):
+    else:
         of_matrix = isinstance(form, BatchedProduct)
         height = dim_at(node.type.shape[-2], batch) if of_matrix else rows
         matrices = rows // max(height, 1)

@@ -37,7 +37,7 @@ from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.executor import Executor
 from graphc.runtime.population import Population
 from passes import DEFAULT
-from passes.round_products import Precision
+from passes.set_precision import Precision
 
 FORMAT = 1
 """The version that is written, and the only one that is read."""

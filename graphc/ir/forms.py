@@ -204,8 +204,8 @@ class Product:
     inner: Dim
     trans_a: bool = False
     trans_b: bool = False
-    order: Order = "pairs"
-    """The order in which terms are added if the factors are of bfloat16."""
+    order: Order | None = None
+    """The order in which terms of bfloat16 are added; None for factors of another dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +224,16 @@ MOST_INT8 = (2**31 - 1) // 128**2
 """The most products of int8 whose sum always fits int32."""
 
 
-def sum_dtype(a: TensorType, b: TensorType) -> str | None:
+def sum_dtype(a: TensorType, b: TensorType, order: Order | None) -> str | None:
     """Return the dtype of sums of products: that of floats, one of 32 bits for narrow factors.
 
-    None for factors of other dtypes, or of two.
+    None for factors of other dtypes, or of two.  Raise ValueError unless those of bfloat16, or
+    those of float32 that are rounded first, have an order of terms, and no others.
     """
+    if order is None and a.dtype == "bfloat16":
+        raise ValueError("products of bfloat16 need an order of terms")
+    if order is not None and a.dtype not in ("bfloat16", "float32"):
+        raise ValueError(f"products of {a.dtype} have no order of terms")
     if a.dtype != b.dtype:
         return None
     return a.dtype if a.is_float else {"int8": "int32", "bfloat16": "float32"}.get(a.dtype)
@@ -244,7 +249,7 @@ def matrix_product(
     ins: Sequence[TensorType],
     trans_a: bool = False,
     trans_b: bool = False,
-    order: Order = "pairs",
+    order: Order | None = None,
 ) -> Product | None:
     """Return the form of a @ b, either one transposed, or None if it has no such kernel.
 

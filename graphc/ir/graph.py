@@ -50,7 +50,7 @@ class Node:
     recomputes: str = field(default="", compare=False)
     """The node whose value it recomputes, or delays for nodes that do."""
     origin: str = field(default="", compare=False)
-    """The node that it is a gradient or a part of, if its name does not say so."""
+    """The node whose gradient rule made it, if one did."""
 
     @property
     def loc(self) -> Loc | None:

@@ -333,7 +333,7 @@ class Op(KernelRules):
 
 
 @lru_cache(maxsize=1024, typed=True)
-def shared(kind: Callable[..., Op], *attributes: bool | float, **named: str) -> Op:
+def shared(kind: Callable[..., Op], *attributes: bool | float, **named: str | None) -> Op:
     """Return the op of that kind with these attributes, as one object for any number of nodes."""
     return kind(*attributes, **named)
 

@@ -12,7 +12,6 @@ from functools import partial
 
 from graphc.base.errors import GraphError, RuleError
 from graphc.ir.access import AccessMap
-from graphc.ir.bfloat16 import Order
 from graphc.ir.expr import OTHER_STEPS, Axis, Body, BodyBuilder, Expr
 from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Node
@@ -85,20 +84,26 @@ class Fuser:
         product = group.product
         of = self._grouping.padding.product(product)
         assert of is not None
+        self._check_rounded(product, of)
         if isinstance(of, BatchedProduct):
             return self._batched(group, product, of, body)
         (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
         partition = gemm_partition(m, n, of, self._capacity, self._by_rows)
         fields = (m, n, of.inner, a, b, *sides, product.type.dtype, body, partition)
-        order = self._order(product, of)
         if isinstance(of, WindowProduct):
-            return Convolution(*fields, of.window, order=order)
-        return Gemm(*fields, order=order)
+            return Convolution(*fields, of.window, order=of.order)
+        return Gemm(*fields, order=of.order)
 
-    def _order(self, product: Node, of: Product) -> Order | None:
-        narrow = self._grouping.type(product.inputs[0]).dtype == "bfloat16"
-        return of.order if narrow else None
+    def _check_rounded(self, product: Node, of: Product) -> None:
+        """Raise GraphError for a product that is to round its factors: kernels do not."""
+        dtype = self._grouping.type(product.inputs[0]).dtype
+        if of.order is not None and dtype != "bfloat16":
+            raise GraphError(
+                f"{product.name!r} has an order of terms, but its factors are of {dtype}",
+                loc=product.loc,
+                hint="the pass 'round_products' rounds them",
+            )
 
     def _batched(self, group: Group, product: Node, of: Product, body: Body) -> BatchedGemm:
         """Return the kernel of a stack of products."""
@@ -119,7 +124,7 @@ class Fuser:
         strides_out = tuple(permuted.get(name, dense) for name in body.written)
         return BatchedGemm(
             *(*fields, "matrices", sizes, strides_a, strides_b, strides_out),
-            order=self._order(product, of),
+            order=of.order,
         )
 
     def _body(self, group: Group, stored: tuple[bool, ...]) -> Body:

@@ -7,22 +7,22 @@ image has 1, 2 or 3 dimensions of space.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from graphc.ir.bfloat16 import Order, add_products, dtype_of_sums, multiplied
+from graphc.ir.bfloat16 import add_products, dtype_of_sums, multiplied
 from graphc.ir.build import Builder, Value
 from graphc.ir.forms import Product, Window, WindowProduct, check_sums, sum_dtype
-from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
 from graphc.kernels.iteration_space import by_last
+from graphc.ops.product import OrderedProduct
 from graphc.ops.window import Sizes, places, windows
 
 
-class Convolution(Op, base=True):
+class Convolution(OrderedProduct, base=True):
     """The base of the three: x (n, *space, c), w (*kernel, c / groups, o), y (n, *out, o).
 
     y[n, p] = sum over offsets k of x[n, p * stride + k * dilation] @ w[k].  Each group, a
@@ -32,7 +32,6 @@ class Convolution(Op, base=True):
     stride: Sizes
     dilation: Sizes
     groups: int
-    order: Order
 
     @property
     def attributes(self) -> tuple[Sizes, Sizes, int]:
@@ -56,12 +55,12 @@ class Convolution(Op, base=True):
             raise ValueError(
                 f"x is {x}, w is {w}: with {rank} dimensions of space both have rank {rank + 2}"
             )
-        dtype = sum_dtype(x, w)
+        dtype = sum_dtype(x, w, self.order)
         if dtype is None:
             raise ValueError(f"x is {x}, w is {w}: both must be of one float dtype, or int8")
         *kernel, part, channels = w.shape
         sizes = tuple(size for size in kernel if isinstance(size, int))
-        if x.dtype == "bfloat16" and self.groups > 1:
+        if self.order is not None and self.groups > 1:
             raise ValueError("convolutions in groups do not multiply bfloat16")
         if 0 in (*w.shape, x.shape[-1]):
             raise ValueError(f"x is {x}, w is {w}: the filter and the channels may not be empty")
@@ -110,7 +109,7 @@ class Convolution(Op, base=True):
 
     def plus(self, sums: Array, pixels: Array, filters: Array) -> Array:
         """Return sums plus the products of pixels and the filters of one offset."""
-        if pixels.dtype == np.uint16:
+        if self.order is not None:
             total = sums.reshape(-1, sums.shape[-1]).copy()
             add_products(total, pixels.reshape(-1, pixels.shape[-1]), filters, order=self.order)
             return total.reshape(sums.shape)
@@ -135,8 +134,6 @@ class Conv(Convolution):
     stride: Sizes
     dilation: Sizes
     groups: int = 1
-    order: Order = field(default="pairs", kw_only=True)
-    """The order in which terms are added if the factors are of bfloat16."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of y."""
@@ -146,7 +143,7 @@ class Conv(Convolution):
         """Return the sum, over the offsets in the filter, of a product of matrices each."""
         if ins[0].dtype == np.int8:  # exact in float64
             return self.reference([each.astype(np.float64) for each in ins]).astype(np.int32)
-        x, w = ins
+        x, w = self.factors(ins)
         out = places(x.shape[1:-1], w.shape[:-2], self.stride, self.dilation)
         y = np.zeros((len(x), *out, w.shape[-1]), dtype_of_sums(x))
         for offset, window in windows(w.shape[:-2], *self.attributes[:2], y.shape[1:-1]):
@@ -176,7 +173,8 @@ class Conv(Convolution):
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return the cotangents of x and w, each of which is a convolution too."""
         x, w = ins
-        dx, dw = ConvDx(x.shape, *self.attributes), ConvDw(w.shape, *self.attributes)
+        dx = ConvDx(x.shape, *self.attributes, order=self.order)
+        dw = ConvDw(w.shape, *self.attributes, order=self.order)
         return b.apply(dx, dout, w), b.apply(dw, x, dout)
 
 
@@ -193,8 +191,6 @@ class ConvDx(Convolution):
     stride: Sizes
     dilation: Sizes
     groups: int = 1
-    order: Order = field(default="pairs", kw_only=True)
-    """The order in which terms are added if the factors are of bfloat16."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of x; raise ValueError if its convolution is not of the type of dy."""
@@ -207,7 +203,7 @@ class ConvDx(Convolution):
 
         The last offset is the first that a window of dy meets.
         """
-        dy, w = ins
+        dy, w = self.factors(ins)
         dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dtype_of_sums(dy))
         met = windows(w.shape[:-2], *self.attributes[:2], dy.shape[1:-1])
         for offset, window in reversed([*met]):
@@ -242,8 +238,9 @@ class ConvDx(Convolution):
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return the cotangents of dy and w."""
         dy, w = ins
-        dw = ConvDw(w.shape, *self.attributes)
-        return b.apply(Conv(*self.attributes), dout, w), b.apply(dw, dout, dy)
+        y = Conv(*self.attributes, order=self.order)
+        dw = ConvDw(w.shape, *self.attributes, order=self.order)
+        return b.apply(y, dout, w), b.apply(dw, dout, dy)
 
 
 @dataclass(frozen=True)
@@ -256,8 +253,6 @@ class ConvDw(Convolution):
     stride: Sizes
     dilation: Sizes
     groups: int = 1
-    order: Order = field(default="pairs", kw_only=True)
-    """The order in which terms are added if the factors are of bfloat16."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of w; raise ValueError if its convolution is not of the type of dy."""
@@ -267,15 +262,18 @@ class ConvDw(Convolution):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return, for each offset in the filter, the product of the pixels that it meets and dy."""
-        x, dy = ins
+        x, dy = self.factors(ins)
         shape = shape_at(self.shape, 0)
         dw = np.zeros(shape, dtype_of_sums(x))
-        rounded = partial(multiplied, run=self._run(dy), order=self.order)
         for offset, window in windows(_sizes(shape[:-2]), *self.attributes[:2], dy.shape[1:-1]):
             pixels = self.parts(x[window]).swapaxes(1, 2)
-            product = rounded if x.dtype == np.uint16 else np.matmul
-            dw[offset] = self.joined(product(pixels, self.parts(dy)))
+            dw[offset] = self.joined(self._product(pixels, self.parts(dy), self._run(dy)))
         return dw
+
+    def _product(self, pixels: Array, dy: Array, run: int | None) -> Array:
+        if self.order is None:
+            return np.asarray(pixels @ dy)
+        return multiplied(pixels, dy, run, self.order)
 
     def _run(self, dy: Array) -> int | None:
         """Return the number of terms within which pairs or blocks of bfloat16 are counted."""
@@ -299,8 +297,9 @@ class ConvDw(Convolution):
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return the cotangents of x and dy."""
         x, dy = ins
-        dx = ConvDx(x.shape, *self.attributes)
-        return b.apply(dx, dy, dout), b.apply(Conv(*self.attributes), x, dout)
+        dx = ConvDx(x.shape, *self.attributes, order=self.order)
+        y = Conv(*self.attributes, order=self.order)
+        return b.apply(dx, dy, dout), b.apply(y, x, dout)
 
 
 def _sizes(dims: Sequence[Dim]) -> Sizes:

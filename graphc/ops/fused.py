@@ -42,7 +42,7 @@ class AffineRelu(Fused, MatrixProduct):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the affine map."""
-        return Affine().infer(ins)
+        return Affine(order=self.order).infer(ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return max(x @ weight + bias, 0)."""
@@ -64,15 +64,18 @@ class MatMulReluGrad(Fused, MatrixProduct):
     trans_a: bool = False
     trans_b: bool = False
 
+    @property
+    def _product(self) -> MatMul:
+        return MatMul(self.trans_a, self.trans_b, order=self.order)
+
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the product, which is that of `out`."""
-        product = MatMul(self.trans_a, self.trans_b).infer(ins[:2])
+        product = self._product.infer(ins[:2])
         return ReluGrad().infer([ins[2], product])
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the product where `out` is above 0."""
-        op = MatMul(self.trans_a, self.trans_b, order=self.order)
-        return ReluGrad().reference([ins[2], op.reference(ins[:2])])
+        return ReluGrad().reference([ins[2], self._product.reference(ins[:2])])
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         """Return an element of the product where that of `out` is above 0, else 0."""

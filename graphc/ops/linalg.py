@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
-from graphc.ir.bfloat16 import Order, multiplied
+from graphc.ir.bfloat16 import multiplied
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Expr
 from graphc.ir.forms import Product, check_sums, matrix_product, sum_dtype
 from graphc.ir.init import Zeros
-from graphc.ir.op import Array, Cotangents, Layer, Op, shared
+from graphc.ir.op import Array, Cotangents, Layer, shared
 from graphc.ir.tensor_type import (
     Batch,
     Dim,
@@ -29,6 +30,7 @@ from graphc.ir.tensor_type import (
 )
 from graphc.ops.apply import OF_LAYER, pair, with_attributes
 from graphc.ops.elementwise import unbroadcast
+from graphc.ops.product import OrderedProduct
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import parameter
@@ -37,15 +39,13 @@ __all__ = ["affine", "matmul"]
 
 
 @dataclass(frozen=True)
-class MatrixProduct(Op, base=True):
+class MatrixProduct(OrderedProduct, base=True):
     """The base of matrix products of the first two operands, with or without an epilogue."""
 
     takes_pairs = True
     operations = 0
     trans_a = False
     trans_b = False
-    order: Order = field(default="pairs", kw_only=True)
-    """The order in which terms are added if the factors are of bfloat16."""
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
         return matrix_product(ins, self.trans_a, self.trans_b, self.order)
@@ -72,7 +72,7 @@ class MatMul(MatrixProduct):
                 f"a is {a}, b is {b}: matmul takes rank 2 and more\n"
                 "reshape a vector to (1, D) or (D, 1)"
             )
-        dtype = sum_dtype(a, b)
+        dtype = sum_dtype(a, b, self.order)
         if dtype is None:
             raise ValueError(
                 f"a is {a.dtype}, b is {b.dtype}: matmul takes floats of one dtype, or int8"
@@ -85,28 +85,29 @@ class MatMul(MatrixProduct):
         return TensorType((*broadcast(a.shape[:-2], b.shape[:-2]), rows, columns), dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        a, b = ins
+        a, b = self.factors(ins)
         if a.dtype == np.int8:  # exact in float64
             return self.reference([x.astype(np.float64) for x in ins]).astype(np.int32)
         left = a.swapaxes(-1, -2) if self.trans_a else a
         right = b.swapaxes(-1, -2) if self.trans_b else b
-        if a.dtype == np.uint16:
+        if self.order is not None:
             return multiplied(left, right, order=self.order)
         return np.asarray(left @ right)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return two products that transpose by flags; a matrix b gets one that sums all rows."""
         x, y = ins
+        product = partial(MatMul, order=self.order)
         if self.trans_a:
-            dx = b.apply(MatMul(self.trans_b, True), y, dout)
+            dx = b.apply(product(self.trans_b, True), y, dout)
         else:
-            dx = b.apply(MatMul(False, not self.trans_b), dout, y)
+            dx = b.apply(product(False, not self.trans_b), dout, y)
         if y.type.rank == 2 and x.type.rank > 2 and not self.trans_a:
             x, dout = _rows(x), _rows(dout)  # one product that sums over all matrices
         if self.trans_b:
-            dy = b.apply(MatMul(True, self.trans_a), dout, x)
+            dy = b.apply(product(True, self.trans_a), dout, x)
         else:
-            dy = b.apply(MatMul(not self.trans_a, False), x, dout)
+            dy = b.apply(product(not self.trans_a, False), x, dout)
         return unbroadcast(dx, ins[0]), unbroadcast(dy, y)
 
     @property
@@ -169,7 +170,7 @@ class Affine(MatrixProduct):
         x, weight, bias = ins
         if x.rank != 2 or weight.rank != 2:
             raise ValueError(f"x is {x}, weight is {weight}: both must be matrices")
-        dtype = sum_dtype(x, weight)
+        dtype = sum_dtype(x, weight, self.order)
         if not bias.is_float or dtype != bias.dtype:
             raise ValueError(f"x is {x.dtype}, weight is {weight.dtype}, bias is {bias.dtype}")
         if x.shape[1] != weight.shape[0]:
@@ -190,8 +191,8 @@ class Affine(MatrixProduct):
         """Return dout @ weight.T, x.T @ dout, and the sum of dout over the rows."""
         x, weight, _ = ins
         return (
-            b.apply(shared(MatMul, False, True), dout, weight),
-            b.apply(shared(MatMul, True, False), x, dout),
+            b.apply(shared(MatMul, False, True, order=self.order), dout, weight),
+            b.apply(shared(MatMul, True, False, order=self.order), x, dout),
             sum_(dout, 0),
         )
 

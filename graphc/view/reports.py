@@ -19,7 +19,7 @@ from graphc.kernels.duration import is_shared, microseconds
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.traits import reason_for_call
 from graphc.ops.scan import Scan
-from passes.round_products import Precision, RoundProducts
+from passes.set_precision import Precision, SetPrecision
 
 _RESULTS: Mapping[Kind, str] = {"stacked": "all", "last": "the last", "sum": "the sum"}
 _FACTORS: Mapping[Precision, str] = {
@@ -125,7 +125,7 @@ def _multiplied(plan: Plan) -> Iterator[str]:
     times = relative_times(plan.declared, options.batch, bool(plan.rules), rates)
     layers: dict[Precision, list[str]] = {to: [] for to in _FACTORS}
     for name in layers_of(plan.declared):
-        to = RoundProducts(options.precision).precision(name)
+        to = SetPrecision(options.precision).precision(name)
         layers[to].append(name + _estimate(times.get(name, {}), to))
     for to, names in layers.items():
         if names:

@@ -112,11 +112,11 @@ MISTAKES = {
     ("model.py:net", "model.py:net", "--pass", "cse"): "error: diff was given 2 models\n" + HOW,
     ("model.py:net", "--pass", "cee"): (
         "error: there is no pass 'cee'\n"
-        "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, "
-        "dead_code, recompute_scans, backward, transpose_factors, segment_scans, split_scans, "
-        "data_parallel, update, join_transposes, share_batchnorm_statistics, fold_batchnorm, "
-        "widen_sums, round_products, middle_axes, fuse_affine_relu, recompute_attention, "
-        "rematerialize, repeat_elements\n"
+        "  hint: the passes are specialize, shard, set_precision, cse, channels_last, "
+        "fold_constants, dead_code, recompute_scans, backward, transpose_factors, segment_scans, "
+        "split_scans, data_parallel, update, join_transposes, share_batchnorm_statistics, "
+        "fold_batchnorm, widen_sums, round_products, middle_axes, fuse_affine_relu, "
+        "recompute_attention, rematerialize, repeat_elements\n"
     ),
     ("model.py:net", "--pass", "update"): (
         "error: pass 'update' does not run in program 'grad' of 'small'\n"

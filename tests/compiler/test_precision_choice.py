@@ -144,9 +144,12 @@ def test_another_precision_is_told() -> None:
         gc.compile(stack(8), batch=4, backend="numpy", precision="fp16")  # type: ignore[arg-type]
 
 
-def test_a_precision_needs_the_pass_that_rounds() -> None:
-    passes = gc.passes.without("round_products")
-    with pytest.raises(gc.GraphError, match=r"^precision= needs the pass 'round_products'"):
+def test_a_precision_needs_the_passes_that_round() -> None:
+    for name in ("set_precision", "round_products"):
+        with pytest.raises(gc.GraphError, match=rf"^pass '{name}' is required"):
+            gc.passes.without(name)
+    passes = gc.passes.PassList(tuple(p for p in gc.passes.DEFAULT if p != "set_precision"))
+    with pytest.raises(gc.GraphError, match=r"^precision= needs the pass 'set_precision'"):
         gc.compile(stack(8), batch=4, backend="numpy", passes=passes, precision={"*": "bf16"})
     gc.compile(stack(8), batch=4, backend="numpy", passes=passes, precision={"*": "float32"})
 

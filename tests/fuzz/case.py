@@ -16,7 +16,7 @@ from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
-from passes.round_products import Precision
+from passes.set_precision import Precision
 from tests.fuzz.again import computing_again
 from tests.generate import random_feeds, random_state
 

@@ -18,7 +18,7 @@ from graphc.ops.norm import BatchNorm
 from graphc.ops.random_numbers import Noise
 from graphc.ops.scan import Scan
 from graphc.ops.source import Parameter
-from passes.round_products import Precision, RoundProducts
+from passes.set_precision import Precision
 from tests.fuzz.case import Case, Event
 from tests.generate import WIDTHS, random_net
 
@@ -33,11 +33,8 @@ CAPACITIES = (1, 2, 3, 5, 5, 7, 8, 13, 40)
 LARGE = 13
 """Rows whose values are large enough to be worth computing again."""
 OPTIONAL = tuple(
-    name
-    for name in dict.fromkeys(gc.passes.DEFAULT.names)
-    if name not in gc.passes.REQUIRED and name != RoundProducts.name
+    name for name in dict.fromkeys(gc.passes.DEFAULT.names) if name not in gc.passes.REQUIRED
 )
-"""A case without `round_products` is one without a precision."""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ from graphc.backends.c import tile
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
 from graphc.backends.numpy.functions import Function
 from graphc.ir.bfloat16 import rounded, widened
+from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from passes import round_products
-from passes.round_products import Precision
+from graphc.ops.product import OrderedProduct
+from passes.backward import Backward
+from passes.set_precision import Precision
 from tests.fuzz.bound import RUNS, Meant
 from tests.fuzz.case import Case, Event
 from tests.fuzz.check import Verdict, judge
@@ -134,10 +136,15 @@ def stale(patch: pytest.MonkeyPatch) -> None:
 
 def gradients_in_float32(patch: pytest.MonkeyPatch) -> None:
     """The factors of gradients are not rounded."""
-    whole = round_products.layer_path
-    patch.setattr(
-        round_products, "layer_path", lambda graph, n: "" if n.origin else whole(graph, n)
-    )
+    whole = Backward.__call__
+
+    def backward(self: Backward, graph: Graph) -> Graph:
+        made = whole(self, graph)
+        new = ((n, n.op) for n in made if n.name not in graph)
+        products = ((n, op) for n, op in new if isinstance(op, OrderedProduct))
+        return made.replace({n.name: replace(n, op=replace(op, order=None)) for n, op in products})
+
+    patch.setattr(Backward, "__call__", backward)
 
 
 FAULTS = (truncated, rounded_twice, stale, gradients_in_float32)

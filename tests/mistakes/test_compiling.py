@@ -222,7 +222,7 @@ def a_budget_too_small() -> None:
     """
     pass 'backward' is required
       at {here}
-      hint: these can be left out: cse, channels_last, fold_constants, recompute_scans, transpose_factors, segment_scans, split_scans, join_transposes, share_batchnorm_statistics, fold_batchnorm, widen_sums, round_products, middle_axes, fuse_affine_relu, recompute_attention, rematerialize, repeat_elements
+      hint: these can be left out: cse, channels_last, fold_constants, recompute_scans, transpose_factors, segment_scans, split_scans, join_transposes, share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, fuse_affine_relu, recompute_attention, rematerialize, repeat_elements
     """  # noqa: E501
 )
 def a_pass_that_is_needed() -> None:

@@ -100,9 +100,9 @@ def test_without_leaves_out_every_occurrence() -> None:
 
 def test_after_and_before_insert_once() -> None:
     names = passes.after("cse", same).names
-    assert names[:4] == ("specialize", "shard", "cse", "same")
+    assert names[2:5] == ("set_precision", "cse", "same")
     assert names.count("same") == 1
-    assert passes.before("cse", same).names[:4] == ("specialize", "shard", "same", "cse")
+    assert passes.before("cse", same).names[2:5] == ("set_precision", "same", "cse")
 
 
 def test_required_passes_stay() -> None:
@@ -112,7 +112,7 @@ def test_required_passes_stay() -> None:
         "pass 'backward' is required\n"
         "  hint: these can be left out: cse, channels_last, fold_constants, recompute_scans, "
         "transpose_factors, segment_scans, split_scans, join_transposes, "
-        "share_batchnorm_statistics, fold_batchnorm, widen_sums, round_products, middle_axes, "
+        "share_batchnorm_statistics, fold_batchnorm, widen_sums, middle_axes, "
         "fuse_affine_relu, recompute_attention, rematerialize, repeat_elements"
     )
 
@@ -123,11 +123,11 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
         call("fuse")  # type: ignore[operator]
     assert error_text(caught.value) == (
         "there is no pass 'fuse'\n"
-        "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, "
-        "dead_code, recompute_scans, backward, transpose_factors, segment_scans, split_scans, "
-        "data_parallel, update, join_transposes, share_batchnorm_statistics, fold_batchnorm, "
-        "widen_sums, round_products, middle_axes, fuse_affine_relu, recompute_attention, "
-        "rematerialize, repeat_elements"
+        "  hint: the passes are specialize, shard, set_precision, cse, channels_last, "
+        "fold_constants, dead_code, recompute_scans, backward, transpose_factors, segment_scans, "
+        "split_scans, data_parallel, update, join_transposes, share_batchnorm_statistics, "
+        "fold_batchnorm, widen_sums, round_products, middle_axes, fuse_affine_relu, "
+        "recompute_attention, rematerialize, repeat_elements"
     )
 
 

@@ -12,7 +12,7 @@ import graphc as gc
 from graphc.backends.backend import backend
 from graphc.backends.native.target import TILES, WIDTHS, available, host
 from graphc.ir.tensor_type import shape_at
-from passes.round_products import Precision
+from passes.set_precision import Precision
 from tests.backends.c.trained import digest, executor_of, trained
 from tests.backends.native.shared_runs import shared_runs
 from tests.fuzz.bits import without_tiles

@@ -27,15 +27,15 @@ from graphc.check.validation.run import (
     values_of,
 )
 from graphc.ir.graph import Graph
-from graphc.ir.step_graph import nested
 from graphc.ir.verify import verify
 from graphc.ops.exchange import Total
-from graphc.ops.source import Constant
+from graphc.ops.product import order_of
+from graphc.ops.scan import Scan
 from passes import keep_sends
 from passes.backward import Backward
 from passes.contract import Pass, bound_of, preserves_of
 from passes.data_parallel import DataParallel
-from passes.round_products import RoundProducts, factors
+from passes.set_precision import SetPrecision
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update
@@ -154,7 +154,7 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
             for old, new in _runnable(wide, wide_made):
                 yield old, new, partial(_reassociated, scale), draws
         return
-    if isinstance(step, RoundProducts):
+    if isinstance(step, SetPrecision):
         for old, new in _runnable(wide, made):
             yield old, new, _rounded, draws
         return
@@ -230,14 +230,13 @@ def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Misma
 def _rounded(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
     """Return a result that differs by more than rounding of the factors may move it.
 
-    Without that rounding, and unless constants are stored rounded, it is the same mathematics.
+    Without that rounding it is the same mathematics.
     """
     old, arrays = _results(before, draw), source_arrays(before, draw)
-    if not any(isinstance(n.op, Constant) and n.op.dtype == "bfloat16" for n in nested(made)):
-        found = _reassociated(1.0, before, in_float64(made), draw)
-        if found is not None:
-            return found
-    noise = partial(FactorNoise, factors=factors(before, made))
+    found = _reassociated(1.0, before, in_float64(made), draw)
+    if found is not None:
+        return found
+    noise = partial(FactorNoise, factors=_factors(made))
 
     def bounds(runs: int) -> Mapping[str, float]:
         return rounding_bounds(before, draw.rows, arrays, old, runs, noise)
@@ -245,6 +244,12 @@ def _rounded(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
     new = {name: float64(value) for name, value in _results(made, draw).items()}
     allowed = "factors are rounded to bfloat16"
     return rounding_mismatch(old, new, bounds, draw.rows, allowed, (0, 2, 8))
+
+
+def _factors(graph: Graph) -> set[str]:
+    """Return what products round, and all loops, in whose steps some may."""
+    loops = {node.name for node in graph if isinstance(node.op, Scan)}
+    return loops.union(*(node.inputs[:2] for node in graph if order_of(node.op)))
 
 
 def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:

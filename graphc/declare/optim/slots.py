@@ -179,7 +179,7 @@ def _renamed(graph: Graph, names: Mapping[str, str], optimizer: str) -> Graph:
 
     return Graph(
         graph.name,
-        [Node(of(n.name), op(n), tuple(map(of, n.inputs)), n.type, n.locs) for n in graph],
+        [replace(n.reading(names), name=of(n.name), op=op(n)) for n in graph],
         outputs={name: of(value) for name, value in graph.outputs.items()},
         losses=graph.losses,
         gradients={of(name): of(value) for name, value in graph.gradients.items()},

@@ -26,7 +26,7 @@ from graphc.ir.tensor_type import Batch, TensorType
 BARE = re.compile(r"(?!(?:inf|nan)\Z)[A-Za-z_][A-Za-z0-9_./]*\Z")
 FROM_TYPE = ("shape", "dtype")
 """Attributes that are left out if they are those of the node's type."""
-EMPTY: Mapping[str, bool | str] = {"bool": False, "str": "", "Order": "pairs"}
+EMPTY: Mapping[str, bool | str | None] = {"bool": False, "str": "", "Order | None": None}
 """By the types of attributes, the values that are left out."""
 
 
@@ -126,7 +126,7 @@ def _attributes(
             yield key, value_text(value)
 
 
-def empty_values(cls: type[Op]) -> Mapping[str, bool | str]:
+def empty_values(cls: type[Op]) -> Mapping[str, bool | str | None]:
     """Return the attributes that are left out if they have these values, those of `EMPTY`."""
     fields = dataclasses.fields(cls)
     return {f.name: EMPTY[str(f.type)] for f in fields if str(f.type) in EMPTY}

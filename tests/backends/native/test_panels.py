@@ -13,7 +13,7 @@ from graphc.backends.native.panels import packed_factors, panels_of
 from graphc.backends.native.target import host
 from graphc.check.validation.plans import validate_plan
 from graphc.runtime.workspace import Workspace
-from passes.round_products import Precision
+from passes.set_precision import Precision
 from tests.backends.native.gemm_function import Array, Product, Spec, run, same_bytes
 from tests.backends.native.window_function import WindowProduct, specs
 from tests.check.validation.faults import Fault, plant
