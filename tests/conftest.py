@@ -53,7 +53,10 @@ OTHERS = ("slow", "bench", "campaign", "browser")
 ABOUT_CODE = ("backends/", "reproducibility/")
 RUNNING_CODE = (
     *("check/", "compiler/", "declare/", "images/", "labs/", "passes/", "runtime/", "sequences/"),
-    *("sklearn/", "train/", "view/", "test_"),
+    *("sklearn/", "train/", "view/", "test_", "backends/native/test_libraries.py"),
+    *("backends/native/test_pool.py", "backends/native/test_robust.py"),
+    *("backends/native/test_side_by_side.py", "backends/native/test_thread_choice.py"),
+    "backends/native/test_zero_copy_feeds.py",
 )
 """Where tests are about what runs the code, which LLVM need not optimize: that takes most of its
 time and changes no bit."""
