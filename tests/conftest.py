@@ -56,7 +56,8 @@ RUNNING_CODE = (
     *("sklearn/", "train/", "view/", "test_", "backends/native/test_libraries.py"),
     *("backends/native/test_pool.py", "backends/native/test_robust.py"),
     *("backends/native/test_side_by_side.py", "backends/native/test_thread_choice.py"),
-    "backends/native/test_zero_copy_feeds.py",
+    *("backends/native/test_zero_copy_feeds.py", "benchmarks/test_peers.py"),
+    "benchmarks/test_precision.py",
 )
 """Where tests are about what runs the code, which LLVM need not optimize: that takes most of its
 time and changes no bit."""
