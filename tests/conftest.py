@@ -22,6 +22,7 @@ from zlib import crc32
 import pytest
 from hypothesis import HealthCheck, settings
 
+from graphc.backends.native import target
 from graphc.compiler import options, program
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Program
@@ -50,6 +51,16 @@ ABOVE_BACKENDS = (
 OTHERS = ("slow", "bench", "campaign", "browser")
 """The markers of tests that do not run by default."""
 ABOUT_CODE = ("backends/", "reproducibility/")
+RUNNING_CODE = (
+    *("check/", "compiler/", "declare/", "images/", "labs/", "passes/", "runtime/", "sequences/"),
+    *("sklearn/", "train/", "view/", "test_", "backends/native/test_libraries.py"),
+    *("backends/native/test_pool.py", "backends/native/test_robust.py"),
+    *("backends/native/test_side_by_side.py", "backends/native/test_thread_choice.py"),
+    *("backends/native/test_zero_copy_feeds.py", "benchmarks/test_peers.py"),
+    "benchmarks/test_precision.py",
+)
+"""Where tests are about what runs the code, which LLVM need not optimize: that takes most of its
+time and changes no bit."""
 ON_NATIVE = 4
 """Elsewhere one in so many cases on native code runs by default, where other backends have some."""
 PROVED = 11
@@ -129,12 +140,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def default_backend(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The backend of tests that ask for none: NumPy where compiled code is not what is tested."""
+def cheap_code(request: pytest.FixtureRequest) -> Iterator[None]:
+    """NumPy for tests that ask for no backend, and code that LLVM does not optimize, where it may.
+
+    Unless GRAPHC_BACKEND is set; with slow tests all code is optimized.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        above = request.path.relative_to(TESTS).as_posix().startswith(ABOVE_BACKENDS)
-        if above and "GRAPHC_BACKEND" not in os.environ:
+        place = request.path.relative_to(TESTS).as_posix()
+        chosen = "GRAPHC_BACKEND" in os.environ
+        if place.startswith(ABOVE_BACKENDS) and not chosen:
             patch.setenv("GRAPHC_BACKEND", "numpy")
+        slow = "not slow" not in request.config.option.markexpr
+        if place.startswith(RUNNING_CODE) and not chosen and not slow:
+            patch.setitem(target.CODEGEN, "opt", 0)
         yield
 
 

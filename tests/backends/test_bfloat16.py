@@ -35,21 +35,22 @@ def as_rounded(x: Array) -> Array:
     return widened(rounded(x)).astype(np.float64)
 
 
-def summed(terms: Sequence[tuple[Any, Any]], run: int) -> np.float32:
+def summed(terms: Sequence[tuple[Any, Any]], run: int) -> Any:
     """Return a sum of products of rounded numbers, each added with one rounding.
 
-    A sum of a float32 and of such a product in float64, rounded to float32, is rounded once.
+    Many sums at once if the factors are arrays.  A sum of a float32 and of such a product in
+    float64, rounded to float32, is rounded once.
     """
     total = np.float32(0)
     for start in range(0, len(terms), run):
         part = terms[start : start + run]
         for even in range(0, len(part), 2):
             for a, b in reversed(part[even : even + 2]):
-                total = np.float32(float(total) + a * b)
+                total = (total + a * b).astype(np.float32)
     return total
 
 
-def in_blocks(terms: Sequence[tuple[Any, Any]], run: int) -> np.float32:
+def in_blocks(terms: Sequence[tuple[Any, Any]], run: int) -> Any:
     """Return the same in blocks of 32 terms, whose even and odd terms are summed apart."""
     total = np.float32(0)
     for first in range(0, len(terms), run):
@@ -57,21 +58,20 @@ def in_blocks(terms: Sequence[tuple[Any, Any]], run: int) -> np.float32:
         for start in range(0, len(part), 32):
             block = part[start : start + 32]
             even, odd = (summed(block[half::2], 1) for half in (0, 1))
-            total += even + odd
+            total = total + (even + odd)
     return total
 
 
-def dot(terms: Sequence[tuple[Any, Any]], run: int, precision: str) -> np.float32:
+def dot(terms: Sequence[tuple[Any, Any]], run: int, precision: str) -> Any:
     """Return the sum of products in the order of a precision."""
     return (in_blocks if precision == "bf16_blocks" else summed)(terms, run)
 
 
-def product(a: Array, b: Array, precision: str = "bf16") -> Array:
-    """Return the product of two matrices by loops."""
+def product(a: Array, b: Array, precision: str = "bf16") -> Any:
+    """Return the product of two matrices by a loop."""
     x, y = as_rounded(a), as_rounded(b)
-    terms = ([[*zip(row, column, strict=True)] for column in y.T] for row in x)
-    found = [[dot(each, max(len(y), 1), precision) for each in row] for row in terms]
-    return np.array(found, np.float32)
+    terms = [(column[:, None], row) for column, row in zip(x.T, y, strict=True)]
+    return dot(terms, max(len(y), 1), precision)
 
 
 class Case(NamedTuple):
@@ -167,12 +167,12 @@ def test_a_convolution_counts_the_channels_of_a_pixel(name: str, precision: str,
     x, w, y, *_ = results(name, precision)[case].values()
     (stride, padding), filters = SHAPES[case], as_rounded(w)
     images = as_rounded(np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)]))
-    for n, o, i, j in np.ndindex(*y.shape):
+    for n, i, j in np.ndindex(len(y), *y.shape[2:]):
         window = images[n, :, i * stride :, j * stride :]
         terms: list[tuple[Any, Any]] = []
         for p, q in np.ndindex(*w.shape[2:]):
-            terms += zip(window[:, p, q], filters[o, :, p, q], strict=True)
-        assert y[n, o, i, j] == dot(terms, len(window), precision)
+            terms += zip(window[:, p, q], filters[:, :, p, q].T, strict=True)
+        assert np.array_equal(y[n, :, i, j], dot(terms, len(window), precision))
 
 
 @each_order
@@ -183,14 +183,14 @@ def test_the_gradient_of_a_filter_adds_places_in_order(
     x, w, _, dy, _, dw = results(name, precision)[case].values()
     (stride, padding), sent = SHAPES[case], as_rounded(dy)
     images = as_rounded(np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)]))
-    for o, c, p, q in np.ndindex(*w.shape):
+    for p, q in np.ndindex(*w.shape[2:]):
         places = np.ndindex(ROWS, *dy.shape[2:])
-        pixels = ((n, c, i * stride + p, j * stride + q, i, j) for n, i, j in places)
-        terms = [(images[n, c, up, left], sent[n, o, i, j]) for n, c, up, left, i, j in pixels]
+        pixels = ((n, i * stride + p, j * stride + q, i, j) for n, i, j in places)
+        terms = [(images[n, :, up, left], sent[n, :, i, j, None]) for n, up, left, i, j in pixels]
         run = len(terms) // ROWS if precision == "bf16_blocks" else 1
         if case == "point":
             run = len(terms)  # a product of matrices
-        assert dw[o, c, p, q] == dot(terms, run, precision)
+        assert np.array_equal(dw[:, :, p, q], dot(terms, run, precision))
 
 
 @pytest.mark.parametrize(("precision", "order"), [("bf16", "pairs"), ("bf16_blocks", "blocks")])
@@ -212,13 +212,13 @@ def test_the_gradient_of_images_adds_the_last_offset_first(
 ) -> None:
     x, w, _, dy, dx, _ = results(name, precision)[case].values()
     (stride, padding), sent, filters = SHAPES[case], as_rounded(dy), as_rounded(w)
-    for n, c, i, j in np.ndindex(*x.shape):
+    for n, i, j in np.ndindex(len(x), *x.shape[2:]):
         terms: list[tuple[Any, Any]] = []
         for p, q in reversed([*np.ndindex(*w.shape[2:])]):
             (up, no), (left, nor) = divmod(i + padding - p, stride), divmod(j + padding - q, stride)
             if not no and not nor and 0 <= up < dy.shape[2] and 0 <= left < dy.shape[3]:
-                terms += zip(sent[n, :, up, left], filters[:, c, p, q], strict=True)
-        assert dx[n, c, i, j] == dot(terms, len(w), precision)
+                terms += zip(sent[n, :, up, left], filters[:, :, p, q], strict=True)
+        assert np.all(dx[n, :, i, j] == dot(terms, len(w), precision))
 
 
 def convolved(name: str, seed: int) -> list[Array]:

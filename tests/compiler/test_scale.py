@@ -22,14 +22,14 @@ def shallow_stack() -> Iterator[None]:
     while frame.f_back is not None:
         frame, depth = frame.f_back, depth + 1
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(depth + 250)
+    sys.setrecursionlimit(depth + 150)
     yield
     sys.setrecursionlimit(before)
 
 
 @pytest.mark.parametrize(
     ("backend", "readers"),
-    [("numpy", 300), pytest.param(None, 20, marks=pytest.mark.slow)],
+    [("numpy", 160), pytest.param(None, 20, marks=pytest.mark.slow)],
 )
 def test_nothing_recurses_over_nodes(
     shallow_stack: None, backend: str | None, readers: int
@@ -38,7 +38,7 @@ def test_nothing_recurses_over_nodes(
     net = gc.Net("deep")
     x = net.input("x", (gc.N, 4))
     h = x
-    for _ in range(70):
+    for _ in range(40):
         h = h + gc.relu(gc.batchnorm(gc.affine(h, 4)))
     total = gc.concat([h * float(k) for k in range(readers)], axis=1)
     net.output("total", total)

@@ -143,16 +143,19 @@ def test_memory_that_there_is_not(whole: bytes, monkeypatch: pytest.MonkeyPatch)
 
 # ---------------------------------------------------------------------- few bytes for many
 
-BOMB = base64.b64encode(zlib.compress(bytes(100 << 20), 9)).decode()
+
+def zeros(count: int) -> str:
+    """So many bytes, compressed."""
+    return base64.b64encode(zlib.compress(bytes(count), 9)).decode()
 
 
 def test_a_hundred_megabytes_in_a_few_letters(whole: bytes) -> None:
-    line = f'c: float32[26214400] = constant()  data=zlib"{BOMB}"\noutput scores'
+    line = f'c: float32[26214400] = constant()  data=zlib"{zeros(100 << 20)}"\noutput scores'
     refused(made(whole, text_says("output scores", line)), "takes too much work: more than")
 
 
 def test_many_that_are_each_allowed() -> None:
-    small = base64.b64encode(zlib.compress(bytes(20 << 20), 9)).decode()
+    small = zeros(20 << 20)
     lines = [f'c{i}: uint64[2621440] = constant()  data=zlib"{small}"' for i in range(4)]
     with pytest.raises(gc.GraphError, match=r"the text takes too much work: more than .* bytes"):
         parse_graph("\n".join(["graph g", *lines]), {"constant": constant_op()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -72,13 +72,7 @@ class Target:
     @property
     def words(self) -> Mapping[str, Words]:
         """The words in which int8, and bfloat16 in each order of terms, is multiplied."""
-        dots = self.cpu.startswith(FAST_DOTS) and has_dots(self.features)
-        tiles = self.bits == max(WIDTHS) and has_tiles(self.features)
-        return {
-            "int8": _words(self.features, self.arm),
-            "pairs": DOTS if dots else WIDENED,
-            "blocks": TILES if tiles else WIDENED,
-        }
+        return _words(self)
 
     @property
     def wasm(self) -> bool:
@@ -92,8 +86,17 @@ class Target:
 
 
 @lru_cache
-def _words(features: str, arm: bool) -> Words:
-    on = set(features.split(","))
+def _words(target: Target) -> Mapping[str, Words]:
+    dots = target.cpu.startswith(FAST_DOTS) and has_dots(target.features)
+    tiles = target.bits == max(WIDTHS) and has_tiles(target.features)
+    return {
+        "int8": _int8_words(set(target.features.split(",")), target.arm),
+        "pairs": DOTS if dots else WIDENED,
+        "blocks": TILES if tiles else WIDENED,
+    }
+
+
+def _int8_words(on: Set[str], arm: bool) -> Words:
     if arm:
         return SDOT if "+dotprod" in on else PAIRS
     wide = {"+avx512f", "+avx512vl", "+avx512vnni"} <= on

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
+from graphc.backends.native import target
 from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
 
-pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
+pytestmark = pytest.mark.skipif(target.available() is not None, reason="no native code here")
 
 WORKLOADS = ("mlp", "seed_layers", "deep", "wide", "gated", "other_rows", "images")
 BATCH = 70
@@ -135,6 +135,15 @@ def test_again(wanted: State) -> None:
     hindrance = np.ones(12345)
     assert trained(executor("seed_layers", "momentum"), "seed_layers") == wanted
     assert hindrance.all()
+
+
+@pytest.mark.one_in(len(NETS))
+@pytest.mark.parametrize("name", NETS)
+def test_without_optimization(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests of what runs code have it compiled so."""
+    wanted = trained(executor(name, "momentum"), name, steps=4)
+    monkeypatch.setitem(target.CODEGEN, "opt", 0)
+    assert trained(executor(name, "momentum"), name, steps=4) == wanted
 
 
 def test_after_a_rest_in_a_file(wanted: State, tmp_path: Path) -> None:

@@ -273,11 +273,12 @@ TRAINING = """
 import sys
 import numpy as np
 import graphc as gc
-from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
-net = NETS["mlp"]("float32")
-plan = gc.compile(net, batch=9, optimizer=OPTIMIZERS["adam"](), backend="native")
+net = gc.Net("small")
+h = gc.relu(gc.affine(net.input("x", (gc.N, 3)), 2))
+net.loss("loss", gc.mean(h * h))
+plan = gc.compile(net, batch=9, optimizer=gc.SGD(lr=0.1), backend="native")
 ex = gc.Executor(plan, seed=3)
-print([ex.step(feeds_of(net, 9, seed=step)) for step in range(3)], "llvmlite" in sys.modules)
+print([ex.step(x=np.full((9, 3), step)) for step in range(3)], "llvmlite" in sys.modules)
 """
 
 

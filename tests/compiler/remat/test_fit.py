@@ -45,7 +45,7 @@ OPTIMIZERS = {
 }
 
 
-def assert_equal_bytes(plan: Plan, kept: Plan, steps: int = 20) -> None:
+def assert_equal_bytes(plan: Plan, kept: Plan, steps: int = 6) -> None:
     expected, found = results(kept, steps), results(plan, steps)
     assert found.keys() == expected.keys()
     assert [name for name, value in expected.items() if found[name] != value] == []
