@@ -20,7 +20,8 @@ from graphc.ir.tensor_type import ITEMSIZE, dim_at
 AT_ONCE = 8
 """Rows of b that are added to the sums in one sweep over the columns."""
 FAR = 1 << 23
-"""If b has this many bytes, no cache holds it until the next run: its rows are prefetched."""
+"""If b has this many bytes, no cache holds it until the next run: its rows are prefetched, but not
+those of bfloat16, which takes longer: a line of two vectors would be asked for twice."""
 AHEAD = 128
 """The prefetch distance in columns: processors do not prefetch rows far apart by themselves."""
 
@@ -89,8 +90,8 @@ class Sweeps:
 
     def _is_far(self) -> bool:
         kernel = self.frame.kernel
-        size = dim_at(kernel.k, 1) * self.frame.scratch.columns
-        return size * ITEMSIZE[kernel.factor_dtype] >= FAR
+        size = dim_at(kernel.k, 1) * self.frame.scratch.columns * ITEMSIZE[kernel.factor_dtype]
+        return size >= FAR and not kernel.bfloat16
 
 
 NEAR = 1 << 20
