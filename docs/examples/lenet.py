@@ -27,7 +27,8 @@ def main(epochs: int = 10) -> float:
     x, y = load_mnist_5k()
     x = x.reshape(-1, 1, 28, 28) / 255
     train, test = stratified_split(y, 0.2, seed=0)
-    ex = gc.Executor(gc.compile(net(), batch=64, optimizer=gc.Adam(lr=0.002)), seed=0)
+    adam = gc.Adam(lr=0.002, schedule=gc.Cosine(total=epochs * 63))
+    ex = gc.Executor(gc.compile(net(), batch=64, optimizer=adam), seed=0)
     gc.fit(ex, (x[train], y[train]), epochs=epochs)
     return float((ex.predict(x[test]).argmax(axis=1) == y[test]).mean())
 

@@ -80,10 +80,11 @@ def wine() -> Task:
     return Task(classes(net), 16, gc.Adam(lr=0.003), 40, *halves(x, y, held=0.5))
 
 
-def lenet() -> Task:
+def lenet(epochs: int = 10) -> Task:
     x, y = load_mnist_5k()
+    adam = gc.Adam(lr=0.002, schedule=gc.Cosine(total=63 * epochs))
     net = classes(script("lenet")["net"]())
-    return Task(net, 64, gc.Adam(lr=0.002), 10, *halves(x.reshape(-1, 1, 28, 28) / 255, y))
+    return Task(net, 64, adam, epochs, *halves(x.reshape(-1, 1, 28, 28) / 255, y))
 
 
 def resnet() -> Task:
