@@ -126,12 +126,12 @@ def test_bisect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mine.py").write_text(PASSES)
     argv = ("bisect", "model.py:net", "--passes", "mine.py:own", "--optimizer", "adam")
     data = found(capsys, *argv, status=1)
-    assert (data["name"], data["position"], data["count"]) == ("no_relu", 2, 20)
+    assert (data["name"], data["position"], data["count"]) == ("no_relu", 2, 19)
     assert (data["good"], data["bad"]) == ("1.0", "1.1")
     assert main([*argv, "--symptom", "output:scores", "--data", "digits"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == [
-        "first bad pass: 'no_relu', number 2 of 20",
+        "first bad pass: 'no_relu', number 2 of 19",
         f"first bad rewrite: {data['rewrite'][0]}",
         "GRAPHC_PASS_LIMIT=1.1 shows it, GRAPHC_PASS_LIMIT=1.0 does not",
     ]
