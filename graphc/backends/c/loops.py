@@ -51,7 +51,10 @@ class LoopWriter:
         return [n for n, step in steps if step.broadcast == kind and self.levels[n] == level]
 
     def _kind(self, store: Store) -> Broadcast:
-        """Return the loops that a store is in: more than it has axes, if it reads an only entry."""
+        """Return the kind of the loops around a store: those of its axes, and of what it reads.
+
+        It may read elements along an axis that it has not, if that has a single entry.
+        """
         steps = self.body.steps
         reduced = [n for n, step in enumerate(steps) if step.op in ("sum", "max")]
         read = needed(self.body, [store.step], reduced)

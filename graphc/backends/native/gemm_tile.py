@@ -81,9 +81,10 @@ def choose_tile(dtype: str, bits: int, words: Words | None = None) -> Tile:
 def tile_of(
     kernel: Gemm, bits: int, words: Mapping[str, Words] = WORDS, *, packed: bool = False
 ) -> Tile:
-    """Return the tile of a product; `words` are those of narrow factors, `packed` a stored b.
+    """Return the tile of a product; `words` are those of narrow factors.
 
-    Registers of tiles read narrow panels faster, but wide ones are packed faster.
+    If b is stored in panels, `packed`, registers of tiles have narrow ones: they read these faster,
+    but wide ones are packed faster.
     """
     tile = choose_tile(kernel.dtype, bits, words.get(kernel.order or kernel.factor_dtype))
     return replace(tile, vectors=2) if packed and tile.words == TILES else tile
