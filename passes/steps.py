@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
@@ -23,14 +22,9 @@ def on_steps(run: Callable[[Graph], Graph], graph: Graph) -> Graph:
     A step is a graph whose outputs are the values that the loop hands on or returns.  `run` returns
     the same object if it changes nothing.
     """
-    return each_step(lambda _, step: run(step), graph)
-
-
-def each_step(run: Callable[[Node, Graph], Graph], graph: Graph) -> Graph:
-    """Return the graph with the steps that `run` makes, given the first result of each loop."""
     changed: dict[str, Node | None] = {}
     for nodes in loops(graph).values():
-        changed.update(_changed(partial(run, nodes[0]), nodes))
+        changed.update(_changed(run, nodes))
     return graph.replace(changed) if changed else graph
 
 
