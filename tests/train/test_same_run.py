@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -387,10 +386,7 @@ def test_data_are_the_same_by_their_digest_however_they_are_described() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupt_at_every_fifth_instruction_lets_go_of_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+def test_an_interrupt_at_every_fifth_instruction_lets_go_of_the_folder(tmp_path: Path) -> None:
     straight = executor()
     train(straight, tmp_path / "straight", epochs=1)
     count = 1
