@@ -98,12 +98,13 @@ def test_random_graphs_with_gradients_and_updates(net: gc.Net) -> None:
     there_and_back(run_passes(graph, training_passes(graph))[0])
 
 
+texts = st.text(st.characters(exclude_categories=["Cs"]))  # without: texts of UTF-8, found slowly
 values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.text()
+    | texts
     | st.binary(max_size=40)
     | st.integers(1, 9).map(Batch),
     lambda inner: st.lists(inner, max_size=3).map(tuple) | st.builds(Pair, inner, inner),
@@ -116,7 +117,7 @@ def test_any_attribute(value: Any) -> None:
     there_and_back(held(value))
 
 
-@given(name=st.text(), other=st.text(), public=st.text())
+@given(name=texts, other=texts, public=texts)
 def test_any_names(name: str, other: str, public: str) -> None:
     if name != other:
         nodes = [Node(name, Bare(), (), SCALAR), Node(other, Bare(), (name,), SCALAR)]
