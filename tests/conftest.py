@@ -14,14 +14,16 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from graphc.backends.c import backend as c_backend
 from graphc.backends.native import target
 from graphc.compiler import options, program
 from graphc.ir.graph import Graph
@@ -52,8 +54,8 @@ OTHERS = ("slow", "bench", "campaign", "browser")
 """The markers of tests that do not run by default."""
 ABOUT_CODE = ("backends/", "reproducibility/")
 RUNNING_CODE = (
-    *("check/", "compiler/", "declare/", "images/", "labs/", "passes/", "runtime/", "sequences/"),
-    *("sklearn/", "train/", "view/", "test_", "backends/native/test_libraries.py"),
+    *("check/", "compiler/", "declare/", "images/", "labs/", "ops/", "passes/", "runtime/"),
+    *("sequences/", "sklearn/", "train/", "view/", "test_", "backends/native/test_libraries.py"),
     *("backends/native/test_pool.py", "backends/native/test_robust.py"),
     *("backends/native/test_side_by_side.py", "backends/native/test_thread_choice.py"),
     *("backends/native/test_zero_copy_feeds.py", "benchmarks/test_peers.py"),
@@ -61,6 +63,8 @@ RUNNING_CODE = (
 )
 """Where tests are about what runs the code, which LLVM need not optimize: that takes most of its
 time and changes no bit."""
+OPTIMIZED_C = ("backends/c/", "backends/test_loops.py", "files/", "reproducibility/")
+"""Where C compilers optimize, too."""
 ON_NATIVE = 4
 """Elsewhere one in so many cases on native code runs by default, where other backends have some."""
 PROVED = 11
@@ -92,6 +96,17 @@ def pytest_make_collect_report(
     if isinstance(collector, pytest.Directory) and int(worker[2:]) % 2:
         report.result.reverse()
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module, obj: object) -> list[pytest.Item] | None:
+    """Make no items of slow tests that only would be left out: they are a third of all."""
+    config = collector.config
+    if "not slow" not in config.option.markexpr or any("::" in arg for arg in config.args):
+        return None
+    marks = getattr(obj, "pytestmark", []) if isinstance(obj, FunctionType | type) else []
+    slow = any(mark.name == "slow" for mark in marks) or collector.get_closest_marker("slow")
+    return [] if slow else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -162,7 +177,7 @@ def no_waiting_for_disks() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap_code(request: pytest.FixtureRequest) -> Iterator[None]:
-    """NumPy for tests that ask for no backend, and code that LLVM does not optimize, where it may.
+    """NumPy for tests that ask for no backend, and code that is not optimized, where it may be.
 
     Unless GRAPHC_BACKEND is set; with slow tests all code is optimized.
     """
@@ -174,6 +189,10 @@ def cheap_code(request: pytest.FixtureRequest) -> Iterator[None]:
         slow = "not slow" not in request.config.option.markexpr
         if place.startswith(RUNNING_CODE) and not chosen and not slow:
             patch.setitem(target.CODEGEN, "opt", 0)
+        if not place.startswith(OPTIMIZED_C) and not slow:
+            flags = tuple("-O0" if flag == "-O2" else flag for flag in c_backend.FLAGS)
+            patch.setattr(c_backend, "FLAGS", flags)
+            patch.setattr(c_backend, "compiled", cache(c_backend.compiled.__wrapped__))
         yield
 
 
