@@ -55,7 +55,10 @@ OTHERS = ("slow", "bench", "campaign", "browser")
 ABOUT_CODE = ("backends/", "reproducibility/")
 RUNNING_CODE = (
     *("check/", "compiler/", "declare/", "images/", "labs/", "ops/", "passes/", "runtime/"),
-    *("sequences/", "sklearn/", "train/", "view/", "test_", "backends/native/test_libraries.py"),
+    *("sequences/", "sklearn/", "train/", "view/", "test_", "backends/test_bfloat16.py"),
+    *("backends/native/test_equals_numpy.py", "backends/native/test_group_windows.py"),
+    *("backends/native/test_libraries.py", "backends/native/test_padding.py"),
+    *("backends/native/test_panels.py", "backends/native/test_windows.py"),
     *("backends/native/test_pool.py", "backends/native/test_robust.py"),
     *("backends/native/test_side_by_side.py", "backends/native/test_thread_choice.py"),
     *("backends/native/test_zero_copy_feeds.py", "benchmarks/test_peers.py"),
