@@ -13,14 +13,7 @@ from graphc.compiler.precision_choice import chosen_precision, relative_times
 from graphc.ir.graph import Graph
 from graphc.ops.scan import Scan
 from passes.pipeline import PassList
-from passes.set_precision import (
-    Precision,
-    SetPrecision,
-    layer_path,
-    loop_path,
-    matches,
-    products,
-)
+from passes.set_precision import Precision, SetPrecision, inner_path, matches, products
 from passes.specialize import Specialize
 
 PrecisionChoice = Mapping[str, Precision] | Literal["bf16"] | None
@@ -90,7 +83,7 @@ def layers_of(graph: Graph) -> list[str]:
 
 def _layers(graph: Graph, path: str = "") -> Iterator[str]:
     """Yield the names of the products of a graph, and of those in the steps of its loops."""
-    yield from (path + layer_path(graph, node) for node, _ in products(graph))
+    yield from (layer for layer, *_ in products(graph, path))
     for node in graph:
         if isinstance(node.op, Scan):
-            yield from _layers(node.op.step.graph(()), path or f"{loop_path(graph, node)}.")
+            yield from _layers(node.op.step.graph(()), inner_path(graph, node, path))
