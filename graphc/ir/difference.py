@@ -86,8 +86,6 @@ class Difference:
         return bool(self.changes or self.roots)
 
     def __str__(self) -> str:
-        from graphc.ir.difference import difference_text
-
         return difference_text(self)
 
 

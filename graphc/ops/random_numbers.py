@@ -122,6 +122,7 @@ class RandomNormal(RandomNumbers):
     operations = 80
 
     def of_word(self, word: Expr) -> Expr:
+        """Return the quantile at (word + 1/2) / 2**32, which is odd around 1/2."""
         low = word < 2**31
         tail = select(low, word, (2**32 - 1) - word)
         half = 0.5 + tail.cast("int32").cast(WORD)
