@@ -40,6 +40,7 @@ def declare(parser: Parser) -> None:
     parser.add_model()
     parser.add_batch()
     parser.add_threads()
+    parser.add_precision()
     add("--rounds", type=positive, default=15, help="how often each backend is timed (default: 15)")
     add("--backend", choices=USUAL, help="whose instructions to show (default: the faster one)")
     add("--picture", metavar="FILE", help="also draw where the time goes: .svg or .html")
