@@ -118,7 +118,8 @@ class _Segments:
         """Return the step over a segment, and the node of it for each result of the loop."""
         step = self.step
         outer = {name: self._input(name, self._type(name)) for name in step.inputs}
-        number = self._input("segment", TensorType((), "int32")) if self._counts() else None
+        counts = step.number or step.lengths
+        number = self._input("segment", TensorType((), "int32")) if counts else None
         inner, more = self._steps(number, outer)
         operands = [{**outer, **more}[name] for name in inner.inputs]
         results = {
@@ -137,9 +138,6 @@ class _Segments:
         nodes = tuple(self.inner.nodes.values())
         named = number.name if number is not None else ""
         return StepGraph(nodes, step.sequences, carried, whole, named, lengths), results
-
-    def _counts(self) -> bool:
-        return bool(self.step.number or self.step.lengths)
 
     def _lengths(self, step: StepGraph) -> str:
         """Add the input for the number of segments of each row, and return its name."""

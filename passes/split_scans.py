@@ -218,14 +218,12 @@ class _Split:
         made = {name: _input(self.graph[name]) for name in given}
         nodes = [*made.values(), *inside]
         step = self.step
-        kept = {name for node in nodes for name in node.inputs} | self._asked()
+        kept = {name for node in nodes for name in node.inputs}
+        kept |= {op.result for op in self.ops}
         kept |= {*step.nexts, *self._fed(), *given, step.lengths}
         left = (n for n in nodes if n.name in kept or not n.op.is_input)
         core = step.with_nodes(left, step.carried)
         return replace(core, sequences=(*core.sequences, *given))
-
-    def _asked(self) -> set[str]:
-        return {op.result for op in self.ops}
 
     def _part(
         self, nodes: Sequence[Node], operands: Mapping[str, str], given: Mapping[str, str]
