@@ -67,11 +67,10 @@ def lower_scan(
     operands = dict(zip(ops[0].step.inputs, map(root, nodes[0].inputs), strict=True))
     carried = [_carried(one, nodes, ops, operands, sums, results) for one in step.carried]
     rows = capacity * ops[0].steps if at_once else capacity
-    graph = _needed(step, results)
     key = nodes[0].name, tuple(ops), rows
     if key not in known:
         handed_on = {x.result: x.feed for x in carried}
-        known[key] = build(nodes[0].name, graph, rows, handed_on, at_once)
+        known[key] = build(nodes[0].name, _needed(step, results), rows, handed_on, at_once)
     program = known[key]
     workspace, slots = _workspace(program, step.whole, at_once)
     nexts = {one.result for one in carried}
