@@ -155,8 +155,7 @@ class _Segments:
 
     def _result(self, inner: StepGraph, kind: Any, result: str, operands: Sequence[Value]) -> str:
         op = replace(self.op, step=inner, steps=self.size, kind=kind, result=result)
-        known = (n for n in self.inner.nodes.values() if n.op == op)
-        node = next(known, None)
+        node = next((n for n in self.inner.nodes.values() if n.op == op), None)
         return node.name if node is not None else self.inner.apply(op, *operands).name
 
     # ------------------------------------------------------------------ the step of the inner loop

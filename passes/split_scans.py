@@ -262,8 +262,7 @@ class _Split:
         op = replace(self.ops[0], step=step, kind=kind, result=result)  # type: ignore[arg-type]
         type = step.types[result]
         type = stacked(type, op.steps) if kind == "stacked" else type
-        inputs = tuple(operands[one] for one in step.inputs)
-        return Node(name, op, inputs, type, like.locs)
+        return Node(name, op, tuple(operands[one] for one in step.inputs), type, like.locs)
 
 
 def _input(node: Node) -> Node:

@@ -113,8 +113,7 @@ def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
 
 def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str | None]:
     """Return a plan for each available backend, and the reason if one is missing."""
-    name = args.optimizer or ("momentum" if graph.losses else None)
-    rule = optimizer(name)
+    rule = optimizer(args.optimizer or ("momentum" if graph.losses else None))
     plans, missing = {}, None
     for backend in USUAL:
         try:

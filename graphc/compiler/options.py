@@ -173,8 +173,7 @@ class CompileOptions:
             records[name] = first + run_passes(trained, chain, watch, verified=True)[1]
         else:
             records.update(self._sharded(name, slots, self.sharding, watch))
-        gradients = records["grad"][-1].graph.gradients
-        apply = self._apply(gradients, watch)
+        apply = self._apply(records["grad"][-1].graph.gradients, watch)
         _, tail = _split(self.filled(backward=backward), backward)
         records["apply"] = run_passes(apply, tail, watch)[1]
         return records

@@ -217,8 +217,7 @@ def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, 
     columns = max(dim_at(node.type.shape[-1], batch), 1)
     rows, tiled, windows = result // columns, 0, 0
     if isinstance(form, WindowProduct):
-        inner_in_blocks = form.window.offsets * _whole(form.window.channels, BLOCK)
-        windows = rows * inner_in_blocks
+        windows = rows * form.window.offsets * _whole(form.window.channels, BLOCK)
         tiled = 2 * SLOWER * windows * _whole(columns, TILE[0])
     else:
         of_matrix = isinstance(form, BatchedProduct)

@@ -287,8 +287,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
 
 def _rule(rule: UpdateRule) -> dict[str, Any]:
     """Return an update rule, for JSON."""
-    text = optimizer_text(rule.optimizer)
-    return {"losses": rule.losses, "wrt": rule.wrt, "optimizer": text}
+    return {"losses": rule.losses, "wrt": rule.wrt, "optimizer": optimizer_text(rule.optimizer)}
 
 
 def _check_ops(ops: Sequence[type[Op]]) -> None:

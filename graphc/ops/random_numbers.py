@@ -86,8 +86,7 @@ class RandomNumbers(Drawn, base=True):
         first = of_row * int(ins[2]) if len(ins) > 2 else 0
         size = int(np.prod(shape))
         words = keep_words(int(ins[0]), self.stream, int(ins[1]), 1, size, first_column=first)
-        found = evaluated(self.of_word, words)
-        return found.reshape(shape).astype(self.dtype)
+        return evaluated(self.of_word, words).reshape(shape).astype(self.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         # In a shard the first word is not the first of a counter.

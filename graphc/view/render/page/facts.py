@@ -205,8 +205,7 @@ def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
 
 
 def _json(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.translate(_INERT)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_INERT)
 
 
 def _drawn(picture: Picture) -> Iterator[str]:
