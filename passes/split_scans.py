@@ -193,7 +193,7 @@ class _Split:
         shared = {
             name: self._result(core, name, "stacked", of_core)
             for name in late
-            if name in core.types and self._is_inside(name)
+            if name in core.types and (name in self._fed() or not self.graph[name].op.is_source)
         }
         behind = self._part(
             [n for n in self.graph if n.name in self.after], operands, given | shared
@@ -208,10 +208,6 @@ class _Split:
             moved = self._node(node.name, part, op.result, op.kind, known, node)
             placed.setdefault(node.name, []).append(moved)
         return placed
-
-    def _is_inside(self, name: str) -> bool:
-        """Return whether a value of the loop is computed there, or carried."""
-        return name in self._fed() or not self.graph[name].op.is_source
 
     def _core(self, inside: Sequence[Node], given: Mapping[str, str]) -> StepGraph:
         """Return the step of the loop itself; what came before is a sequence."""
