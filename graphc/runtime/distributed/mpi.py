@@ -270,8 +270,7 @@ def threads_of_rank(ranks: Communicator) -> int | None:
     if ranks.size == 1 or any(os.environ.get(name) for name in VARIABLES):
         return None
     mine = socket.gethostname(), tuple(sorted(os.sched_getaffinity(0)))
-    together = ranks.gather(mine).count(mine)
-    return max(1, cores() // together)
+    return max(1, cores() // ranks.gather(mine).count(mine))
 
 
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
