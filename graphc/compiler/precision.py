@@ -52,7 +52,7 @@ def _checked(graph: Graph, given: object) -> tuple[tuple[str, Precision], ...]:
     """Return the patterns of a mapping; raise GraphError for a mistake in it."""
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise GraphError(
-            f"precision is {given!r}, not a mapping from names of layers to precisions",
+            f"precision is neither 'bf16' nor a mapping from names of layers: {given!r}",
             loc=caller_loc(),
             hint='precision="bf16", or precision={"*": "bf16_blocks", "scores": "float32"}',
         )
@@ -63,7 +63,7 @@ def _checked(graph: Graph, given: object) -> tuple[tuple[str, Precision], ...]:
             raise GraphError(
                 f"precision: no layer that multiplies float32 matches {pattern!r}",
                 loc=caller_loc(),
-                hint=f"there are {first_of(layers) or 'none'}",
+                hint=f"there are {first_of(layers)}" if layers else "this net has no such layer",
             )
     return tuple(given.items())
 
