@@ -54,15 +54,16 @@ OTHERS = ("slow", "bench", "campaign", "browser")
 """The markers of tests that do not run by default."""
 ABOUT_CODE = ("backends/", "reproducibility/")
 RUNNING_CODE = (
-    *("check/", "compiler/", "declare/", "images/", "labs/", "ops/", "passes/", "runtime/"),
-    *("sequences/", "sklearn/", "train/", "view/", "test_", "backends/test_bfloat16.py"),
+    *("check/", "compiler/", "declare/", "images/", "kernels/", "labs/", "ops/", "passes/"),
+    *("runtime/", "sequences/", "sklearn/", "train/", "view/", "test_"),
+    *("backends/test_bfloat16.py", "backends/test_loops.py"),
     *("backends/native/test_equals_numpy.py", "backends/native/test_group_windows.py"),
-    *("backends/native/test_libraries.py", "backends/native/test_padding.py"),
-    *("backends/native/test_panels.py", "backends/native/test_windows.py"),
-    *("backends/native/test_pool.py", "backends/native/test_robust.py"),
-    *("backends/native/test_side_by_side.py", "backends/native/test_thread_choice.py"),
-    *("backends/native/test_zero_copy_feeds.py", "benchmarks/test_peers.py"),
-    "benchmarks/test_precision.py",
+    *("backends/native/test_libraries.py", "backends/native/test_loop_panels.py"),
+    *("backends/native/test_padding.py", "backends/native/test_panels.py"),
+    *("backends/native/test_windows.py", "backends/native/test_pool.py"),
+    *("backends/native/test_robust.py", "backends/native/test_side_by_side.py"),
+    *("backends/native/test_thread_choice.py", "backends/native/test_zero_copy_feeds.py"),
+    *("benchmarks/test_peers.py", "benchmarks/test_precision.py"),
 )
 """Where tests are about what runs the code, which LLVM need not optimize: that takes most of its
 time and changes no bit."""
@@ -189,10 +190,10 @@ def cheap_code(request: pytest.FixtureRequest) -> Iterator[None]:
         chosen = "GRAPHC_BACKEND" in os.environ
         if place.startswith(ABOVE_BACKENDS) and not chosen:
             patch.setenv("GRAPHC_BACKEND", "numpy")
-        slow = "not slow" not in request.config.option.markexpr
-        if place.startswith(RUNNING_CODE) and not chosen and not slow:
+        cheap = not chosen and "not slow" in request.config.option.markexpr
+        if cheap and place.startswith(RUNNING_CODE):
             patch.setitem(target.CODEGEN, "opt", 0)
-        if not place.startswith(OPTIMIZED_C) and not slow:
+        if cheap and not place.startswith(OPTIMIZED_C):
             flags = tuple("-O0" if flag == "-O2" else flag for flag in c_backend.FLAGS)
             patch.setattr(c_backend, "FLAGS", flags)
             patch.setattr(c_backend, "compiled", cache(c_backend.compiled.__wrapped__))
