@@ -1,4 +1,4 @@
-"""Plans that multiply in bfloat16 as models: what others compute of them."""
+"""Plans that multiply in bfloat16 as models: what others compute of them, and what comes back."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from onnx import ModelProto, TensorProto
 
 import graphc as gc
+from graphc.ir.bfloat16 import nearest
 from graphc.ir.op import Array
-from graphc.onnx import save, to_proto
+from graphc.onnx import load, save, to_proto
 from tests.onnx.runtimes import by_both
 
 Declare = Callable[[gc.Net], object]
@@ -74,6 +75,21 @@ def test_others_multiply_the_same_rounded_factors(declare: Declare) -> None:
         assert near(found, wanted, executor(net).forward(feeds)), who
 
 
+@pytest.mark.parametrize("declare", [perceptron, images, loops, attention])
+def test_it_comes_back_and_is_written_the_same(declare: Declare) -> None:
+    net, feeds = declared(declare)
+    precision = {"*": "bf16"}
+    ex = executor(net, precision=precision)
+    wanted = ex.forward(feeds)
+    model = to_proto(ex)
+    again = load(model)
+    assert near(executor(again).forward(feeds), wanted, executor(net).forward(feeds))
+    found = executor(again, precision=precision).forward(feeds)  # what is rounded stays
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert to_proto(again) == model
+
+
 def test_a_value_is_rounded_once_and_only_for_the_layers_that_are_chosen() -> None:
     net, _ = declared(perceptron)
     net.output("more", gc.affine(net["relu_1"], 4, name="more"))
@@ -101,3 +117,23 @@ def test_constant_weights_are_stored_rounded(tmp_path: Path) -> None:
     model = to_proto(frozen)
     for who, found in by_both(model, feeds):
         assert near(found, ex.forward(feeds), executor(net).forward(feeds)), who
+    again = executor(load(model), precision={"*": "bf16"})
+    np.testing.assert_array_equal(again.forward(feeds)["y"], ex.forward(feeds)["y"])
+
+
+def test_gradients_flow_through_what_rounds_as_if_it_did_not() -> None:
+    net, feeds = declared(perceptron)
+    again = load(to_proto(gc.compile(net, batch=8, precision={"*": "bf16"})))
+    again.loss("loss", gc.sum(again["scores"]))
+    ex = executor(again)
+    ex.forward(feeds, train=True)
+    w, b = (ex.parameters[f"hidden.{part}"] for part in ("weight", "bias"))
+    hidden = nearest(np.maximum(nearest(feeds["x"]) @ nearest(w) + b, 0))
+    wanted = np.tile(hidden.sum(0)[:, None], 5)
+    np.testing.assert_allclose(ex.backward()["scores.weight"], wanted, rtol=1e-5)
+
+
+def test_validation_knows_how_far_a_rounding_may_move_a_number() -> None:
+    net, _ = declared(images)
+    again = load(to_proto(executor(net, precision={"*": "bf16"})))
+    gc.compile(again, batch=4, backend="numpy", validate=True)
