@@ -222,8 +222,7 @@ def _last_axes(rank: int) -> tuple[int, ...]:
 
 def _moves_nothing(image: TensorType) -> bool:
     """Return whether transposing an image moves nothing: one pixel, or one channel and one line."""
-    dims = image.shape[1:]
-    return sum(dim != 1 for dim in dims) <= 1
+    return sum(dim != 1 for dim in image.shape[1:]) <= 1
 
 
 def _matrix_shape(x: TensorType, image: TensorType) -> Shape | None:

@@ -120,8 +120,7 @@ def _averaged(b: Builder, name: str) -> Value:
     """Return a state's next value times the share of the rows that it was computed from."""
     value = b.value(name)
     with b.at(value.node.locs):
-        share = share_of(b, "rows", value.dtype)
-        return mul(value, share, name=b.unique(f"{name}.part"))
+        return mul(value, share_of(b, "rows", value.dtype), name=b.unique(f"{name}.part"))
 
 
 def _sent(b: Builder, values: Sequence[Value]) -> list[tuple[Value, Send, Value]]:

@@ -92,8 +92,7 @@ def _folded(node: Node, operands: list[Node], left: int) -> Node | None:
     if value.shape != node.type.shape or value.dtype.name != node.type.dtype:
         return None  # the op contradicts its infer rule: leave it to be reported later
     label = node.name if any(constant.label for constant in constants) else ""
-    folded = replace(constant_op(value), label=label)
-    return Node(node.name, folded, (), node.type, node.locs)
+    return Node(node.name, replace(constant_op(value), label=label), (), node.type, node.locs)
 
 
 def _work(node: Node, operands: list[Node]) -> int:

@@ -227,8 +227,8 @@ class _Rewriter:
         fine, groups = found[0]
         sizes, axes = fine.sizes, fine.axes
         others = {self._shape(name) for name in node.inputs if name not in whole}
-        if not all(_is_row(other) for other in others):
-            return None
+        if not all(count(other[:-1]) == 1 for other in others):
+            return None  # one has several rows
         if any(count(other) != 1 for other in others):
             if not _ends(groups[-1], len(sizes)):
                 return None
@@ -272,11 +272,6 @@ def _columns_last(x: _Moved, columns: Axes) -> tuple[Value, Shape, Axes] | None:
     order = (*rows, *columns)
     base = transpose(_reshaped(x.base, x.sizes), order)
     return base, base.shape, tuple(order.index(axis) for axis in x.axes)
-
-
-def _is_row(shape: Shape) -> bool:
-    """Return whether only the last dimension, or none, has more than one entry."""
-    return count(shape[:-1]) == 1
 
 
 def _squeezed(shape: Shape) -> Shape:

@@ -118,7 +118,8 @@ class _Segments:
         """Return the step over a segment, and the node of it for each result of the loop."""
         step = self.step
         outer = {name: self._input(name, self._type(name)) for name in step.inputs}
-        number = self._input("segment", TensorType((), "int32")) if self._counts() else None
+        counts = step.number or step.lengths
+        number = self._input("segment", TensorType((), "int32")) if counts else None
         inner, more = self._steps(number, outer)
         operands = [{**outer, **more}[name] for name in inner.inputs]
         results = {
@@ -138,9 +139,6 @@ class _Segments:
         named = number.name if number is not None else ""
         return StepGraph(nodes, step.sequences, carried, whole, named, lengths), results
 
-    def _counts(self) -> bool:
-        return bool(self.step.number or self.step.lengths)
-
     def _lengths(self, step: StepGraph) -> str:
         """Add the input for the number of segments of each row, and return its name."""
         if not step.lengths:
@@ -157,8 +155,7 @@ class _Segments:
 
     def _result(self, inner: StepGraph, kind: Any, result: str, operands: Sequence[Value]) -> str:
         op = replace(self.op, step=inner, steps=self.size, kind=kind, result=result)
-        known = (n for n in self.inner.nodes.values() if n.op == op)
-        node = next(known, None)
+        node = next((n for n in self.inner.nodes.values() if n.op == op), None)
         return node.name if node is not None else self.inner.apply(op, *operands).name
 
     # ------------------------------------------------------------------ the step of the inner loop

@@ -17,9 +17,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import ClassVar, Literal
 
 from graphc.ir.bfloat16 import Order
+from graphc.ir.forms import Product
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.product import OrderedProduct
@@ -55,21 +57,19 @@ class SetPrecision:
     def _ordered(self, graph: Graph, path: str) -> Graph:
         """Return a graph with ordered products; `path` is the start of its layers' names."""
         changed: dict[str, Node | None] = {}
-        for node, op in products(graph):
-            order = ORDERS[self.precision(path + layer_path(graph, node))]
+        for layer, node, op, _ in products(graph, path):
+            order = ORDERS[self.precision(layer)]
             if order is not None:
                 changed[node.name] = replace(node, op=replace(op, order=order))
-        steps: dict[tuple[str, StepGraph], StepGraph] = {}
+        ordered = cache(self._step)
         for node in graph:
             if isinstance(node.op, Scan):
-                key = path or f"{loop_path(graph, node)}.", node.op.step
-                if key not in steps:
-                    steps[key] = self._step(*key)
-                if steps[key] is not node.op.step:
-                    changed[node.name] = replace(node, op=replace(node.op, step=steps[key]))
+                step = ordered(node.op.step, inner_path(graph, node, path))
+                if step is not node.op.step:
+                    changed[node.name] = replace(node, op=replace(node.op, step=step))
         return graph.replace(changed) if changed else graph
 
-    def _step(self, path: str, step: StepGraph) -> StepGraph:
+    def _step(self, step: StepGraph, path: str) -> StepGraph:
         graph = step.graph(())
         made = self._ordered(graph, path)
         return step if made is graph else replace(step, nodes=tuple(made))
@@ -87,20 +87,11 @@ def matches(layer: str, pattern: str) -> bool:
     return bool(layer)
 
 
-def layer_path(graph: Graph, node: Node) -> str:
-    """Return the name of the node that a node is a derivative of, or its own."""
-    while node.origin in graph:
-        node = graph[node.origin]
-    return node.origin or node.name
+def products(graph: Graph, path: str) -> Iterator[tuple[str, Node, OrderedProduct, Product]]:
+    """Yield the products of float32 that can be of bfloat16: layer, node, op and form of each.
 
-
-def loop_path(graph: Graph, result: Node) -> str:
-    """Return the name of the loop that a node is a result of, or the derivative of one."""
-    return _RESULT.sub("", layer_path(graph, result))
-
-
-def products(graph: Graph) -> Iterator[tuple[Node, OrderedProduct]]:
-    """Yield the products of float32 that can be of bfloat16, with their ops."""
+    `path` is the start of the layers' names: in a step that of the loop.
+    """
     for node in graph:
         types, op = [graph[name].type for name in node.inputs], node.op
         if not isinstance(op, OrderedProduct) or types[0].dtype != "float32":
@@ -109,5 +100,18 @@ def products(graph: Graph) -> Iterator[tuple[Node, OrderedProduct]]:
             replace(op, order="pairs").infer(types)
         except ValueError:
             continue
-        if op.product(types) is not None:
-            yield node, op
+        form = op.product(types)
+        if form is not None:
+            yield path + _layer(graph, node), node, op, form
+
+
+def inner_path(graph: Graph, result: Node, path: str) -> str:
+    """Return the `path` of the step of a loop, given a result of it and that of the graph."""
+    return path or _RESULT.sub("", _layer(graph, result)) + "."
+
+
+def _layer(graph: Graph, node: Node) -> str:
+    """Return the name of the node that a node is a derivative of, or its own."""
+    while node.origin in graph:
+        node = graph[node.origin]
+    return node.origin or node.name

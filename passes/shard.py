@@ -205,8 +205,7 @@ def _normalised(node: Node) -> Node:
     """Return the batch normalisation by statistics that are separate nodes."""
     assert isinstance(node.op, BatchNormTrain)
     x, gamma, beta = node.inputs
-    statistics = (f"{node.name}.{part}" for part in STATISTICS)
-    inputs = (x, *statistics, gamma, beta)
+    inputs = (x, *(f"{node.name}.{part}" for part in STATISTICS), gamma, beta)
     return Node(node.name, Normalize(node.op.eps), inputs, node.type, node.locs)
 
 

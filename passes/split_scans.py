@@ -193,7 +193,7 @@ class _Split:
         shared = {
             name: self._result(core, name, "stacked", of_core)
             for name in late
-            if name in core.types and self._is_inside(name)
+            if name in core.types and (name in self._fed() or not self.graph[name].op.is_source)
         }
         behind = self._part(
             [n for n in self.graph if n.name in self.after], operands, given | shared
@@ -209,23 +209,17 @@ class _Split:
             placed.setdefault(node.name, []).append(moved)
         return placed
 
-    def _is_inside(self, name: str) -> bool:
-        """Return whether a value of the loop is computed there, or carried."""
-        return name in self._fed() or not self.graph[name].op.is_source
-
     def _core(self, inside: Sequence[Node], given: Mapping[str, str]) -> StepGraph:
         """Return the step of the loop itself; what came before is a sequence."""
         made = {name: _input(self.graph[name]) for name in given}
         nodes = [*made.values(), *inside]
         step = self.step
-        kept = {name for node in nodes for name in node.inputs} | self._asked()
+        kept = {name for node in nodes for name in node.inputs}
+        kept |= {op.result for op in self.ops}
         kept |= {*step.nexts, *self._fed(), *given, step.lengths}
         left = (n for n in nodes if n.name in kept or not n.op.is_input)
         core = step.with_nodes(left, step.carried)
         return replace(core, sequences=(*core.sequences, *given))
-
-    def _asked(self) -> set[str]:
-        return {op.result for op in self.ops}
 
     def _part(
         self, nodes: Sequence[Node], operands: Mapping[str, str], given: Mapping[str, str]
@@ -264,8 +258,7 @@ class _Split:
         op = replace(self.ops[0], step=step, kind=kind, result=result)  # type: ignore[arg-type]
         type = step.types[result]
         type = stacked(type, op.steps) if kind == "stacked" else type
-        inputs = tuple(operands[one] for one in step.inputs)
-        return Node(name, op, inputs, type, like.locs)
+        return Node(name, op, tuple(operands[one] for one in step.inputs), type, like.locs)
 
 
 def _input(node: Node) -> Node:

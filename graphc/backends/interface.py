@@ -142,8 +142,7 @@ class Interface:
 
 def entry(name: str, program: Program) -> Entry:
     """Return the function of a program."""
-    infers = program.name == "infer"
-    losses = () if infers else program.graph.losses
+    losses = () if program.name == "infer" else program.graph.losses
     outputs = {k: v for k, v in program.outputs.items() if k not in losses}
     results = [*outputs, *(f"d_{k}" for k in program.gradients)]
     names = iter(unique([*program.feeds, *results], ["state", "work", "n", *KEYWORDS]))

@@ -105,8 +105,7 @@ def _epochs(
 
 def _blocks(program: Program, skip: frozenset[int]) -> dict[Block, None]:
     names = (name for instr in kernels(program, skip) for name in (*instr.ins, *instr.outs))
-    used = (block_of(program.buffers[name]) for name in names)
-    return dict.fromkeys((ARENA, SCRATCH, *used))
+    return dict.fromkeys((ARENA, SCRATCH, *(block_of(program.buffers[name]) for name in names)))
 
 
 def table_index(slot: int) -> int:

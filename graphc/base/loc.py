@@ -87,8 +87,7 @@ def _line(file: str, line: int, function: str, caller: Loc | None = None) -> Loc
 def _in_users_code(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     if file == "<string>":  # an __init__ made by dataclasses; its module is that of its class
-        module = str(frame.f_globals.get("__name__"))
-        return module.partition(".")[0] != "graphc"
+        return str(frame.f_globals.get("__name__")).partition(".")[0] != "graphc"
     return _is_users(file)
 
 

@@ -40,6 +40,7 @@ def declare(parser: Parser) -> None:
     parser.add_model()
     parser.add_batch()
     parser.add_threads()
+    parser.add_precision()
     add("--rounds", type=positive, default=15, help="how often each backend is timed (default: 15)")
     add("--backend", choices=USUAL, help="whose instructions to show (default: the faster one)")
     add("--picture", metavar="FILE", help="also draw where the time goes: .svg or .html")
@@ -112,8 +113,7 @@ def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
 
 def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str | None]:
     """Return a plan for each available backend, and the reason if one is missing."""
-    name = args.optimizer or ("momentum" if graph.losses else None)
-    rule = optimizer(name)
+    rule = optimizer(args.optimizer or ("momentum" if graph.losses else None))
     plans, missing = {}, None
     for backend in USUAL:
         try:

@@ -108,8 +108,7 @@ def _onnx(args: argparse.Namespace, model: Model) -> Path:
     from graphc.onnx import save
 
     out = args.out or f"{file_name(model.graph.name)}.onnx"
-    losses = not args.no_losses
-    return save(model.saved or model.net, out, train=args.training, losses=losses)
+    return save(model.saved or model.net, out, train=args.training, losses=not args.no_losses)
 
 
 def _code(args: argparse.Namespace, model: Model) -> list[Path]:

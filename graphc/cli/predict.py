@@ -84,6 +84,15 @@ def run(args: argparse.Namespace) -> int:
         for feeds, labels in _blocks(ex.plan, args, model.columns)
         for rows, outputs in predictions(ex, (feeds,), {})[1]
     )
+    _write(args, shown, kind, pieces)
+    if not args.json:
+        for name, value in shown.accuracy.items():
+            print(f"{name}: {value:.4f} of {counted(shown.labelled, 'row')}", file=sys.stderr)
+    return 0
+
+
+def _write(args: argparse.Namespace, shown: Predicted, kind: str, pieces: Iterator[Feeds]) -> None:
+    """Write the predictions to the file, or print them."""
     if args.out is not None:
         try:
             with new_file(args.out) as file:
@@ -98,10 +107,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         for text in shown.csv(pieces):
             sys.stdout.write(text)
-    if not args.json:
-        for name, value in shown.accuracy.items():
-            print(f"{name}: {value:.4f} of {counted(shown.labelled, 'row')}", file=sys.stderr)
-    return 0
 
 
 Labels = Iterator[str]

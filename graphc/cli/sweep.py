@@ -27,7 +27,7 @@ from graphc.cli.arguments import (
     warned,
     whole,
 )
-from graphc.cli.data import Feeds, feeds_of, split
+from graphc.cli.data import feeds_of, split
 from graphc.cli.model import Model, check_has_loss, compiled, metrics
 from graphc.cli.table_net import add_net, chosen_model
 from graphc.declare.optim import Optimizer
@@ -237,15 +237,13 @@ class Sweep:
             one.histories.append(history)
             one.epochs.append(self._kept(history))
             one.models.append(ex)
-            one.numbers.append(metrics(ex, self._rows(held)))
+            rows = {name: rows_of(a, self._types[name], held) for name, a in self._feeds.items()}
+            one.numbers.append(metrics(ex, rows))
 
     def _kept(self, history: History) -> int:
         """Return the number of epochs behind the model that was kept."""
         values = history.val_loss if self._args.patience else []
         return 1 + int(np.argmin(values)) if values else len(history.epochs)
-
-    def _rows(self, chosen: NDArray[np.intp]) -> Feeds:
-        return {name: rows_of(a, self._types[name], chosen) for name, a in self._feeds.items()}
 
     def loss(self, candidate: Candidate) -> float:
         """Return the mean validation loss of a candidate."""

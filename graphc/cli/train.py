@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -142,15 +142,35 @@ def _trained(
     args: argparse.Namespace, ex: Executor, train: Feeds, validation: Feeds | None, first: bool
 ) -> int:
     """Train; the first rank also writes the files and prints the metrics."""
+    out = Path(args.out)
+    fit_new(ex, train)  # so that the gradients before training are those of its first step
+    pictures = Pictures(ex, train) if args.plots and first else None
+    saved = out / f"{file_name(ex.plan.declared.name)}.gc"
+    history = _fitted(args, ex, train, validation, saved if first else None)
+    if not first:
+        return 0
+    files = [save(saved, ex)]
+    if args.record:
+        files.insert(0, out / "record")
+    if pictures is not None:
+        files.extend(pictures.draw(out, history, ex, train if validation is None else validation))
+    _report(args, ex, history, {"training": train, "validation": validation}, files)
+    return 0
+
+
+def _fitted(
+    args: argparse.Namespace,
+    ex: Executor,
+    train: Feeds,
+    validation: Feeds | None,
+    saved: Path | None,
+) -> History:
+    """Train; an interrupted run is kept, at `saved` if it has no checkpoints."""
     out, checkpoints, before = Path(args.out), None, int(ex.state["updates"])
     if args.checkpoint is not None or args.resume:
         checkpoints = Checkpoints(out / "checkpoints", every=args.checkpoint or None)
-    fit_new(ex, train)  # so that the gradients before training are those of its first step
-    pictures = Pictures(ex, train) if args.plots and first else None
-    record = out / "record" if args.record else None
-    saved = out / f"{file_name(ex.plan.declared.name)}.gc"
     try:
-        history = fit(
+        return fit(
             ex,
             train,
             validation=validation,
@@ -158,20 +178,23 @@ def _trained(
             seed=args.seed,
             checkpoint=checkpoints,
             resume=args.resume,
-            record=record,
+            record=out / "record" if args.record else None,
         )
     except KeyboardInterrupt:
-        if first:
+        if saved is not None:
             done = int(ex.state["updates"]) - before
             StepBoundary().run(_keep, ex, saved, checkpoints, done)
         raise
-    if not first:
-        return 0
-    files = [saved] if record is None else [record, saved]
-    save(saved, ex)
-    if pictures is not None:
-        files.extend(pictures.draw(out, history, ex, train if validation is None else validation))
-    parts = {"training": train, "validation": validation}
+
+
+def _report(
+    args: argparse.Namespace,
+    ex: Executor,
+    history: History,
+    parts: Mapping[str, Feeds | None],
+    files: Sequence[Path],
+) -> None:
+    """Print the metrics on parts of the data, and the files."""
     found = {name: metrics(ex, part) for name, part in parts.items() if part is not None}
     lines = [
         f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in numbers.items())
@@ -184,7 +207,6 @@ def _trained(
         "files": files,
     }
     show(args, data, "\n".join([*lines, "wrote", *(f"  {file}" for file in files)]))
-    return 0
 
 
 def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: int) -> None:

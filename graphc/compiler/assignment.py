@@ -112,12 +112,15 @@ class Assignment:
     def _assign_results(self) -> None:
         """Give each output of a step a buffer around it; one that has bytes already is copied."""
         for name, value in self.outputs.items():
-            buffer = value
-            if value in self.space or self.low.root(value) != value:
-                buffer = f"result:{name}"
-                self.low.copy(value, buffer, self.low.type(value), value)
+            buffer = self.outputs[name] = self._own(value, f"result:{name}")
             self.space[buffer] = ("result", name)
-            self.outputs[name] = buffer
+
+    def _own(self, value: str, name: str) -> str:
+        """Return the buffer of a value, or that of its copy `name` if it has bytes already."""
+        if value not in self.space and self.low.root(value) == value:
+            return value
+        self.low.copy(value, name, self.low.type(value), value)
+        return name
 
     def _assign_gradients(self) -> tuple[dict[str, int], dict[str, str]]:
         """Put the gradients asked for into one block, in the order of `wrt`."""
@@ -125,13 +128,9 @@ class Assignment:
         buffers: dict[str, str] = {}
         offset = 0
         for wrt, value in self.graph.gradients.items():
-            buffer = value
-            if value in self.space or self.low.root(value) != value:
-                buffer = f"gradient:{wrt}"
-                self.low.copy(value, buffer, self.low.type(value), value)
+            buffer = buffers[wrt] = self._own(value, f"gradient:{wrt}")
             self.space[buffer] = ("gradient", wrt)
             offsets[buffer] = offset
-            buffers[wrt] = buffer
             offset += align(self.low.type(buffer).nbytes(self.low.capacity))
         return offsets, buffers
 

@@ -18,7 +18,7 @@ from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
 from graphc.compiler.precision import PrecisionChoice, precision_of_layers
-from graphc.compiler.sharding import sharding
+from graphc.compiler.sharding import Sharding, sharding
 from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
 from graphc.declare.optim.rule import Training, UpdateRule, one_rule, several_rules
@@ -149,16 +149,13 @@ def compile(
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
         training = _training(graph, losses, outputs, wrt, optimizer, updates)
-        if cut is not None:
-            _check_cut(training.rules, schedule)
-        passes = DEFAULT if passes is None else _passes(passes)
-        chosen = _limited(passes)
-        rows = cut.rows(batch) if cut else batch
-        run = backend, threads, budget, batch, cut, planner, schedule, contract
-        full = outputs is not None
+        rows = batch if cut is None else _rows(cut, batch, training.rules, schedule)
+        passes = _passes(passes)
         graph, names, required, rules = training
         given = precision_of_layers(graph, precision, passes, rows, bool(rules), backend)
-        options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run, given)
+        chosen, full = _limited(passes), outputs is not None
+        run = backend, threads, budget, batch, cut, planner, schedule, contract, given
+        options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run)
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
@@ -187,8 +184,10 @@ def _training(
     return training
 
 
-def _check_cut(rules: Sequence[UpdateRule], schedule: Scheduler | None) -> None:
-    """Raise GraphError for what does not go with shards."""
+def _rows(
+    cut: Sharding, batch: int, rules: Sequence[UpdateRule], schedule: Scheduler | None
+) -> int:
+    """Return the rows of a shard; raise GraphError for what does not go with shards."""
     if schedule is not None:
         raise GraphError(
             "schedule= does not go with shards=",
@@ -202,6 +201,7 @@ def _check_cut(rules: Sequence[UpdateRule], schedule: Scheduler | None) -> None:
             hint="a later rule waits for all shards of those before it; compile without "
             "shards= and ranks=",
         )
+    return cut.rows(batch)
 
 
 def _check_alone(**others: object) -> None:
@@ -225,7 +225,10 @@ def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Wat
     return watch
 
 
-def _passes(given: PassList) -> PassList:
+def _passes(given: PassList | None) -> PassList:
+    """Return the pass list that was given or the default; raise GraphError for anything else."""
+    if given is None:
+        return DEFAULT
     if isinstance(given, PassList):
         return given
     raise GraphError(

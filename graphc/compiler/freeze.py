@@ -29,8 +29,7 @@ def refreshed(plan: Plan, weights: Weights) -> Plan:
             hint="share state instead: state=ex.state; quantize a net again: gc.quantize(ex, x)",
         )
     graph = _with_weights(plan.declared, weights)
-    passes = plan.options.filled(specialize=Specialize(train=False))
-    result = run_passes(graph, passes)[0]
+    result = run_passes(graph, plan.options.filled(specialize=Specialize(train=False)))[0]
     program = plan.programs["infer"]
     if [(n.name, n.inputs, n.type) for n in result] != [
         (n.name, n.inputs, n.type) for n in program.graph

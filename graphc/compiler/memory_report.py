@@ -359,8 +359,7 @@ class MemoryReport:
         return f"outputs of a batch, whose inference runs in blocks of {rows}"
 
     def _arenas_text(self) -> str:
-        texts = [self._arena_text(name) for name, size in self.arenas.items() if size]
-        return ", ".join(texts)
+        return ", ".join([self._arena_text(name) for name, size in self.arenas.items() if size])
 
     def _arena_text(self, name: str) -> str:
         count = arena_count(self._programs[name], self.n, self._plan.options.arena_threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -156,9 +156,7 @@ class CompileOptions:
         backward, *later = self._backwards()
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         slots |= self._of_loops()
-        head, tail = _split(self.filled(**slots), backward)
-        declared = _keeping(untracked(self.graph), self.required)  # verified for inference
-        common, first = run_passes(declared, head, watch, verified=True)
+        common, first, tail = self._differentiate(slots, watch)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
         records = {"grad": first + run_passes(common, (*later, *tail), watch, verified=True)[1]}
@@ -175,11 +173,18 @@ class CompileOptions:
             records[name] = first + run_passes(trained, chain, watch, verified=True)[1]
         else:
             records.update(self._sharded(name, slots, self.sharding, watch))
-        gradients = records["grad"][-1].graph.gradients
-        apply = self._apply(gradients, watch)
+        apply = self._apply(records["grad"][-1].graph.gradients, watch)
         _, tail = _split(self.filled(backward=backward), backward)
         records["apply"] = run_passes(apply, tail, watch)[1]
         return records
+
+    def _differentiate(
+        self, slots: Mapping[str, Pass], watch: Watch | None
+    ) -> tuple[Graph, tuple[PassRecord, ...], tuple[Pass, ...]]:
+        """Run the passes up to backward; return the graph, their records and the passes left."""
+        head, tail = _split(self.filled(**slots), slots["backward"])
+        declared = _keeping(untracked(self.graph), self.required)  # verified for inference
+        return *run_passes(declared, head, watch, verified=True), tail
 
     def _backwards(self) -> list[Backward]:
         """Return the pass that differentiates for each rule, or for all losses without rules."""
@@ -220,19 +225,17 @@ class CompileOptions:
         self, name: str, slots: dict[str, Pass], cut: Sharding, watch: Watch | None
     ) -> dict[str, tuple[PassRecord, ...]]:
         """Return the pass records of a rank's last shard, and of the shards before it."""
-        backward = slots["backward"]
         named = tuple(divisor.name for divisor in divisors(self.graph))
         slots = slots | {
             "shard": Shard(loss_shares(self.graph), named, cut.sync_batchnorm),
             "data_parallel": DataParallel(),
         }
-        head, tail = _split(self.filled(**slots), backward)
-        declared = _keeping(untracked(self.graph), self.required)
-        common, first = run_passes(declared, head, watch, verified=True)
+        common, first, tail = self._differentiate(slots, watch)
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
-            _, tail = _split(self.filled(**(slots | {"update": keep_sends})), backward)
+            passes = self.filled(**(slots | {"update": keep_sends}))
+            _, tail = _split(passes, slots["backward"])
             records["shard"] = first + run_passes(trained, tail, watch, verified=True)[1]
         return records
 

@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.base.docstrings import with_shared
 from graphc.base.door import Proof, higher
 from graphc.compiler.memory_report import MemoryReport
 from graphc.compiler.sizes import state_nodes
+from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.declare.optim.rule import UpdateRule
 from graphc.ir.graph import Graph, Node
@@ -155,20 +157,9 @@ class Plan:
         """
         return self.options.cotangent_program(outputs)
 
+    @with_shared(Net.render.__doc__)
     def render(self, path: str | Path, *, fold: bool = True) -> Path:
         """Draw forward and backward side by side.
-
-        Parameters
-        ----------
-        path
-            The file; its suffix chooses the format: svg, png, pdf, dot or html.
-        fold
-            Whether a block of layers that is repeated is drawn once.  A page has both pictures.
-
-        Returns
-        -------
-        Path
-            The file that was written.
 
         Examples
         --------

@@ -13,14 +13,7 @@ from graphc.compiler.precision_choice import chosen_precision, relative_times
 from graphc.ir.graph import Graph
 from graphc.ops.scan import Scan
 from passes.pipeline import PassList
-from passes.set_precision import (
-    Precision,
-    SetPrecision,
-    layer_path,
-    loop_path,
-    matches,
-    products,
-)
+from passes.set_precision import Precision, SetPrecision, inner_path, matches, products
 from passes.specialize import Specialize
 
 PrecisionChoice = Mapping[str, Precision] | Literal["bf16"] | None
@@ -59,7 +52,7 @@ def _checked(graph: Graph, given: object) -> tuple[tuple[str, Precision], ...]:
     """Return the patterns of a mapping; raise GraphError for a mistake in it."""
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise GraphError(
-            f"precision is {given!r}, not a mapping from names of layers to precisions",
+            f"precision is neither 'bf16' nor a mapping from names of layers: {given!r}",
             loc=caller_loc(),
             hint='precision="bf16", or precision={"*": "bf16_blocks", "scores": "float32"}',
         )
@@ -70,7 +63,7 @@ def _checked(graph: Graph, given: object) -> tuple[tuple[str, Precision], ...]:
             raise GraphError(
                 f"precision: no layer that multiplies float32 matches {pattern!r}",
                 loc=caller_loc(),
-                hint=f"there are {first_of(layers) or 'none'}",
+                hint=f"there are {first_of(layers)}" if layers else "this net has no such layer",
             )
     return tuple(given.items())
 
@@ -90,7 +83,7 @@ def layers_of(graph: Graph) -> list[str]:
 
 def _layers(graph: Graph, path: str = "") -> Iterator[str]:
     """Yield the names of the products of a graph, and of those in the steps of its loops."""
-    yield from (path + layer_path(graph, node) for node, _ in products(graph))
+    yield from (layer for layer, *_ in products(graph, path))
     for node in graph:
         if isinstance(node.op, Scan):
-            yield from _layers(node.op.step.graph(()), path or f"{loop_path(graph, node)}.")
+            yield from _layers(node.op.step.graph(()), inner_path(graph, node, path))

@@ -20,7 +20,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
 from graphc.ops.scan import loops
-from passes.set_precision import ORDERS, Precision, layer_path, loop_path, products
+from passes.set_precision import ORDERS, Precision, inner_path, products
 from passes.specialize import Specialize
 
 Times = Mapping[Precision, float]
@@ -198,18 +198,15 @@ class _Loop(NamedTuple):
 
 def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Product]]:
     """Yield the products that may be of bfloat16, each with its layer."""
-    for node, _ in products(graph):
-        form = node.op.product([graph[name].type for name in node.inputs])
-        if form is not None:
-            first, second = (loop.factor(graph[name], batch) for name in node.inputs[:2])
-            sizes = _sizes(node, form, batch)
-            count = loop.products(graph[node.inputs[0]])
-            product = _Product((first, second), count, loop.steps, *sizes)
-            yield loop.path + layer_path(graph, node), product
+    for layer, node, _, form in products(graph, loop.path):
+        first, second = (graph[name] for name in node.inputs[:2])
+        factors = loop.factor(first, batch), loop.factor(second, batch)
+        sizes = _sizes(node, form, batch)
+        yield layer, _Product(factors, loop.products(first), loop.steps, *sizes)
     for (op, operands), nodes in loops(graph).items():
         given = dict(zip(op.step.inputs, operands, strict=True))
         whole = {name: loop.rounded(graph[given[name]]) for name in op.step.whole}
-        path = loop.path or f"{loop_path(graph, nodes[0])}."
+        path = inner_path(graph, nodes[0], loop.path)
         inner = _Loop(loop.trains, loop.far, path, loop.steps * op.steps, whole)
         yield from _products(op.step.graph(()), batch, inner)
 
@@ -220,8 +217,7 @@ def _sizes(node: Node, form: Product, batch: int) -> tuple[int, int, int, bool, 
     columns = max(dim_at(node.type.shape[-1], batch), 1)
     rows, tiled, windows = result // columns, 0, 0
     if isinstance(form, WindowProduct):
-        inner_in_blocks = form.window.offsets * _whole(form.window.channels, BLOCK)
-        windows = rows * inner_in_blocks
+        windows = rows * form.window.offsets * _whole(form.window.channels, BLOCK)
         tiled = 2 * SLOWER * windows * _whole(columns, TILE[0])
     else:
         of_matrix = isinstance(form, BatchedProduct)

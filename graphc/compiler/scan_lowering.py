@@ -64,17 +64,16 @@ def lower_scan(
         for node, op in zip(nodes, ops, strict=True)
         if (op.kind == "stacked" or at_once) and op.result not in handed
     }
-    operands = dict(zip(ops[0].step.inputs, map(root, nodes[0].inputs), strict=True))
-    carried = [_carried(one, nodes, ops, operands, sums, results) for one in step.carried]
     rows = capacity * ops[0].steps if at_once else capacity
-    graph = _needed(step, results)
     key = nodes[0].name, tuple(ops), rows
     if key not in known:
-        handed_on = {x.result: x.feed for x in carried}
-        known[key] = build(nodes[0].name, graph, rows, handed_on, at_once)
+        handed_on = {one.next: one.input for one in step.carried}
+        known[key] = build(nodes[0].name, _needed(step, results), rows, handed_on, at_once)
     program = known[key]
+    operands = dict(zip(ops[0].step.inputs, map(root, nodes[0].inputs), strict=True))
+    buffers = [_carried(one, nodes, ops, operands, sums, results) for one in step.carried]
+    carried = tuple(replace(one, result=program.outputs[one.result]) for one in buffers)
     workspace, slots = _workspace(program, step.whole, at_once)
-    nexts = {one.result for one in carried}
     name = f"{nodes[0].name}.workspace"
     kernel = ScanKernel(
         program,
@@ -82,14 +81,14 @@ def lower_scan(
         ops[0].reverse,
         {k: operands[k] for k in step.sequences if k in program.feeds},
         {k: operands[k] for k in step.whole if k in program.feeds},
-        tuple(replace(one, result=program.outputs[one.result]) for one in carried),
-        {program.outputs[k]: v for k, v in results.items() if k not in nexts},
+        carried,
+        {program.outputs[k]: v for k, v in results.items() if k not in step.nexts},
         step.number if step.number in program.feeds else "",
         operands[step.lengths] if step.lengths else "",
         name,
         slots,
         at_once,
-        reads_of_others(program, {program.outputs[one.result]: one.feed for one in carried}),
+        reads_of_others(program, {one.result: one.feed for one in carried}),
     )
     outs = (name, *(node.name for node in nodes))
     ins = tuple(dict.fromkeys(kernel.operands))

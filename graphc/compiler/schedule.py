@@ -217,11 +217,8 @@ def _may_write(graph: Graph, state: str, value: str, users: Mapping[str, Sequenc
         return False
     if not users[value]:
         return True
-    return not _reaches(graph, value, {user for user in users[state] if user != value})
-
-
-def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:
-    return bool(targets) and not targets.isdisjoint(graph.downstream([start]))
+    others = {user for user in users[state] if user != value}
+    return not others or others.isdisjoint(graph.downstream([value]))
 
 
 def _waits(in_place: Mapping[str, str], users: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -239,7 +236,8 @@ def _list_schedule(
 ) -> tuple[list[Node], set[str]]:
     """Return the nodes in order, and those that wait for each other in a cycle."""
     nodes = list(graph)
-    position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
+    given = {n.name for n in nodes if n.op.is_source and not n.op.is_input}
+    position = {node.name: i for i, node in enumerate(nodes) if node.name not in given}
     before, after = _dependencies(nodes, position, waits)
     order = [nodes[i] for i in _by_rank(_ranks(nodes, backward, eager), before, after)]
     if len(order) == len(nodes):
@@ -300,10 +298,6 @@ def _by_rank(
             before[user] -= 1
             if before[user] == 0:
                 heapq.heappush(ready, ranks[user])
-
-
-def _is_given(node: Node) -> bool:
-    return node.op.is_source and not node.op.is_input
 
 
 def fusing_order(

@@ -27,6 +27,7 @@ def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
     place = {name: i for i, name in enumerate(found)}
 
     def rank(name: str) -> tuple[int, str, str, int]:
+        """Return the place of a state: parameters, then slots by part, then the others."""
         op = found[name].op
         if op.is_parameter:
             return 0, "", "", place[name]

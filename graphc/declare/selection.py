@@ -18,8 +18,7 @@ def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
     chosen = {k: v for k, v in graph.outputs.items() if k in kept or k not in graph.losses}
     if outputs is not None:
         named = {**{node.name: node.name for node in graph}, **graph.outputs}
-        picked = _matching(outputs, named, "output or node")
-        chosen = {name: named[name] for name in picked}
+        chosen = {name: named[name] for name in _matching(outputs, named, "output or node")}
         chosen.update({name: graph.outputs[name] for name in kept})
     return Graph(graph.name, graph, outputs=chosen, losses=kept, updates=graph.updates)
 

@@ -127,8 +127,7 @@ def user_ops(graph: Graph) -> tuple[type[Op], ...]:
 def _constant(node: Node, array: Array, label: str) -> Node:
     if (array.shape, array.dtype.name) != (node.type.shape, node.type.dtype):
         raise ValueError(f"the type of the constant {node.name!r} is not that of its array")
-    op = Constant(array.shape, array.dtype.name, array.tobytes(), label)
-    return replace(node, op=op)
+    return replace(node, op=Constant(array.shape, array.dtype.name, array.tobytes(), label))
 
 
 def _from_array(node: Node, init: FromArray) -> Node:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -20,6 +20,7 @@ from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
+from graphc.compiler.precision import PrecisionChoice, precision_of_layers
 from graphc.compiler.sharding import Sharding, sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
@@ -205,7 +206,11 @@ class Model:
             return Net.of(graph, self.notes["dtype"])
 
     def plan(
-        self, graph: Graph, batch: int | None = None, optimizer: Optimizer | None = None
+        self,
+        graph: Graph,
+        batch: int | None = None,
+        optimizer: Optimizer | None = None,
+        precision: PrecisionChoice = None,
     ) -> Plan:
         """Compile with the saved options, except those given here."""
         batch = plain(batch)
@@ -222,6 +227,10 @@ class Model:
             options = options.of_rows(batch or options.rows)
             given = options.threads, options.budget, options.contract
             check_options(graph, options.rows, None, *given)
+        if precision is not None:
+            asked = precision, options.passes, options.batch, bool(options.rules), options.backend
+            options = replace(options, precision=precision_of_layers(graph, *asked))
+        with damage(self, "a plan"):
             plan = options.plan()
         if batch is None:
             self._check_memory(plan)

@@ -19,6 +19,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
+from graphc.compiler.precision import PrecisionChoice
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.declare.optim.rule import UpdateRule
@@ -111,6 +112,7 @@ def load(
     *,
     batch: int | None = None,
     optimizer: Optimizer | None = None,
+    precision: PrecisionChoice = None,
     ops: Sequence[type[Op]] = (),
     work: float | None = None,
     communicator: Communicator | None = None,
@@ -126,6 +128,8 @@ def load(
     optimizer
         An optimizer instead of the saved one.  If both are of the same class, slots and counters
         are kept; otherwise they have their initial values.
+    precision
+        The precision of products, as `gc.compile` takes it; as saved by default, float32 if {}.
     ops
         The classes of your own ops in the net.
     work
@@ -163,7 +167,7 @@ def load(
             hint="gc.Executor(plan, communicator=...) and then ex.state = gc.load(path).state",
         )
     with model.budget(work):
-        plan = model.plan(model.graph(ops), batch, optimizer)
+        plan = model.plan(model.graph(ops), batch, optimizer, precision)
         if model.kind == "executor":
             return model.executor(plan, optimizer)
         return model.population(plan, optimizer, communicator)
@@ -283,8 +287,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
 
 def _rule(rule: UpdateRule) -> dict[str, Any]:
     """Return an update rule, for JSON."""
-    text = optimizer_text(rule.optimizer)
-    return {"losses": rule.losses, "wrt": rule.wrt, "optimizer": text}
+    return {"losses": rule.losses, "wrt": rule.wrt, "optimizer": optimizer_text(rule.optimizer)}
 
 
 def _check_ops(ops: Sequence[type[Op]]) -> None:

@@ -86,8 +86,6 @@ class Difference:
         return bool(self.changes or self.roots)
 
     def __str__(self) -> str:
-        from graphc.ir.difference import difference_text
-
         return difference_text(self)
 
 
@@ -309,8 +307,7 @@ def step_lines(before: StepGraph | None, after: StepGraph | None) -> Iterator[st
         return
     made = step_difference(before, after)
     yield f"    in the step: {counts_text(made)}"
-    heads = ("" if step is None else head_text(step) for step in (before, after))
-    old, new = heads
+    old, new = ("" if step is None else head_text(step) for step in (before, after))
     if old != new:
         yield from (f"    {sign} {head}" for sign, head in (("-", old), ("+", new)) if head)
     yield from (f"    {line}" for line in change_lines(made))

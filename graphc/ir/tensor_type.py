@@ -243,8 +243,7 @@ class TensorType(metaclass=_Shared):
         str
             Such as `400*N`, or `25600` without a batch dimension.
         """
-        size = count(self.shape)
-        return str(size * ITEMSIZE[self.dtype])
+        return str(count(self.shape) * ITEMSIZE[self.dtype])
 
     def with_shape(self, shape: Shape) -> TensorType:
         """Return the same dtype in another shape.

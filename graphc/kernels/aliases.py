@@ -251,8 +251,7 @@ class Aliases:
 
     def reads_stacks(self, node: Node) -> bool:
         """Return whether a node is a product of many matrices."""
-        product = self.traits(node).product
-        return isinstance(product, BatchedProduct)
+        return isinstance(self.traits(node).product, BatchedProduct)
 
 
 def sliced_columns(node: Node, x: TensorType) -> tuple[int, int] | None:

@@ -189,8 +189,7 @@ class Gemm:
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the kernel with other names of its buffers."""
-        body = self.body.renamed(names)
-        return replace(self, a=names[self.a], b=names[self.b], body=body)
+        return replace(self, a=names[self.a], b=names[self.b], body=self.body.renamed(names))
 
 
 @dataclass(frozen=True)
@@ -324,8 +323,7 @@ class Chain:
         known = {p.buffer: p.buffer for p in self.private} | dict(names)
         kernels = tuple(kernel.renamed(known) for kernel in self.kernels)
         private = tuple(p._replace(buffer=known[p.buffer]) for p in self.private)
-        workspace = names[self.workspace]
-        return replace(self, kernels=kernels, private=private, workspace=workspace)
+        return replace(self, kernels=kernels, private=private, workspace=names[self.workspace])
 
 
 Single = Loop | Gemm

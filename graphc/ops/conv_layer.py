@@ -88,8 +88,7 @@ def _space_first_type(weight: TensorType) -> TensorType:
 
 def _space_first(weight: Value, name: str) -> Value:
     """Return weights (a, b, *kernel) as (*kernel, b, a)."""
-    axes = (*range(2, weight.type.rank), 1, 0)
-    return transpose(weight, axes, name=f"{name}.kernel")
+    return transpose(weight, (*range(2, weight.type.rank), 1, 0), name=f"{name}.kernel")
 
 
 @dataclass(frozen=True)

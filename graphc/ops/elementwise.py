@@ -14,6 +14,7 @@ from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.iteration_space import broadcast_kind, leads
 from graphc.ops.apply import of_one, of_two
+from graphc.ops.shape import reshape
 
 __all__ = ["add", "div", "mul", "neg", "sub"]
 
@@ -229,8 +230,7 @@ def unbroadcast(value: Value, operand: Value) -> Value:
     """Sum a cotangent over the axes that `operand` was broadcast over."""
     if value.shape == operand.shape:
         return value
-    from graphc.ops.reduce import sum_
-    from graphc.ops.shape import reshape
+    from graphc.ops.reduce import sum_  # whose gradients need this file
 
     pad = len(value.shape) - len(operand.shape)
     shape = (1,) * pad + operand.shape

@@ -85,6 +85,7 @@ class MatMul(MatrixProduct):
         return TensorType((*broadcast(a.shape[:-2], b.shape[:-2]), rows, columns), dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the products of the matrices, with the order of terms if it has one."""
         a, b = self.factors(ins)
         if a.dtype == np.int8:  # exact in float64
             return self.reference([x.astype(np.float64) for x in ins]).astype(np.int32)

@@ -86,8 +86,7 @@ class RandomNumbers(Drawn, base=True):
         first = of_row * int(ins[2]) if len(ins) > 2 else 0
         size = int(np.prod(shape))
         words = keep_words(int(ins[0]), self.stream, int(ins[1]), 1, size, first_column=first)
-        found = evaluated(self.of_word, words)
-        return found.reshape(shape).astype(self.dtype)
+        return evaluated(self.of_word, words).reshape(shape).astype(self.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         # In a shard the first word is not the first of a counter.
@@ -122,6 +121,7 @@ class RandomNormal(RandomNumbers):
     operations = 80
 
     def of_word(self, word: Expr) -> Expr:
+        """Return the quantile at (word + 1/2) / 2**32, which is odd around 1/2."""
         low = word < 2**31
         tail = select(low, word, (2**32 - 1) - word)
         half = 0.5 + tail.cast("int32").cast(WORD)

@@ -75,19 +75,14 @@ def standardize(x: Value, *, name: str | None = None) -> Value:
             "gc.batchnorm(x) normalises values inside a net"
         )
         raise b.error(layer, message, (x,))
-    row = x.type.with_shape(x.shape[1:])
+    sizes = tuple(dim for dim in x.shape[1:] if isinstance(dim, int))
     node = b.free_name("standardize", name)
     with b.all_or_nothing():
         statistics = [
-            b.apply(State(_sizes(row), row.dtype, start), name=f"{node}.{kind}")
+            b.apply(State(sizes, x.dtype, start), name=f"{node}.{kind}")
             for kind, start in (("mean", 0.0), ("scale", 1.0))
         ]
         return b.apply(layer, x, *statistics, name=node)
-
-
-def _sizes(row: TensorType) -> tuple[int, ...]:
-    """Return the dimensions of a row."""
-    return tuple(dim for dim in row.shape if isinstance(dim, int))
 
 
 @dataclass(frozen=True)

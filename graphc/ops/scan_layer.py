@@ -165,17 +165,7 @@ class _Loop:
         before = [inner.input(names.pop(0), x.type) for x in self.initial]
         self.number = inner.input("step", TensorType((), "int32"))
         inner.number = self.number.name
-        self.b.open = inner
-        try:
-            found = step(*slices, *before)
-        finally:
-            self.b.open = None
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise GraphError(
-                f"scan: the step returned {_shown(found)}",
-                hint="it must return two things, outputs and next values: return y, h",
-            )
-        outputs, nexts = found
+        outputs, nexts = self._called(step, *slices, *before)
         self.single = not isinstance(outputs, (tuple, list)), not isinstance(nexts, (tuple, list))
         self.outputs = [self._inside(x) for x in _listed("the step's outputs", outputs)]
         after = [self._inside(x) for x in _listed("the step's next values", nexts)]
@@ -192,6 +182,20 @@ class _Loop:
             tuple(inner.known.values()),
             self.number.name,
             "" if lengths is None else inner.known[lengths.name],
+        )
+
+    def _called(self, step: Callable[..., Any], *given: Value) -> tuple[Any, Any]:
+        """Return the two things that the step returns; raise GraphError if there are others."""
+        self.b.open = self.inner
+        try:
+            found = step(*given)
+        finally:
+            self.b.open = None
+        if isinstance(found, tuple) and len(found) == 2:
+            return found
+        raise GraphError(
+            f"scan: the step returned {_shown(found)}",
+            hint="it must return two things, outputs and next values: return y, h",
         )
 
     def _inside(self, value: Value) -> Value:

@@ -214,8 +214,7 @@ def flatten(x: Value, *, name: str | None = None) -> Value:
     x = as_value("flatten", x)
     if x.type.rank < 1:
         raise x.builder.error(Reshape(()), "a scalar has no rows to keep", (x,))
-    columns = count(x.shape[1:])
-    return reshape(x, (x.shape[0], columns), name=name)
+    return reshape(x, (x.shape[0], count(x.shape[1:])), name=name)
 
 
 @with_attributes(

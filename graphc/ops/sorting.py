@@ -92,8 +92,7 @@ def topk(
     `largest=False` as more.  Gradients flow to the chosen numbers.
     """
     x = as_value("topk", x)
-    op = TopK(plain(k), plain(axis), bool(largest))
-    return _ordered(x, op, name)
+    return _ordered(x, TopK(plain(k), plain(axis), bool(largest)), name)
 
 
 @_sorting()

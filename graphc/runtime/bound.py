@@ -138,8 +138,7 @@ class Binder:
         """Return the runner of a program without the instructions of `skip`, made once."""
         found = self._runners.get((program.name, skip))
         if found is None:
-            made = backend(program.backend)
-            found = made.bind(program, skip, self._workspace, self._link)
+            found = backend(program.backend).bind(program, skip, self._workspace, self._link)
             self._runners[program.name, skip] = found
         return found
 

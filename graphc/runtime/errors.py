@@ -70,8 +70,7 @@ def accumulates() -> StateError:
 
 def checked_seed(seed: int) -> int:
     """Return the seed as an int; raise StateError if it is not a whole number."""
-    hint = "gc.Executor(plan, seed=0)"
-    return checked_whole("seed", seed, None, hint=hint, error=StateError)
+    return checked_whole("seed", seed, None, hint="gc.Executor(plan, seed=0)", error=StateError)
 
 
 def no_output(missing: Collection[str]) -> FeedError:

@@ -419,5 +419,4 @@ class Executor(Runs, Missing):
         GraphError
             If this executor is not frozen, or of another net.
         """
-        plan = refreshed(self.plan, other.state.read)
-        self._entry(self._take_over, plan)
+        self._entry(self._take_over, refreshed(self.plan, other.state.read))

@@ -31,10 +31,7 @@ class MemberRuns(Executor):
 
         These are losses, or all outputs at inference, of each run.  Return None if members cannot.
         """
-        if self._sequences is not None or self.sharded is not None or self.plan.accumulate > 1:
-            return None
-        # In such a plan threads have one arena and one place for feeds.
-        if self.plan.options.sparing or not given.members:
+        if not given.members or not self._can_side_by_side:
             return None
         last = self._last.get(train)
         if last is not None and last.feed(given, members):
@@ -53,19 +50,34 @@ class MemberRuns(Executor):
         count, n = len(fed.rows), int(fed.rows[0])
         empty = {k: ((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
         results = {name: np.empty(*each) for name, each in empty.items()}
-        own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
         made = {k: Spread(array, "number", types[k].nbytes(n)) for k, array in results.items()}
-        numbers = members.places[np.array(given.members) - members.own.start]
-        if fed.begin is not None:
-            numbers = np.repeat(numbers, np.diff(fed.begin))
-        work = SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen, fed.begin)
-        ready = bound.runner.side_by_side(work)
+        ready = bound.runner.side_by_side(self._work(given, members, fed, made))
         if ready is None:
             return None
         if train or given.rows is None:  # else outputs may have another shape
             run = LastRun(given, fed, ready, empty, members, check, program.capacity)
             self._last = {**self._last, train: run}
         return ready.calls, results
+
+    @property
+    def _can_side_by_side(self) -> bool:
+        """False also for a sparing plan, which has one arena and one place for feeds."""
+        plain = self._sequences is None and self.sharded is None
+        return plain and self.plan.accumulate <= 1 and not self.plan.options.sparing
+
+    def _work(
+        self,
+        given: MemberFeeds,
+        members: MemberStates,
+        fed: SpreadFeeds,
+        made: Mapping[str, Spread],
+    ) -> SideBySide:
+        """Return the runs of members whose feeds are spread, and whose results are `made`."""
+        own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
+        numbers = members.places[np.array(given.members) - members.own.start]
+        if fed.begin is not None:
+            numbers = np.repeat(numbers, np.diff(fed.begin))
+        return SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen, fed.begin)
 
     def checked(self, given: MemberFeeds, *, train: bool) -> list[Mapping[str, Any]]:
         """Return the feeds of each member, or of all if they are fed alike.

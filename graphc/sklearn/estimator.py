@@ -272,8 +272,7 @@ class GraphEstimator(FittedNets):
         return self
 
     def _rows_of_a_step(self, rows: Rows) -> int:
-        count = len(rows.weight)
-        return rows_of_a_step(count) if self.batch == "auto" else int(self.batch)
+        return rows_of_a_step(len(rows.weight)) if self.batch == "auto" else int(self.batch)
 
     def _seeds(self) -> tuple[int, ...]:
         """Return the seed of each member, of which the first is that of an estimator of one."""

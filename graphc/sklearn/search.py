@@ -93,11 +93,9 @@ class SweepSearchCV(GridSearchCV):  # type: ignore[misc]
                 for candidate in grid:
                     # An error comes again when the candidate is fitted to be scored.
                     with suppress(*REFUSED):
-                        self._candidate(candidate).fit(x, labels, **options)
+                        model = clone(self.estimator)
+                        model.set_params(**clone(candidate, safe=False)).fit(x, labels, **options)
         return splits
-
-    def _candidate(self, params: Any) -> Any:
-        return clone(self.estimator).set_params(**clone(params, safe=False))
 
     def _format_results(self, candidate_params: Any, n_splits: int, out: Any, *more: Any) -> Any:
         """Add the share of the common training to the time of each fit."""

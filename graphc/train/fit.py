@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, overload
 
@@ -178,7 +179,7 @@ def fit(
     """
     epochs, seed = plain(epochs), plain(seed)
     rows = _check(ex, data, epochs, batch)
-    called = _callbacks(callbacks)
+    called, kept = _callbacks(callbacks), _checkpoints(checkpoint, resume)
     if isinstance(ex, Population):
         _check_for(ex, by_length=by_length, record=record)
         seeds = _seeds(ex, seed)
@@ -186,7 +187,6 @@ def fit(
         orders = seeds if shuffle else [None] * len(seeds)
         choice = Choice(rows, orders, folds, seeds[0], bootstrap, weights)
         _check_callbacks(ex, called, validation, folds)
-        kept = _checkpoints(checkpoint, resume)
         _check_after_epochs(kept)
         return fit_population(ex, data, choice, validation, epochs, called, progress, kept, resume)
     _check_for(ex, folds=folds, bootstrap=bootstrap)
@@ -194,18 +194,15 @@ def fit(
     order = seed if shuffle else None
     source = training_source(ex, data, rows, order, sample_weight, class_weight, by_length)
     held_out = None if validation is None else validation_source(ex, validation)
-    kept = _checkpoints(checkpoint, resume)
     _check_watched(ex, held_out is not None, [kept, *called])
-    choices: dict[str, Any] = {"seed": seed, "shuffle": shuffle, "batch": rows}
-    choices |= {"rows": source.rows, "by_length": by_length}
+    choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
+    choices["by_length"] = by_length
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, validation=held_out, record=recorder)
-    try:
+    with closing(run):
         _begin(run, kept, choices, class_weight, resume)
         _standardise(ex, data)
         return run.train(progress)
-    finally:
-        run.close()
 
 
 def _wrong(sentence: str, hint: str = "") -> GraphError:

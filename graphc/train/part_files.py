@@ -105,8 +105,7 @@ class PartFileSource(Source):
         position = step * self._batch + row
         for part in self._order(epoch):
             if position < self._counts[part]:
-                before = sum(self._counts[:part])
-                return before + int(self._rows_of(epoch, part)[position])
+                return sum(self._counts[:part]) + int(self._rows_of(epoch, part)[position])
             position -= self._counts[part]
         return None
 

@@ -163,14 +163,11 @@ class OwnRows:
         if by_number and len(rows) in known:
             return known[len(rows)]
         pieces = [rows[i : i + self._batch] for i in range(0, len(rows), self._batch)]
-        state = self._state(member)
+        state = self._population[member.number].state.arrays if self._shares.reads_state else {}
         found = list(map(len, pieces)), [self._shares(piece, state) for piece in pieces]
         if by_number:
             known[len(rows)] = found
         return found
-
-    def _state(self, member: Member) -> Mapping[str, Array]:
-        return self._population[member.number].state.arrays if self._shares.reads_state else {}
 
 
 @dataclass

@@ -212,6 +212,13 @@ def _class_factors(ex: Executor, given: Any) -> Callable[[Mapping[str, Any]], ND
             f"fit: class_weight is given, but {labels!r} numbers the rows of a batch",
             hint="sample_weight= gives each row a weight of its own",
         )
+    table = _table(classes, given)
+    # A label out of range is left to the check of the step.
+    return lambda feeds: np.take(table, np.asarray(feeds[labels]), mode="clip")
+
+
+def _table(classes: int, given: Mapping[Any, Any]) -> NDArray[Any]:
+    """Return the weight of each class; raise GraphError for one that makes no sense."""
     table = np.ones(classes)
     for label, weight in given.items():
         number = whole(label, 0)
@@ -224,8 +231,7 @@ def _class_factors(ex: Executor, given: Any) -> Callable[[Mapping[str, Any]], ND
                 f"fit: the weight of class {label} is {weight!r}, it must be a number from 0 up"
             )
         table[number] = weight
-    # A label out of range is left to the check of the step.
-    return lambda feeds: np.take(table, np.asarray(feeds[labels]), mode="clip")
+    return table
 
 
 def _needed_input(ex: Executor, option: str) -> WeightInput:

@@ -91,8 +91,7 @@ def plan_report(plan: Plan) -> str:
     lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows on {plan.backend}"]
     lines.extend(_shards(plan))
     for name, program in plan.programs.items():
-        counts = _instructions(program)
-        lines.append(f"  {name}: {len(program.graph)} nodes, {counts}")
+        lines.append(f"  {name}: {len(program.graph)} nodes, {_instructions(program)}")
     lines.extend(_multiplied(plan))
     lines.extend(_called(plan))
     if recomputes(plan):

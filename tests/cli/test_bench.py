@@ -20,6 +20,7 @@ from graphc.view.measure import Peak
 pytestmark = pytest.mark.usefixtures("quick")
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 PEAK = Peak(threads=1, flops=1e9, bytes=1e9)
+SGD = gc.SGD(lr=0.01, momentum=0.9)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def column(rows: list[list[str]], number: int) -> list[float]:
 
 def step(backend: str) -> gc.Plan:
     graph = load_model("model.py:net").graph
-    return gc.compile(graph, batch=8, optimizer=gc.SGD(lr=0.01, momentum=0.9), backend=backend)
+    return gc.compile(graph, batch=8, optimizer=SGD, backend=backend)
 
 
 @pytest.mark.slow
@@ -112,6 +113,19 @@ def test_the_optimizer_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None
     assert float(found.total[2]) == pytest.approx(whole, abs=0.06)
     momentum = program_cost(step("numpy").programs["step"], 3).flops / 1e3
     assert whole > momentum + 0.1
+
+
+def test_products_have_the_precision_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--batch", "3", "--backend", "numpy", "--precision", "*=bf16,scores=float32")
+    found = bench(capsys, "model.py:net", *options)
+    precision = {"*": "bf16", "scores": "float32"}
+    graph = load_model("model.py:net").graph
+    plan = gc.compile(graph, batch=3, optimizer=SGD, backend="numpy", precision=precision)
+    instrs = [i for i in plan.programs["step"].instrs if i.kind != "barrier"]
+    assert [row[9] for row in found.rows] == [i.node for i in instrs]
+    assert any(i.node.endswith(".bf16") for i in instrs)
 
 
 def test_without_native_numpy_alone_is_timed(

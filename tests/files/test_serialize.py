@@ -200,6 +200,21 @@ def test_another_batch(tmp_path):
         again.step(rows(0))
 
 
+def test_another_precision(tmp_path):
+    ex, path, x = trained(), tmp_path / "m.gc", rows(0)["x"]
+    gc.save(path, ex)
+    chosen = {"scores": "bf16"}
+    rounding = gc.load(path, precision=chosen)
+    plan = gc.compile(declare(), batch=ROWS, optimizer=OPTIMIZER, precision=chosen)
+    np.testing.assert_array_equal(rounding.predict(x), gc.Executor(plan, state=ex.state).predict(x))
+    assert not np.array_equal(rounding.predict(x), ex.predict(x))
+    gc.save(path, rounding)
+    assert gc.load(path).plan.precision == chosen
+    np.testing.assert_array_equal(gc.load(path, precision={}).predict(x), ex.predict(x))
+    with pytest.raises(gc.GraphError, match="no layer that multiplies float32 matches 'score'"):
+        gc.load(path, precision={"score": "bf16"})
+
+
 def test_another_optimizer_of_the_class_keeps_slots_and_counters(tmp_path):
     ex = trained()
     gc.save(tmp_path / "m.gc", ex)

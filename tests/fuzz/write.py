@@ -45,7 +45,8 @@ def source(verdict: Verdict) -> str:
     """The test's text."""
     case = verdict.case
     options = dict(_options(case))
-    names = sorted(set(re.findall(r"\b[A-Z]\w+(?=\()", options.get("optimizer", ""))))
+    optimizers = options.get("optimizer", "") + options.get("other", "")
+    names = sorted(set(re.findall(r"\b[A-Z]\w+(?=\()", optimizers)))
     return TEMPLATE.format(
         summary=verdict.summary.replace('"""', "'''").replace("\\", "/"),
         imports=f"from graphc import {', '.join(names)}\n" if names else "",

@@ -167,8 +167,7 @@ def _filters(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
     window = kernel.window
     units = dim_at(kernel.n, sizes.n) // window.groups
     if kernel.trans_a and window.groups > 1:
-        images = _block(kernel, sizes, part)
-        return (images * window.count, units)
+        return (_block(kernel, sizes, part) * window.count, units)
     copied = kernel.trans_b or window.groups > 1
     return (window.depth, units) if copied and not _is_depthwise(kernel) else (0,)
 
@@ -181,8 +180,7 @@ def _sums(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
         return (window.groups,) if _is_depthwise(kernel) else (window.depth, units)
     if window.groups == 1 or _is_depthwise(kernel):
         return (0,)
-    images = _block(kernel, sizes, part)
-    return (images * window.count, units)
+    return (_block(kernel, sizes, part) * window.count, units)
 
 
 def _convolved(

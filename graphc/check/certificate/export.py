@@ -120,8 +120,7 @@ def certify_model(model: Interface) -> Certificate:
     total = state + fed + constant + shared + kept
     claims = tables.MemoryClaims(state, fed, 0, constant, shared, 0, 0, 1, kept, 0, 1, 1, 1, total)
     states = {name: (model.offsets[name], array.nbytes) for name, array in model.state.items()}
-    backend = programs[0].backend
-    return Certificate(model.prefix, model.batch, backend, claims, states, written)
+    return Certificate(model.prefix, model.batch, programs[0].backend, claims, states, written)
 
 
 def certify_program(program: Program) -> tables.ProgramTables:
@@ -311,8 +310,7 @@ def _step(instr: Instr) -> tuple[int, ...]:
     """Return the numbers of a row of the table of steps."""
     kernel = instr.body
     if kernel is None:
-        kind = Kind.of(instr.kind)
-        return kind, Axis.NONE, *ONE, *ONE, *ONE, 0, Axis.NONE, 0, 0, 0
+        return Kind.of(instr.kind), Axis.NONE, *ONE, *ONE, *ONE, 0, Axis.NONE, 0, 0, 0
     split = Axis.of(kernel.partition)
     rows, columns = map(size, kernel.space)
     if isinstance(kernel, Gemm):

@@ -239,8 +239,7 @@ def function(name: str, arity: int, sort: Term = None) -> Callable[..., Term]:
 def monomials(term: Term) -> list[list[Term]]:
     """Return a term as a sum of products."""
     term = z3.simplify(term, som=True)
-    parts = term.children() if z3.is_add(term) else [term]
-    return [list(_factors(part)) for part in parts]
+    return [list(_factors(part)) for part in _summands(term)]
 
 
 def _factors(term: Term) -> Iterator[Term]:

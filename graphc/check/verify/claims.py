@@ -96,7 +96,22 @@ def report(c: Certificate) -> Iterator[Counterexample]:
             (f"a step needs {threads:,}, in units of {ALIGNMENT}",),
         )
     yield from _layout(c)
-    parts = {
+    parts = _parts(c)
+    for name, size in parts.items():
+        padding = ALIGNMENT if size and name != "exchange" else 0
+        claimed, found = getattr(m, name), size + padding
+        if claimed != found:
+            text = f"{name} is reported as {claimed:,} bytes, it has {found:,}"
+            yield Counterexample(TOTALS, text)
+    total = sum(int(getattr(m, name)) for name in parts)
+    if total != m.total:
+        yield Counterexample(TOTALS, f"the total is reported as {m.total:,} bytes, it is {total:,}")
+
+
+def _parts(c: Certificate) -> dict[str, int]:
+    """Return the bytes of each part of the memory, without the padding of its block."""
+    m = c.memory
+    return {
         "state": sum(aligned(size) for _, size in c.state_layout.values()),
         "feeds": _region(c, "feed"),
         "results": _results(c),
@@ -110,15 +125,6 @@ def report(c: Certificate) -> Iterator[Counterexample]:
             default=0,
         ),
     }
-    for name, size in parts.items():
-        padding = ALIGNMENT if size and name != "exchange" else 0
-        claimed, found = getattr(m, name), size + padding
-        if claimed != found:
-            text = f"{name} is reported as {claimed:,} bytes, it has {found:,}"
-            yield Counterexample(TOTALS, text)
-    total = sum(int(getattr(m, name)) for name in parts)
-    if total != m.total:
-        yield Counterexample(TOTALS, f"the total is reported as {m.total:,} bytes, it is {total:,}")
 
 
 def _layout(c: Certificate) -> Iterator[Counterexample]:

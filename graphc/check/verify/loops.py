@@ -190,7 +190,7 @@ class _Loop:
         for feed, result, *_ in loop.carried.tolist():
             reads, writes = self._touching(feed), self._touching(result)
             i, j = np.repeat(reads, len(writes)), np.tile(writes, len(reads))
-            for k in np.flatnonzero(~threads.agree_by_place(i, j)).tolist():
+            for k in np.flatnonzero(~threads.agree(i, j, by_place=True)).tolist():
                 yield Counterexample(
                     HANDED,
                     f"{self.text}: {g.step_of(int(i[k]))} reads {g.buffer_of(int(i[k]))}, which "

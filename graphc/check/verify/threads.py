@@ -62,23 +62,18 @@ class Threads:
     def __init__(self, f: Facts) -> None:
         self.f = f
 
-    def agree(self, i: Ints, j: Ints) -> Bools:
-        """Return for pairs of accesses whether the same thread makes both, for every byte."""
-        same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
-        shared = np.flatnonzero(same & (self.way[i] != FIRST))
-        for x, y in zip(self.key(i[shared]), self.key(j[shared]), strict=True):
-            same[shared] &= x == y
-        return np.asarray(same)
+    def agree(self, i: Ints, j: Ints, by_place: bool = False) -> Bools:
+        """Return for pairs of accesses whether the same thread makes both, for every byte.
 
-    def agree_by_place(self, i: Ints, j: Ints) -> Bools:
-        """Return the same for accesses of buffers in two places, by place within the buffer."""
+        Accesses of buffers in two places are compared `by_place` within the buffer.
+        """
         same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
         shared = np.flatnonzero(same & (self.way[i] != FIRST))
         low, value = self.f.low, self.f.value
         i, j = i[shared], j[shared]
         for number, (x, y) in enumerate(zip(self.key(i), self.key(j), strict=True)):
-            start = number == START
-            x, y = (x - low[value[i]], y - low[value[j]]) if start else (x, y)
+            if by_place and number == START:
+                x, y = x - low[value[i]], y - low[value[j]]
             same[shared] &= x == y
         return np.asarray(same)
 

@@ -74,7 +74,7 @@ def header(
     text = "\n".join(
         [
             f"/* {model.prefix}: made by graphc.  State and work are aligned to 8 bytes. */",
-            *(f"/* Link with libgcc or compiler-rt for {listed}. */" for listed in _joined(needs)),
+            *([f"/* Link with libgcc or compiler-rt for {', '.join(needs)}. */"] if needs else ()),
             f"#ifndef {upper}_H\n#define {upper}_H\n",
             "#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n",
             *lines,
@@ -84,10 +84,6 @@ def header(
         ]
     )
     return text.encode()
-
-
-def _joined(needs: Sequence[str]) -> list[str]:
-    return [", ".join(needs)] if needs else []
 
 
 def _documented(entry: Entry) -> str:

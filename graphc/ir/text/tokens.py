@@ -172,8 +172,7 @@ class Reader:
         if cls is None:
             raise ValueError(f"{name!r} is neither a value nor a class of values")
         self.expect("(")
-        fields = self.until(")", self.attribute)
-        return construct(cls, dict(fields))
+        return construct(cls, dict(self.until(")", self.attribute)))
 
     def attribute(self) -> tuple[str, Any]:
         """Read `name=value`."""

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import dumps, loads
 from typing import Any
 
 import numpy as np
@@ -183,8 +184,6 @@ class Mpi:
 
     def gather(self, thing: Any) -> list[Any]:
         """Return the objects of all ranks, sent as pickled bytes, on every rank."""
-        from pickle import dumps, loads
-
         data = np.frombuffer(dumps(thing), np.uint8)
         sizes = np.zeros(self.size, np.int64)
         self._finish(self._world.Iallgather(np.array([len(data)], np.int64), sizes))
@@ -271,8 +270,7 @@ def threads_of_rank(ranks: Communicator) -> int | None:
     if ranks.size == 1 or any(os.environ.get(name) for name in VARIABLES):
         return None
     mine = socket.gethostname(), tuple(sorted(os.sched_getaffinity(0)))
-    together = ranks.gather(mine).count(mine)
-    return max(1, cores() // together)
+    return max(1, cores() // ranks.gather(mine).count(mine))
 
 
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -258,5 +258,4 @@ def _step(line: Timeline, takes: Callable[[int], float]) -> float:
 
 def counts(most: int) -> list[int]:
     """Return 1, 2, 4, ... below `most`, and `most` itself."""
-    powers = [2**k for k in range(most.bit_length()) if 2**k < most]
-    return [*powers, most]
+    return [*[2**k for k in range(most.bit_length()) if 2**k < most], most]

@@ -272,8 +272,7 @@ class RunFolder:
             size = self.about_path.stat().st_size
             if size > _LARGEST_TEXT:
                 raise ValueError(f"its {size:,} bytes do not describe a run")
-            content = parsed(read_whole(self.about_path))
-            return _about(content)
+            return _about(parsed(read_whole(self.about_path)))
         except OSError as error:
             raise ModelFileError(
                 f"{shown(self.path)} holds no recorded run: {self.about_path.name}: "

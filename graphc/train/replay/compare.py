@@ -347,10 +347,8 @@ def answer_question() -> None:
     path, answer, question, *numbers = sys.argv[1:]
     run = LocalRun(path)
     if question == "digests":
-        digests = run.digests(*map(int, numbers))
-        Path(answer).write_text(json.dumps(digests), encoding="utf-8")
+        Path(answer).write_text(json.dumps(run.digests(*map(int, numbers))), encoding="utf-8")
         return
     step = run.nodes_of(int(numbers[0]))
     content = {"epoch": step.epoch, "nodes": step.nodes, "data_rows": step.data_rows}
-    pieces = pack({"step": json.dumps(content)}, step.values)
-    Path(answer).write_bytes(b"".join(pieces))
+    Path(answer).write_bytes(b"".join(pack({"step": json.dumps(content)}, step.values)))

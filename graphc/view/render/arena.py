@@ -165,28 +165,24 @@ def _slots(program: Program) -> Iterator[Slot]:
     for (_, offset, height), buffers in found.items():
         buffers.sort(key=lambda b: (b.first, b.last))
         begins = _begins(buffers)
-        ends = [*begins[1:], buffers[-1].last + 1.0]
-        parts = []
-        for buffer, begin, end in zip(buffers, begins, ends, strict=True):
-            node = program.graph.nodes.get(buffer.name)
-            parts.append(
-                Part(
-                    buffer.name,
-                    known.get(buffer.name, "sent"),
-                    buffer.type.nbytes(program.capacity),
-                    buffer.type.bytes_text(),
-                    offset,
-                    height,
-                    buffer.first,
-                    buffer.last,
-                    begin,
-                    max(begin, end),
-                    node.loc if node is not None else None,
-                )
-            )
+        times = zip(begins, [*begins[1:], buffers[-1].last + 1.0], strict=True)
+        parts = tuple(
+            _part(program, buffer, known.get(buffer.name, "sent"), (offset, height), time)
+            for buffer, time in zip(buffers, times, strict=True)
+        )
         last = max(part.last for part in parts)
-        slots.append(Slot(offset, height, parts[0].first, last, tuple(parts)))
+        slots.append(Slot(offset, height, parts[0].first, last, parts))
     return iter(sorted(slots, key=lambda s: (s.first, s.offset, s.last)))
+
+
+def _part(
+    program: Program, buffer: Buffer, role: Role, place: tuple[int, int], time: tuple[float, float]
+) -> Part:
+    """Return the part of a buffer that is drawn from an offset on, so high, and at a time."""
+    node = program.graph.nodes.get(buffer.name)
+    size, formula = buffer.type.nbytes(program.capacity), buffer.type.bytes_text()
+    live, loc = (buffer.first, buffer.last), None if node is None else node.loc
+    return Part(buffer.name, role, size, formula, *place, *live, time[0], max(time), loc)
 
 
 def _place(buffer: Buffer, whole: Buffer, n: int) -> tuple[int, int]:

@@ -91,8 +91,7 @@ class _Derivation:
         elif part and not part.isdigit() and not part.startswith("sum"):
             yield "a step of", f"the gradient of {self._applied(target)}"
             for position in range(len(target.inputs)):
-                operand = target.inputs[position]
-                yield from self._formula(target, position, f"{PREFIX}{operand}")
+                yield from self._formula(target, position, f"{PREFIX}{target.inputs[position]}")
         elif self._is_sum(node, target, part):
             known = [name for name in self._users(target.name) if self._cotangent(name)]
             users = ", ".join(dict.fromkeys(known))

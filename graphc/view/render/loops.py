@@ -173,8 +173,7 @@ class _Opening:
         results = {name: path for name, (path, _) in self.results.items() if name not in hidden}
         nodes = (node for node in self.nodes.values() if node.name not in hidden)
         graph = self.graph.with_nodes(nodes)
-        once = frozenset(self.at_once)
-        return Opened(graph, self.frames, results, tuple(self.carried), once)
+        return Opened(graph, self.frames, results, tuple(self.carried), frozenset(self.at_once))
 
     def _hidden(self) -> set[str]:
         """Return the nodes that only loops of their own frame read, which pass them by."""

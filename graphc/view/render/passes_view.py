@@ -152,10 +152,9 @@ def _nodes(program: Program, instr: Instr) -> list[Node]:
 def _head(instr: Instr) -> str:
     """Return a kernel's title (`gemm N x 100, partitioned by rows`), or a call's kernel's name."""
     if instr.scan is not None:
-        steps = f"loop of {counted(instr.scan.steps, 'step')}"
-        return (
-            f"{steps}, {instr.scan.way}, {counted(_kernels(instr.scan.program), 'kernel')} a step"
-        )
+        steps = counted(instr.scan.steps, "step")
+        kernels = sum(inner.kind != "barrier" for inner in instr.scan.program.instrs)
+        return f"loop of {steps}, {instr.scan.way}, {counted(kernels, 'kernel')} a step"
     if instr.body is None:
         return f"{instr.kind} {instr.kernel}".strip()
     kind = instr.kernel if isinstance(instr.body, (Gemm, Chain)) else "loop"
@@ -184,10 +183,6 @@ def _loop(id: str, nodes: Sequence[Node], group: str, backward: bool) -> Box:
         lines.append((muted(f"{len(nodes) - MOST_OPS} more"),))
     title = "\n".join(map(sentence, nodes))
     return Box(id, tuple(lines), "backward" if backward else "forward", title, nodes[0].name, group)
-
-
-def _kernels(program: Program) -> int:
-    return sum(instr.kind != "barrier" for instr in program.instrs)
 
 
 def _folded_box(

@@ -149,8 +149,12 @@ def test_carried_values_that_other_threads_wrote_are_found(
 
     plan = gc.compile(several("float32"), batch=64, optimizer=SGD, backend="native")
     assert plan.verify().ok
-    whole: Any = Threads.agree_by_place
-    monkeypatch.setattr(Threads, "agree_by_place", lambda self, i, j: ~whole(self, i, j))
+    whole: Any = Threads.agree
+
+    def wrong(self: Threads, i: Any, j: Any, by_place: bool = False) -> Any:
+        return whole(self, i, j, by_place) ^ by_place
+
+    monkeypatch.setattr(Threads, "agree", wrong)
     found = plan.verify().counterexample
     assert found is not None and found.rule == rules.HANDED
 

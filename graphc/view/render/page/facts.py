@@ -61,8 +61,7 @@ class Facts:
         """Return the facts of every graph that a plan passed through, the last ones first."""
         last = (records[-1].graph for records in plan.graphs.values() if records)
         others = (r.graph for records in plan.graphs.values() for r in reversed(records))
-        graphs = dict.fromkeys([*first, *last, *others])
-        return cls((*graphs, plan.declared), plan, profile)
+        return cls((*dict.fromkeys([*first, *last, *others]), plan.declared), plan, profile)
 
     def derived(self, names: Iterable[str]) -> Mapping[str, Rows]:
         """Return the rule that made each backward node of `names`, its formula and its operands."""
@@ -205,8 +204,7 @@ def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
 
 
 def _json(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.translate(_INERT)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_INERT)
 
 
 def _drawn(picture: Picture) -> Iterator[str]:
