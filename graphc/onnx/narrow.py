@@ -24,18 +24,20 @@ def declared_narrow(graph: GraphProto) -> Iterator[str]:
     yield from (tensor.name for tensor in graph.initializer if tensor.data_type == NARROW)
 
 
-def narrow_inside(node: NodeProto) -> Iterator[str]:
+def narrow_inside(node: NodeProto, call: Call) -> Iterator[str]:
     """Yield the results of a node that are results of BFLOAT16 of the graphs inside it."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            last = zip(reversed(node.output), reversed(attribute.g.output), strict=False)
+    for body in call.attributes.values():
+        if isinstance(body, GraphProto):
+            last = zip(reversed(node.output), reversed(body.output), strict=False)
             yield from (name for name, x in last if x.type.tensor_type.elem_type == NARROW)
 
 
 def narrow_results(node: NodeProto, call: Call) -> Iterator[str]:
     """Yield the results of BFLOAT16 of an op, by its attributes or its operands."""
-    dtypes = [a.t.data_type for a in node.attribute if a.HasField("t")]
-    dtypes += filter(None, map(call.attribute, ("to", "dtype", "output_dtype")))
+    given = call.attributes
+    dtypes = [given[name] for name in ("to", "dtype", "output_dtype") if given.get(name)]
+    if isinstance(given.get("value"), np.ndarray):
+        dtypes += [a.t.data_type for a in node.attribute if a.name == "value"]
     if dtypes:
         yield from node.output if NARROW in dtypes else ()
         return

@@ -278,7 +278,7 @@ class Scope:
     ) -> Sequence[Binding | None]:
         """Return results with those of BFLOAT16 as they are held; `before` nodes were there."""
         narrow, nodes = set(narrow_results(node, call)), self.reading.builder.nodes
-        self.narrow.update(narrow, narrow_inside(node))
+        self.narrow.update(narrow, narrow_inside(node, call))
         if not narrow:
             return results
         ops = [made.op for made in islice(reversed(nodes.values()), len(nodes) - before)]
