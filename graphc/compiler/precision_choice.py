@@ -3,8 +3,8 @@
 A factor of half the bytes is read in half the time.  But unless it is a constant it is rounded at
 every run, and unless the rows are few it is packed.  Blocks are computed in whole tiles, for which
 both factors are packed, and their sums are stored.  To update a weight that is far takes the same
-time in any precision.  The steps of a loop compute their products anew, but round only once what is
-the same in each.  Convolutions gain in blocks alone: for pairs they widen their images.
+time in any precision.  The steps of a loop compute their products anew, but what they share is
+rounded and packed once.  Convolutions gain in blocks alone: for pairs they widen their images.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class _Product(NamedTuple):
     def _near(self) -> int:
         """The elements that are moved near the core: sums, panels that are copied, windows."""
         stored = self.factors if not self.whole else ()
-        copied = sum(x.size for x in stored if not (x.packed or x.far))
+        copied = sum(x.size for x in stored if not (x.rounded or x.far))
         gradients = sum(x.size for x in self.factors[3 - self.products :])
         return self.result + gradients + copied + self.windows // 2
 
@@ -193,7 +193,8 @@ class _Loop(NamedTuple):
             far = 4 * size >= WEIGHTS
         else:
             far = 4 * size >= NEAR or (self.far and _is_weight(value))
-        return _Factor(size, self.rounded(value), not value.op.is_constant, far)
+        packed = not value.op.is_constant and value.name not in self.whole
+        return _Factor(size, self.rounded(value), packed, far)
 
 
 def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Product]]:

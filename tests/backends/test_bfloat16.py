@@ -15,6 +15,7 @@ from graphc.ir.bfloat16 import Order, nearest, rounded, widened
 from graphc.ir.op import Array
 from graphc.ops.arithmetic import RoundBfloat16
 from graphc.ops.conv import ConvDw
+from passes.set_precision import Precision
 
 NAMES = [name for name in BACKENDS if backend(name).missing() is None]
 each_backend = pytest.mark.parametrize("name", NAMES)
@@ -279,8 +280,8 @@ def test_special_numbers(name: str, precision: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not {"native", "c"} <= {*NAMES}, reason="it compares two backends")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_training_has_the_same_bits_on_native_and_in_c(threads: int) -> None:
+@pytest.mark.parametrize(("threads", "to"), [(1, "bf16"), (2, "bf16"), (2, "bf16_blocks")])
+def test_training_has_the_same_bits_on_native_and_in_c(threads: int, to: Precision) -> None:
     x, y = numbers((7, 3, 6, 5), 4), np.arange(7) % 4
     found = []
     for name in ("native", "c"):
@@ -295,7 +296,7 @@ def test_training_has_the_same_bits_on_native_and_in_c(threads: int) -> None:
             optimizer=gc.Adam(),
             backend=name,
             threads=threads,
-            precision={"*": "bf16"},
+            precision={"*": to},
         )
         ex = gc.Executor(plan, seed=1)
         for _ in range(5):

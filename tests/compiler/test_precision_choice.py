@@ -111,6 +111,12 @@ def test_a_loop_rounds_its_weights_once() -> None:
     assert many["bf16_blocks"] < 0.9 * one["bf16_blocks"]
 
 
+def test_a_loop_packs_its_weights_once() -> None:
+    """So 8 rows of a step gain, which do not in a layer that packs its weight for them."""
+    assert set(chosen(loop(128, 32), 8, 1.0, 8.0, trains=True).values()) == {"bf16_blocks"}
+    assert chosen(stack(512), 8, 1.0, 8.0, trains=True) == {}
+
+
 def test_sums_are_stored_and_weights_are_rounded_and_packed_in_each_step_of_training() -> None:
     assert chosen(stack(512), 24, 1.0, 8.0, trains=True) == {}
     assert chosen(stack(512), 64, 1.0, 8.0, trains=True) == {"wide": "bf16_blocks"}
@@ -140,7 +146,7 @@ def test_a_report_tells_what_each_layer_would_take() -> None:
 
 
 def test_another_precision_is_told() -> None:
-    with pytest.raises(gc.GraphError, match="neither 'bf16' nor a mapping .*: 'fp16'"):
+    with pytest.raises(gc.GraphError, match=r"neither 'bf16' nor a mapping .*: 'fp16'"):
         gc.compile(stack(8), batch=4, backend="numpy", precision="fp16")  # type: ignore[arg-type]
 
 

@@ -28,11 +28,10 @@ from graphc.backends.backend import (
 from graphc.backends.layout import Segment, layout, table_index
 from graphc.backends.native import pool
 from graphc.backends.native.cache_keys import program_key
-from graphc.backends.native.choose_scratch import kernel_scratch
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.libraries import Library, load, load_by_key, stale
-from graphc.backends.native.panels import packed_buffers, packed_factors
+from graphc.backends.native.panels import packed_buffers, packed_factors, scratch_sizes
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.side_by_side import Runs
 from graphc.backends.native.target import DOTS, TILES, available, host
@@ -42,7 +41,6 @@ from graphc.ir import bfloat16
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.duration import epoch_microseconds, is_shared, microseconds
-from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
 
 SHARED = 5
@@ -229,16 +227,9 @@ class NativeBackend:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""
-        target, n = host(), program.capacity
+        target = host()
         packed = packed_buffers(program, target.bits)
-
-        def size(instr: Instr) -> int:
-            if instr.scan is not None:
-                return max(self.scratch(instr.scan.program), default=0)
-            packs = not isinstance(instr.body, Gemm) or instr.body.b not in packed
-            return kernel_scratch(instr.body, target.bits, n, target.words, packs=packs)
-
-        return list(map(size, program.instrs))
+        return scratch_sizes(program, target.bits, target.words, packed)
 
     def orders(self, program: Program) -> Mapping[str, Order]:
         """Return the packing of each constant that only products read."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from graphc.backends.interface import Argument, Entry, Interface
-from graphc.backends.native.choose_scratch import kernel_scratch
 from graphc.backends.native.cross import compiled, lacking, module_of, target_of
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.llvm import LLVM, missing_llvm
+from graphc.backends.native.panels import scratch_sizes
 from graphc.backends.native.program import Kernels
 from graphc.backends.native.target import Target
 from graphc.backends.native.vectors import element_type
@@ -21,7 +21,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, count
-from graphc.kernels.program import Buffer, Instr, Program
+from graphc.kernels.program import Buffer, Program
 
 WORDS = 4
 """The elements that a copy moves at a time."""
@@ -37,12 +37,7 @@ class ObjectWriter:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that each instruction needs."""
-        return [self._scratch(instr, program.capacity) for instr in program.instrs]
-
-    def _scratch(self, instr: Instr, n: int) -> int:
-        if instr.scan is not None:
-            return max(self.scratch(instr.scan.program), default=0)
-        return kernel_scratch(instr.body, self.target.bits, n, self.target.words)
+        return scratch_sizes(program, self.target.bits, self.target.words)
 
     def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, None]:
         """Return the object or module of a model."""

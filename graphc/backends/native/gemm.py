@@ -31,7 +31,7 @@ from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.target import WORDS, Words
 from graphc.backends.native.vectors import element_type
 from graphc.backends.native.window_sums import WindowSums
-from graphc.ir.tensor_type import Batch, Dim, Shape
+from graphc.ir.tensor_type import Dim, Shape
 from graphc.kernels.kernel import CHUNK, BatchedGemm, Convolution, Gemm, inputs
 from graphc.kernels.stack import parts_of, single_product
 
@@ -44,34 +44,38 @@ def emit_gemm(
     words: Mapping[str, Words] = WORDS,
     *,
     packed: bool = False,
+    full: bool = False,
     rows: int = 1,
 ) -> Callee:
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
     `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix; `words`
-    are those of each narrow dtype.  With `packed`, b is stored in the order of its panels.  A batch
-    has at most `rows` rows.
+    are those of each narrow dtype.  With `packed`, b is stored in the order of its panels.  With
+    `full`, a loop has made panels of it: their address, `ptr %panels`, is before the scratch.  A
+    batch has at most `rows` rows.
     No store of the body may share memory with `a` or `b`.
     """
     buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
-    tile = tile_of(kernel, bits, words, packed=packed)
+    tile = tile_of(kernel, bits, words, packed=packed or full)
     long = is_long(kernel, tile, rows)
 
     def emit(f: Function) -> None:
         if kernel.order == "pairs" and isinstance(kernel, Convolution):
             _emit_widened(f, kernel, buffers, pitch, bits)
         else:
-            _emit(Frame(module, f, kernel, buffers, pitch, tile, packed=packed, long=long))
+            given = module, f, kernel, buffers, pitch, tile
+            _emit(Frame(*given, packed=packed, full=full, long=long))
 
-    key = (*_key(kernel, buffers, pitch, bits), tile.words, packed, long)
-    return Callee(module.function("gemm", _arguments(len(buffers)), emit, key), buffers)
+    key = (*_key(kernel, buffers, pitch, bits), tile.words, packed, full, long)
+    return Callee(module.function("gemm", _arguments(len(buffers), full), emit, key), buffers)
 
 
-def _arguments(buffers: int) -> str:
+def _arguments(buffers: int, full: bool = False) -> str:
     """Return the arguments of a product that is called with that many buffers."""
     pointers = "".join(f"ptr %b{i}, " for i in range(buffers))
-    return f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
+    panels = "ptr %panels, " if full else ""
+    return f"{pointers}{panels}ptr %scratch, {THREAD_ARGUMENTS}"
 
 
 def _key(
@@ -127,11 +131,7 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     tiles = _tiles(frame)
     in_rows = Registers(frame) if is_near(frame) and not kernel.bfloat16 else Sweeps(frame)
     few = Squares(frame) if kernel.trans_b else in_rows
-    batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
-    # One method is less code, and few rows read b where it was declared.
-    only = kernel.trans_a or batched or frame.packed or frame.tile.lanes == 1
-    only |= kernel.order == "blocks" or (kernel.order == "pairs" and kernel.trans_b)
-    if only or (isinstance(kernel.m, int) and kernel.m > FEW):
+    if frame.tiles_only:
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
         few.emit(rows, panels)

@@ -108,7 +108,9 @@ class BlockSums(PairSums):
             super().rows_of_b(panel, p, k)
             fill(panel, self.panel, k)
             return self.panel
-        stored = panel.stored_pairs(p)
+        stored = panel.stored(p)
+        if frame.full:
+            return stored
 
         def copied() -> None:
             copy = emit_copy(frame.module, frame.tile, panel.vectors, panel.masked)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from graphc.backends.native.choose_scratch import scratch_of
 from graphc.backends.native.elements import Elements, Epilogue, elements_of
+from graphc.backends.native.gemm_scratch import FEW, whole
 from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import each_vector
@@ -29,10 +30,14 @@ class Frame:
         tile: Tile,
         *,
         packed: bool = False,
+        full: bool = False,
         long: bool = False,
     ) -> None:
-        """Prepare; `packed` is true if b is stored in panels, `long` if it has many rows."""
-        self.packed = packed
+        """Prepare; `packed` is true if b is stored in panels, `long` if it has many rows.
+
+        With `full`, a loop has made panels of b, at %panels: full vectors, and whole units of rows.
+        """
+        self.packed, self.full = packed or full, full
         self.arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
         self.pitches = pitch
         self.module, self.f, self.kernel, self.tile = module, f, kernel, tile
@@ -41,7 +46,7 @@ class Frame:
         self.rows_a, self.rows_b = (
             pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
         )
-        self.scratch = scratch_of(kernel, tile, packs=not packed, long=long)
+        self.scratch = scratch_of(kernel, tile, packs=not self.packed, long=long)
         self.m, self.n, self.k = f.size(kernel.m), f.size(kernel.n), f.size(kernel.k)
         if isinstance(kernel.n, Batch):
             self.panels: Value = f.ceiling(self.n, tile.width)
@@ -52,6 +57,21 @@ class Frame:
         self.products = "%scratch"
         self.workspace = self.address("%scratch", self.scratch.products)
         self._epilogues: dict[tuple[Tile, int, bool], str] = {}
+
+    @property
+    def depth(self) -> int:
+        """The rows of a panel, if b is packed before the product."""
+        return whole(self.scratch.inner) if self.full else self.scratch.inner
+
+    @property
+    def tiles_only(self) -> bool:
+        """True if few rows are computed as many are, since one method is less code."""
+        kernel = self.kernel
+        batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
+        stored = self.packed and not self.full  # else few rows read b where it was declared
+        pairs = kernel.order == "pairs" and kernel.trans_b
+        only = kernel.trans_a or batched or stored or pairs or self.tile.lanes == 1
+        return only or kernel.order == "blocks" or (isinstance(kernel.m, int) and kernel.m > FEW)
 
     @property
     def pitch_a(self) -> int:
@@ -199,27 +219,28 @@ class Panel:
         return not isinstance(self.columns, int) or self.columns % self.frame.tile.lanes != 0
 
     @property
+    def cut(self) -> bool:
+        """True if a packed row has no more than its columns: its last vector may not be full."""
+        return self.frame.packed and not self.frame.full and self.masked
+
+    @property
     def pitch(self) -> int:
         """The elements from a packed row to the next: full vectors, if a thread packs them."""
-        return self.counted if self.frame.packed else self.vectors * self.frame.tile.lanes
+        return self.counted if self.cut else self.vectors * self.frame.tile.lanes
 
     def last_mask(self, v: Vectors) -> Value | None:
         """Emit the mask of the last vector of a packed row, or return None if it is full."""
-        if not (self.frame.packed and self.masked):
+        if not self.cut:
             return None
         return v.mask_below(self.counted - (self.vectors - 1) * v.lanes)
 
     def stored(self, p: Value | int = 0) -> Value:
-        """Emit the address of row p of its columns in a b that is stored in panels."""
+        """Emit the address of row p, or of pairs from it on, if b is packed before the product."""
         frame, f = self.frame, self.frame.f
-        start = f.mul(self.column, frame.k)
-        return frame.address(frame.b, f.add(start, f.mul(p, self.pitch)))
-
-    def stored_pairs(self, p: Value) -> Value:
-        """Emit the address of the pairs from row p on in a b whose panels have words of pairs."""
-        f, frame = self.frame.f, self.frame
-        start = f.mul(self.column, f.quotient(frame.k, 2))
-        return frame.address(frame.b, f.add(start, f.mul(f.quotient(p, 2), self.pitch)))
+        each = 2 if frame.kernel.bfloat16 else 1
+        start = f.mul(self.column, frame.depth // each)
+        panels = "%panels" if frame.full else frame.b
+        return frame.address(panels, f.add(start, f.mul(f.quotient(p, each), self.pitch)))
 
     def pack(self, source: Value, target: Value, k: Value | int) -> None:
         """Emit the packing of k rows of its columns, which begin at `source`."""

@@ -50,7 +50,7 @@ class PairSums(LongSums):
         """Emit the packing of k rows of a panel, unless it is stored so, and their address."""
         frame = panel.frame
         if frame.packed:
-            return panel.stored_pairs(p)
+            return panel.stored(p)
         pitch = self.f.size(frame.rows_b)
         source = self._place(frame.b, panel.column, p, pitch, frame.kernel.trans_b)
         pack_panel(panel, source, pitch, self.panel, k)

@@ -15,6 +15,9 @@ the panel of a block stays in the second-level cache."""
 MOST_GROUPS = 4
 """The most groups of panels for which a sum over two to four blocks of rows is by blocks: measured,
 since a is packed once for each group."""
+UNIT = 32
+"""The rows of a panel that a loop packs are a multiple of this: a block of bfloat16, and no fewer
+than transposition rounds to."""
 FEW = 3
 """The most rows that are too few for tiles: b is then read in place, once."""
 
@@ -58,6 +61,17 @@ class Scratch:
     def part(self) -> int:
         """The columns that are cut into panels."""
         return self.columns
+
+    @property
+    def full_panels(self) -> int:
+        """The bytes of b in panels of full vectors and whole units of k, or of their pairs."""
+        return align(self.row * whole(self.inner) * ITEMSIZE[self.kernel.factor_dtype])
+
+    @property
+    def inner(self) -> int:
+        """The factors of a sum, which do not depend on the batch."""
+        assert isinstance(self.kernel.k, int), "a weight is counted"
+        return self.kernel.k
 
     @property
     def in_blocks(self) -> bool:
@@ -196,12 +210,6 @@ class WordScratch(Scratch):
         return self.groups * self.row_of_part
 
     @property
-    def inner(self) -> int:
-        """The factors of a sum, which do not depend on the batch."""
-        assert isinstance(self.kernel.k, int), "a weight is counted"
-        return self.kernel.k
-
-    @property
     def words(self) -> int:
         """The words of a row of a, or of a column of b."""
         assert self.tile.words is not None
@@ -225,3 +233,8 @@ class WordScratch(Scratch):
     def packed(self, n: int) -> int:
         """Return the elements of packed factors and of an image."""
         return (self.words + 1) * self.row + self.block_words + self.image
+
+
+def whole(k: int) -> int:
+    """Return k rounded up to whole units."""
+    return -(-k // UNIT) * UNIT

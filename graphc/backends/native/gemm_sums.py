@@ -345,7 +345,7 @@ def _emit_block(panel: Panel) -> str:
         block = _Block(v, tile, vectors, frame.pitch_a, size, following)
         block.emit(panel.pitch, panel.last_mask(v))
 
-    row = panel.pitch, frame.packed and panel.masked
+    row = panel.pitch, panel.cut
     key = ("block", tile.dtype, tile.lanes, vectors, frame.pitch_a, size, following, row)
     arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums, ptr %next, i64 %apart"
     return frame.module.function("block", arguments, emit, key)

@@ -172,7 +172,7 @@ class _Strip:
         apart = pitch
         if frame.packed:
             share = f.mul(f.value(f"lshr i64 {self.k}, {shift}"), self.panel.pitch)
-            place = self._at(self._at("%v", f.mul(self.k, self.panel.pitch)), f.mul(number, share))
+            place = self._at("%v", f.add(frame.depth * self.panel.pitch, f.mul(number, share)))
             apart = str(self.panel.pitch)
         elif frame.kernel.trans_b:
             place = self._at(frame.b, f.mul(f.add(following, number), pitch))
@@ -323,7 +323,7 @@ class Tiles:
     def _part(self, start: Value, i: Value, count: Value, height: int, b: _Placed) -> None:
         """Emit `count` rows by a tile of `height`."""
         frame = b.panel.frame
-        last = b.panel.counted if b.panel.frame.packed and b.panel.masked else None
+        last = b.panel.counted if b.panel.cut else None
         name = emit_tile(frame.module, frame.tile, height, b.panel.vectors, last)
         left = self._scalars(start, i), *map(self.f.size, self.strides), count
         self.f.call(name, *left, b.place, b.pitch, frame.products, frame.k)

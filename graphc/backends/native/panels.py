@@ -1,17 +1,18 @@
-"""Constant right factors of products, stored in the order in which register tiles read them.
+"""Right factors of products, stored in the order in which register tiles read them.
 
-A panel has the columns of one tile, row after row, and panels follow each other.  Nothing is
-padded, so a factor takes the same bytes in either order.
+A panel has the columns of one tile, row after row, and panels follow each other.  Constants are
+stored so for good.  Nothing of them is padded: a factor takes the same bytes in either order.  What
+is the same in each step of a loop is packed in a thread's scratch before the first step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.native.choose_scratch import scratch_of
+from graphc.backends.native.choose_scratch import kernel_scratch, scratch_of
 from graphc.backends.native.gemm_scratch import FEW, WindowScratch
 from graphc.backends.native.gemm_tile import Tile, tile_of
 from graphc.backends.native.target import WORDS, Words
@@ -19,6 +20,10 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 from graphc.kernels.program import Buffer, Instr, Program
+from graphc.kernels.scan import ScanKernel
+
+NEAR = 1 << 18
+"""The most bytes of a factor that the steps of a loop read where it lies: measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,14 @@ def _order(
     instr: Instr, buffer: Buffer, capacity: int, bits: int, words: Mapping[str, Words]
 ) -> Panels | None:
     """Return the order in which an instruction reads a constant, or None if it is that declared."""
+    reader = _reader(instr, buffer, capacity, bits, words)
+    return None if reader is None else panels_of(*reader)
+
+
+def _reader(
+    instr: Instr, buffer: Buffer, capacity: int, bits: int, words: Mapping[str, Words]
+) -> tuple[Gemm, Tile] | None:
+    """Return the product that may read a buffer in panels, and its tile, or None."""
     kernel = instr.body
     if not isinstance(kernel, Gemm) or isinstance(kernel, BatchedGemm):
         return None
@@ -103,7 +116,7 @@ def _order(
     in_place = dim_at(kernel.m, capacity) <= FEW and kernel.order != "blocks"
     if kernel.dtype == "int32" or tile.lanes == 1 or in_place:
         return None
-    return panels_of(kernel, tile)
+    return kernel, tile
 
 
 def panels_of(kernel: Gemm, tile: Tile) -> Panels | None:
@@ -119,3 +132,50 @@ def panels_of(kernel: Gemm, tile: Tile) -> Panels | None:
     if scratch.across_groups:
         return None
     return replace(order, offsets=kernel.k // window.channels, groups=window.groups)
+
+
+def packed_once(
+    scan: ScanKernel, bits: int, words: Mapping[str, Words]
+) -> dict[str, tuple[Gemm, int]]:
+    """Return what a thread packs before the first step: the product that reads it, its bytes.
+
+    It is the same in each step, and nothing but one product reads it.
+    """
+    found: dict[str, tuple[Gemm, int]] = {}
+    program, whole = scan.program, scan.whole if scan.shared and not scan.at_once else ()
+    for name in whole:
+        readers = [instr for instr in program.instrs if name in instr.ins]
+        if len(readers) == 1:
+            buffer = program.buffers[name]
+            reader = _reader(readers[0], buffer, program.capacity, bits, words)
+            if reader is not None and _pays(*reader):
+                found[name] = reader[0], scratch_of(*reader).full_panels
+    return found
+
+
+def _pays(kernel: Gemm, tile: Tile) -> bool:
+    """Return whether to pack b before a loop: a thread reads all of it, and not where it lies."""
+    counted = isinstance(kernel.n, int) and isinstance(kernel.k, int)
+    if type(kernel) is not Gemm or not counted or kernel.partition != "rows":
+        return False
+    packs = kernel.bfloat16 or kernel.trans_b
+    return packs or scratch_of(kernel, tile).full_panels > NEAR
+
+
+def scratch_sizes(
+    program: Program, bits: int, words: Mapping[str, Words], packed: Collection[str] = ()
+) -> list[int]:
+    """Return the scratch bytes that a thread needs in each instruction.
+
+    The buffers `packed` are factors that are stored in panels.
+    """
+
+    def size(instr: Instr) -> int:
+        if instr.scan is not None:
+            shared = packed_once(instr.scan, bits, words)
+            inner = scratch_sizes(instr.scan.program, bits, words, shared)
+            return sum(nbytes for _, nbytes in shared.values()) + max(inner, default=0)
+        packs = not isinstance(instr.body, Gemm) or instr.body.b not in packed
+        return kernel_scratch(instr.body, bits, program.capacity, words, packs=packs)
+
+    return list(map(size, program.instrs))

@@ -10,8 +10,9 @@ epochs in order as one part.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from graphc.backends.layout import SCRATCH, Block, Segment, block_of, layout, start_of, table_index
 from graphc.backends.native.ir import Callee, Function, Module, Value
@@ -51,37 +52,46 @@ class Kernels:
         packed: Collection[str] = (),
         epoch: int = 0,
         turn: Value = "-1",
+        panels: Mapping[str, Value] = MappingProxyType({}),
     ) -> None:
         """Append the call of an instruction's kernel, with %n, %tid and %threads of the function.
 
         `pointer` returns the address of a buffer, `scratch` that of a product's scratch.  The
-        buffers `packed` are factors that are stored in panels.  Of a loop whose steps run at once
-        it is one `epoch`; of one whose steps have barriers it is the epoch in `turn`, or all if
-        that is negative.
+        buffers `packed` are factors that are stored in panels; `panels` are the addresses of those
+        that a loop has packed.  Of a loop whose steps run at once it is one `epoch`; of one whose
+        steps have barriers it is the epoch in `turn`, or all if that is negative.
         """
         instr = program.instrs[number]
         if instr.scan is not None:
             from graphc.backends.native import scan
 
-            callee = scan.emit_scan(self.module, program, instr, self.call, epoch)
+            target = self.bits, self.words
+            callee = scan.emit_scan(self.module, program, instr, target, self.call, epoch)
         else:
             assert instr.body is not None, "the instruction is a kernel"
-            callee = self._callee(program, instr.body, packed)
+            callee = self._callee(program, instr.body, packed, panels)
         pointers = [pointer(program.buffers[name]) for name in callee.buffers]
+        if isinstance(instr.body, Gemm) and instr.body.b in panels:
+            pointers.append(panels[instr.body.b])
         if instr.scan is not None or isinstance(instr.body, (Gemm, Chain)):
             pointers.append(scratch())
         last = (turn,) if instr.scan is not None and instr.scan.in_turns else ()
         sizes = map(function.size, callee.sizes)
         function.call(callee.name, *pointers, "%n", "%tid", "%threads", *last, *sizes)
 
-    def _callee(self, program: Program, kernel: Kernel, packed: Collection[str]) -> Callee:
+    def _callee(
+        self,
+        program: Program,
+        kernel: Kernel,
+        packed: Collection[str] = (),
+        panels: Collection[str] = (),
+    ) -> Callee:
         # Programs with a cached object never import these.
         from graphc.backends.native import chain, gemm, loops, transpose_scatter
 
         if isinstance(kernel, Chain):
             dtypes = {name: b.type.dtype for name, b in program.buffers.items()}
-            emit = partial(self._callee, program, packed=())
-            return chain.emit_chain(self.module, kernel, dtypes, emit)
+            return chain.emit_chain(self.module, kernel, dtypes, partial(self._callee, program))
         if isinstance(kernel, Permutation):
             return transpose_scatter.emit_permuted(self.module, kernel)
         if isinstance(kernel, ScatterAdd):
@@ -90,10 +100,9 @@ class Kernels:
             return loops.emit_loop(self.module, kernel, _pitches(program, kernel))
         if isinstance(kernel, BatchedGemm):
             return gemm.emit_batched(self.module, kernel, self.bits, self.words)
-        rows, panels = _rows(program, kernel), kernel.b in packed
-        of_batch = program.capacity
-        target = self.bits, self.words
-        return gemm.emit_gemm(self.module, kernel, rows, *target, packed=panels, rows=of_batch)
+        given = self.module, kernel, _rows(program, kernel), self.bits, self.words
+        stored, full = kernel.b in packed, kernel.b in panels
+        return gemm.emit_gemm(*given, packed=stored, full=full, rows=program.capacity)
 
 
 def _pitches(program: Program, kernel: Loop) -> dict[str, int]:

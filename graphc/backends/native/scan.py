@@ -9,7 +9,7 @@ of their phases is an epoch of the program, and the function takes its number: `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 
@@ -19,6 +19,9 @@ from graphc.backends.layout import start_of
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS
 from graphc.backends.native.loops import emit_loop
+from graphc.backends.native.pack_panels import emit_packing
+from graphc.backends.native.panels import packed_once
+from graphc.backends.native.target import Words
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import ITEMSIZE, Dim, TensorType, count
 from graphc.kernels.iteration_space import matrix
@@ -32,9 +35,17 @@ Kernel = Callable[..., None]
 
 
 def emit_scan(
-    module: Module, program: Program, instr: Instr, kernel: Kernel, epoch: int = 0
+    module: Module,
+    program: Program,
+    instr: Instr,
+    target: tuple[int, Mapping[str, Words]],
+    kernel: Kernel,
+    epoch: int = 0,
 ) -> Callee:
-    """Return the function of one epoch of a loop, added to the module."""
+    """Return the function of one epoch of a loop, added to the module.
+
+    `target` has the bits of vector registers, and the words of narrow factors.
+    """
     scan = instr.scan
     assert scan is not None, "the instruction of a loop"
     names = tuple(dict.fromkeys((*instr.ins, *instr.outs)))
@@ -44,7 +55,7 @@ def emit_scan(
     arguments = f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
 
     def made(f: Function) -> _Emission:
-        return _Emission(f, scan, outer, lengths, kernel)
+        return _Emission(f, scan, outer, lengths, target, kernel)
 
     if scan.at_once:
         rows = module.function("rows", arguments, lambda f: made(f).emit_epoch(epoch))
@@ -67,7 +78,11 @@ class _Emission:
     scan: ScanKernel
     outer: Mapping[str, Value]
     lengths: TensorType | None
+    target: tuple[int, Mapping[str, Words]]
     kernel: Kernel
+    scratch: Value = "%scratch"
+    panels: dict[str, Value] = field(default_factory=dict)
+    """The addresses of the panels of factors that are packed before the first step."""
 
     @property
     def program(self) -> Program:
@@ -111,6 +126,7 @@ class _Emission:
         self.constants = {b.name: self._constant(b) for b in self.program.constants.values()}
         steps = self._longest()
         self._begin()
+        self._pack()
         start = [("ptr", self._initial(one)) for one in scan.carried]
         last = f.loop(0, steps, 1, partial(self._step, steps), start)
         self._finish(last, steps)
@@ -147,6 +163,16 @@ class _Emission:
         for one in self.scan.carried:
             if not one.initial:
                 self._copy(one.feed, None, self._slot(one.feed))
+
+    def _pack(self) -> None:
+        """Append the packing of factors that all steps read, at the start of the scratch."""
+        f, made = self.function, packed_once(self.scan, *self.target)
+        for name, (kernel, nbytes) in made.items():
+            pack = emit_packing(f.module, kernel, *self.target)
+            source = self.outer[self.scan.whole[name]]
+            f.call(pack, source, self.scratch, "%scratch", "%n", "%tid", "%threads")
+            self.panels[name] = self.scratch
+            self.scratch = f.address(self.scratch, nbytes, "i8")
 
     def _end(self, steps: Value) -> None:
         """Append what follows the last step."""
@@ -231,8 +257,8 @@ class _Emission:
 
         def kernels(numbers: tuple[int, ...], inner: int, turn: Value) -> None:
             for number in numbers:
-                of_loop = (), inner, turn
-                self.kernel(f, self.program, number, pointer, lambda: "%scratch", *of_loop)
+                of_loop = (), inner, turn, self.panels
+                self.kernel(f, self.program, number, pointer, lambda: self.scratch, *of_loop)
 
         if self.scan.shared:
             kept()
