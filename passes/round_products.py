@@ -14,12 +14,13 @@ through rounding.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from graphc.ir.bfloat16 import rounded
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
-from graphc.ops.arithmetic import ToBfloat16
+from graphc.ops.arithmetic import RoundBfloat16, ToBfloat16
 from graphc.ops.product import order_of
 from graphc.ops.scan import Scan
 from graphc.ops.source import Constant, Input
@@ -30,10 +31,15 @@ from passes.steps import on_steps
 @graph_pass(preserves="bitwise", on_steps=False)
 def round_products(graph: Graph) -> Graph:
     """Return the graph whose ordered products read bfloat16, also in the steps of loops."""
-    graph = on_steps(round_products, graph)
+    return with_rounded_factors(ToBfloat16(), graph)
+
+
+def with_rounded_factors(rounding: ToBfloat16 | RoundBfloat16, graph: Graph) -> Graph:
+    """Return the graph whose ordered products read what an op makes of their factors."""
+    graph = on_steps(partial(with_rounded_factors, rounding), graph)
     early = any(isinstance(n.op, Scan) and _rounds_whole(n.op.step) for n in graph)
     rounds = early or any(_rounds(graph, node) for node in graph)
-    return _Rewriter(graph).graph() if rounds else graph
+    return _Rewriter(graph, rounding).graph() if rounds else graph
 
 
 def _rounds(graph: Graph, node: Node) -> bool:
@@ -44,8 +50,8 @@ def _rounds(graph: Graph, node: Node) -> bool:
 class _Rewriter:
     """One traversal of the graph, which builds the new one."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.old, self.b = graph, Builder.like(graph)
+    def __init__(self, graph: Graph, rounding: ToBfloat16 | RoundBfloat16) -> None:
+        self.old, self.b, self.rounding = graph, Builder.like(graph), rounding
         self.rounded: dict[str, Value] = {}
         """The rounded value of each value that has one."""
 
@@ -93,13 +99,13 @@ class _Rewriter:
         """Add the rounded value of a node that does not only move one."""
         name, op = self._name(node.name), node.op
         with self.b.at(node.locs):
-            if isinstance(op, Constant):
+            if isinstance(op, Constant) and isinstance(self.rounding, ToBfloat16):
                 data = rounded(op.array()).tobytes()
                 op = replace(op, dtype="bfloat16", data=data, label=op.label and name)
                 self.rounded[node.name] = self.b.apply(op, name=name)
             else:
                 value = self.b.value(node.name)
-                self.rounded[node.name] = self.b.apply(ToBfloat16(), value, name=name)
+                self.rounded[node.name] = self.b.apply(self.rounding, value, name=name)
 
     def _name(self, name: str) -> str:
         name = f"{name}.bf16"
@@ -110,7 +116,7 @@ class _Rewriter:
 
 def _rounds_whole(step: StepGraph) -> dict[str, str]:
     """Return the nodes of a step that round what is the same in each step, and what they round."""
-    rounds = (node for node in step.nodes if isinstance(node.op, ToBfloat16))
+    rounds = (node for node in step.nodes if isinstance(node.op, (ToBfloat16, RoundBfloat16)))
     return {node.name: node.inputs[0] for node in rounds if node.inputs[0] in step.whole}
 
 

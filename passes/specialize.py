@@ -56,7 +56,7 @@ class Specialize:
         for declared in graph:
             node = declared.reading(new)
             if isinstance(node.op, Layer):
-                made = self._expand(b, node, node.op)
+                made = self.expand(b, node, node.op)
                 if made != node.name and node.name in kept:
                     op = Reshape(node.type.shape)
                     b.insert(Node(node.name, op, (made,), node.type, node.locs))
@@ -67,7 +67,8 @@ class Specialize:
         b.take_roots(graph, new)
         return b
 
-    def _expand(self, b: Builder, node: Node, layer: Layer) -> str:
+    def expand(self, b: Builder, node: Node, layer: Layer) -> str:
+        """Add the ops of a layer to a graph that has its operands; return the name of the last."""
         operands = [Value(b, operand) for operand in node.inputs]
         b.scope, b.locs = f"{node.name}.", node.locs
         made = expand(b, layer, node.name, operands, self.train)

@@ -320,6 +320,16 @@ def _product(v: Arithmetic, x: Value, times: int, dtype: str) -> Value:
     return v.mul(square, x, dtype) if times % 2 else square
 
 
+def _round_bfloat16(v: Arithmetic, x: Value, dtype: str) -> Value:
+    """Emit the rounding to a number of bfloat16: `nearest` in graphc/ir/bfloat16.py."""
+    words = v.bitcast(x, dtype, "uint32")
+    upper = v.binary("lshr", words, v.const(16, "uint32"), "uint32")
+    tie = v.binary("and", upper, v.const(1, "uint32"), "uint32")
+    near = v.add(words, v.add(tie, v.const(0x7FFF, "uint32"), "uint32"), "uint32")
+    kept = v.binary("and", near, v.const(0xFFFF0000, "uint32"), "uint32")
+    return v.select(v.is_nan(x, dtype), x, v.bitcast(kept, "uint32", dtype), dtype)
+
+
 def _intrinsic(name: str) -> Rule:
     return lambda v, x, dtype: v.intrinsic(name, (x,), dtype)
 
@@ -347,6 +357,7 @@ _RULES: dict[str, Rule] = {
     "floor": _intrinsic("floor"),
     "ceil": _intrinsic("ceil"),
     "round": _intrinsic("roundeven"),
+    "round_bfloat16": _round_bfloat16,
 }
 
 

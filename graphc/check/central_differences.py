@@ -19,7 +19,7 @@ from graphc.ir.interpreter import Rule, by_reference, interpret
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.arithmetic import ToBfloat16
+from graphc.ops.arithmetic import RoundBfloat16, ToBfloat16
 from graphc.ops.product import order_of
 from graphc.ops.scan import Scan
 from graphc.ops.shape import Cast
@@ -45,7 +45,7 @@ def widened(op: Op) -> Op:
     if isinstance(op, Scan):
         nodes = in_float64(op.step.graph(())).nodes.values()
         return dataclasses.replace(op, step=dataclasses.replace(op.step, nodes=tuple(nodes)))
-    if isinstance(op, ToBfloat16):
+    if isinstance(op, (ToBfloat16, RoundBfloat16)):
         return Cast("float64")
     if isinstance(op, Constant):
         if op.dtype not in NARROW:

@@ -56,6 +56,16 @@ def rounded(x: Array) -> Array:
     return np.asarray(np.where(np.isnan(whole), np.uint16(NAN), bits))
 
 
+def nearest(x: Array) -> Array:
+    """Return float32 numbers rounded to those of bfloat16, tiny ones too, as ONNX and PyTorch do.
+
+    Overflow gives infinity; NaN and the sign of 0 stay.
+    """
+    words = np.asarray(x, np.float32).view(np.uint32)
+    kept = words + (0x7FFF + (words >> 16 & 1)) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(x), x, np.asarray(kept, np.uint32).view(np.float32))
+
+
 def widened(bits: Array) -> Array:
     """Return the numbers of such bits as float32, which is exact."""
     return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)

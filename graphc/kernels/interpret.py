@@ -16,7 +16,15 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.ir.access import AccessMap
-from graphc.ir.bfloat16 import converted, multiplied, multiply_add, numpy_dtype, pairs, widened
+from graphc.ir.bfloat16 import (
+    converted,
+    multiplied,
+    multiply_add,
+    nearest,
+    numpy_dtype,
+    pairs,
+    widened,
+)
 from graphc.ir.expr import BodyBuilder, Broadcast, Expr, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
@@ -54,6 +62,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round": np.rint,
+    "round_bfloat16": nearest,
     "maximum": np.maximum,
     "minimum": np.minimum,
     "less": np.less,

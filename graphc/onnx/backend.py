@@ -17,8 +17,11 @@ from graphc.ir.tensor_type import TensorType
 from graphc.onnx.call import NeedsInputs, NotSupported, checked_dtype
 from graphc.onnx.load import Imported, budget_of, check_ops, free_inputs, import_model
 from graphc.onnx.model_file import check_limits
+from graphc.onnx.narrow import NARROW
 from graphc.runtime.executor import Executor
 
+BFLOAT16 = helper.tensor_dtype_to_np_dtype(NARROW)
+"""The dtype that onnx has for numbers of BFLOAT16."""
 MOST_KEPT = 16
 """The largest number of executors that a model keeps, one for each set of shapes."""
 
@@ -30,6 +33,7 @@ class GraphcRep(BackendRep):
         self._model = model
         self._backend = backend
         self._inputs = free_inputs(model)
+        self._kinds = [value.type.tensor_type.elem_type for value in model.graph.output]
         self._needed: set[str] = set()
         """The inputs whose numbers determine shapes."""
         self._runs: dict[Any, _Run] = {}
@@ -41,7 +45,8 @@ class GraphcRep(BackendRep):
         while True:
             whole = key, tuple((name, feeds[name].tobytes()) for name in sorted(self._needed))
             if whole in self._runs:
-                return self._runs[whole](feeds)
+                found = zip(self._runs[whole](feeds), self._kinds, strict=True)
+                return tuple(a.astype(BFLOAT16) if kind == NARROW else a for a, kind in found)
             known = {name: feeds[name] for name in self._needed}
             try:
                 run = self._compiled(feeds, known)
@@ -78,7 +83,8 @@ class GraphcRep(BackendRep):
 
 def _array(name: str, given: Any) -> Array:
     try:
-        return np.asarray(given)
+        array = np.asarray(given)
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     except ValueError:
         raise FeedError(f"input {name!r} is not an array") from None
 

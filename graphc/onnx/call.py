@@ -96,13 +96,17 @@ def checked_dtype(array: Array) -> str:
 
 
 def dtype_of(number: Any) -> str:
-    """Return the dtype of an ONNX type code; raise NotSupported if graphc does not have it."""
+    """Return the dtype of an ONNX type code, float32 for that of BFLOAT16.
+
+    Raise NotSupported if graphc does not have it.
+    """
     if isinstance(number, str):  # a name before opset 6
         number = TensorProto.DataType.Value(number)
     try:
         name = str(helper.tensor_dtype_to_np_dtype(number).name)
     except (KeyError, ValueError):
         name = f"dtype {number}"
+    name = "float32" if name == "bfloat16" else name
     if name not in DECLARED:
         raise NotSupported(f"graphc has no {name}")
     return name
@@ -212,6 +216,8 @@ class Call:
     operands: tuple[Binding | None, ...]
     attributes: Mapping[str, Any]
     outputs: tuple[str, ...]
+    narrow: tuple[bool, ...] = ()
+    """Whether each operand is of BFLOAT16; it is held in float32."""
 
     def __len__(self) -> int:
         return len(self.operands)

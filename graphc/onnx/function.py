@@ -50,11 +50,12 @@ def body_of(
 
 def has_function(domain: str, op: str, version: int) -> bool:
     """Return whether ONNX defines the op as a function of others."""
-    schema = _schema(domain, op, version)
+    schema = schema_of(domain, op, version)
     return schema is not None and bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def _schema(domain: str, op: str, version: int) -> Any:
+def schema_of(domain: str, op: str, version: int) -> Any:
+    """Return ONNX's declaration of an op, or None if it has none."""
     try:
         return defs.get_schema(op, version, domain)
     except defs.SchemaError:
@@ -62,7 +63,7 @@ def _schema(domain: str, op: str, version: int) -> Any:
 
 
 def _schema_defaults(node: NodeProto, call: Call) -> dict[str, Any]:
-    schema = _schema(node.domain, node.op_type, call.version)
+    schema = schema_of(node.domain, node.op_type, call.version)
     if schema is None:
         return {}
     defaults = [a.default_value for a in schema.attributes.values() if a.default_value.name]
@@ -70,7 +71,7 @@ def _schema_defaults(node: NodeProto, call: Call) -> dict[str, Any]:
 
 
 def _from_onnx(node: NodeProto, call: Call) -> FunctionProto | None:
-    schema = _schema(node.domain, node.op_type, call.version)
+    schema = schema_of(node.domain, node.op_type, call.version)
     if schema is None:
         return None
     function = FunctionProto()

@@ -32,6 +32,7 @@ from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.folding import expanded
 from graphc.onnx.function import has_function
 from graphc.onnx.model_file import array_of, graphs_of, read_model
+from graphc.onnx.narrow import declared_narrow, held
 from graphc.onnx.scope import DOMAIN, Reading, Scope
 from graphc.ops.source import Input
 
@@ -106,11 +107,12 @@ def import_model(
     own = model.producer_name == DOMAIN
     states = frozenset(metadata_of(model, STATES)) if own else frozenset()
     reading = Reading(net, file, functions, own, states, as_written)
-    scope = Scope(reading, opsets_of(model))
+    scope = Scope(reading, opsets_of(model), narrow={*declared_narrow(model.graph)})
     for key, array in known.items():
-        scope.define(key, array)
+        scope.define(key, held(array, ()) if key in scope.narrow else array)
     for key, type in types.items():
-        scope.define(key, net.builder.apply(Input(type.shape, type.dtype), name=key))
+        given = net.builder.apply(Input(type.shape, type.dtype), name=key)
+        scope.define(key, held(given, ()) if key in scope.narrow else given)
     for key, operand in _initializers(model).items():
         if key not in known:
             scope.define(key, operand)

@@ -164,7 +164,10 @@ def _parse(message: Message, data: bytes) -> bool:
 
 
 def array_of(tensor: TensorProto) -> Array:
-    """Return an ONNX tensor as an array; raise ModelFileError if shape and data do not fit."""
+    """Return an ONNX tensor as an array, numbers of BFLOAT16 in float32.
+
+    Raise ModelFileError if shape and data do not fit.
+    """
     check_sizes(tensor)
     if tensor.data_type == TensorProto.STRING:
         raise ModelFileError(f"ONNX tensor {tensor.name!r} contains text, not numbers")
@@ -179,7 +182,7 @@ def array_of(tensor: TensorProto) -> Array:
         raise ModelFileError(
             f"ONNX tensor {tensor.name!r} does not have the data that its shape requires"
         )
-    return array
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
 
 def _take_external(model: ModelProto, folder: Path | None) -> None:

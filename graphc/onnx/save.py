@@ -22,6 +22,7 @@ from graphc.ir.text.graph import op_text, word_of
 from graphc.onnx.export import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
 from graphc.onnx.export.functions import BODIES
 from graphc.onnx.export.loops import write_loop
+from graphc.onnx.export.precision import only_rounded, with_precision
 from graphc.onnx.export.standard import STANDARD
 from graphc.onnx.load import LOSSES, STATES, UPDATES
 from graphc.onnx.model_file import LARGEST_FILE, names_read, path_of
@@ -120,6 +121,9 @@ def to_proto(
         )
     if not losses:
         graph = select_outputs(graph, [], None)
+    if not isinstance(thing, Net):
+        plan = thing.plan if isinstance(thing, Executor) else thing
+        graph = with_precision(graph, plan.options.precision)
     if not graph.outputs:
         raise GraphError(f"net {graph.name!r} has no output to export")
     model = export(graph, state, train)
@@ -136,6 +140,7 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     fed.sort(key=lambda node: node.name not in kept)  # count rows by an exported input first
     types = {node.name: node.type for node in graph}
     w = Writer(types, [node.name for node in fed], train, graph.outputs)
+    w.narrow = only_rounded(written)
     functions.write_nodes(w, [node for node in written if node.name in kept])
     read = {*names_read(w.nodes), *graph.outputs.values()}
     initializers = [
@@ -217,7 +222,7 @@ class Functions:
     ) -> None:
         """Write an op as a node of ONNX, or as a call of a function."""
         if isinstance(op, Constant):
-            w.constant(op.array(), out=out)
+            w.constant(op.array(), "bfloat16" if out in w.narrow else None, out)
         elif op.is_source:
             return
         elif type(op) not in STANDARD or STANDARD[type(op)](w, op, ins, out) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import compress, islice
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -40,6 +40,7 @@ from graphc.onnx.convert.unrolled import UNFOLDED
 from graphc.onnx.folding import folded
 from graphc.onnx.function import Body, body_of
 from graphc.onnx.model_file import array_of, names_read
+from graphc.onnx.narrow import declared_narrow, held, narrow_inside, narrow_results
 from graphc.ops import OPS
 from graphc.ops.random_numbers import Noise, keys_of
 from graphc.ops.reduce import broadcast_to
@@ -106,6 +107,8 @@ class Scope:
     """The names of nodes that nodes read, or that are results of the graph."""
     left_out: str = ""
     """The start of names in the model that names of nodes do not have."""
+    narrow: set[str] = field(default_factory=set)
+    """The names of values of BFLOAT16, which are held in float32."""
 
     def scratch(self) -> Scope:
         """Return a scope with a new net, in which a node is computed at once."""
@@ -153,7 +156,7 @@ class Scope:
         spend_nodes(READ)
         values = self.values.new_child()
         scope = Scope(self.reading, self.opsets, prefix, self.attributes, self.depth + 1, values)
-        scope.left_out = left_out
+        scope.left_out, scope.narrow = left_out, {*self.narrow, *declared_narrow(graph)}
         for tensor in graph.initializer:
             scope.define(tensor.name, array_of(tensor))
         for formal, operand in zip(graph.input, operands, strict=False):
@@ -239,7 +242,8 @@ class Scope:
         b.scope = f"{next(filter(None, names), node.op_type)}."
         try:
             with b.at((where,)):
-                results = self._results(node, operands, names)
+                call = self._call(node, operands, names)
+                results = self._held(node, call, self._results(node, call), before)
         except NotSupported as error:
             raise GraphError(
                 f"{described(node)} cannot be imported: {error}", hint=_types(operands)
@@ -261,13 +265,28 @@ class Scope:
         if missing:
             raise GraphError(f"{described(node)} cannot be imported: it has no {missing[0]!r}")
 
-    def _results(
+    def _call(
         self, node: NodeProto, operands: Sequence[Binding | None], names: Sequence[str]
-    ) -> Sequence[Binding | None]:
+    ) -> Call:
         attributes = attributes_of(node, self.attributes)
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        version = self.opsets.get(domain, 1)
-        call = Call(self, node.op_type, version, tuple(operands), attributes, tuple(names))
+        version = self.opsets.get(_domain(node), 1)
+        narrow = tuple(name in self.narrow for name in node.input)
+        return Call(self, node.op_type, version, tuple(operands), attributes, tuple(names), narrow)
+
+    def _held(
+        self, node: NodeProto, call: Call, results: Sequence[Binding | None], before: int
+    ) -> Sequence[Binding | None]:
+        """Return results with those of BFLOAT16 as they are held; `before` nodes were there."""
+        narrow, nodes = set(narrow_results(node, call)), self.reading.builder.nodes
+        self.narrow.update(narrow, narrow_inside(node, call))
+        if not narrow:
+            return results
+        ops = [made.op for made in islice(reversed(nodes.values()), len(nodes) - before)]
+        named = zip(results, node.output, strict=False)
+        return [held(result, ops) if name in narrow else result for result, name in named]
+
+    def _results(self, node: NodeProto, call: Call) -> Sequence[Binding | None]:
+        domain, operands, attributes = _domain(node), call.operands, call.attributes
         if any(isinstance(operand, RowIndices) for operand in operands):
             return [of_rows(call)]
         converter = CONVERTERS.get((domain, node.op_type))
@@ -285,7 +304,7 @@ class Scope:
         body = body_of(node, call, self.reading.functions)
         if body is None:
             raise NotSupported("graphc has no such op")
-        return self._called(body, call)
+        return self._called(node, body, call)
 
     def _folds(self, call: Call) -> bool:
         """Return whether a node is computed now, since its numbers are known.
@@ -297,18 +316,21 @@ class Scope:
         arrays = [o for o in call.operands if isinstance(o, np.ndarray)]
         return not self.reading.by_graphc or not arrays or any(map(is_symbolic, arrays))
 
-    def _called(self, body: Body, call: Call) -> Sequence[Binding | None]:
+    def _called(self, node: NodeProto, body: Body, call: Call) -> Sequence[Binding | None]:
         """Return the results of a function: run its nodes on the operands of the call."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"functions call each other {DEEPEST} deep")
         attributes = {**body.defaults, **call.attributes}
         inner = Scope(self.reading, body.opsets, f"{call.name}/", attributes, self.depth + 1)
+        inner.narrow.update(compress(body.inputs, call.narrow))
         for position, name in enumerate(body.inputs):
             inner.define(name, call.operands[position] if position < len(call) else None)
         inner.run(body.nodes, [name for i, name in enumerate(body.outputs) if call.is_read(i)])
         results = [inner.values.get(name) for name in body.outputs]
         if any(result is None and call.is_read(i) for i, result in enumerate(results)):
             raise NotSupported("its function does not make all of its results")
+        formals = zip(node.output, body.outputs, strict=False)
+        self.narrow.update(name for name, formal in formals if formal in inner.narrow)
         return results
 
 
@@ -320,6 +342,10 @@ def _types(operands: Sequence[Binding | None]) -> str:
         except ValueError:
             types.append("another type")
     return f"its operands are {', '.join(types)}" if types else ""
+
+
+def _domain(node: NodeProto) -> str:
+    return "" if node.domain == "ai.onnx" else str(node.domain)
 
 
 def described(node: NodeProto) -> str:

@@ -8,7 +8,7 @@ from math import inf
 
 import numpy as np
 
-from graphc.ir.bfloat16 import rounded
+from graphc.ir.bfloat16 import nearest, rounded
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
@@ -170,6 +170,25 @@ class ToBfloat16(NoGradient, Unary):
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].cast("bfloat16")
+
+
+class RoundBfloat16(Unary):
+    """x, of float32, rounded to the nearest number of bfloat16, half to even, and kept in float32.
+
+    Gradients flow through it as if it did not round.
+    """
+
+    gradient_text = ("d_out",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless x is float32."""
+        return ToBfloat16().infer(ins).with_dtype("float32")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return nearest(ins[0])
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        return (dout,)
 
 
 class WholeQuotient(NoGradient, Binary, base=True):

@@ -11,8 +11,9 @@ import pytest
 
 import graphc as gc
 from graphc.backends.backend import BACKENDS, backend
-from graphc.ir.bfloat16 import Order, rounded, widened
+from graphc.ir.bfloat16 import Order, nearest, rounded, widened
 from graphc.ir.op import Array
+from graphc.ops.arithmetic import RoundBfloat16
 from graphc.ops.conv import ConvDw
 from passes.set_precision import Precision
 
@@ -302,3 +303,19 @@ def test_training_has_the_same_bits_on_native_and_in_c(threads: int, to: Precisi
             ex.step(x=x, y=y)
         found.append(ex.parameters.flat().tobytes())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rounding_that_stays_in_float32_has_the_bits_of_its_rule(name: str) -> None:
+    net = gc.Net("rounding")
+    near = gc.apply(RoundBfloat16(), net.input("x", (gc.N, 40)) * 1.0)
+    net.output("near", near)
+    net.loss("loss", gc.sum(near * near))
+    ex = gc.Executor(gc.compile(net, batch=60, wrt="x", backend=name))
+    x = numbers((60, 40), 5)
+    x[0, :8] = np.nan, np.inf, -np.inf, 0, -0.0, 3.4e38, 1.2e-38, 1e-20
+    found = ex.forward(x=x)["near"]
+    np.testing.assert_array_equal(found.view(np.uint32), nearest(x).view(np.uint32))
+    x[0] = 1
+    ex.forward(x=x, train=True)
+    np.testing.assert_array_equal(ex.backward()["x"], 2 * nearest(x))  # as if it did not round

@@ -8,6 +8,7 @@ from math import copysign, inf
 import numpy as np
 import pytest
 
+from graphc.ir import bfloat16
 from graphc.ir.bfloat16 import add_products, multiplied, multiply_add, pairs, rounded, widened
 from graphc.ir.op import Array
 
@@ -46,6 +47,19 @@ def test_rounding_is_to_nearest_ties_to_even() -> None:
     x = numbers(4000)
     x = x[np.isfinite(x)]
     assert [by_hand(number) for number in x] == widened(rounded(x)).tolist()
+
+
+def test_numbers_that_stay_in_float32_are_rounded_down_to_the_smallest() -> None:
+    x = numbers(4000)
+    x = x[np.isfinite(x)]
+    found = bfloat16.nearest(x)
+    assert [float(nearest(float(number), 8, -133)) for number in x] == found.tolist()
+    np.testing.assert_array_equal(bfloat16.nearest(found), found)
+    odd = np.array([np.nan, np.inf, -np.inf, -0.0, GREATEST, 1e-40], np.float32)
+    found = bfloat16.nearest(odd)
+    np.testing.assert_array_equal(found[:5], [np.nan, np.inf, -np.inf, 0.0, np.inf])
+    assert np.signbit(found[3])
+    assert 0 < found[5] < 2e-40
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_every_function_keeps_the_dtype_of_its_step() -> None:
             b = BodyBuilder()
             x = b.load("x", "each", dtype)
             unary = ("neg", "abs", "sqrt", "exp", "log", "tanh", "sigmoid", "erf", "cos", "not")
-            unary = (*unary, "floor", "ceil", "round")
+            unary = (*unary, "floor", "ceil", "round", "round_bfloat16")
             value = call(function, x) if function in unary else call(function, x, x)
             b.store(value, "out", "each")
             arrays: dict[str, Array] = {

@@ -80,3 +80,14 @@ def test_all_train_on_as_in_pytorch(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_now")])
 def test_native_code_trains_on_as_in_pytorch(name: str, tmp_path: Path) -> None:
     check(name, "native", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["causal", "upwards"])
+def test_a_network_of_bfloat16_gives_what_it_gives_in_pytorch(name: str) -> None:
+    torch = data(f"bfloat16/{name}")
+    net = load(FOLDER / "bfloat16" / f"{name}.onnx")
+    out = gc.Executor(gc.compile(net, batch=4, backend="numpy")).forward(x=torch["x"])["out"]
+    far, gap = (np.abs(x - torch["forward"]) for x in (torch["single"], out))
+    assert gap.mean() < far.mean() / 5
+    assert (gap == 0).mean() > 0.6
+    assert gap.max() <= 2.0**-7 * np.abs(out).max()  # where a sum in another order is rounded

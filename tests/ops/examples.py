@@ -33,6 +33,7 @@ from graphc.ops.arithmetic import (
     Pow,
     Quantize,
     Round,
+    RoundBfloat16,
     ToBfloat16,
     TruncDiv,
 )
@@ -187,7 +188,8 @@ def _more_elementwise() -> Iterator[Example]:
     yield from _unary(Round())
     yield from _unary(Quantize(0.25))
     yield from _unary(Quantize(0.01))
-    yield Example(ToBfloat16(), (t(N, 3, dtype="float32"),))
+    for op in (ToBfloat16(), RoundBfloat16()):
+        yield Example(op, (t(N, 3, dtype="float32"),))
     for op in (Floor(), Ceil()):
         yield from _unary(op, BROKEN)
     for op in (Sin(), Cos(), Atan(), Sinh(), Cosh(), Asinh(), Expm1()):

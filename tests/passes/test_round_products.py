@@ -169,7 +169,7 @@ def test_an_unknown_precision_is_told() -> None:
     ):
         step_graph({"*": "bf16_block"})
     for given in ("fp16", ["bf16"], {1: "bf16"}):
-        with pytest.raises(gc.GraphError, match="not a mapping"):
+        with pytest.raises(gc.GraphError, match="nor a mapping"):
             step_graph(given)  # type: ignore[arg-type]
 
 

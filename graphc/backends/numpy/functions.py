@@ -103,20 +103,39 @@ def cast(out: Array, x: Array) -> Sequence[Call]:
 
 def to_bfloat16(out: Array, x: Array, words: Array, mask: Array) -> Sequence[Call]:
     """Return calls that round x as `graphc/ir/bfloat16.py` defines it."""
-    bits, sizes = x.view(np.uint32), words.view(np.float32)
-    shift, one, half = (number(value, "uint32") for value in (16, 1, 0x7FFF))
+    sizes = words.view(np.float32)
     return (
-        partial(np.right_shift, bits, shift, words),
-        partial(np.bitwise_and, words, one, words),
-        partial(np.add, words, bits, words),
-        partial(np.add, words, half, words),
-        partial(np.right_shift, words, shift, words),
+        *_near(x, words),
+        partial(np.right_shift, words, number(16, "uint32"), words),
         *cast(out, words),
         partial(np.absolute, x, sizes),
         partial(np.less, sizes, number(LEAST, "float32"), mask),
         partial(np.copyto, out, number(0, out.dtype), where=mask),
         partial(np.isnan, x, mask),
         partial(np.copyto, out, number(NAN, out.dtype), where=mask),
+    )
+
+
+def round_bfloat16(out: Array, x: Array, words: Array, mask: Array) -> Sequence[Call]:
+    """Return calls that round x to numbers of bfloat16: `nearest` in `graphc/ir/bfloat16.py`."""
+    return (
+        *_near(x, words),
+        partial(np.bitwise_and, words, number(0xFFFF0000, "uint32"), words),
+        partial(np.isnan, x, mask),
+        partial(np.copyto, words.view(np.float32), x, where=mask),
+        partial(np.copyto, out, words.view(np.float32)),
+    )
+
+
+def _near(x: Array, words: Array) -> Sequence[Call]:
+    """Return calls that write words whose upper halves are x rounded, unless it is NaN."""
+    bits = x.view(np.uint32)
+    shift, one, half = (number(value, "uint32") for value in (16, 1, 0x7FFF))
+    return (
+        partial(np.right_shift, bits, shift, words),
+        partial(np.bitwise_and, words, one, words),
+        partial(np.add, words, bits, words),
+        partial(np.add, words, half, words),
     )
 
 
@@ -177,5 +196,6 @@ FUNCTIONS: Mapping[str, Function] = {
     "clip": Function(clip),
     "cast": Function(cast, (), ()),
     "to_bfloat16": Function(to_bfloat16, ("uint32", "bool"), ()),
+    "round_bfloat16": Function(round_bfloat16, ("uint32", "bool")),
 }
 """The rules by name: those of `graphc.kernels.interpret`, and cheaper forms of special cases."""

@@ -47,6 +47,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import dim_at
+from graphc.ops.arithmetic import RoundBfloat16
 from graphc.runtime.executor import Executor
 from graphc.runtime.sequences import Sequences
 from passes import DEFAULT
@@ -288,7 +289,8 @@ class Ways:
         bounds = rounding_bounds(graph, rows, wide, exact, 2)
         single = any(node.type.dtype == "float32" for node in self.plan.declared)
         found, scale = frozen.forward(self.feeds), SINGLE if single else 1.0
-        scale = ROUNDING / EPS if self.plan.options.precision else scale
+        rounds = any(isinstance(node.op, RoundBfloat16) for node in nested(self.plan.declared))
+        scale = ROUNDING / EPS if rounds or self.plan.options.precision else scale
         for name, value in found.items():
             if value.dtype.kind == "f":
                 text = gap(exact[f"output {name}"], value, scale * bounds[f"output {name}"])

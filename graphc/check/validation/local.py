@@ -12,7 +12,7 @@ from graphc.ir.bfloat16 import LEAST, converted
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array, attributes
-from graphc.ops.arithmetic import ToBfloat16
+from graphc.ops.arithmetic import RoundBfloat16, ToBfloat16
 
 TINY = 1e-37
 """Near the smallest normal float32: native code takes smaller numbers as zero."""
@@ -80,7 +80,7 @@ class Local:
         sizes = list(filter(None, known))
         inner = min(sizes) if len(sizes) > 1 else 0.0  # what cancels in the op, such as p - 1
         least = 4 * self._eps(node) * np.maximum(np.abs(exact), inner) + TINY
-        if node.type.dtype == "bfloat16":
+        if node.type.dtype == "bfloat16" or isinstance(node.op, RoundBfloat16):
             least = ROUNDING * np.abs(exact) + LEAST
         return np.asarray((16 + 2 * longest**0.5) * widest + least)
 
@@ -135,7 +135,7 @@ class Local:
         self, known: Mapping[str, Array], change: Change = lambda node, value: value
     ) -> dict[str, Array]:
         def rule(node: Node, ins: list[Array]) -> Array:
-            if isinstance(node.op, ToBfloat16):
+            if isinstance(node.op, (ToBfloat16, RoundBfloat16)):
                 return ins[0]  # as in float64: the bound has its rounding
             return change(node, np.asarray(value_of(node, ins, self.n, True), order="C"))
 

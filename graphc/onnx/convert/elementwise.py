@@ -7,6 +7,7 @@ from functools import reduce
 from math import inf
 
 import numpy as np
+from onnx import TensorProto
 
 import graphc as gc
 from graphc.base.work import spend_array
@@ -14,7 +15,9 @@ from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.onnx.call import Call, Converter, dtype_of
 from graphc.onnx.export.standard import ONE_TO_ONE
+from graphc.onnx.narrow import NARROW
 from graphc.ops.activations import PRelu
+from graphc.ops.arithmetic import RoundBfloat16
 from graphc.ops.shape import as_dtype
 
 
@@ -143,6 +146,16 @@ def _is_inf(call: Call) -> Value:
     return found
 
 
+def _cast(call: Call) -> Value:
+    """Return a value as it is held; one that was rounded on its way to FLOAT is rounded here."""
+    x, to = call.value(0), call.required("to")
+    if to == TensorProto.FLOAT and call.narrow[0]:
+        if isinstance(x.node.op, RoundBfloat16):
+            return gc.apply(x.node.op, Value(x.builder, x.node.inputs[0]))
+        return gc.apply(RoundBfloat16(), x) if call.scope.reading.by_graphc else x
+    return as_dtype(x, "float32") if to == NARROW else gc.cast(x, dtype_of(to))
+
+
 def _cast_like(call: Call) -> Value | Array:
     dtype, known = call.type(1).dtype, call.operand(0)
     if isinstance(known, np.ndarray):
@@ -167,7 +180,7 @@ CONVERTERS: dict[str, Converter] = {
     },
     **{f"{bits}{name}": _applied(f) for name, f in LOGIC.items() for bits in ("", "Bitwise")},
     "BitShift": _bit_shift,
-    "Cast": lambda call: gc.cast(call.value(0), dtype_of(call.required("to"))),
+    "Cast": _cast,
     "CastLike": _cast_like,
     "Clip": _clip,
     "Div": _div,

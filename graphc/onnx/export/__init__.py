@@ -82,6 +82,8 @@ class Writer:
         """The arrays that were written as constant nodes."""
         self.train = train
         """True if layers are written as they act in training."""
+        self.narrow: Collection[str] = ()
+        """The constants that are written as BFLOAT16, since only roundings to it read them."""
         self.updated: list[str] = []
         """The running statistics whose next values were written."""
         self.nodes: list[NodeProto] = []

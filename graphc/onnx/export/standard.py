@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
+from onnx import TensorProto
+
 from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch
 from graphc.onnx.export import Emit, Writer, next_of, node, onnx_dtype
@@ -19,7 +21,7 @@ from graphc.ops.activations import (
     Shrink,
     ThresholdedRelu,
 )
-from graphc.ops.arithmetic import Fmod, Mod, TruncDiv
+from graphc.ops.arithmetic import Fmod, Mod, RoundBfloat16, TruncDiv
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout
@@ -194,6 +196,12 @@ def _top_k(w: Writer, op: TopK, ins: Sequence[str], out: str) -> str:
     return w.emit("TopK", [*ins, w.ints([op.k])], names, axis=op.axis, largest=int(op.largest))
 
 
+def _round_bfloat16(w: Writer, op: RoundBfloat16, ins: Sequence[str], out: str) -> str:
+    if w.dtypes[ins[0]] != "bfloat16":
+        ins = [w.emit("Cast", ins, to=TensorProto.BFLOAT16)]
+    return w.emit("Cast", ins, out, to=TensorProto.FLOAT)
+
+
 def _one_hot(w: Writer, op: OneHot, ins: Sequence[str], out: str) -> str | None:
     """Write OneHot for the only dtypes that every runtime supports."""
     standard = (w.types[ins[0]].dtype, op.dtype) == ("int64", "float32")
@@ -297,6 +305,7 @@ STANDARD: dict[type[Op], Emit] = {
     Reshape: lambda w, op, ins, out: w.reshape(ins[0], op.shape, out),
     Transpose: lambda w, op, ins, out: w.emit("Transpose", ins, out, perm=list(op.axes) or None),
     Slice: _slice,
+    RoundBfloat16: _round_bfloat16,
     Cast: lambda w, op, ins, out: w.emit("Cast", ins, out, to=onnx_dtype(op.dtype)),
     BroadcastTo: lambda w, op, ins, out: w.emit("Expand", [*ins, w.dims(op.shape)], out),
     MatMul: lambda w, op, ins, out: (

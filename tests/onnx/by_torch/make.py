@@ -15,6 +15,9 @@ and an .npz with
     losses      the losses of STEPS steps of SGD on that batch, each before its update
     after       what it gives for x after them, in inference
 
+In the folder `bfloat16` are networks after `.bfloat16()`, with x and forward, and as `single` what
+the network gave before.
+
 No network drops anything while it is trained, since PyTorch's random numbers are its own.
 """
 
@@ -202,9 +205,27 @@ def write(name: str, made: Made, kind: str) -> None:
     np.savez_compressed(path.with_suffix(".npz"), **{k: v.numpy() for k, v in numbers.items()})
 
 
+def write_narrow(name: str) -> None:
+    """Export a network of bfloat16, and write what it gives."""
+    torch.manual_seed(0)
+    made = NETWORKS[name]
+    network = made.network().eval()
+    shape = (ROWS, *made.sample)
+    x = torch.randint(made.letters, shape) if made.letters else torch.randn(shape)
+    single = network(x).detach()
+    given = x if made.letters else x.bfloat16()
+    forward = network.bfloat16()(given).detach().float()
+    path = FOLDER / "bfloat16" / name
+    path.with_suffix(".onnx").write_bytes(exported(network, given, "now"))
+    numbers = {"x": x, "forward": forward, "single": single}
+    np.savez_compressed(path.with_suffix(".npz"), **{k: v.numpy() for k, v in numbers.items()})
+
+
 if __name__ == "__main__":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, made in NETWORKS.items():
             for kind in KINDS:
                 write(name, made, kind)
+        for name in ("causal", "upwards"):
+            write_narrow(name)
