@@ -84,7 +84,7 @@ FAULTS = (
     Fault("running statistics stay the last shard's", net, f"{EXCHANGE}:DataParallel.__call__",
           "{state: next(others) for state in states}", "{}", "data_parallel: update"),
     Fault("running statistics are added up", net, f"{EXCHANGE}:_averaged",
-          "mul(value, share,", "mul(value, 1.0,", "data_parallel: update"),
+          'share_of(b, "rows", value.dtype)', "1.0", "data_parallel: update"),
     Fault("all values of a bucket lie in one place", net, f"{EXCHANGE}:_sent",
           "offset += align", "offset += 0 * align", "data_parallel: send"),
     Fault("a bucket is sent without its last value", net, f"{EXCHANGE}:_sent",
