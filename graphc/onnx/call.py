@@ -217,7 +217,7 @@ class Call:
     attributes: Mapping[str, Any]
     outputs: tuple[str, ...]
     narrow: tuple[bool, ...] = ()
-    """Whether each operand is of BFLOAT16; it is held in float32."""
+    """True for each operand of BFLOAT16, which is held in float32."""
 
     def __len__(self) -> int:
         return len(self.operands)
