@@ -64,7 +64,7 @@ class SetPrecision:
         ordered = cache(self._step)
         for node in graph:
             if isinstance(node.op, Scan):
-                step = ordered(node.op.step, inner_path(graph, node, path))
+                step = ordered(node.op.step, inner_path(node, path))
                 if step is not node.op.step:
                     changed[node.name] = replace(node, op=replace(node.op, step=step))
         return graph.replace(changed) if changed else graph
@@ -102,16 +102,9 @@ def products(graph: Graph, path: str) -> Iterator[tuple[str, Node, OrderedProduc
             continue
         form = op.product(types)
         if form is not None:
-            yield path + _layer(graph, node), node, op, form
+            yield path + (node.origin or node.name), node, op, form
 
 
-def inner_path(graph: Graph, result: Node, path: str) -> str:
+def inner_path(result: Node, path: str) -> str:
     """Return the `path` of the step of a loop, given a result of it and that of the graph."""
-    return path or _RESULT.sub("", _layer(graph, result)) + "."
-
-
-def _layer(graph: Graph, node: Node) -> str:
-    """Return the name of the node that a node is a derivative of, or its own."""
-    while node.origin in graph:
-        node = graph[node.origin]
-    return node.origin or node.name
+    return path or _RESULT.sub("", result.origin or result.name) + "."

@@ -86,4 +86,4 @@ def _layers(graph: Graph, path: str = "") -> Iterator[str]:
     yield from (layer for layer, *_ in products(graph, path))
     for node in graph:
         if isinstance(node.op, Scan):
-            yield from _layers(node.op.step.graph(()), inner_path(graph, node, path))
+            yield from _layers(node.op.step.graph(()), inner_path(node, path))

@@ -207,7 +207,7 @@ def _products(graph: Graph, batch: int, loop: _Loop) -> Iterator[tuple[str, _Pro
     for (op, operands), nodes in loops(graph).items():
         given = dict(zip(op.step.inputs, operands, strict=True))
         whole = {name: loop.rounded(graph[given[name]]) for name in op.step.whole}
-        path = inner_path(graph, nodes[0], loop.path)
+        path = inner_path(nodes[0], loop.path)
         inner = _Loop(loop.trains, loop.far, path, loop.steps * op.steps, whole)
         yield from _products(op.step.graph(()), batch, inner)
 

@@ -186,7 +186,7 @@ class _Reverse:
             if name in wanted:
                 inputs = tuple(names.get(i, i) for i in made.inputs)
                 fields = names.get(name, name), made.op, inputs, made.type, made.locs
-                self.b.insert(Node(*fields, origin=made.origin or node.name))
+                self.b.insert(Node(*fields, origin=made.origin or node.origin or node.name))
         for operand, part in pairs:
             self.parts.setdefault(operand, []).append(Value(self.b, names.get(part, part)))
 

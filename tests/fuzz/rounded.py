@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.linalg import Affine, MatMul
@@ -49,11 +49,3 @@ def loop_of(layer: str) -> str:
     parts = layer.split(".")
     ends = [i for i, part in enumerate(parts) if part.rstrip("0123456789") in ("steps", "last")]
     return ".".join(parts[: ends[0]] if ends else parts)
-
-
-def layer_of(graph: Graph, node: Node) -> str:
-    """The name of what a node is a gradient of, or its own."""
-    name = node.name
-    while name in graph and graph[name].origin:
-        name = graph[name].origin
-    return name

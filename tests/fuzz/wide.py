@@ -44,7 +44,7 @@ from graphc.ops.sorting import TopK
 from graphc.ops.source import Constant, Input, Parameter, State
 from tests.fuzz.kinks import has_kinks, kink_distance
 from tests.fuzz.looped import Steps
-from tests.fuzz.rounded import Precision, half_gap, layer_of, loop_of, rounds, to_bfloat16
+from tests.fuzz.rounded import Precision, half_gap, loop_of, rounds, to_bfloat16
 
 WIDE = np.longdouble
 FACTOR = 16.0
@@ -170,7 +170,7 @@ class WideGraph:
         return Step(node.name, node.inputs, op, source, kinks, exact, scales, rounded)
 
     def _layer(self, node: Node) -> str:
-        return self.path + layer_of(self.graph, node)
+        return self.path + (node.origin or node.name)
 
     def _narrows(self, node: Node) -> bool:
         return node.type.is_float and self.graph[node.inputs[0]].type != node.type

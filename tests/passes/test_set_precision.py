@@ -12,6 +12,7 @@ from graphc.compiler.precision import layers_of
 from graphc.ir.bfloat16 import Order, multiplied, rounded
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Op
+from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.linalg import Affine, MatMul
@@ -87,6 +88,23 @@ def test_a_derivative_in_the_net_belongs_to_its_layer() -> None:
     found = orders(ordered(net, ("hidden", "bf16")))
     assert found == {"hidden": "pairs", "grad_1.d_x": "pairs", "after": None}
     assert layers_of(net.graph()) == ["hidden", "after"]
+
+
+def test_second_derivatives_through_a_loop_belong_to_its_layers() -> None:
+    net = gc.Net("loop")
+    x = net.input("x", (gc.N, 3, 2))
+    h, _ = gc.gru(x, 2, name="memory")
+    slope = gc.grad(gc.sum(gc.tanh(h)), x)
+    bend = gc.grad(gc.sum(gc.tanh(slope)), x)
+    net.output("bend", bend)
+    assert layers_of(net.graph()) == ["memory.affine_1", "memory.affine_2"]
+    made = nested(ordered(net, ("memory.affine_1", "bf16")))
+    products = {
+        (node.origin or node.name, order_of(node.op))
+        for node in made
+        if isinstance(node.op, OrderedProduct)
+    }
+    assert products == {("affine_1", "pairs"), ("affine_2", None)}
 
 
 def test_loops_that_do_the_same_have_their_own_precision() -> None:
