@@ -12,6 +12,7 @@ from graphc.ops.elementwise import Mul, Neg
 from graphc.ops.gather import Gather
 from graphc.ops.losses.base import RowLoss
 from graphc.ops.reduce import Mean, Sum
+from graphc.ops.scan import Scan
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, Input
 
@@ -45,9 +46,15 @@ def _by_row(graph: Graph) -> set[str]:
             continue
         if alone and _reads_rows(graph, node):
             continue
+        if isinstance(node.op, Scan) and not _keeps_rows(node.op.step.graph(())):
+            continue
         if not any(_along_rows(node, graph[name].type) for name in node.inputs):
             found.add(node.name)
     return found
+
+
+def _keeps_rows(step: Graph) -> bool:
+    return len(_by_row(step)) == len(step)
 
 
 def _reads_rows(graph: Graph, node: Node) -> bool:
