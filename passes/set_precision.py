@@ -106,5 +106,5 @@ def products(graph: Graph, path: str) -> Iterator[tuple[str, Node, OrderedProduc
 
 
 def inner_path(result: Node, path: str) -> str:
-    """Return the `path` of the step of a loop, given a result of it and that of the graph."""
+    """Return the start of layers' names in a loop's step; `path` is that in the loop's graph."""
     return path or _RESULT.sub("", result.origin or result.name) + "."

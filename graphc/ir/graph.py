@@ -50,7 +50,7 @@ class Node:
     recomputes: str = field(default="", compare=False)
     """The node whose value it recomputes, or delays for nodes that do."""
     origin: str = field(default="", compare=False)
-    """The node that it is part of a gradient of, of whatever order, if it is."""
+    """The node whose derivative, of first or higher order, it is a part of, if it is."""
 
     @property
     def loc(self) -> Loc | None:

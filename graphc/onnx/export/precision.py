@@ -94,4 +94,6 @@ def _plain(graph: Graph) -> Graph:
 
 
 def _unordered(op: Op) -> Op:
-    return op.layer if isinstance(op, _Ordered) else replace(op, order=None)  # type: ignore[call-arg]
+    if isinstance(op, _Ordered):
+        return op.layer
+    return replace(op, order=None) if isinstance(op, OrderedProduct) else op
