@@ -302,7 +302,7 @@ class _Drawing:
         parameters = [n.type.size(1) for n in self.graph if n.op.is_parameter]
         yield counted(sum(parameters), "parameter")
         if self.unreached:
-            yield f"not drawn: {counted(self.unreached, 'node')} that only update states"
+            yield f"not drawn: {counted(self.unreached, 'node')} for updates of states alone"
         if self.omitted:
             yield f"nothing left to do: {listed([short(name, 24) for name in self.omitted], 3)}"
         if self.targets:
