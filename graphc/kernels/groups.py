@@ -238,12 +238,15 @@ class Grouping(GroupRules):
         )
 
     def _is_vector_of(self, other: Group, group: Group, broadcast: Broadcast) -> bool:
-        """Return whether a group of vectors can run among the rows or columns of a matrix."""
+        """Return whether a group of vectors can run among the rows or columns of a matrix.
+
+        Random numbers cannot: theirs are those of a row and a column of their own space.
+        """
         size = {"row": group.space[0], "column": group.space[1]}.get(broadcast)
         axis: Axis = "columns" if broadcast == "row" else "rows"
         if group.product is not None or group.axis != axis or other.space != (1, size):
             return False
-        return all(node.type.rank == 1 for node in other.nodes)
+        return all(node.type.rank == 1 and not node.op.is_random for node in other.nodes)
 
     def _candidates(self, node: Node) -> Iterator[Group]:
         """Yield the groups of the operands, the latest first, then other users of these."""

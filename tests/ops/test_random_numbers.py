@@ -127,6 +127,23 @@ def test_numbers_depend_neither_on_other_rows_nor_on_other_layers() -> None:
     np.testing.assert_array_equal(drawn(executor(alone))["one"], whole["normal3"])
 
 
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_numbers_beside_a_sum_of_each_row_are_their_own(backend: str) -> None:
+    """A kernel over rows and columns would draw a number for each element of the matrix."""
+    net = gc.Net("rows")
+    x = net.input("h", (gc.N, 5))
+    numbers = gc.random_uniform(x, (gc.N,), name="numbers")
+    net.output("sums", gc.sum(gc.tanh(x) - gc.exp(x), axis=1) + numbers)
+    alone = gc.Net("alone")
+    alone.output("numbers", gc.random_uniform(alone.input("h", (gc.N, 5)), (gc.N,), name="numbers"))
+    h = np.zeros((9, 5), np.float32)
+    sums, wanted = (
+        executor(one, backend).forward({"h": h, "x": np.zeros((9, 3))}, train=True)
+        for one in (net, alone)
+    )
+    np.testing.assert_allclose(sums["sums"], wanted["numbers"] - 5.0, atol=1e-5)
+
+
 def test_other_seeds_and_forwards_draw_other_numbers() -> None:
     ex = executor(several())
     first, second = drawn(ex), drawn(ex)
