@@ -15,7 +15,7 @@ from graphc.check.validation.compare import gap
 from graphc.check.validation.executors import Arrays, Ways, arrays_of, differing
 from graphc.check.validation.explain import Count, Fault, explained_fault
 from graphc.check.validation.programs import THREADS, Bench
-from graphc.check.validation.run import Draw, batches_for, draws_for
+from graphc.check.validation.run import Draw, batches_for, draws_for, far
 from graphc.check.validation.updates import rounded_states
 from graphc.check.verify import verify_program
 from graphc.compiler.plan import Plan
@@ -69,6 +69,7 @@ def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
     draws = draws_for(plan.declared, batches_for(plan.batch))
     fed = any(plan.declared[name].type.batched for name in plan.input_names)
     ways = Ways(bench, draws[-1 if fed else 0], thorough)  # without rows in feeds it runs one
+    draws = (*draws, far(plan.declared, draws[len(draws) // 2]))
     programs = [*plan.programs.items()]
     programs += [
         (name, program) for name, (program, _) in tried.items() if name not in plan.programs
@@ -78,7 +79,7 @@ def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
     wrong = (_wrong_values(*each, draws) for each in tried.values())
     for fault in chain(*refuted, *stale, chain.from_iterable(wrong), ways.faults()):
         raise explained_fault(fault)
-    rows = tuple(draw.rows for draw in draws)
+    rows = tuple(draw.rows for draw in draws[:-1])
     return Ran(tuple(tried), rows, bench.count, tuple(ways.done), tuple(ways.left))
 
 
@@ -107,7 +108,7 @@ def _stale_code(plan: Plan, name: str, program: Program, emits: bool) -> Iterato
 def _wrong_values(program: Program, bench: Bench, draws: Sequence[Draw]) -> Iterator[Fault]:
     """Yield the fault of a program on one thread; then those of several, and of the update."""
     batched = any(node.type.batched for node in program.graph)
-    for draw in draws if batched else draws[:2]:
+    for draw in draws if batched else (*draws[:2], draws[-1]):
         arrays = _arrays(bench.plan, program, draw)
         run = bench.run(program, arrays, draw.rows)
         fault = run.judge()

@@ -26,6 +26,7 @@ from graphc.ops.lengths import most_steps
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.state import initial_value
+from passes.segment_scans import segment
 from passes.specialize import Specialize
 
 Results = dict[str, Array]
@@ -193,13 +194,17 @@ def largest(value: Array) -> float:
 MARGIN = 1e-6
 """The least distance of every number from a kink (relu at 0, ties of max, clipping)."""
 
-Style = Literal["normal", "small", "positive", "special", "zeros", "opposite", "some"]
+Style = Literal["normal", "small", "positive", "special", "zeros", "opposite", "some", "far"]
 STYLES: tuple[Style, ...] = (*("normal",) * 12, *("small",) * 4, *("positive",) * 4)
 """The styles that are tried one after the other; usually only the first is needed."""
 
 ZEROS: tuple[Style, ...] = ("zeros", "opposite", "some", "some")
 """The styles of zeros alone, of those with other signs, and of zeros among normal numbers."""
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 1e-40, 1e30, np.inf, -np.inf, np.nan])
+TIES = np.array([0.5, -0.5, 1.5, -2.5, 1.0, -1.0, 1 + 2.0**-8, -1 - 3 * 2.0**-8])
+"""Halves, and numbers between two of bfloat16, which are rounded to the even one."""
+FAR = (60.0, 4.0)
+"""The sizes of the largest numbers in a draw of far ones, the first of which is tried first."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,10 @@ class Draw:
     style: Style = "normal"
     bounds: Mapping[str, Dim] = field(default_factory=dict)
     """The number of entries that an integer input indexes."""
+    most: Mapping[str, Dim] = field(default_factory=dict)
+    """The most steps of a row, by input of lengths."""
+    far: float = FAR[0]
+    """The size of the largest numbers in the style of that name."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """The arrays that are not drawn."""
     redrawn: int = 0
@@ -259,14 +268,35 @@ class Draw:
         if not node.type.is_float:
             first = int(node.op.role.kind == "lengths")
             most = dim_at(self.bounds.get(node.name, 2), self.rows)
-            return rng.integers(first, first + most, shape)
+            found = rng.integers(first, first + most, shape)
+            if node.name in self.most and found.size:
+                return _lengths(found, first, dim_at(self.most[node.name], self.rows), rng)
+            return found
         if self.style == "positive" or node.op.is_of_shard:
             return rng.uniform(0.5, 1.5, shape)
         numbers = rng.standard_normal(shape) * (0.1 if self.style == "small" else 1.0)
+        if self.style == "far":
+            ends = np.array([-self.far, self.far])
+            found = rng.choice([*TIES, *ends, *ends / 3, *ends / 7], shape)
+            return np.where(rng.random(shape) < 0.6, found, numbers)
         if self.style == "special":
             chosen = rng.choice(SPECIAL, shape)
             return np.where(rng.random(shape) < 0.3, chosen, numbers)
         return numbers
+
+
+def _lengths(found: Array, first: int, most: int, rng: np.random.Generator) -> Array:
+    """Return lengths of which some end where a segment of a loop begins; the last is the longest.
+
+    A row alone is of that kind.
+    """
+    size = segment(most) or max(most // 2, 1)
+    ends = np.arange(size, most, size) + 1
+    places = rng.random(found.shape) < (0.4 if len(found) > 1 else 1)
+    found = np.where(places & (len(ends) > 0), rng.choice(ends, found.shape), found)
+    if len(found) > 1:
+        found[-1], found[0] = most, min(int(found[0]), max(most - 1, first))
+    return found
 
 
 def _parameter(node: Node, rng: np.random.Generator) -> Array:
@@ -331,12 +361,25 @@ def draws_for(
 ) -> tuple[Draw, ...]:
     """Return a draw for each number of rows that suits the graph in training mode."""
     plain = expanded(graph)
-    loops = {name: steps + 1 for name, steps in steps_of_loops(plain).items()}
-    limits = loops | index_bounds(plain) | most_steps(plain)
+    steps, most = steps_of_loops(plain), most_steps(plain)
+    limits = {name: count + 1 for name, count in steps.items()} | index_bounds(plain) | most
+    first = Draw(0, seed, bounds=limits, most={**steps, **most}, given=given or {})
     wide = in_float64(plain)
-    return tuple(
-        _drawn(wide, Draw(rows, seed, bounds=limits, given=given or {})) for rows in batches
-    )
+    return tuple(_drawn(wide, replace(first, rows=rows)) for rows in batches)
+
+
+def far(graph: Graph, draw: Draw) -> Draw:
+    """Return the draw with large numbers and ties, the largest with which all values are finite.
+
+    They meet where functions saturate and where numbers are clipped or rounded half-way.
+    """
+    plain = expanded(graph)
+    for size in FAR:
+        made = replace(draw, style="far", far=size, edges=[], known={}, last={})
+        values = values_of(plain, made).values()
+        if all(np.isfinite(value).all() for value in values if value.dtype.kind == "f"):
+            break
+    return made
 
 
 def expanded(graph: Graph, train: bool = True) -> Graph:
