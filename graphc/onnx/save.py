@@ -237,7 +237,8 @@ class Functions:
         layer = op.is_layer and not isinstance(op, Gradient)
         if own and (layer or word_of(type(op)) in BODIES):
             return
-        what = "random numbers by a counter" if op.is_random else "ops of your own"
+        what = "form of it" if own else "ops of your own"
+        what = "random numbers by a counter" if op.is_random else what
         what = "gradients" if isinstance(op, Gradient) else what
         raise GraphError(
             f"{op.name} {node.name if node else ''!r} is not exported to ONNX, which has no {what}",

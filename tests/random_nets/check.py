@@ -15,7 +15,9 @@ import graphc as gc
 from . import exports, transformations
 from .case import Case
 from .compare import NOISE, Reference, Wrong
+from .composed import composed, quantized
 from .drawer import Skip
+from .members import members
 from .noise import noisy_run
 from .runs import executor, masks_of, plan_of, run, start_of
 from .transformations import CHEAP, Check, verified
@@ -32,6 +34,9 @@ SHARES = {
     transformations.validated: 0.01,
     exports.checked: 0.3,
     exports.run_elsewhere: 0.1,
+    composed: 0.2,
+    members: 0.2,
+    quantized: 0.2,
 }
 MANY = 2
 ORACLE = "torch" if torch_oracle is not None else "noise"

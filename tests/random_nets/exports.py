@@ -16,10 +16,17 @@ from .transformations import Check
 
 def proto(c: Check) -> Any:
     """Return the model of a case at its start; Skip what has no form in ONNX."""
+    return model_of(c, executor(c.case, c.plan))
+
+
+def model_of(c: Check, ex: gc.Executor) -> Any:
+    """Return the model of an executor of a case; Skip what has no form in ONNX."""
     try:
-        return gc.onnx.to_proto(executor(c.case, c.plan))
+        return gc.onnx.to_proto(ex)
     except gc.GraphError as error:
-        if any(call.function == "gc.grad" for call in c.case.calls):
+        if any(call.function == "gc.grad" for call in c.case.calls) or "no form of it" in str(
+            error
+        ):
             raise Skip from error
         raise
 

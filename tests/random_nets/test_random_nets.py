@@ -13,8 +13,9 @@ import pytest
 import graphc as gc
 from graphc.kernels.groups import Grouping
 from graphc.runtime.feeds import FeedCheck
+from graphc.runtime.member_states import MemberStates
 from graphc.runtime.rows import Count
-from graphc.runtime.state import Owner
+from graphc.runtime.state import Owner, State
 
 from .__main__ import main
 from .calls import Call, Ref, Rows
@@ -42,6 +43,11 @@ def test_a_seed_is_a_net() -> None:
 def test_some_nets_are_right(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["--nets", "6", "--seed", "40", "--only", "saved", "--found", str(tmp_path)]) == 0
     assert "6 nets, 0 wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("only", ["composed", "members", "quantized"])
+def test_some_nets_are_right_after_several_changes(only: str, tmp_path: Path) -> None:
+    assert main(["--nets", "4", "--seed", "60", "--only", only, "--found", str(tmp_path)]) == 0
 
 
 @pytest.mark.one_in(2)
@@ -237,6 +243,26 @@ def test_a_rate_that_two_optimizers_share(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Owner, "check", lambda *args: None)
     _, outcome = first_wrong("two_optimizers", lambda case: case.optimizer is not None)
     assert "two optimizers on one state" in outcome.wrong
+
+
+@pytest.mark.slow
+def test_members_that_are_kept_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = MemberStates.keep
+    monkeypatch.setattr(MemberStates, "keep", lambda self, chosen: right(self, sorted(chosen)))
+    _, outcome = first_wrong("members", lambda case: case.optimizer is not None)
+    assert "keep" in outcome.wrong
+
+
+@pytest.mark.slow
+def test_a_counter_that_a_copy_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = State.restore
+
+    def restore(self: State, values: Any, needed: Any, forget: Any) -> None:
+        right(self, {n: a for n, a in values.items() if n != "draws"}, (), forget)
+
+    monkeypatch.setattr(State, "restore", restore)
+    _, outcome = first_wrong("composed", lambda case: bool(case.masks) and bool(case.losses))
+    assert "other bits" in outcome.wrong
 
 
 @pytest.mark.slow
