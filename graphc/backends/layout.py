@@ -31,6 +31,11 @@ class Segment:
     epochs: tuple[tuple[int, ...], ...] = ()
     """The numbers of the instructions that are kernels, one tuple for each epoch."""
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the instructions that are kernels, each once, in order."""
+        return tuple(dict.fromkeys(number for epoch in self.epochs for number in epoch))
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -57,7 +57,7 @@ class Saved:
 
 @dataclass
 class PassReport:
-    """The result of `check_pass`, whose text says what is wrong, or how often the pass fired.
+    """The result of `check_pass`, whose text says how often the pass fired, or what is wrong.
 
     Examples
     --------
@@ -89,11 +89,15 @@ class PassReport:
 
     @property
     def ok(self) -> bool:
-        """True if nothing is wrong."""
-        return not self.fault
+        """True if the pass fired, and nothing is wrong."""
+        return not self.fault and self.fired.total() > 0
 
     def __str__(self) -> str:
         on = f"{counted(self.graphs.total(), 'graph')} of {counted(self.nets, 'random net')}"
+        if not self.fault and not self.fired:
+            lines = [f"check_pass {self.name}: not judged, as it never fired on {on}"]
+            lines.append("aim the nets at its pattern by ops=[...]")
+            return "\n  ".join([*lines, self.of_idle] if self.idle else lines)
         if self.fault:
             lines = [f"check_pass {self.name}: wrong, on {on}", *self.fault.splitlines()]
             if self.path is not None:
@@ -131,7 +135,7 @@ def check_pass(
     Every graph that the pass changes must compute the same, as near as the pass declares; see
     `gc.check.validation.validate_pass`.  Nets are drawn until the pass has fired on ten.  They
     prefer the ops that its code names, and those on which it fired before.  A pass that never
-    fires is wrong.
+    fires is not judged.
 
     Parameters
     ----------
@@ -216,9 +220,6 @@ class _Check:
                     return
             if hits:
                 return
-        report.fault = "it never fired: aim the nets at its pattern by ops=[...]"
-        if report.idle:
-            report.fault += f"\n{report.of_idle}"
 
     def _net(self, number: int, ops: Ops | None) -> Net:
         """Return a net: every second one of those ops alone on which the pass may fire."""

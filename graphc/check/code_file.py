@@ -96,10 +96,14 @@ def _misplaced(function: str, wanted: Mapping[Where, str], code: str) -> Iterato
 
 
 def _places(c: Certificate, program: ProgramTables, arena: int) -> dict[Where, str]:
-    """Return where each buffer in state and work lies that a step touches, and its name."""
+    """Return where each buffer in state and work lies that is touched, and its name.
+
+    Steps touch buffers; results are copied, such as an output that is a parameter.
+    """
     buffers, blocks = program.buffers, program.blocks
     found: dict[Where, str] = {}
-    for i in np.unique(program.accesses.buffer).tolist():
+    results = program.outputs.buffer, program.gradients.buffer
+    for i in np.unique(np.concatenate([program.accesses.buffer, *results])).tolist():
         block = int(buffers.block[i])
         space, name = int(blocks.space[block]), buffers.names[i]
         start = int(buffers.offset[i] + buffers.shift[i] * buffers.item[i])

@@ -14,6 +14,7 @@ from graphc.ir.init import generator
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N
 from graphc.ops import FUNCTIONS
+from graphc.ops.scan_layer import scan
 
 __all__ = ["random_net"]
 
@@ -159,7 +160,8 @@ class Growth:
         known = [value for value in self.pool if value.type.rank == 4]
         if known and self.chance(0.6):
             return known[-1]
-        return call("reshape", call("affine", self.matrix(), 2 * 3 * 3), (N, 2, 3, 3))
+        size = 8 if self.chance(0.4) else 3
+        return call("reshape", call("affine", self.matrix(), 2 * size**2), (N, 2, size, size))
 
     def name(self, base: str) -> str:
         """Return a name that is free."""
@@ -289,6 +291,20 @@ def _embedded(g: Growth) -> Value:
     return call("embedding", g.net.input(g.name("ids"), (N,), dtype="int64"), 5, WIDTH)
 
 
+def _looped(g: Growth) -> Value:
+    """Run a recurrent layer over two steps; one that comes first, over enough for segments, too."""
+    x, steps = g.matrix(), 2 if g.made or g.chance(0.5) else 32
+    fed = call("reshape", call("affine", x, steps * WIDTH), (N, steps, WIDTH))
+    w, u = (g.net.parameter(g.name("w"), (WIDTH, WIDTH), init="he") for _ in range(2))
+
+    def step(x: Value, h: Value) -> tuple[Value, Value]:
+        h = call("tanh", x @ w + h @ u)
+        return h, h
+
+    states, last = scan(step, fed, call("affine", x, WIDTH))
+    return last if g.chance(0.5) else states[:, 1]
+
+
 UNARY: Sequence[str] = (
     *("relu", "tanh", "sigmoid", "exp", "neg", "abs", "sin", "cos", "erf", "softplus", "sign"),
     *("floor", "round", "stop_gradient", "gelu", "silu", "elu", "selu", "leaky_relu", "mish"),
@@ -307,7 +323,7 @@ DRAWS: Mapping[str, Draw] = {
     "clip": lambda g: call("clip", g.value(), -1.0, g.rng.choice([0.0, 1.0])),
     "matmul": _matmul,
     "affine": lambda g: call("affine", g.matrix(), WIDTH),
-    "batchnorm": lambda g: call("batchnorm", g.matrix()),
+    "batchnorm": lambda g: call("batchnorm", g.images() if g.chance(0.5) else g.matrix()),
     "layernorm": lambda g: call("layernorm", g.matrix()),
     "dropout": lambda g: call("dropout", g.matrix(), keep_prob=0.5),
     "random_normal": lambda g: call("random_normal", g.matrix()),
@@ -317,6 +333,7 @@ DRAWS: Mapping[str, Draw] = {
     "slice": _slice,
     "pad": lambda g: call("pad", g.matrix(), ((0, 0), (1, 0)), g.number()),
     "embedding": _embedded,
+    "scan": _looped,
     "conv": lambda g: call("conv2d", g.images(), 2, 2, padding=1),
     "max_pool": lambda g: call("max_pool", g.images(), 2, 1),
     "avg_pool": lambda g: call("avg_pool", g.images(), 2, 1),

@@ -16,6 +16,7 @@ from graphc.check import random_net
 from graphc.check.check_pass import PassReport, check_pass, named_ops
 from graphc.check.random_net import DRAWS
 from graphc.check.validation import validate_pass
+from graphc.check.validation.validate import stages
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
@@ -27,8 +28,13 @@ from graphc.ops.reduce import BroadcastTo, Mean, MeanGrad, Min, Sum
 from graphc.ops.select import Relu, ReluGrad, Where
 from graphc.ops.source import Constant, Parameter
 from passes.contract import Pass, graph_pass
+from passes.recompute_scans import recompute_scans
 from passes.repeat_elements import repeat_elements
+from passes.segment_scans import segment_scans
 from passes.specialize import Specialize
+from passes.split_scans import split_scans
+from passes.transpose_factors import transpose_factors
+from passes.widen_sums import widen_sums
 from tests.check.validation.test_validate import run_test
 
 Change = Callable[[Graph, Node], "Node | str | None"]
@@ -175,7 +181,7 @@ WRONG: dict[str, tuple[Pass, str]] = {
     "an output added": (
         graph_pass("bitwise")(lambda g: roots(g, outputs={**g.outputs, "more": g.outputs["loss"]}
             if "loss" in g.outputs else g.outputs)), "output 'more' was not there before"),
-    "never fires": (rewrite(Min, to=lambda g, n: None), "it never fired"),
+    "never fires": (rewrite(Min, to=lambda g, n: None), "not judged, as it never fired on"),
     "returns None": (graph_pass("bitwise")(lambda g: None), "gave NoneType, not a Graph"),
     "returns nodes": (graph_pass("bitwise")(lambda g: list(g)), "gave list, not a Graph"),
     "raises": (fails, "it fails: KeyError: 'relu', at test_check_pass.py:"),
@@ -476,10 +482,30 @@ class Own(Op):
 
 def test_a_pass_for_an_op_of_your_own() -> None:
     twice = rewrite(Own, to=lambda g, n: with_op(n, Own(n.op.k + 1)))  # type: ignore[attr-defined]
-    assert "never fired" in str(check_pass(twice, nets=4, folder=None))
+    unjudged = check_pass(twice, nets=4, folder=None)
+    assert not unjudged.ok
+    assert "never fired" in str(unjudged)
     report = check_pass(twice, ops=[Own(), "tanh"], folder=None)
     assert "own(" in str(report)
     assert not report.ok
+
+
+LOOPS_AND_IMAGES = recompute_scans, segment_scans, split_scans, transpose_factors, widen_sums
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", LOOPS_AND_IMAGES)
+def test_a_pass_about_loops_or_images_is_accepted(step: Pass) -> None:
+    report = check_pass(step, folder=None)
+    assert report.ok, report
+
+
+def test_random_nets_have_what_passes_about_loops_and_images_change() -> None:
+    seeds = [("scan", seed) for seed in range(2)] + [("batchnorm", seed) for seed in range(12)]
+    nets = [random_net(seed, ops=[op], steps=2) for op, seed in seeds]
+    graphs = [graph for net in nets for _, graph in stages(net.graph())]
+    for step in LOOPS_AND_IMAGES:
+        assert any(step(graph) is not graph for graph in graphs), step
 
 
 def test_what_the_code_of_a_pass_looks_for() -> None:

@@ -55,3 +55,20 @@ def test_a_missing_file_is_named(exported: Path) -> None:
     exported.with_suffix(".json").unlink()
     with pytest.raises(gc.GraphError, match=r"cannot read .*line.json"):
         verify_code(exported)
+
+
+def test_results_that_no_kernel_computes_lie_where_they_are(tmp_path: Path) -> None:
+    net = gc.Net("kept")
+    x, w = net.input("x", (gc.N, 3)), net.parameter("w", (3,))
+    scale = net.parameter("scale", ())
+    net.output("x", x)
+    net.output("w", w)
+    net.output("column", gc.reshape(w, (3, 1)))
+    net.loss("scale", scale)
+    net.loss("loss", gc.mean(x * w))
+    ex = gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy"))
+    (path, *_) = gc.export_c(ex, tmp_path / "kept.c", backward=True)
+    report = verify_code(path)
+    assert report.ok, report
+    edited(path, "unsigned char *)state + 0)", "unsigned char *)state + 64)")
+    assert not verify_code(path).ok

@@ -27,7 +27,7 @@ from graphc.backends.backend import (
     bind_outside,
 )
 from graphc.backends.c.source import program_source
-from graphc.backends.layout import layout
+from graphc.backends.layout import Segment, layout
 from graphc.base.errors import GraphError
 from graphc.kernels.program import Program
 
@@ -69,25 +69,33 @@ class CRunner(Runner):
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
-        found = self.parts(n, view, 1)
-        forward = [part for part in found if part.starts[0] < self.program.boundary]
-        return [call for part in found for call in part.calls], sum(len(p.calls) for p in forward)
-
-    def parts(self, n: int, view: View, threads: int) -> list[Part]:
-        """Return the same run in parts: a function of kernels, or another call."""
-        found: list[Part] = []
-        calls: Sequence[Call]
+        found: list[Call] = []
+        forward = 0
         for segment in self.layout.segments:
             if segment.symbol is None:
-                numbers: tuple[int, ...] = (segment.start,)
-                instr = self.program.instrs[segment.start]
-                calls = bind_outside(self.program, instr, n, view, self._link)
+                found += self._outside(segment, n, view)
             else:
-                numbers = tuple(i for epoch in segment.epochs for i in epoch)
-                function = getattr(self.library, segment.symbol)
-                calls = [partial(self._call, function, n)]
-            found.append(Part(calls, numbers, numbers))
+                found.append(self._code(segment.symbol, n))
+            forward = len(found) if segment.start < self.program.boundary else forward
+        return found, forward
+
+    def parts(self, n: int, view: View, threads: int) -> list[Part]:
+        """Return the same run in parts: each kernel, and each other call."""
+        found: list[Part] = []
+        for segment in self.layout.segments:
+            if segment.symbol is None:
+                number = (segment.start,)
+                found.append(Part(self._outside(segment, n, view), number, number))
+            for i in segment.numbers:
+                found.append(Part([self._code(f"kernel{i}", n)], (i,), (i,)))
         return found
+
+    def _outside(self, segment: Segment, n: int, view: View) -> Sequence[Call]:
+        instr = self.program.instrs[segment.start]
+        return bind_outside(self.program, instr, n, view, self._link)
+
+    def _code(self, symbol: str, n: int) -> Call:
+        return partial(self._call, getattr(self.library, symbol), n)
 
     def _call(self, function: Callable[..., None], n: int) -> None:
         """Call a function of the library; a bound method keeps the memory of the table alive."""

@@ -99,7 +99,10 @@ class KernelFile:
 
 
 def program_source(program: Program, parts: Layout) -> str:
-    """Return a file with the functions `segment0` and so on of a program's layout."""
+    """Return a file with the functions `segment0` and so on of a program's layout.
+
+    They call `kernel0` and so on, one for each instruction that is code, by its number.
+    """
     slots = {block: slot for slot, block in enumerate(parts.blocks)}
     file, segments = KernelFile(program.contract == "fused"), []
 
@@ -109,11 +112,17 @@ def program_source(program: Program, parts: Layout) -> str:
 
     for segment in parts.segments:
         if segment.symbol is not None:
-            numbers = dict.fromkeys(number for epoch in segment.epochs for number in epoch)
-            calls = [f"    {call}" for call in file.calls(program, numbers, pointer)]
-            head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
-            segments.append("\n".join([head, "{", *calls, "}", ""]))
+            calls = file.calls(program, segment.numbers, pointer)
+            own = [f"kernel{number}" for number in segment.numbers]
+            segments += map(_entry, own, ([call] for call in calls))
+            segments.append(_entry(segment.symbol, [f"{name}(block, n);" for name in own]))
     return "\n".join([PROLOGUE, file.text(), *segments])
+
+
+def _entry(name: str, calls: Sequence[str]) -> str:
+    """Return a function that the library exports."""
+    head = f"void {name}(unsigned char *const *block, ptrdiff_t n)"
+    return "\n".join([head, "{", *(f"    {call}" for call in calls), "}", ""])
 
 
 def buffers_of(kernel: Kernel) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.backend import backend
 from graphc.check.validation.plans import validate_plan
 
 
@@ -72,6 +73,16 @@ def pooled() -> gc.Net:
     return net
 
 
+def recurrent(layer: str, trained: bool) -> gc.Net:
+    """States of a loop in another order of axes, whose bytes hold other values before the end."""
+    net = gc.Net("recurrent")
+    states = net.output("states", getattr(gc, layer)(net.input("x", (gc.N, 5, 3)), 4)[0])
+    scores = net.output("scores", gc.affine(states[:, -1], 3))
+    if trained:
+        net.loss("loss", gc.softmax_loss(scores, net.input("y", (gc.N,), dtype="int64")))
+    return net
+
+
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     "net",
@@ -84,6 +95,17 @@ def test_it_is_accepted(net: Callable[[], gc.Net], tmp_path: Path) -> None:
     ran = validate_plan(plan)
     assert ran.count.values
     assert not ran.count.near
+
+
+@pytest.mark.skipif(bool(backend("c").missing()), reason="no C compiler here")
+@pytest.mark.parametrize(
+    ("layer", "trained"),
+    [("rnn", False), *(pytest.param(x, True, marks=pytest.mark.slow) for x in ("gru", "lstm"))],
+)
+def test_a_loop_is_accepted_in_c(layer: str, trained: bool) -> None:
+    optimizer = gc.SGD(lr=0.1) if trained else None
+    plan = gc.compile(recurrent(layer, trained), batch=8, optimizer=optimizer, backend="c")
+    assert validate_plan(plan).count.values
 
 
 def test_a_gradient_of_a_value_may_be_asked_of_shards(tmp_path: Path) -> None:
