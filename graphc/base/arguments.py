@@ -30,6 +30,7 @@ def takes(example: str, **hints: str) -> Callable[[Callable[P, R]], Callable[P, 
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         """Return the function, whose misfit calls raise GraphError."""
+        function = getattr(function, "__wrapped__", function)  # of a decorator that says less
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -80,8 +81,9 @@ def _misfit(
     if odd is None:
         _, _, rest = problem.partition("() ")
         return GraphError(f"{called}: {rest}", hint=example)
-    close = close_names(odd, known, n=1, cutoff=0.75)
-    hint = hints.get(odd) or (f"did you mean {close[0]}=?" if close else "")
+    from graphc.base.other_names import option_hint  # mistakes alone need it
+
+    hint = hints.get(odd) or option_hint(odd, known)
     return GraphError(f"{called} has no option {odd!r}", hint=hint or f"it has {', '.join(known)}")
 
 

@@ -84,6 +84,16 @@ def _hint(kind: str, name: str) -> str:
 
 
 FUNCTIONS = {
+    "view": "reshape",
+    "permute": "transpose",
+    "interpolate": "resize",
+    "upsample": "resize",
+    "bmm": "matmul",
+    "mm": "matmul",
+    "chunk": "split",
+    "indexselect": "gather",
+    "maskedfill": "where",
+    "norm": "l2_norm",
     "dense": "affine",
     "linear": "affine",
     "batchnormalization": "batchnorm",
@@ -116,6 +126,31 @@ FUNCTIONS = {
     "train": "fit",
 }
 """For other libraries' names, in small letters without `_`, graphc's."""
+
+
+OPTIONS = {
+    "dim": ("axis", "axes"),
+    "dims": ("axes", "axis"),
+    "hidden_size": ("width",),
+    "keepdim": ("keepdims",),
+    "kernel_size": ("kernel",),
+    "negative_slope": ("slope", "alpha"),
+    "num_heads": ("heads",),
+    "p": ("drop_prob",),
+    "rate": ("drop_prob",),
+    "scale_factor": ("scales",),
+    "size": ("sizes",),
+}
+"""For other libraries' options, graphc's, the likeliest first."""
+
+
+def option_hint(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an option that a function lacks, or "" if none is meant."""
+    close = [one for one in OPTIONS.get(name, ()) if one in known]
+    if close:
+        return f"it is {close[0]}"
+    near = close_names(name, known, n=1, cutoff=0.75)
+    return f"did you mean {near[0]}=?" if near else ""
 
 
 def no_attribute(name: str, known: Iterable[str]) -> AttributeError:

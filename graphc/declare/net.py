@@ -19,7 +19,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.init import FromArray, generator, resolve
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
-from graphc.ops.source import Constant, Input, Parameter, State, constant_op
+from graphc.ops.source import Constant, Input, Parameter, State, check_plain_name, constant_op
 
 _LASTING = """
 Parameters
@@ -400,6 +400,8 @@ class Net(Missing):
         except ValueError as error:
             sentence, _, hint = str(error).partition("\n")
             raise GraphError(f"{op.name} {name!r}: {sentence}", hint=hint) from None
+        if isinstance(op, Input | State):
+            check_plain_name(op, name)
         return self.builder.apply(op, name=name)
 
     def _check_public(self, name: str, value: Value) -> None:

@@ -34,7 +34,7 @@ from graphc.onnx.function import has_function
 from graphc.onnx.model_file import array_of, graphs_of, read_model
 from graphc.onnx.narrow import declared_narrow, held
 from graphc.onnx.scope import DOMAIN, Reading, Scope
-from graphc.ops.source import Input
+from graphc.ops.source import Input, check_plain_name
 
 OLDEST, NEWEST = 1, 28
 """The operator sets that are supported; converters handle the changes between them."""
@@ -111,7 +111,7 @@ def import_model(
     for key, array in known.items():
         scope.define(key, held(array, ()) if key in scope.narrow else array)
     for key, type in types.items():
-        given = net.builder.apply(Input(type.shape, type.dtype), name=key)
+        given = net.builder.apply(_input(key, type, own, as_written), name=key)
         scope.define(key, held(given, ()) if key in scope.narrow else given)
     for key, operand in _initializers(model).items():
         if key not in known:
@@ -124,6 +124,16 @@ def import_model(
     outputs = {name: _output(scope, name) for name in names}
     spend_bytes(sum(o.nbytes for o in outputs.values() if isinstance(o, np.ndarray)))
     return Imported(net, outputs)
+
+
+def _input(name: str, type: TensorType, own: bool, as_written: bool) -> Input:
+    """Return an input; one of the names that graphc gives to lengths has them from graphc alone."""
+    op = Input(type.shape, type.dtype)
+    if own and not as_written:
+        return op.named(name)
+    if not as_written:
+        check_plain_name(op, name)
+    return op
 
 
 def budget_of(model: ModelProto, file: str, work: float | None) -> AbstractContextManager[None]:

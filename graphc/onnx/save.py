@@ -29,6 +29,7 @@ from graphc.onnx.model_file import LARGEST_FILE, names_read, path_of
 from graphc.onnx.scope import DOMAIN
 from graphc.ops import OPS
 from graphc.ops.autodiff import Gradient
+from graphc.ops.lengths import within_lengths
 from graphc.ops.random_numbers import Noise
 from graphc.ops.scan import loops
 from graphc.ops.source import Constant
@@ -133,7 +134,7 @@ def to_proto(
 
 def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     """Return a model of what the outputs need; raise GraphError for ops ONNX cannot express."""
-    functions = Functions()
+    functions, graph = Functions(), within_lengths(graph)
     written = dead_code(graph)
     kept = written.forward()
     fed = [node for node in graph if node.op.is_input]

@@ -42,6 +42,7 @@ from graphc.onnx.function import Body, body_of
 from graphc.onnx.model_file import array_of, names_read
 from graphc.onnx.narrow import declared_narrow, held, narrow_inside, narrow_results
 from graphc.ops import OPS
+from graphc.ops.lengths import WithinLengths, has_lengths
 from graphc.ops.random_numbers import Noise, keys_of
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
@@ -300,6 +301,8 @@ class Scope:
             if isinstance(op, Noise):
                 values += keys_of(self.reading.builder)
             check_count(op, len(values))
+            if isinstance(op, WithinLengths) and has_lengths(*values):
+                return [values[0]]  # an executor does it
             return [apply(op, *values, name=call.free_name())]
         body = body_of(node, call, self.reading.functions)
         if body is None:
@@ -314,7 +317,8 @@ class Scope:
         if call.op in UNFOLDED or not all(map(is_known, call.operands)):
             return False
         arrays = [o for o in call.operands if isinstance(o, np.ndarray)]
-        return not self.reading.by_graphc or not arrays or any(map(is_symbolic, arrays))
+        restored = self.reading.by_graphc and not self.reading.as_written
+        return not restored or not arrays or any(map(is_symbolic, arrays))
 
     def _called(self, node: NodeProto, body: Body, call: Call) -> Sequence[Binding | None]:
         """Return the results of a function: run its nodes on the operands of the call."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from inspect import cleandoc
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
+from graphc.base.arguments import takes
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, apply, not_a_value
@@ -138,6 +139,8 @@ def with_attributes(
 ) -> Callable[[F], F]:
     """Return a decorator that adds sections to the docstring of a function that applies an op.
 
+    A call that its signature does not take is a GraphError, with the example as a hint.
+
     `texts` describes its parameters, but for those that `PARAMETERS` does.  One without a text
     shares that of the next.  `example` has the shape of x, the arguments of a call and what `show`
     prints of its result; x is of the dtype `of`, and `also` has lines that make other operands.
@@ -160,7 +163,8 @@ def with_attributes(
             "shown": show.format(f"gc.{function.__name__.rstrip('_')}({arguments})"),
             "printed": printed,
         }
-        return with_shared(_SECTIONS, **fields)(function)
+        made = with_shared(_SECTIONS, **fields)(function)
+        return cast(F, takes(f"gc.{function.__name__.rstrip('_')}({arguments})")(made))
 
     return decorate
 

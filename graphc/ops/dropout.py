@@ -12,11 +12,12 @@ from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Expr, philox, select
 from graphc.ir.op import Array, Iteration, Layer
-from graphc.ir.tensor_type import Batch, TensorType, shape_at
+from graphc.ir.tensor_type import Batch, TensorType, batch_axes, shape_at
 from graphc.kernels.philox import keep_words, stream_of, threshold
 from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import mul
 from graphc.ops.random_numbers import Drawn, check_keys, keys_of
+from graphc.ops.shape import transpose
 
 __all__ = ["dropout"]
 
@@ -98,7 +99,7 @@ class DropoutMask(Drawn):
 @with_attributes(
     example=("(N, 3)", "x, keep_prob=0.8", "<dropout_1: float32[N, 3]>"),
     show="{}",
-    x="Floats (N, ...).",
+    x="Floats (N, ...), or with the batch at another axis, such as (T, N, ...).",
     drop_prob="The share of elements to keep, in (0, 1], or to drop, in [0, 1): give exactly one.",
     name="The name of the layer.",
     returns="Of the type of x.",
@@ -121,7 +122,14 @@ def dropout(
     keep = _keep_prob(keep_prob, drop_prob)
     node = b.free_name("dropout", name)
     layer = Dropout(keep, stream_of(b.path + b.prefix + node))
-    return b.apply(layer, x, *keys_of(b), name=node)
+    rank, axis = x.type.rank, next((axis for axis, _ in batch_axes(x.shape)), 0)
+    if axis == 0:
+        return b.apply(layer, x, *keys_of(b), name=node)
+    order = [axis, *(i for i in range(rank) if i != axis)]
+    with b.all_or_nothing():  # the mask of a row does not depend on the batch: rows come first
+        rows = transpose(x, order, name=f"{node}.rows")
+        dropped = b.apply(layer, rows, *keys_of(b), name=f"{node}.dropped")
+        return transpose(dropped, np.argsort(order).tolist(), name=node)
 
 
 def _check_kept(keep_prob: float) -> None:

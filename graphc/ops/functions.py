@@ -9,7 +9,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import plain, takes
+from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
@@ -212,14 +212,12 @@ class LogSoftmax(AlongAxis):
         return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
 
 
-@takes("gc.softmax(x, axis=-1)", dim="it is axis")
 @with_attributes()
 def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Return e**x, scaled to sum to 1 over an axis; stable for any finite x."""
     return apply(Softmax(plain(axis)), x, name=name)
 
 
-@takes("gc.log_softmax(x, axis=-1)", dim="it is axis")
 @with_attributes()
 def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Return the logarithm of `softmax` over an axis, exact also where that underflows."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
-from graphc.ir.build import Value, as_value, misfit
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.graph import Graph, Node
-from graphc.ir.tensor_type import Dim, N
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import Dim, N, TensorType
 from graphc.ops.apply import with_attributes
-from graphc.ops.select import less
+from graphc.ops.select import less, where
 from graphc.ops.shape import cast, reshape
 from graphc.ops.source import Input, constant
 
@@ -65,7 +70,7 @@ def lengths(x: Value, *others: Value) -> Value:
     b = given[0].builder
     names = list(dict.fromkeys(value.name for value in given))
     name = f"lengths:{','.join(names)}"
-    if name in b.nodes:
+    if name in b.nodes and with_lengths(b.nodes[name]):
         return b.value(name)
     for node in b.nodes.values():
         if node.op.is_input and (shared := set(names) & set(with_lengths(node))):
@@ -88,6 +93,61 @@ def with_lengths(node: Node) -> tuple[str, ...]:
     """
     role = node.op.role
     return tuple(role.of.split(",")) if role.kind == "lengths" else ()
+
+
+class WithinLengths(Layer):
+    """x with zeros behind the end of each row, which an executor feeds to an input with lengths."""
+
+    roles = ("x", "lengths")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x."""
+        x, lengths = ins
+        if x.rank < 2 or not isinstance(x.shape[1], int) or lengths.shape != x.shape[:1]:
+            raise ValueError(f"x is {x} and lengths {lengths}, not one length for each row of x")
+        return x
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Choose x at the steps that a row has."""
+        x, lengths = ins
+        rows, steps, *rest = x.shape
+        assert isinstance(steps, int)
+        mask = length_mask(lengths, steps, dtype="bool", name=f"{name}.mask")
+        mask = reshape(mask, (rows, steps, *[1] * len(rest)))
+        return where(mask, x, constant(b, 0, x.dtype), name=name)
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        """Return a copy with zeros."""
+        found = np.array(ins[0])
+        found[np.arange(found.shape[1]) >= np.asarray(ins[1])[:, None]] = 0
+        return found
+
+
+def within_lengths(graph: Graph) -> Graph:
+    """Return a graph that puts zeros behind the rows' ends itself, for others than an executor."""
+    inputs = {node.name: node for node in graph if node.op.is_input}
+    ends = {x: end for end in inputs for x in with_lengths(inputs[end]) if x in inputs}
+    new: dict[str, str] = {}
+    for x in ends:
+        name = f"{x}.within"
+        while name in graph:
+            name += "_"
+        new[x] = name
+    made = [
+        Node(new[x], WithinLengths(), (x, end), inputs[x].type, inputs[x].locs)
+        for x, end in ends.items()
+    ]
+    others = [node.reading(new) for node in graph if node.name not in inputs]
+    roots = {
+        "outputs": {public: new.get(name, name) for public, name in graph.outputs.items()},
+        "updates": {state: new.get(name, name) for state, name in graph.updates.items()},
+    }
+    return graph.with_nodes([*inputs.values(), *made, *others], **roots) if made else graph
+
+
+def has_lengths(x: Value, lengths: Value) -> bool:
+    """Return whether an executor feeds x zeros behind the ends that these lengths say."""
+    return x.name in with_lengths(lengths.node)
 
 
 def most_steps(graph: Graph) -> dict[str, Dim]:

@@ -363,7 +363,7 @@ def _over_axes(kind: type[Reduction], called: str = "") -> OverAxes:
         return x.builder.apply(kind(axes, keepdims), x, name=name)
 
     made = over_axes(described(function, kind, called))
-    return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
+    return takes("gc.sum(x, axis=1)")(made)
 
 
 OF_TWO: dict[type[Reduction], str] = {

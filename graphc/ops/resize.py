@@ -9,7 +9,7 @@ from typing import Any, Literal, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import check_choice, plain
-from graphc.ir.build import Value, as_value
+from graphc.ir.build import Value, as_value, misfit
 from graphc.ir.op import Array
 from graphc.ops.apply import with_attributes
 from graphc.ops.arrange import axes_of, fixed_sizes, repeat
@@ -66,6 +66,12 @@ def resize(
     for what, given in (("mode", mode), ("places", places), ("rounding", rounding)):
         check_choice(f"resize: {what}", given, _CHOICES[what])
     wanted = sizes if sizes is not None else scales if scales is not None else ()
+    if not isinstance(wanted, Sequence | np.ndarray) or isinstance(wanted, str):
+        raise misfit(
+            f"resize: {wanted!r} is not a size or a factor for each axis\n"
+            "say gc.resize(x, (16, 16)), or gc.resize(x, scales=(2, 2)) for factors",
+            x=x,
+        )
     chosen = tuple(range(-len(wanted), 0)) if axes is None else tuple(map(plain, axes))
     axis_of = [axes_of(Gather(), x, axis)[0] for axis in chosen]
     old = [fixed_sizes(Gather(), x, axis)[0] for axis in chosen]

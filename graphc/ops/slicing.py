@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.arguments import plain, takes
+from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, apply
@@ -312,7 +312,6 @@ def _total(dims: Sequence[Dim]) -> Dim:
     return replace(batches[0], factor=sum(dim.factor for dim in batches))
 
 
-@takes("gc.concat([a, b], axis=1)", dim="it is axis")
 @with_attributes(
     example=("(N, 3)", "[x, x, x], axis=1", "(N, 9)"),
     values="A list of values that agree in dtype and in all other dimensions.",

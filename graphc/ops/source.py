@@ -124,6 +124,17 @@ def with_start(op: Op, start: FromArray | None) -> Op:
     return replace(op, **given)
 
 
+def check_plain_name(op: Input | State, name: str) -> None:
+    """Raise GraphError for the name of a source that says a role that it does not have."""
+    if op.named(name).role == op.role:
+        return
+    hint = "declare lengths by gc.lengths(x)" if name.startswith("lengths:") else ""
+    raise GraphError(
+        f"{op.name} {name!r}: graphc gives such names itself, to what is not fed or kept as others",
+        hint=hint or "choose another name",
+    )
+
+
 def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -> Constant:
     """Return a Constant of an array or number, with Python's floats as `floats`.
 
@@ -160,11 +171,23 @@ def parameter(
 
 
 def state(b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN) -> Value:
-    """Return the state of that name, which is added if it does not exist."""
-    if name in b.nodes:
-        return b.value(name)
-    shape = tuple(dim for dim in type.shape if isinstance(dim, int))
-    return b.apply(State(shape, type.dtype, start, role), name=name)
+    """Return the state of that name, which is added if it does not exist.
+
+    Raise GraphError if another node has the name.
+    """
+    if name not in b.nodes:
+        shape = tuple(dim for dim in type.shape if isinstance(dim, int))
+        return b.apply(State(shape, type.dtype, start, role), name=name)
+    node = b.nodes[name]
+    op = node.op
+    own = op.label == name if isinstance(op, Constant) else op.is_state and op.role == role
+    if not own or node.type != type:
+        raise GraphError(
+            f"the name {name!r} is taken, but graphc gives it to a state of its own",
+            operands=[node.described("node")],
+            hint="choose another name",
+        )
+    return b.value(name)
 
 
 HYPER = "hyper."
@@ -200,8 +223,6 @@ def global_state(
     """Return a state outside all blocks and loops, without a source line."""
     if b.outer is not None:
         return b.captured(global_state(b.outer, name, type, start, role))
-    if name in b.nodes:
-        return b.value(name)
     prefix, locs = b.prefix, b.locs
     b.prefix, b.locs = "", ()
     try:

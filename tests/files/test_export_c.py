@@ -193,3 +193,23 @@ def test_cpp_can_include_the_header(tmp_path: Path) -> None:
     (tmp_path / "main.cpp").write_text(text)
     flags = "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"
     subprocess.run([compiler("c++"), *flags, "main.cpp"], cwd=tmp_path, check=True)
+
+
+def test_what_is_behind_a_rows_end_is_not_read(tmp_path: Path) -> None:
+    net = gc.Net("ends")
+    x = net.input("x", (gc.N, 4, 2))
+    n = gc.lengths(x)
+    net.output("sum", gc.sum(x, 1))
+    net.loss("loss", gc.mean((gc.sum(x, 1) - net.parameter("p", (2,), init=1.0)) ** 2))
+    net.output("n", n)
+    ex = gc.Executor(gc.compile(net, batch=3, optimizer=gc.SGD(lr=0.1), backend="numpy"))
+    model = CModel(ex, tmp_path)
+    rows = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    ends = np.array([2, 4, 1], np.int32)
+    cut = np.array([row[:end].sum(0) for row, end in zip(rows, ends, strict=True)])
+    feeds = {"x": rows, "lengths:x": ends}
+    np.testing.assert_allclose(model.call("infer", feeds)["sum"], cut, rtol=1e-6)
+    loss = model.call("train_step", feeds)["loss"]
+    np.testing.assert_allclose(loss, ((cut - 1) ** 2).mean(), rtol=1e-6)
+    assert loss == np.float32(ex.step(feeds))
+    np.testing.assert_array_equal(model.read("p"), ex.parameters["p"])

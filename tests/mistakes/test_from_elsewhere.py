@@ -28,6 +28,40 @@ def sequence() -> gc.Value:
     return gc.Net("texts").input("rows", (gc.N, 5, 3))
 
 
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        ("squeeze(x, dim=1)", "it is axis"),
+        ("transpose(x, dims=(0, 1))", "it is axes"),
+        ("argmax(x, dim=1, keepdim=True)", "it is axis"),
+        ("argmax(x, keepdim=True)", "it is keepdims"),
+        ("softmax(x, dim=1)", "it is axis"),
+        ("sum(x, dim=1)", "it is axis"),
+        ("concat([x, x], dim=1)", "it is axis"),
+        ("dropout(x, p=0.5)", "it is drop_prob"),
+        ("resize(x, scale_factor=2)", "it is scales"),
+        ("resize(x, size=(16, 16))", "it is sizes"),
+        ("leaky_relu(x, negative_slope=0.1)", "it is slope"),
+        ("multi_head_attention(x, num_heads=2)", "it is heads"),
+        ("cosine_similarity(x, x, dim=1)", "it is axis"),
+        ("flatten(x, 1)", "gc.flatten(x)"),
+    ],
+)
+def test_an_option_of_another_library_has_graphcs_as_a_hint(call: str, hint: str) -> None:
+    with pytest.raises(gc.GraphError) as caught:
+        eval(f"gc.{call}", {"gc": gc, "x": image()})
+    assert caught.value.hint == hint, str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("permute", "transpose"), ("interpolate", "resize"), ("chunk", "split")]
+)
+def test_a_function_of_pytorch_has_graphcs_as_a_hint(name: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"you may mean gc.{meant}$"):
+        getattr(anything, name)
+    assert hasattr(gc, meant)
+
+
 @mistake(
     """
     SGD has no option 'learning_rate'

@@ -52,6 +52,7 @@ def comes_back(ex: gc.Executor, path: Path, feeds: Mapping[str, Array], train: b
     before, after = bare(ex.plan.declared), bare(net.graph())
     assert not difference(before, after)
     assert str(after) == str(before)  # so the order of nodes is the same, too
+    assert {node.name: node.op.role for node in before} == {n.name: n.op.role for n in after}
     state = initial_state(net.graph(), 0)
     for name in state.keys() - {"seed", "draws"}:
         np.testing.assert_array_equal(state[name], ex.state[name], err_msg=name)

@@ -64,6 +64,7 @@ from graphc.ops.fused import AffineRelu, After, MatMulReluGrad, NormalizeDgamma,
 from graphc.ops.gather import Embedding, Gather, GatherGrad
 from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_tuples import FlatIndex
+from graphc.ops.lengths import WithinLengths
 from graphc.ops.linalg import Affine, AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
@@ -499,6 +500,8 @@ def _norms() -> Iterator[Example]:
             yield Example(noise.drawn, keyed, (99, 99))
             yield Example(noise.drawn, (*keyed, whole()), (99, 99, 99))
     yield Example(Dropout(1.0, 1), (t(N, 3), *keyed), (GRID, 99, 99))
+    for x in (t(N, 3), t(N, 3, 2)):
+        yield Example(WithinLengths(), (x, whole(N, dtype="int32")), (GRID, SMALL))
 
 
 def _images() -> Iterator[Example]:

@@ -55,3 +55,23 @@ def test_each_step_of_each_loop_has_a_mask_of_its_own(backend: str) -> None:
     found = ex.forward(x=np.ones((2, 3, 200)), train=True)
     masks = [found["alone"], *(found[name][:, t] for name in ("first", "second") for t in range(3))]
     assert len({(mask > 0).tobytes() for mask in masks}) == 7
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_rows_may_come_at_any_axis(backend: str) -> None:
+    masks = []
+    for order in ((0, 1, 2), (1, 0, 2), (1, 2, 0)):
+        net = gc.Net("turned")
+        x = net.input("x", (gc.N, 5, 3)) * net.parameter("w", (), init=1.0)
+        out = gc.dropout(gc.transpose(x, order), keep_prob=0.5, name="drop")
+        assert out.name == "drop"
+        net.output("out", gc.transpose(out, np.argsort(order).tolist()))
+        net.loss("loss", gc.sum(out))
+        ex = gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(0.1), backend=backend), seed=0)
+        masks.append(ex.forward(x=np.ones((4, 5, 3)), train=True)["out"])
+        assert ex.backward()["w"] == masks[-1].sum()
+        alone = gc.Executor(ex.plan, seed=0).forward(x=np.ones((2, 5, 3)), train=True)["out"]
+        np.testing.assert_array_equal(alone, masks[-1][:2])  # whatever the batch is
+        np.testing.assert_array_equal(ex.forward(x=np.ones((4, 5, 3)))["out"], 1)
+    assert set(np.unique(masks[0])) == {0, 2}
+    np.testing.assert_array_equal(masks[1], masks[0])

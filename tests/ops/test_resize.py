@@ -113,3 +113,10 @@ def test_mistakes_are_reported() -> None:
     for message, call in wrong.items():
         with pytest.raises(GraphError, match=message):
             call()
+
+
+@pytest.mark.parametrize("given", [{"sizes": 2}, {"sizes": 2.5}, {"sizes": "ab"}, {"scales": 2}])
+def test_a_single_number_is_refused_with_what_to_write(given: dict[str, Any]) -> None:
+    with pytest.raises(GraphError, match="is not a size or a factor for each axis") as caught:
+        resized(**given)
+    assert "scales=(2, 2)" in caught.value.hint

@@ -17,6 +17,7 @@ from graphc.compiler.options import CompileOptions
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
+from graphc.ops.lengths import within_lengths
 from graphc.runtime.executor import Executor
 
 NAMES = {"infer": "infer", "step": "train_step", "grad": "backward"}
@@ -43,6 +44,7 @@ def interface(
     """
     options = replace(
         ex.plan.options,
+        graph=within_lengths(ex.plan.declared),
         batch=batch or ex.plan.batch,
         rows=0,
         backend=writer.backend,
@@ -109,7 +111,7 @@ class Wanted:
 
     def _inference(self, options: CompileOptions) -> CompileOptions:
         """Return the options of a plan without losses."""
-        declared = self.ex.plan.declared
+        declared = options.graph
         if self.constant:
             names = [node.name for node in declared if node.op.persistent]
             graph = frozen_graph(declared, self.ex.state.read(names))
