@@ -302,7 +302,8 @@ def _looped(g: Growth) -> Value:
         return h, h
 
     states, last = scan(step, fed, call("affine", x, WIDTH))
-    return last if g.chance(0.5) else states[:, 1]
+    made: Value = last if g.chance(0.5) else states[:, 1]
+    return made
 
 
 UNARY: Sequence[str] = (

@@ -104,7 +104,8 @@ def program_source(program: Program, parts: Layout) -> str:
     They call `kernel0` and so on, one for each instruction that is code, by its number.
     """
     slots = {block: slot for slot, block in enumerate(parts.blocks)}
-    file, segments = KernelFile(program.contract == "fused"), []
+    file = KernelFile(program.contract == "fused")
+    segments: list[str] = []
 
     def pointer(buffer: Buffer) -> str:
         place = f"block[{table_index(slots[block_of(buffer)])}] + {start_of(buffer)}"
