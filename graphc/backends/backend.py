@@ -17,7 +17,6 @@ from graphc.backends.interface import Interface
 from graphc.base.errors import GraphError, RuleError
 from graphc.base.loc import caller_loc
 from graphc.ir import bfloat16
-from graphc.ir.graph import Node
 from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
@@ -259,8 +258,6 @@ def bind_outside(
     """Return the calls of an instruction that is not a kernel: an exchange, or a reference rule."""
     if instr.kind in ("send", "receive"):
         return bind_exchange(program.name, instr, view, link)
-    if instr.scan is not None:
-        return [bind_result(program.graph[name], n, view) for name in instr.nodes]
     return (bind_reference(instr, n, view),)
 
 
@@ -269,12 +266,6 @@ def bind_reference(instr: Instr, n: int, view: View) -> Call:
     assert instr.op is not None, "the instruction is of an op"
     ins, (out,) = [view(name) for name in instr.ins], map(view, instr.outs)
     return partial(_referred, instr.op.at(n), ins, out, instr.node)
-
-
-def bind_result(node: Node, n: int, view: View) -> Call:
-    """Return the call that computes a node by its op's reference rule."""
-    ins = [view(name) for name in node.inputs]
-    return partial(_referred, node.op.at(n), ins, view(node.name), node.name)
 
 
 def _referred(op: Op, ins: Sequence[Array], out: Array, node: str) -> None:

@@ -73,6 +73,14 @@ def has_code(instr: Instr) -> bool:
     return instr.kind in CODE and all(i.kind == "barrier" or has_code(i) for i in inner)
 
 
+def steps_apart(program: Program) -> Iterator[Program]:
+    """Yield the programs of steps that have code of their own: those of loops without code."""
+    for instr in program.instrs:
+        if instr.scan is not None and not has_code(instr):
+            yield instr.scan.program
+            yield from steps_apart(instr.scan.program)
+
+
 def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
     """Yield runs of kernels as (start, end, is native).
 

@@ -141,17 +141,19 @@ def _estimate(times: Times, to: Precision) -> str:
 
 def _instructions(program: Program) -> str:
     found = Counter(instr.kind for instr in program.instrs)
-    inside = sum(instr.kind == "kernel" for step in program.steps() for instr in step.instrs)
+    inside = Counter(instr.kind for step in program.steps() for instr in step.instrs)
     numbers = (
-        ("kernel", found["kernel"] + inside),
-        ("loop", found["scan"]),
-        ("barrier", found["barrier"]),
-        ("exchange", found["send"] + found["receive"]),
-        ("call", found["call"]),
+        ("kernel", found["kernel"], inside["kernel"]),
+        ("loop", found["scan"], 0),
+        ("barrier", found["barrier"], 0),
+        ("exchange", found["send"] + found["receive"], 0),
+        ("call", found["call"], inside["call"]),
     )
-    texts = {word: counted(number, word) for word, number in numbers if number}
-    if inside:
-        texts["kernel"] += f", of which {inside} in loops"
+    texts = {
+        word: counted(own + more, word) + (f", of which {more} in loops" if more else "")
+        for word, own, more in numbers
+        if own + more
+    }
     if "barrier" in texts:
         texts["barrier"] += f" ({_shared(program)})"
     return ", ".join(texts.values())
@@ -170,7 +172,8 @@ def _shared(program: Program) -> str:
 def _called(plan: Plan) -> Iterator[str]:
     """Yield a line for each kind of op that no kernel computes: its nodes, and why."""
     found: dict[tuple[str, str], list[str]] = {}
-    for program in plan.programs.values():
+    programs = [one for own in plan.programs.values() for one in (own, *own.steps())]
+    for program in programs:
         for instr in program.instrs:
             if instr.kind == "call" and instr.op is not None:
                 ins = [program.graph[name].type for name in program.graph[instr.node].inputs]

@@ -126,6 +126,24 @@ def inside_alone(dtype: str) -> gc.Net:
     return _with_loss(net, ys, last)
 
 
+def called(dtype: str) -> gc.Net:
+    """A loop with a reference rule between products in its steps, and in a loop inside."""
+    net = gc.Net("called", dtype=dtype)
+    x, h0 = net.input("x", (gc.N, 3, STEPS, WIDTH)), net.input("h0", (gc.N, WIDTH))
+    mix = net.constant(np.linspace(-1, 1, WIDTH * WIDTH).reshape(WIDTH, WIDTH).astype(dtype))
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[Any, Any]:
+        def inner(x: gc.Value) -> tuple[Any, Any]:
+            return gc.cumsum(gc.affine(x, WIDTH, name="first"), axis=1, name="sums"), ()
+
+        ys, _ = gc.scan(inner, x, name="inner")
+        h = gc.tanh(gc.cumsum(gc.affine(h, WIDTH), axis=1) @ mix + gc.sum(ys, axis=1))
+        return h, h
+
+    ys, last = gc.scan(step, x, h0, name="outer")
+    return _with_loss(net, ys, last)
+
+
 def _with_loss(net: gc.Net, ys: gc.Value, *last: gc.Value) -> gc.Net:
     net.output("ys", ys)
     for number, value in enumerate(last):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends import backend as backends
 from tests.backends.c.trained import unlike
-from tests.backends.loop_nets import LOOPS, loop_feeds
+from tests.backends.loop_nets import LOOPS, called, loop_feeds
 from tests.backends.native.interpreted import Interpreted
 from tests.backends.native.nets import assert_close
 from tests.files.c_model import compiler
@@ -66,3 +67,37 @@ def test_native_programs_are_right_by_the_interpreter(name: str, order: tuple[in
     Interpreted(plan.programs["step"], ROWS, state, order).run(feeds)
     ex.step(feeds)
     assert_close(state, dict(ex.snapshot()), 1e-12, "state")
+
+
+COMPILED = ["native", pytest.param("c", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_rows_of_a_loop_with_reference_rules_have_the_bits_that_they_have_alone(
+    backend: str,
+) -> None:
+    if why := backends.backend(backend).missing():
+        pytest.skip(why)
+    ex = gc.Executor(gc.compile(called("float64"), batch=BATCH, backend=backend), seed=0)
+    feeds = loop_feeds(ex.plan.declared, ROWS, 3)
+    whole = ex.forward(feeds)
+    for row in range(ROWS):
+        alone = ex.forward({name: array[row : row + 1] for name, array in feeds.items()})
+        given = {name: whole[name][row : row + 1] for name in ("ys", "last0")}
+        assert not unlike({**alone}, given), row
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_a_loop_with_reference_rules_trains_as_numpy_does(backend: str) -> None:
+    if why := backends.backend(backend).missing():
+        pytest.skip(why)
+    found = []
+    for name in ("numpy", backend):
+        plan = gc.compile(called("float64"), batch=BATCH, optimizer=OPTIMIZER, backend=name)
+        ex = gc.Executor(plan, seed=0)
+        for seed in range(3):
+            ex.step(loop_feeds(plan.declared, ROWS - seed, seed))
+        found.append((dict(ex.snapshot()), inferred(ex)))
+    (state, outputs), (other_state, other_outputs) = found
+    assert_close(other_state, state, 1e-12, "state")
+    assert_close(other_outputs, outputs, 1e-12, "inference")

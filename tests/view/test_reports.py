@@ -13,6 +13,7 @@ from graphc.backends.native.target import available
 from graphc.ir.tensor_type import N, TensorType
 from graphc.kernels.traits import reason_for_call
 from graphc.ops import OPS
+from tests.backends.loop_nets import called
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 both = pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])
@@ -66,6 +67,12 @@ def test_a_plan_says_what_runs_by_its_reference_rule_and_why(backend: str) -> No
         "  cumsum runs its reference rule: it has no scalar rule (sums0, sums1, sums2 and 2 more)",
         "  not trained: idle",
     ]
+
+
+def test_reference_rules_inside_loops_are_listed() -> None:
+    report = gc.compile(called("float32"), batch=8, backend="numpy").report()
+    assert "2 calls, of which 2 in loops" in report
+    assert "\n  cumsum runs its reference rule: it has no scalar rule (cumsum_1, sums" in report
 
 
 @both

@@ -28,6 +28,7 @@ from graphc.backends.backend import (
 )
 from graphc.backends.c.source import program_source
 from graphc.backends.layout import Segment, layout
+from graphc.backends.scan import bind_compiled_scan
 from graphc.base.errors import GraphError
 from graphc.kernels.program import Program
 
@@ -59,6 +60,7 @@ class CRunner(Runner):
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None
     ) -> None:
         self.program, self.layout, self._link = program, layout(program, skip), link
+        self._memory = memory
         self.library = compiled(program_source(program, self.layout))
         self.table, self._kept = address_table(program, self.layout, memory)
 
@@ -92,6 +94,8 @@ class CRunner(Runner):
 
     def _outside(self, segment: Segment, n: int, view: View) -> Sequence[Call]:
         instr = self.program.instrs[segment.start]
+        if instr.scan is not None:
+            return [bind_compiled_scan(BACKEND, instr.scan, n, view, self._memory)]
         return bind_outside(self.program, instr, n, view, self._link)
 
     def _code(self, symbol: str, n: int) -> Call:

@@ -25,7 +25,7 @@ from graphc.backends.backend import (
     ZeroCopy,
     bind_outside,
 )
-from graphc.backends.layout import Segment, layout, table_index
+from graphc.backends.layout import Segment, layout, steps_apart, table_index
 from graphc.backends.native import pool
 from graphc.backends.native.cache_keys import program_key
 from graphc.backends.native.feeds import bind_feeds, readable
@@ -36,6 +36,7 @@ from graphc.backends.native.program import program_ir
 from graphc.backends.native.side_by_side import Runs
 from graphc.backends.native.target import DOTS, TILES, available, host
 from graphc.backends.native.vectors import Vectors
+from graphc.backends.scan import bind_compiled_scan
 from graphc.base.usable_cores import thread_count
 from graphc.ir import bfloat16
 from graphc.ir.op import Array
@@ -174,6 +175,8 @@ class NativeProgram:
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
+        if instr.scan is not None:
+            return [bind_compiled_scan(BACKEND, instr.scan, n, view, self.memory)]
         return bind_outside(self.program, instr, n, view, self._link)
 
 
@@ -245,8 +248,12 @@ class NativeBackend:
     def wrong_code(self, program: Program, emits: bool) -> str | None:
         """Return why the code that the cache holds for a program is not its own, or None."""
         target = host()
-        key = program_key(program, target.bits, frozenset())
-        return stale(key, partial(program_ir, program, target), target, emits)
+        for one in (program, *steps_apart(program)):
+            key = program_key(one, target.bits, frozenset())
+            why = stale(key, partial(program_ir, one, target), target, emits)
+            if why is not None:
+                return why
+        return None
 
     def peak_work(self) -> PeakWork:
         """Return a loop of independent multiply-adds, which runs at the machine's peak."""

@@ -20,7 +20,7 @@ from graphc.backends.backend import (
     bind_reference,
 )
 from graphc.backends.numpy.horizontal import horizontal
-from graphc.backends.numpy.scan import bind_scan
+from graphc.backends.scan import bind_scan
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 

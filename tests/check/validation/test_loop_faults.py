@@ -17,7 +17,7 @@ from tests.check.loops import derived, mixed, nested, several
 from tests.check.validation.faults import Fault, plant
 
 GRADIENT, LOWERED = "graphc.ops.scan_gradient:_Gradient", "graphc.compiler.scan_lowering"
-STEPS, STEP = "graphc.backends.numpy.scan:_Loop", "graphc.ir.step_graph:StepGraph"
+STEPS, STEP = "graphc.backends.scan:_Loop", "graphc.ir.step_graph:StepGraph"
 
 # fmt: off
 FAULTS = (

@@ -1,14 +1,17 @@
-"""Loops in NumPy: the calls of a step are bound once, to slots that hold the slices of a step."""
+"""Loops in Python: the calls of a step are bound once, to slots that hold the slices of a step.
+
+So run all loops of NumPy, and on other backends those with a reference rule in their steps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 
 import numpy as np
 
-from graphc.backends.backend import Call, View
+from graphc.backends.backend import Backend, Call, Memory, View
 from graphc.backends.layout import columns_of
 from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
@@ -24,6 +27,40 @@ Bind = Callable[[Program, int, View], list[Call]]
 def bind_scan(scan: ScanKernel, n: int, view: View, bind: Bind) -> Call:
     """Return the call that runs all steps of a loop."""
     return (_AtOnce if scan.at_once else _Loop)(scan, n, view, bind).run
+
+
+def bind_compiled_scan(made: Backend, scan: ScanKernel, n: int, view: View, memory: Memory) -> Call:
+    """Return the call that runs all steps of a loop, each by the code of another backend."""
+
+    def bind(program: Program, rows: int, slot: View) -> list[Call]:
+        own = _StepMemory(made, scan, view(scan.workspace), slot, memory)
+        return made.bind(program, frozenset(), own).calls(rows, slot)[0]
+
+    return bind_scan(scan, n, view, bind)
+
+
+class _StepMemory:
+    """The memory that the program of a step runs on: the workspace of its loop."""
+
+    written: Sequence[Array] = ()
+    feed_bytes = 0
+
+    def __init__(
+        self, made: Backend, scan: ScanKernel, workspace: Array, slot: View, memory: Memory
+    ) -> None:
+        self.arena, self.scratch, self.threads = workspace, memory.scratch, memory.threads
+        self._slot, orders = slot, made.orders(scan.program)
+        self._ordered: dict[str, Array] = {}
+        """The constants that code does not read in the order declared, by key."""
+        for buffer in scan.program.constants.values():
+            if buffer.key in orders:
+                self._ordered[buffer.key] = orders[buffer.key](slot(buffer.name))
+
+    def view(self, program: Program, name: str, n: int) -> Array:
+        """Return the array of a buffer, of the rows that the steps are bound for."""
+        buffer = program.buffers[name]
+        ordered = self._ordered.get(buffer.key) if buffer.space == "constant" else None
+        return self._slot(name) if ordered is None else ordered
 
 
 class _Steps:
