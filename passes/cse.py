@@ -35,7 +35,7 @@ def cse(graph: Graph) -> Graph:
         if merged:
             inputs = tuple([merged.get(operand, operand) for operand in inputs])
         known = first.setdefault((node.op, inputs), node)
-        if known is not node and repr(known.op) == repr(node.op):  # 0.0 equals -0.0
+        if known is not node:
             merged[node.name] = known.name
     if not merged:
         return graph

@@ -174,8 +174,7 @@ class _Matching:
 
 
 def _whole(node: Node) -> Key:
-    # 0.0 equals -0.0, but prints differently; a constant is compared by its bytes.
-    return node.op, "" if node.op.is_constant else repr(node.op), node.type
+    return node.op, node.type
 
 
 def _kind(node: Node) -> Key:

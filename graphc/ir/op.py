@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 from numpy.typing import NDArray
 
 from graphc.base.docstrings import with_shared
+from graphc.ir.exact import same
 from graphc.ir.kernel_rules import Iteration as Iteration
 from graphc.ir.kernel_rules import KernelRules, is_by_row
 from graphc.ir.tensor_type import Batch, TensorType, dim_at
@@ -136,8 +137,20 @@ class Op(KernelRules):
             cls.name = words.lower()
         if not base and own:
             BUILT_IN[f"layer {cls.name}" if issubclass(cls, Layer) else cls.name] = cls
+        if "__eq__" not in cls.__dict__:  # that of a dataclass takes -0.0 for 0.0, and 1 for True
+            cls.__eq__ = Op.__eq__  # type: ignore[method-assign]
         if "along" in cls.__dict__:  # the former name, in ops that users wrote
             cls.iteration = cls.__dict__["along"]  # type: ignore[method-assign]
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether two ops are of one class, and their attributes equal in every bit."""
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented
+        kind: type = type(self)
+        names = _field_names(kind)
+        return all(same(getattr(self, name), getattr(other, name)) for name in names)
 
     @property
     def role(self) -> Role:
@@ -333,7 +346,7 @@ class Op(KernelRules):
 
 
 @lru_cache(maxsize=1024, typed=True)
-def shared(kind: Callable[..., Op], *attributes: bool | float, **named: str | None) -> Op:
+def shared(kind: Callable[..., Op], *attributes: bool, **named: str | None) -> Op:
     """Return the op of that kind with these attributes, as one object for any number of nodes."""
     return kind(*attributes, **named)
 

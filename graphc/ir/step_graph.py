@@ -64,7 +64,7 @@ class StepGraph:
     @cached_property
     def _key(self) -> tuple[object, ...]:
         """All that equal steps have in common: not the lines that declared them."""
-        nodes = tuple((n.name, n.op, _number(n), n.inputs, n.type) for n in self.nodes)
+        nodes = tuple((n.name, n.op, n.inputs, n.type) for n in self.nodes)
         return nodes, self.sequences, self.carried, self.whole, self.number, self.lengths
 
     @cached_property
@@ -138,11 +138,6 @@ class StepGraph:
             needed.add(self.lengths)
         needed.update(one.input for one in carried)
         return self.with_nodes((node for node in self.nodes if node.name in needed), carried)
-
-
-def _number(node: Node) -> str:
-    """Return what tells attributes apart that are equal: 0.0 and -0.0."""
-    return "" if node.op.is_constant or node.op.is_input else repr(node.op)
 
 
 def step_of(op: Op) -> StepGraph | None:

@@ -234,11 +234,9 @@ class Forms:
 
     def _first(self, op: Op) -> Op:
         try:
-            first = self._equal.setdefault((type(op), op), op)  # ops without fields hash alike
+            return self._equal.setdefault((type(op), op), op)  # ops without fields hash alike
         except TypeError:
             return op  # an attribute has no hash
-        alike = first is op or not op.__dict__ or repr(first) == repr(op)  # 0.0 equals -0.0
-        return first if alike else op
 
 
 class TraitsOf:

@@ -39,7 +39,7 @@ def test_other_attributes_kinds_and_types_have_traits_of_their_own() -> None:
 
 def test_minus_zero_is_another_number() -> None:
     forms, pads = Forms(), ((0, 0), (1, 1))
-    assert Pad(pads, 0.0) == Pad(pads, -0.0)
+    assert Pad(pads, 0.0) != Pad(pads, -0.0)
     assert _traits(forms, Pad(pads, 0.0), 1) is not _traits(forms, Pad(pads, -0.0), 1)
 
 

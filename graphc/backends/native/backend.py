@@ -62,7 +62,7 @@ class NativeProgram:
         self.threads = memory.threads
         scratch = len(memory.scratch) // self.threads
         target = host()
-        key = program_key(program, target.bits, skip)
+        key = program_key(program, skip)
         write = partial(program_ir, program, target, skip)
         self.library = load_by_key(key, write, self.layout.symbols, target)
         sends = any(instr.kind == "send" for instr in program.instrs)
@@ -249,7 +249,7 @@ class NativeBackend:
         """Return why the code that the cache holds for a program is not its own, or None."""
         target = host()
         for one in (program, *steps_apart(program)):
-            key = program_key(one, target.bits, frozenset())
+            key = program_key(one, frozenset())
             why = stale(key, partial(program_ir, one, target), target, emits)
             if why is not None:
                 return why

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import fields
 from functools import lru_cache
-from operator import itemgetter
 
-from graphc.backends.layout import kernels
-from graphc.backends.native.panels import packed_factors
+from graphc.backends.native.exact_text import exact
+from graphc.backends.native.program_code import code_of
 from graphc.backends.native.target import CODEGEN, Target
 from graphc.backends.native.this_machine import facts
-from graphc.kernels.program import Buffer, Program
-from graphc.kernels.scan import ScanKernel
+from graphc.kernels.program import Program
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 WRITERS = (
@@ -34,9 +31,6 @@ WRITERS = (
 )
 """The parts of the package that determine the text of programs, of threads and of feeds."""
 
-# The text does not depend on live ranges.
-_PLACE = itemgetter(*(i for i, x in enumerate(Buffer._fields) if x not in ("first", "last")))
-
 
 def module_key(name: str) -> str | None:
     """Return a key of a module that is the same for all programs; None if there is none.
@@ -47,36 +41,10 @@ def module_key(name: str) -> str | None:
     return None if writers is None else f"{name} {writers}"
 
 
-def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None:
+def program_key(program: Program, skip: frozenset[int]) -> str | None:
     """Return a key whose equality means equal texts; None if `WRITERS` cannot be read."""
     writers = _writers()
-    if writers is None:
-        return None
-    packed = sorted(packed_factors(program, bits))
-    return repr(
-        (writers, bits, program.contract, program.capacity, _described(program, skip), packed)
-    )
-
-
-def _described(program: Program, skip: frozenset[int]) -> tuple[object, ...]:
-    """Return all that the text of a program depends on, but for the target."""
-    code = [
-        (instr.kind, None if i in skip else instr.body, _of_scan(instr.scan))
-        for i, instr in enumerate(program.instrs)
-    ]
-    names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
-    buffers = [_PLACE(program.buffers[name]) for name in names]
-    return program.boundary, code, buffers
-
-
-def _of_scan(scan: ScanKernel | None) -> object:
-    """Return the same of a loop: of its step's program, with its constants, and of its buffers."""
-    if scan is None:
-        return None
-    program = scan.program
-    constants = [program.graph[name].op for name in program.constants]
-    own = [(f.name, getattr(scan, f.name)) for f in fields(scan) if f.name != "program"]
-    return own, _described(program, frozenset()), constants, program.capacity
+    return None if writers is None else exact((writers, code_of(program), sorted(skip)))
 
 
 @lru_cache
@@ -108,5 +76,5 @@ def object_key(text: str, target: Target) -> str:
 
     They depend on graphc only by the text: a new version finds all objects of unchanged text.
     """
-    parts = (facts().compiler, str(CODEGEN), target.triple, target.cpu, target.features, text)
+    parts = (facts().compiler, str(CODEGEN), exact(target), text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

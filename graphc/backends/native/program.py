@@ -17,6 +17,7 @@ from types import MappingProxyType
 from graphc.backends.layout import SCRATCH, Block, Segment, block_of, layout, start_of, table_index
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.panels import packed_buffers
+from graphc.backends.native.program_code import code_of
 from graphc.backends.native.target import Target
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import BatchedGemm, Chain, Gemm, Kernel, Loop, Permutation, ScatterAdd
@@ -31,9 +32,10 @@ def program_ir(
 ) -> tuple[str, ...]:
     """Return the texts of a program's modules, without the instructions in `skip`.
 
-    They do not depend on the number of threads that compile them.
+    They are written from its `code_of` alone, and do not depend on the number of threads that
+    compile them.
     """
-    return _Emission(program, target, skip).texts()
+    return _Emission(code_of(program), target, skip).texts()
 
 
 class Kernels:

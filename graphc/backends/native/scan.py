@@ -28,7 +28,6 @@ from graphc.kernels.iteration_space import matrix
 from graphc.kernels.kernel import Loop, loop_partition
 from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
-from graphc.ops.source import Constant
 
 Kernel = Callable[..., None]
 """`Kernels.call`, which appends the call of an instruction's kernel."""
@@ -321,9 +320,8 @@ class _Emission:
 
     def _constant(self, buffer: Buffer) -> Value:
         """Append the stores of a constant to the stack, and return its address."""
-        f, op = self.function, self.program.graph[buffer.name].op
-        assert isinstance(op, Constant), "constants are nodes"
-        numbers = np.frombuffer(op.data, np.uint8)
+        f, array = self.function, self.program.graph[buffer.name].op.reference(())
+        numbers = np.frombuffer(array.tobytes(), np.uint8)
         place = f.stack(f"[{max(len(numbers), 1)} x i8]")
         for i, number in enumerate(numbers):
             f.do(f"store i8 {number}, ptr {f.address(place, i, 'i8')}")

@@ -52,6 +52,7 @@ def literal(number: float, dtype: str) -> str:
         return str(int(number))
     with np.errstate(over="ignore"):  # a number beyond the largest becomes infinite
         number = float(np.dtype(dtype).type(number))
+    number = np.nan if np.isnan(number) else number  # there are many
     return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
 
 

@@ -404,7 +404,7 @@ def test_code_that_is_kept_under_too_short_a_key_is_caught(
 ) -> None:
     """Another net was compiled before, and its code is found under the same key."""
 
-    def short(program: Program, bits: int, skip: frozenset[int]) -> str:
+    def short(program: Program, skip: frozenset[int]) -> str:
         kinds = [instr.kind for instr in program.instrs]
         offsets = [buffer.offset for buffer in program.buffers.values()]
         return repr((program.name, kinds, offsets if part == "bodies" else 0))
