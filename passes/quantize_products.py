@@ -8,7 +8,7 @@ The step of a value is its range, the largest magnitude it had when it was calib
 127.  Each column of a weight has a scale of its own, its largest magnitude divided by 127; `scales`
 are those of the columns times the step.  A value that is only reshaped or padded with zeros on its
 way to the product is quantized before that.  Narrow groups, and products of two varying values,
-stay.
+stay.  NaN comes out as NaN: see `lost_nan.py`.
 Weights are not labelled as frozen, since later ones would not fit the ranges.
 """
 
@@ -28,6 +28,7 @@ from graphc.ops.elementwise import Add, Mul
 from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.shape import Cast
 from graphc.ops.source import Constant, constant
+from passes.lost_nan import LostNan
 
 LIMIT = 127
 """The largest magnitude of a factor; -128 is not used, so that signs do not matter."""
@@ -51,7 +52,7 @@ class QuantizeProducts:
         made = _Rewriter(graph, self.ranges)
         for node in graph:
             made.take(node)
-        made.b.take_roots(graph, {})
+        made.b.take_roots(graph, made.nan.outputs(graph))
         return made.b.graph().pruned()
 
 
@@ -109,6 +110,7 @@ class _Rewriter:
 
     def __init__(self, graph: Graph, ranges: Mapping[str, float]) -> None:
         self.graph, self.ranges, self.b = graph, ranges, Builder.like(graph)
+        self.nan = LostNan(self.b)
         self.quantized: dict[str, Value] = {}
         """The int8 value of each value that has one."""
         self.factors: dict[tuple[str, tuple[int, ...]], tuple[Value, Array]] = {}
@@ -117,7 +119,9 @@ class _Rewriter:
     def take(self, node: Node) -> None:
         """Build the node, or its product in int8."""
         found, op = quantizable(self.graph, node), node.op
-        if found is not None and found.source in self.ranges:
+        is_product = found is not None and found.source in self.ranges
+        self.nan.take(node, found.source if found is not None and is_product else "")
+        if found is not None and is_product:
             with self.b.at(node.locs):
                 self._product(node, found)
         elif isinstance(op, Constant):

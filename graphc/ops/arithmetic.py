@@ -125,7 +125,7 @@ class Round(Rounding):
 class Quantize(NoGradient, Unary):
     """x / step, rounded to the nearest whole number, half to even, as int8 from -127 to 127.
 
-    NaN becomes 0.  x is multiplied by 1 / step, rounded to its dtype.
+    NaN becomes 0; see `passes/lost_nan.py`.  x is multiplied by 1 / step, rounded to its dtype.
     """
 
     inplace = ()

@@ -33,7 +33,7 @@ def quantize(ex: Executor, data: Any, *, batch: int | None = None) -> Executor:
     data
         Rows like those of later use, some hundreds: the inputs in declared order, as an array or
         a tuple, or a mapping by name.  The largest magnitude of each value on them is its range;
-        what lies beyond is clipped.
+        what lies beyond is clipped.  A row with a number that is not finite gives NaN.
     batch
         The largest number of rows of one run; None means that of `ex`.
 

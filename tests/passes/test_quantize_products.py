@@ -37,7 +37,11 @@ h.units: float32[N, 2] = cast(h.sums)
 h.scales: float32[2] = constant()  data=[1.0, 0.001968504]
 h.scaled: float32[N, 2] = mul(h.units, h.scales)
 h: float32[N, 2] = add(h.scaled, bias)
-output y = h
+x.none: float32[N, 2] = sub(x, x)
+x.nan: float32[N] = sum(x.none)  axes=(1,)
+reshape_1: float32[N, 1] = reshape(x.nan)
+h.nan: float32[N, 2] = sub(h, reshape_1)
+output y = h.nan
 """
 
 

@@ -161,9 +161,47 @@ def test_numbers_beyond_the_range_are_clipped() -> None:
     ex = gc.quantize(
         gc.Executor(gc.compile(net, batch=8, backend="numpy")), np.array([[2.0], [-1.0]])
     )
-    x = np.array([[3.0], [-5.0], [np.inf], [np.nan], [1.0], [127.5 / 63.5], [0.5 / 63.5]])
-    steps = np.array([127, -127, 127, 0, 64, 127, 0])
+    x = np.array([[3.0], [-5.0], [1e30], [1.0], [127.5 / 63.5], [0.5 / 63.5]])
+    steps = np.array([127, -127, 127, 64, 127, 0])
     np.testing.assert_allclose(ex.predict(x)[:, 0], steps / 63.5, rtol=1e-6)
+
+
+def three_outputs() -> gc.Net:
+    """A net with results of rows, of all rows, and of a logarithm between two products."""
+    net = gc.Net("three")
+    x = net.input("x", (gc.N, 2, 6, 6))
+    h = gc.relu(gc.batchnorm(gc.conv2d(x, 4, 3, padding=1)))
+    logs = gc.log(gc.mean(h, axis=(2, 3)))
+    net.output("scores", gc.affine(gc.max_pool(h, 2), 3))
+    net.output("logs", gc.affine(logs, 2))
+    net.output("mean", gc.mean(gc.affine(h, 2)))
+    return net
+
+
+@pytest.mark.parametrize("by", BACKENDS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_comes_out_as_nan_in_its_rows(by: str, bad: float) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 2, 6, 6)).astype(np.float32)
+    ex = gc.quantize(gc.Executor(gc.compile(three_outputs(), batch=20, backend=by)), x)
+    right = ex.forward(x=x)
+    assert all(np.isfinite(array).all() for array in right.values())
+    x[7, 1, 0, 3] = bad
+    found = ex.forward(x=x)
+    for name in ("scores", "logs"):
+        assert np.isnan(found[name][7]).all()
+        assert np.array_equal(np.delete(found[name], 7, 0), np.delete(right[name], 7, 0))
+    assert np.isnan(found["mean"])
+
+
+def test_a_logarithm_between_products_gives_nan_to_its_rows() -> None:
+    net = gc.Net("log")
+    h = gc.log(net.input("x", (gc.N, 2)) @ net.constant(np.eye(2, dtype=np.float32)))
+    net.output("y", h @ net.constant(np.ones((2, 3), np.float32)))
+    x = np.array([[1.0, 2.0], [3.0, 4.0], [0.5, 5.0]], np.float32)
+    ex = gc.quantize(gc.Executor(gc.compile(net, batch=8, backend="numpy")), x)
+    found = ex.forward(x=np.array([[1.0, 2.0], [3.0, -4.0]]))["y"]
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
 
 
 def refusal(call: Any) -> str:
