@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
-from graphc.ir.op import Op
+from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import FLOATS, N, Shape, TensorType
 from graphc.ops.activations import (
     Celu,
@@ -563,6 +565,9 @@ def _image_layers() -> Iterator[Example]:
     window, x = ((2, 2), (2, 2)), t(N, 2, 4, 3)
     yield Example(MaxPoolLayer(*window, around, (1, 1), True), (x,))
     yield Example(MaxPoolLayer(*window, plain, (2, 1), False), (x,))
+    tall = ((3, 1), (1, 2))
+    yield Example(MaxPoolLayer(*tall, plain, (1, 1), False), (x,))
+    yield Example(AvgPoolLayer(*tall, plain, (1, 2), False, False), (x,))
     for counted in (False, True):
         yield Example(AvgPoolLayer(*window, around, (1, 1), True, counted), (x,))
     yield Example(GlobalAvgPool(), (x,))
@@ -639,7 +644,44 @@ def _updates() -> Iterator[Example]:
         yield Example(rate, (t(), whole()), (POSITIVE, 9))
 
 
-DOUBLE: tuple[Example, ...] = (
+def values_of(examples: Iterable[Example]) -> dict[tuple[type[Op], str], list[Any]]:
+    """The different values of each attribute of each op."""
+    found: dict[tuple[type[Op], str], list[Any]] = {}
+    for example in examples:
+        for name, value in attributes(example.op).items():
+            known = found.setdefault((type(example.op), name), [])
+            if value not in known:
+                known.append(value)
+    return found
+
+
+MANY = 300
+"""More elements than an example needs to show what an attribute does."""
+
+
+def _size(example: Example) -> int:
+    """The elements of the operands for a batch of two."""
+    return sum(type.size(2) for type in example.types)
+
+
+def _with_others(examples: tuple[Example, ...]) -> tuple[Example, ...]:
+    """The examples, and another for each number that is the same in all those of its op."""
+    largest = {type(e.op): e for e in sorted(examples, key=_size) if _size(e) < MANY}
+    found = list(examples)
+    for (kind, name), values in values_of(examples).items():
+        if len(values) > 1 or type(values[0]) not in (int, float) or kind in BETWEEN_SHARDS:
+            continue
+        other = values[0] + 1 if isinstance(values[0], int) else values[0] * 2 / 3
+        example = largest[kind]
+        op = replace(example.op, **{name: 0.1 if name == "eps" else other})  # type: ignore[type-var]
+        found.append(replace(example, op=op))
+    return tuple(found)
+
+
+BETWEEN_SHARDS = (Send, Receive, Total)
+"""They stand in pairs; the tests of shards run them."""
+
+_LISTED: tuple[Example, ...] = (
     *_elementwise(),
     *_more_elementwise(),
     *_whole_numbers(),
@@ -659,6 +701,7 @@ DOUBLE: tuple[Example, ...] = (
     *_losses(),
     *_updates(),
 )
+DOUBLE = _with_others(_LISTED)
 
 
 def _narrowed(example: Example) -> Example:

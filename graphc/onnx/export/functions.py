@@ -81,6 +81,7 @@ def _band(w: Writer, op: Band, ins: Sequence[str], out: str) -> str:
     kinds = ("GreaterOrEqual", op.first), ("LessOrEqual", op.last)
     limits = [(kind, w.constant(at, "int64")) for kind, at in kinds if at is not None]
     found = [w.emit(kind, [beyond, at]) for kind, at in limits]
+    found = found or [w.emit("Equal", [beyond, beyond])]
     inside = found[0] if len(found) == 1 else w.emit("And", found)
     return w.emit("Expand", [inside, w.dims((*lead, rows, columns))], out)
 
