@@ -12,11 +12,14 @@ from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.code_file import verify_code
+from graphc.check.table import by_role, table_fault
 from graphc.check.validation import ValidationError
+from graphc.check.validation.executors import Others
 from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
 from graphc.cli.arguments import Command, Parser, picked, show
-from graphc.cli.model import compiled, load_model
+from graphc.cli.data import feeds_of, form_of, is_table
+from graphc.cli.model import Model, compiled, load_model
 from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole
 from graphc.files.disk import reason
@@ -30,7 +33,11 @@ COMMAND = Command(
     "counterexample.\n\n"
     "With --run, also run every program, with several numbers of rows and threads. Every value "
     "must be that of the ops' reference rules, by the kernels and by the code that computes them; "
-    "and an executor must give the same bits over steps, after freeze, and from a model file.\n\n"
+    "and an executor must give the same bits over steps, after freeze, from a model file, as a "
+    "member of a population and in gc.fit. The net in int8, and as an ONNX model if onnx is "
+    "installed, must compute what is declared.\n\n"
+    "With --data, every cell that the model reads of a .csv file is compared with what a second "
+    "parser finds there.\n\n"
     "The exit status is 0 when all is right, 1 when a proof fails or a value is wrong, and 2 when "
     "there is no plan.",
     example="graphc verify net.py:net --batch 32 --optimizer adam --run",
@@ -50,20 +57,26 @@ def declare(parser: Parser) -> None:
     parser.add_batch()
     parser.add_backend()
     parser.add_passes()
+    parser.add_precision()
     parser.add_optimizer()
+    parser.add_data("the .csv file whose cells are compared", required=False)
     add("--run", dest="runs", action="store_true", help="run what was compiled, too")
     parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the proof or the counterexamples, and what was run or is wrong."""
-    plan, report = _report(args)
+    model, plan, report = _report(args)
     data, text, wrong = _data(report), str(report), False
+    if args.data and plan is not None:
+        fault, rows = _of_table(args, model, plan)
+        text = f"{text}\n{f'wrong: {fault}' if fault else f'{rows:,} rows of {args.data} agree'}"
+        wrong, data = bool(fault), data | {"ok": report.ok and not fault, "table": fault}
     if args.runs and report.ok:
         if plan is None:
             raise GraphError("a certificate holds no program to run", hint="give the model itself")
         try:
-            ran = validate_plan(plan, thorough=True)
+            ran = validate_plan(plan, thorough=True, others=_others())
             data["ran"], text = ran, f"{text}\n{ran}"
         except ValidationError as error:
             wrong, text = True, f"{text}\nwrong: {error}"
@@ -72,20 +85,41 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.ok and not wrong else 1
 
 
-def _report(args: argparse.Namespace) -> tuple[Plan | None, Report]:
-    """Return the plan, if the source is not a certificate, and what is proved of it."""
+def _others() -> Others:
+    """Return the ways to run a net as an ONNX model, if onnx is installed."""
+    try:
+        from graphc.onnx.verified import OTHER_WAYS
+    except GraphError:
+        return {}
+    return OTHER_WAYS
+
+
+def _of_table(args: argparse.Namespace, model: Model | None, plan: Plan) -> tuple[str, int]:
+    """Return the first cell of a table that is read wrongly, or "", and the number of rows."""
+    if not is_table(args.data):
+        raise GraphError(f"{args.data} is not a .csv file", hint="--data train.csv")
+    feeds, columns = feeds_of(plan, args, None if model is None else model.columns)
+    assert columns is not None, "a table has columns"
+    arrays, form = by_role(feeds, columns), form_of(args)
+    marks = {"separator": form.separator, "encoding": form.encoding, "fill": args.fill}
+    return table_fault(Path(args.data), columns, arrays, **marks), len(arrays[0])
+
+
+def _report(args: argparse.Namespace) -> tuple[Model | None, Plan | None, Report]:
+    """Return model and plan, unless the source is a certificate, and what is proved of the plan."""
     if args.source.endswith((".json", ".c")) and args.passes:
         raise GraphError(
             "a certificate is of a plan whose passes have run",
             hint="give the model instead: graphc verify net.py:net --passes FILE:NAME",
         )
     if args.source.endswith(".json"):
-        return None, verify(parse_certificate(_read(args.source)))
+        return None, None, verify(parse_certificate(_read(args.source)))
     if args.source.endswith(".c"):
-        return None, verify_code(Path(args.source))
-    plan = compiled(args, load_model(args.source).graph)
+        return None, None, verify_code(Path(args.source))
+    model = load_model(args.source)
+    plan = compiled(args, model.graph)
     report = verify(certify(plan))
-    return plan, replace(report, programs=(*report.programs, *_cotangents(plan)))
+    return model, plan, replace(report, programs=(*report.programs, *_cotangents(plan)))
 
 
 def _read(path: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphc.cli import main
+from graphc.data import table
 from graphc.ops.losses.labels import SoftmaxRows
 from graphc.ops.select import Relu
 
@@ -163,3 +164,28 @@ net.output("y", gc.exp(net.input("x", (gc.N, 3))))
 plan = gc.compile(net, batch=2)
 raise SystemExit(BOTH or plan.backend == "native")
 """
+
+
+def test_the_cells_of_a_table_are_compared(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text('a,b,"c, d",e,y\n1,2,3,4,0\n5,6,"7",8,2\n', encoding="utf-8")
+    argv = ["verify", model, "--batch", "8", "--backend", "numpy", "--data", str(path)]
+    assert main(argv) == 0
+    assert f"2 rows of {path} agree" in capsys.readouterr().out
+    right = table.number_in
+    monkeypatch.setattr(table, "number_in", lambda text: 8.0 if text == "7" else right(text))
+    assert main([*argv, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False
+    assert found["table"].endswith("line 3, column 'c, d': 8 was read of '7', it is 7")
+
+
+def test_a_precision_is_compiled(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["verify", model, "--batch", "8", "--backend", "numpy", "--precision", "*=bf16"]
+    assert main([*argv, "--run"]) == 0
+    rounded = capsys.readouterr().out
+    assert main(argv[:-2]) == 0
+    assert rounded.splitlines()[1] != capsys.readouterr().out.splitlines()[1]
+    assert main([*argv[:-1], "nothing=bf16"]) == 2

@@ -6,11 +6,13 @@ rates, from a model file.  A frozen net must give what the declared one means, a
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -21,7 +23,9 @@ from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Fault, Layer
 from graphc.check.validation.judge import SINGLE
 from graphc.check.validation.local import decides
+from graphc.check.validation.members import member_faults
 from graphc.check.validation.programs import Bench
+from graphc.check.validation.quantized import quantized_faults
 from graphc.check.validation.run import (
     EPS,
     ROUNDING,
@@ -36,6 +40,7 @@ from graphc.check.validation.run import (
     values_of_arrays,
 )
 from graphc.check.validation.shards import Batch
+from graphc.check.validation.training import fit_faults, not_fitted
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.index_bounds import ignored_labels
@@ -86,15 +91,29 @@ def differing(
             yield Fault(layer, program, f"{name} {text}", rows, threads=threads)
 
 
+class Runs(Protocol):
+    """An executor of a net, or another runtime that computes its outputs."""
+
+    def forward(self, feeds: Mapping[str, Array], /) -> Mapping[str, Array]:
+        """Return the outputs by name."""
+
+
+Others = Mapping[str, Callable[[Executor], Runs]]
+"""Ways to make something else that runs the net of an executor, by their names in reports."""
+
+
 class Ways:
     """An executor of the plan, compared with runs of the programs by themselves."""
 
-    def __init__(self, bench: Bench, draw: Draw, thorough: bool) -> None:
+    def __init__(self, bench: Bench, draw: Draw, thorough: bool, others: Others) -> None:
         self.plan, self.bench, self.draw, self.thorough = bench.plan, bench, draw, thorough
+        self.others = others
         self.done: list[str] = []
         """The ways that gave the right results, in words."""
         self.left: list[str] = []
         """The ways that cannot be tried, and why."""
+        self.quantized: Plan | None = None
+        """The plan in int8, once there is one."""
         graphs = [self.plan.declared, *(p.graph for p in self.plan.programs.values())]
         self.arrays: Arrays = {}
         for graph in graphs:
@@ -125,6 +144,32 @@ class Ways:
         if self._freezes():
             yield from self._frozen()
         yield from self._saved()
+        yield from self._in_int8()
+        yield from self._trained()
+        for name, make in self.others.items():
+            yield from self._otherwise(name, make)
+
+    def _in_int8(self) -> Iterator[Fault]:
+        """Yield the products in int8 that are not what they are defined to be."""
+        if self._freezes() and not self.plan.options.precision:
+            self._reset(self.arrays)
+            made, faults = quantized_faults(self.ex, self.feeds, self.draw.rows)
+            yield from faults
+            if made is not None:
+                self.quantized = made.plan
+                self.done.append("quantize")
+
+    def _trained(self) -> Iterator[Fault]:
+        """Yield the faults of a population, and of `gc.fit` if that is asked for."""
+        if self.plan.rules and self.plan.shards is None:
+            yield from member_faults(self.plan, self.feeds, self.thorough)
+            self.done.append("members of a population")
+        if self.thorough and self.plan.rules:
+            if why := not_fitted(self.plan):
+                self.left.append(f"gc.fit: {why}")
+                return
+            yield from fit_faults(self.plan)
+            self.done.append("gc.fit and its checkpoints")
 
     def _reset(self, arrays: Mapping[str, Array]) -> None:
         self.ex.state = {name: arrays[name] for name in self.plan.state_nodes}
@@ -279,7 +324,19 @@ class Ways:
             yield from self._meant(frozen, arrays, "refresh" if seed > self.draw.seed else "freeze")
         self.done.append("freeze and refresh")
 
-    def _meant(self, frozen: Executor, arrays: Arrays, what: str) -> Iterator[Fault]:
+    def _otherwise(self, name: str, make: Callable[[Executor], Runs]) -> Iterator[Fault]:
+        """Yield the faults of the net in another form."""
+        self._reset(self.arrays)
+        try:
+            yield from self._meant(make(self.ex), self.arrays, name, "exchange file")
+        except GraphError as error:
+            self.left.append(f"{name}: {error.sentence}")
+        else:
+            self.done.append(name)
+
+    def _meant(
+        self, frozen: Runs, arrays: Arrays, what: str, layer: Layer = "freeze"
+    ) -> Iterator[Fault]:
         """Yield the faults of a frozen net's outputs, by the rules of the declared net."""
         rows, own = self.draw.rows, expanded(self.plan.declared, train=False)
         plain, graph = values_of_arrays(own, rows, arrays, train=False), in_float64(own)
@@ -288,14 +345,16 @@ class Ways:
         exact = results_of(graph, values_of_arrays(graph, rows, wide, train=False))
         bounds = rounding_bounds(graph, rows, wide, exact, 2)
         single = any(node.type.dtype == "float32" for node in self.plan.declared)
-        found, scale = frozen.forward(self.feeds), SINGLE if single else 1.0
+        fed = frozen.plan.input_names if isinstance(frozen, Executor) else self.feeds
+        found = frozen.forward({name: self.feeds[name] for name in fed})
+        scale = SINGLE if single or layer == "exchange file" else 1.0  # whose attributes are single
         rounds = any(isinstance(node.op, RoundBfloat16) for node in nested(self.plan.declared))
         scale = ROUNDING / EPS if rounds or self.plan.options.precision else scale
         for name, value in found.items():
             if value.dtype.kind == "f":
                 text = gap(exact[f"output {name}"], value, scale * bounds[f"output {name}"])
                 if text:
-                    yield Fault("freeze", "infer", f"output {name!r} {text}, after {what}", rows)
+                    yield Fault(layer, "infer", f"output {name!r} {text}, after {what}", rows)
 
     def _saved(self) -> Iterator[Fault]:
         """Yield the faults of an executor that was saved and loaded."""
@@ -311,7 +370,9 @@ class Ways:
                 self.left.append(f"a model file: {error.sentence}")
                 return
             loaded = load_executor(path, ops=user_ops(self.plan.declared))
+            written = _written(path.read_bytes(), self.ex.state)
         before, after = dict(self.ex.state), dict(loaded.state)
+        yield from differing("model file", "state", before, written, self.draw.rows)
         yield from differing("model file", "state", before, after, self.draw.rows)
         one, other = self.ex.forward(self.feeds), loaded.forward(self.feeds)
         yield from differing("model file", "infer", one, other, self.draw.rows)
@@ -321,6 +382,15 @@ class Ways:
             before, after = dict(self.ex.state), dict(loaded.state)
             yield from differing("model file", "step", before, after, self.draw.rows)
         self.done.append("save and load")
+
+
+def _written(file: bytes, names: Iterable[str]) -> Arrays:
+    """Return the arrays of a file in the format safetensors, by names of states."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    found = {name: header[f"state/{name}"] for name in names if f"state/{name}" in header}
+    offsets = {name: [start + at for at in entry["data_offsets"]] for name, entry in found.items()}
+    return {name: np.frombuffer(file[slice(*at)], np.uint8) for name, at in offsets.items()}
 
 
 def _next_states(batch: Batch, graph: Graph, run: int | None) -> Arrays:

@@ -134,7 +134,8 @@ def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:
 
 Layer = Literal[
     "own plan", "reference", "lowering", "backend", "memory", "cached code", "update", "threads",
-    "executor", "freeze", "model file", "feeds", "exchange",
+    "executor", "freeze", "model file", "feeds", "exchange", "quantize", "population", "training",
+    "exchange file",
 ]  # fmt: skip
 """The part of graphc at fault, below the passes."""
 
@@ -152,6 +153,10 @@ HINTS: Mapping[Layer, str] = {
     "model file": "graphc is wrong; keep ex.state until this is mended",
     "feeds": "check the array before it is fed",
     "exchange": "graphc is wrong; a plan without shards= gives the right numbers",
+    "exchange file": "graphc is wrong; a model file of graphc gives the right numbers",
+    "quantize": "graphc is wrong; the net in float gives the right numbers",
+    "population": "graphc is wrong; gc.Executor(plan, seed=...) trains a member alone",
+    "training": "graphc is wrong; a loop of ex.step trains as it should",
 }
 """The advice for a fault of each layer."""
 

@@ -12,7 +12,7 @@ from graphc.backends.backend import backend
 from graphc.base.errors import GraphError, counted
 from graphc.check.certificate.export import certify_program
 from graphc.check.validation.compare import gap
-from graphc.check.validation.executors import Arrays, Ways, arrays_of, differing
+from graphc.check.validation.executors import Arrays, Others, Ways, arrays_of, differing
 from graphc.check.validation.explain import Count, Fault, explained_fault
 from graphc.check.validation.programs import THREADS, Bench
 from graphc.check.validation.run import Draw, batches_for, draws_for, far
@@ -55,12 +55,13 @@ class Ran:
         return "\n".join([*lines, *(f"not run: {text}" for text in self.left)])
 
 
-def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
+def validate_plan(plan: Plan, thorough: bool = False, others: Others | None = None) -> Ran:
     """Run all programs of a plan; raise ValidationError for the first value that is wrong.
 
     With `thorough` machine code is also compiled again to compare it with the cache's, programs
     that differentiate an output by its cotangent run, and the frozen net runs on the backend of
-    the plan; without, it runs on NumPy.
+    the plan; without, it runs on NumPy.  `others` are ways to run its net in another form, whose
+    outputs are compared, too.
     """
     bench = Bench(plan, _of_whole_batches(plan))
     tried = {name: (program, bench) for name, program in bench.programs.items()}
@@ -68,7 +69,7 @@ def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
         tried[name] = program, Bench(plan, {program.name: program}, bench.count)
     draws = draws_for(plan.declared, batches_for(plan.batch))
     fed = any(plan.declared[name].type.batched for name in plan.input_names)
-    ways = Ways(bench, draws[-1 if fed else 0], thorough)  # without rows in feeds it runs one
+    ways = Ways(bench, draws[-1 if fed else 0], thorough, others or {})  # without rows it runs one
     draws = (*draws, far(plan.declared, draws[len(draws) // 2]))
     programs = [*plan.programs.items()]
     programs += [
@@ -79,6 +80,12 @@ def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
     wrong = (_wrong_values(*each, draws) for each in tried.values())
     for fault in chain(*refuted, *stale, chain.from_iterable(wrong), ways.faults()):
         raise explained_fault(fault)
+    if ways.quantized is not None:
+        inner = Bench(ways.quantized, _of_whole_batches(ways.quantized), bench.count)
+        for name, program in inner.programs.items():
+            tried[f"{name} in int8"] = program, inner
+            for fault in _wrong_values(program, inner, draws):
+                raise explained_fault(fault)
     rows = tuple(draw.rows for draw in draws[:-1])
     return Ran(tuple(tried), rows, bench.count, tuple(ways.done), tuple(ways.left))
 

@@ -302,7 +302,7 @@ def test_a_fault_below_the_graph_is_caught_in_its_layer(
 def test_what_is_right_is_accepted(net: Callable[[], gc.Net]) -> None:
     ran = validate_plan(gc.compile(net(), batch=8, optimizer=ADAM, backend="numpy"))
     assert ran.rows == (1, 7, 8)
-    assert ran.programs == ("infer", "grad", "step", "apply")
+    assert ran.programs == ("infer", "grad", "step", "apply", "infer in int8")
     assert ran.count.kernels > 50
     assert not ran.count.large
     assert not ran.left

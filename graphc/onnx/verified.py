@@ -1,0 +1,62 @@
+"""Other ways to run the net of an executor: as the ONNX model that it becomes.
+
+`graphc verify --run` compares each with the reference rules of the declared net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto
+from onnx.reference import ReferenceEvaluator
+
+from graphc.base.errors import GraphError
+from graphc.compiler.compile import compile
+from graphc.ir.op import Array
+from graphc.onnx.load import load
+from graphc.onnx.save import to_proto
+from graphc.runtime.executor import Executor
+
+
+def there_and_back(ex: Executor) -> Executor:
+    """Return an executor of the net that is read from the ONNX model of `ex`."""
+    net = load(to_proto(ex))
+    return Executor(compile(net, batch=ex.plan.batch, backend=ex.plan.backend))
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An ONNX model that ONNX's reference evaluator runs."""
+
+    model: ModelProto
+
+    @classmethod
+    def of(cls, ex: Executor) -> Evaluated:
+        """Return the ONNX model of an executor; raise GraphError for what is evaluated wrongly."""
+        model = to_proto(ex)
+        for node in model.graph.node:
+            groups = [a.i for a in node.attribute if a.name == "group"]
+            if node.op_type == "ConvTranspose" and groups != [1]:
+                raise GraphError("the evaluator adds biases of groups wrongly")
+        return cls(model)
+
+    def forward(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name; raise GraphError for what the evaluator cannot run."""
+        names = [value.name for value in self.model.graph.output]
+        known = {value.name for value in self.model.graph.input}
+        given = {name: array for name, array in feeds.items() if name in known}
+        try:
+            with np.errstate(all="ignore"):
+                found = ReferenceEvaluator(self.model).run(names, given)
+        except Exception as error:  # of an op that it does not implement, whatever it raises
+            raise GraphError(f"the evaluator raises {type(error).__name__}") from error
+        return dict(zip(names, map(np.asarray, found), strict=True))
+
+
+OTHER_WAYS: Mapping[str, Callable[[Executor], Executor | Evaluated]] = {
+    "ONNX, there and back": there_and_back,
+    "ONNX's reference evaluator": Evaluated.of,
+}
+"""The ways by their names in reports."""
