@@ -30,6 +30,7 @@ from graphc.ir.graph import Graph
 from graphc.kernels.program import Program
 from graphc.kernels.traits import Forms
 from tests.extras import skipped_without_extras
+from tests.poisoned import poisoned_memory
 
 settings.register_profile(
     "the same everywhere",
@@ -176,6 +177,13 @@ def no_waiting_for_disks() -> Iterator[None]:
     """What tests write need not last: waiting until it is on a disk is half of the time of some."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memory_is_poisoned() -> Iterator[None]:
+    """No result depends on bytes that nothing has written, or that an earlier run has left."""
+    with poisoned_memory():
         yield
 
 

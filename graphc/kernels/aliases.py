@@ -80,12 +80,15 @@ class Padding:
         return replace(product, window=window)
 
     def _image_start(self, node: Node) -> Sizes | None:
-        """Return where a box of whole images and channels starts, or None for other nodes."""
+        """Return where a box of whole images and channels starts, or None for other nodes.
+
+        None also if the box is empty, or its operand: there is nothing to multiply.
+        """
         if len(node.inputs) != 1 or node.type.rank < 3:
             return None
         x = self._graph[node.inputs[0]].type
         start = node.op.box_start(x)
-        if start is None or start[0] or start[-1]:
+        if start is None or start[0] or start[-1] or 0 in (*x.shape, *node.type.shape):
             return None
         whole = (x.shape[0], x.shape[-1]) == (node.type.shape[0], node.type.shape[-1])
         return start if whole else None

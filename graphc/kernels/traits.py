@@ -260,7 +260,7 @@ class TraitsOf:
 
 def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
     gather = _asked(node, GatherRule, "gather", ins, node.type)
-    product = _asked(node, Product, "product", ins)
+    product = None if 0 in node.type.shape else _asked(node, Product, "product", ins)
     if gather is None:
         iteration = iteration_of(node, ins)
         placements = placements_of(node, ins, iteration)

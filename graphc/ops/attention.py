@@ -207,10 +207,10 @@ def _checked(q: Value, k: Value, v: Value) -> int:
     ranks = all(value.type.rank >= 2 for value in (q, k, v))
     width = q.shape[-1] if q.type.rank else None
     fits = ranks and k.shape[-1] == width and v.shape[-2] == k.shape[-2]
-    if fits and isinstance(width, int):
+    if fits and isinstance(width, int) and width > 0:
         return width
     shapes = ", ".join(shape_text(value.shape) for value in (q, k, v))
-    hint = "they must be (..., T, D), (..., S, D) and (..., S, E)"
+    hint = "they must be (..., T, D), (..., S, D) and (..., S, E), with D above 0"
     raise misfit(f"attention: q, k, v have shapes {shapes}\n{hint}", q=q, k=k, v=v)
 
 

@@ -65,6 +65,11 @@ class Workspace:
         for program in programs.values():
             run_all(self.constant_writes(program))
 
+    def poison(self) -> None:
+        """Poison all that is dead between runs: the arena and the scratch."""
+        poison(self.arena)
+        poison(self.scratch)
+
     @property
     def threads(self) -> int:
         """The most threads that may run a program."""
@@ -159,6 +164,17 @@ class _Region:
 
     def view(self, name: str, type: TensorType, n: int) -> Array:
         return _typed(self.memory, self._offsets[name], type, n)
+
+
+def poison(memory: Array) -> None:
+    """Set every byte to 255: NaN as a number of any float, -1 as an integer of any size."""
+    memory[...] = np.frombuffer(b"\xff" * memory.itemsize, memory.dtype)
+
+
+def poisoned(memory: Array) -> Array:
+    """Return which numbers of an array have the bytes that `poison` sets."""
+    raw = np.ascontiguousarray(memory).view(np.uint8).reshape(*memory.shape, memory.itemsize)
+    return np.asarray((raw == 255).all(axis=-1))
 
 
 def memory_of(

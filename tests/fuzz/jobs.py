@@ -11,6 +11,7 @@ from tests.backends.native.shared_runs import shared_runs
 from tests.fuzz.campaign import Findings, cases
 from tests.fuzz.draw import Wishes
 from tests.fuzz.write import write
+from tests.poisoned import poisoned_memory
 
 MOST_THREADS = 4
 
@@ -45,7 +46,7 @@ class Job:
         last = None if self.count is None else self.seed + self.count
         seeds = itertools.count(self.seed) if last is None else range(self.seed, last)
         mine = itertools.islice(seeds, self.number, None, self.jobs)
-        with shared_runs(MOST_THREADS):
+        with poisoned_memory(), shared_runs(MOST_THREADS):
             return cases(mine, self.wishes, self.until)
 
 

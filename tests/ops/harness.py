@@ -19,9 +19,6 @@ from graphc.runtime.state import State as Arrays
 from graphc.runtime.state import block
 from graphc.runtime.workspace import Workspace
 
-RUBBISH = 0xFF
-"""A byte that makes a NaN of any float."""
-
 
 def program_of(
     op: Op, types: Sequence[TensorType], capacity: int, onto: int | None = None
@@ -64,9 +61,8 @@ class Bound:
         self.calls = runner.calls(n, view)[0]
 
     def run(self, ins: Sequence[Array]) -> Array:
-        """Return the result, from memory that holds rubbish wherever the program may not look."""
-        self.memory.arena.fill(RUBBISH)
-        self.memory.scratch.fill(RUBBISH)
+        """Return the result, from memory that is poisoned wherever the program may not look."""
+        self.memory.poison()
         for mine, given in zip(self.ins, ins, strict=True):
             mine[...] = given
         with np.errstate(all="ignore"):

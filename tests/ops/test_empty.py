@@ -42,6 +42,27 @@ CASES: dict[str, Case] = {
         lambda x: gc.conv2d(x, 4, 2, groups=2),
         lambda x: np.zeros((0, 4, 2, 2)),
     ),
+    "convolution of images without lines": (
+        (2, 3, 0, 5),
+        lambda x: gc.conv2d(x, 4, (1, 3), padding=1),
+        lambda x: np.zeros((2, 4, 2, 5)),
+    ),
+    "depthwise convolution of images without lines": (
+        (2, 4, 0, 3),
+        lambda x: gc.conv2d(x, 4, 1, padding=(1, 0), groups=4),
+        lambda x: np.zeros((2, 4, 2, 3)),
+    ),
+    "product without terms": (
+        (2, 0),
+        lambda x: gc.matmul(x, _ones(x, (0, 3))),
+        lambda x: np.zeros((2, 3)),
+    ),
+    "product without columns": (
+        (2, 3),
+        lambda x: gc.matmul(x, gc.broadcast_to(gc.sum(x), (3, 0))),
+        lambda x: np.zeros((2, 0)),
+    ),
+    "columns repeated": ((3, 0), lambda x: gc.repeat(x, 2, 0), lambda x: np.zeros((6, 0))),
     "softmax of no rows": ((0, 3), gc.softmax, lambda x: x),
     "norm of no columns": ((3, 0), lambda x: gc.l2_norm(x, 1), lambda x: np.zeros(3)),
 }

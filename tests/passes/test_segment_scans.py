@@ -6,6 +6,7 @@ import pytest
 import graphc as gc
 import passes
 from graphc.ir.graph import Graph
+from graphc.ir.op import Array
 from graphc.ops.scan import Scan, loops
 from passes.recompute_scans import has_long_loops, recompute_scans
 from passes.segment_scans import segment, segment_scans
@@ -88,3 +89,51 @@ def test_without_the_pass_sums_are_whole() -> None:
     )
     scans = [i.scan for i in plan.programs["step"].instrs if i.scan is not None]
     assert all(scan.steps == 64 for scan in scans)
+
+
+def by_hand(feeds: dict[str, Array], u: Array, v: Array, w: Array, b: Array) -> dict[str, Array]:
+    """Losses and gradients of `recurrent` with lengths, row by row and step by step."""
+    x, h0 = feeds["x"], feeds["h0"]
+    rows, steps, _ = x.shape
+    loss = 0.0
+    found = {name: np.zeros_like(p) for name, p in (("u", u), ("v", v), ("w", w), ("b", b))}
+    for row, length in enumerate(feeds["lengths"]):
+        states = [h0[row]]
+        for t in range(length):
+            states.append(np.tanh(x[row, t] @ w + b + states[-1] @ u))
+        ys = np.array([h @ v for h in states[1:]])
+        loss += (ys**2).sum() / (rows * steps * 2) + states[-1].sum() / (rows * 4)
+        d_h = np.full(4, 1 / (rows * 4))
+        for t in reversed(range(length)):
+            d_y = 2 * ys[t] / (rows * steps * 2)
+            found["v"] += np.outer(states[t + 1], d_y)
+            d = (d_h + v @ d_y) * (1 - states[t + 1] ** 2)
+            found["u"] += np.outer(states[t], d)
+            found["w"] += np.outer(x[row, t], d)
+            found["b"] += d
+            d_h = u @ d
+    return {"loss": np.asarray(loss), **found}
+
+
+@pytest.mark.parametrize("cut", ["sums", "all"])
+def test_the_longest_row_ends_anywhere_in_a_segment(cut: str) -> None:
+    """At its first step and at its last one, too: segments have 32 steps."""
+    net = recurrent(64, lengths=True)
+    options = {"batch": 2, "optimizer": gc.SGD(lr=1.0), "backend": "numpy"}
+    plan = gc.compile(net, **options)  # type: ignore[arg-type]
+    if cut == "all":
+        plan = gc.compile(net, **options, budget=plan.memory.total - 1)  # type: ignore[arg-type]
+    scans = [i.scan for i in plan.programs["step"].instrs if i.scan is not None]
+    assert any(scan.steps == 2 for scan in scans)
+    rng = np.random.default_rng(1)
+    arrays = {"x": rng.normal(size=(2, 64, 3)), "h0": rng.normal(size=(2, 4))}
+    ex = gc.Executor(plan, seed=0)
+    names = {"u": "u", "v": "v", "w": "loop.in.weight", "b": "loop.in.bias"}
+    for lengths in ((33, 1), (1, 1), (2, 32), (64, 33)):
+        feeds = {**arrays, "lengths": np.array(lengths, np.int32)}
+        before = {name: ex.parameters[key] for name, key in names.items()}
+        expected = by_hand(feeds, **before)
+        np.testing.assert_allclose(ex.step(feeds), expected["loss"], rtol=1e-12)
+        for name, key in names.items():
+            found = before[name] - ex.parameters[key]
+            np.testing.assert_allclose(found, expected[name], rtol=1e-10, atol=1e-14)

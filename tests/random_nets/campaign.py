@@ -34,7 +34,14 @@ def begin() -> None:
 
 
 def work(seeds: range, only: str | None, folder: Path) -> Part:
-    """Draw and check the nets of some seeds."""
+    """Draw and check the nets of some seeds, on memory that is poisoned."""
+    from tests.poisoned import poisoned_memory
+
+    with poisoned_memory():
+        return _work(seeds, only, folder)
+
+
+def _work(seeds: range, only: str | None, folder: Path) -> Part:
     from .check import Outcome, check
     from .draw import draw
     from .report import functions, write

@@ -77,7 +77,8 @@ def test_a_steady_step_goes_through_the_files_that_the_docs_name() -> None:
 
     def note(frame: FrameType, event: str, called: Any) -> None:
         file = Path(frame.f_code.co_filename)
-        if event == "call" and file.is_relative_to(ROOT / "graphc"):
+        ours = frame.f_code.co_name != "poison"  # that only tests call
+        if event == "call" and ours and file.is_relative_to(ROOT / "graphc"):
             entered[file.relative_to(ROOT).as_posix()] = None
         if event == "c_call":
             checks.add(called.__name__)

@@ -136,6 +136,9 @@ def test_what_is_refused() -> None:
         gc.multi_head_attention(x, 4)
     with pytest.raises(GraphError, match=r"they must be \(..., T, D\)"):
         gc.attention(x, x, net.input("v", (gc.N, 4, 6)))
+    nothing = gc.Net("net").input("nothing", (gc.N, 4, 0))
+    with pytest.raises(GraphError, match="with D above 0"):
+        gc.attention(nothing, nothing, nothing)
     with pytest.raises(GraphError, match="with an even C"):
         gc.rotary_positions(net.input("odd", (gc.N, 3, 5)))
     with pytest.raises(GraphError, match="sinusoidal_positions: x is"):

@@ -68,8 +68,8 @@ class _Tile(NamedTuple):
     """The elements from the first place to each."""
     ranges: Sequence[Range]
     """The first and end offset in each dimension before those of `runs`."""
-    runs: tuple[_Run, ...]
-    """The offsets of the last dimension, or none if `ranges` has all dimensions."""
+    runs: tuple[_Run, ...] | None
+    """The offsets of the last dimension; None if `ranges` has all dimensions."""
 
 
 class Places:
@@ -169,7 +169,7 @@ class Places:
 
     def _single(self, place: Value) -> None:
         index, ranges = self._start(self.f.indices(place, self.window.places[1:]))
-        self._tile(_Tile((0,), ranges, ()), index, self.f.add("%top", place))
+        self._tile(_Tile((0,), ranges, None), index, self.f.add("%top", place))
 
     def _start(self, numbers: Sequence[Value]) -> tuple[Value, list[Range]]:
         """Emit the index of the pixel at offset 0 of a place, and the offsets that meet pixels.
@@ -219,7 +219,7 @@ class Places:
     def _of_line(self, tile: _Tile, index: Value, number: Value, sums: list[Value]) -> list[Value]:
         """Emit the sums with the offsets of a line of the filter added."""
         f, window, panel = self.f, self.window, self.panel
-        if not tile.runs:
+        if tile.runs is None:
             return self._run(tile.offsets, (index, number), 1, sums)
         sums, number = [*sums], f.mul(number, window.kernel[-1])
         for run in tile.runs:

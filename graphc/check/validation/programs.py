@@ -23,6 +23,7 @@ from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
 from graphc.check.validation.local import Local
 from graphc.check.validation.random_numbers import wrong_draw
+from graphc.check.validation.unwritten import Bytes, first_unwritten, overlap, poison_results
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import ScratchSize
 from graphc.ir.bfloat16 import numpy_dtype, widened
@@ -34,7 +35,7 @@ from graphc.kernels.kernel import Chain
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.text import kernel_text
 from graphc.runtime.state import State, block
-from graphc.runtime.workspace import Workspace
+from graphc.runtime.workspace import Workspace, poison
 
 THREADS = 2
 """The number of threads whose parts are run in turns."""
@@ -68,7 +69,8 @@ class Bench:
         self._wide: dict[str, Mapping[str, Node]] = {}
 
     def run(self, program: Program, arrays: Mapping[str, Array], n: int, threads: int = 1) -> Run:
-        """Return a run of a program, with the arrays of its feeds and states written."""
+        """Return a run of a program, with its feeds and states written and the rest poisoned."""
+        self.memory.poison()
         for name, array in self.state.arrays.items():
             if name in arrays:
                 array[...] = arrays[name]
@@ -164,6 +166,7 @@ class Run:
             fault = self._overwritten(part)
             if fault is not None:
                 return fault
+            poison_results(self, part)
             try:
                 _run(part)
             except Exception as error:  # of code that does not fit its operands
@@ -203,7 +206,7 @@ class Run:
         for number in part.starts:
             instr = self.program.instrs[number]
             for name in instr.ins:
-                root = self._root(name)
+                root = self.root(name)
                 known = self.written.get(root) if root not in made else None
                 if known is not None and root in self._orders:
                     known = self._orders[root](known)
@@ -247,10 +250,13 @@ class Run:
             return {}
         arrays = {name: np.ascontiguousarray(self._array(name)) for name in instr.ins}
         buffers = self.program.buffers
+        types = {name: buffers[name].type for name in instr.outs}
         results = {
-            name: np.zeros(shape_at(type.shape, self.n), numpy_dtype(type.dtype))
-            for name, type in ((name, buffers[name].type) for name in instr.outs)
+            name: np.empty(shape_at(type.shape, self.n), numpy_dtype(type.dtype))
+            for name, type in types.items()
         }
+        for result in results.values():
+            poison(result)
         interpreter.run(kernel, arrays | results, self.n)
         if isinstance(kernel, Chain):
             del results[kernel.workspace]  # nothing reads it afterwards
@@ -261,6 +267,12 @@ class Run:
     ) -> Fault | None:
         """Compare the values of nodes with those of the reference rules."""
         local = self._local(targets)
+        for name in targets:
+            each = local.exact[name], interpreted.get(name), self._array(name)
+            if unwritten := first_unwritten(*each):
+                layer, at = unwritten
+                what = f"{name!r}{at} is not written, or is computed of what is not written"
+                return self._fault(layer, what, self.graph[name], instr)
         for runs in (0, 2, 8):  # most values need no bound by runs, which take long
             bounds = ((name, local.bound(name, runs)) for name in targets)
             faults = (self._wrong(n, local.exact[n], b, instr, interpreted) for n, b in bounds)
@@ -337,7 +349,7 @@ class Run:
         """The nodes that are complete after each instruction: one that several write, the last."""
         last: dict[str, int] = {}
         for number, instr in enumerate(self.program.instrs):
-            stored = {self._root(name) for name in instr.outs}
+            stored = {self.root(name) for name in instr.outs}
             nodes = instr.nodes or instr.outs
             last.update((n, number) for n in nodes if n in self.graph and n in stored)
         found: dict[int, list[str]] = {i: [] for i in range(len(self.program.instrs))}
@@ -345,7 +357,8 @@ class Run:
             found[number].append(name)
         return found
 
-    def _root(self, name: str) -> str:
+    def root(self, name: str) -> str:
+        """Return the buffer that holds the bytes of a buffer."""
         while name in self.program.aliases:
             name = self.program.aliases[name]
         return name
@@ -355,11 +368,11 @@ class Run:
 
         What the code overwrote is the interpreter's copy, or by the reference rule of a loop.
         """
-        root = self._root(name)
+        root = self.root(name)
         later = (i for i in part.ends if i > number)
-        ranges = [self._range(other) for i in later for other in self.program.instrs[i].outs]
-        mine = self._range(name)
-        hidden = self.interpreted_only or any(_overlaps(mine, other) for other in ranges)
+        ranges = [self.range_of(other) for i in later for other in self.program.instrs[i].outs]
+        mine = self.range_of(name)
+        hidden = self.interpreted_only or any(overlap(mine, other) for other in ranges)
         if hidden and name not in made and name in self.graph:
             node = self.graph[name]
             ins = [self._array(operand) for operand in node.inputs]
@@ -370,16 +383,16 @@ class Run:
         else:
             self.written[root] = self.view(root).copy()
 
-    def _range(self, name: str) -> tuple[str, int, int]:
-        """Return the memory of a buffer: the block, and its first byte and end in it."""
-        buffer = self.program.buffers[self._root(name)]
+    def range_of(self, name: str) -> Bytes:
+        """Return the memory of a buffer."""
+        buffer = self.program.buffers[self.root(name)]
         if buffer.space != "arena":
             return f"{buffer.space} {buffer.key}", 0, 1
         return "arena", buffer.offset, buffer.offset + buffer.type.nbytes(self.n)
 
     def _array(self, name: str) -> Array:
         """Return the value of a buffer as it was written."""
-        return self._within(self.written[self._root(name)], name)
+        return self._within(self.written[self.root(name)], name)
 
     def _within(self, root: Array, name: str) -> Array:
         """Return a buffer as a view of the array of the buffer that holds its bytes."""
@@ -398,10 +411,6 @@ def _run(part: Part) -> None:
     with np.errstate(all="ignore"):
         for call in part.calls:
             call()
-
-
-def _overlaps(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
-    return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
 
 
 def _in_float64(graph: Graph) -> Graph:

@@ -77,6 +77,28 @@ def test_any_padding(data: st.DataObject) -> None:
     check_meaning(drawn, data.draw(st.sampled_from(WIDTHS)), data.draw(st.integers(1, 4)))
 
 
+NOTHING_MET = {
+    "a line": ((6, 3), (2, 3, 5), (1,), (1,), 1, (8,)),
+    "half a line": ((6, 3), (2, 3, 5), (1,), (1,), 1, (4,)),
+    "lines side by side": ((4, 3, 2), (1, 2, 2, 5), (1, 1), (1, 1), 1, (0, 9)),
+    "ends of lines": ((3, 9, 2), (2, 3, 2, 20), (1, 2), (1, 2), 1, (1, -6)),
+    "lines and places": ((5, 4, 2), (2, 2, 2, 5), (2, 1), (1, 2), 1, (-6, 5)),
+    "space": ((2, 3, 4, 2), (1, 2, 2, 2, 5), (1, 1, 1), (1, 1, 1), 1, (0, 0, 6)),
+    "depthwise": ((3, 6, 16), (2, 2, 1, 16), (1, 1), (1, 1), 16, (0, 4)),
+    "groups": ((3, 6, 40), (2, 2, 20, 40), (1, 1), (1, 1), 2, (0, 4)),
+}
+
+
+@pytest.mark.one_in(5)
+@pytest.mark.parametrize("kind", range(3), ids=KINDS)
+@pytest.mark.parametrize("name", NOTHING_MET)
+def test_places_without_a_pixel_are_written(name: str, kind: int) -> None:
+    """All offsets of the filter are outside the image there: the sum is 0, not what lay there."""
+    *shape, groups, before = NOTHING_MET[name]
+    one = shifted(specs(*shape, groups=groups)[kind], before)  # type: ignore[misc, arg-type]
+    check_meaning(one, WIDTHS[list(NOTHING_MET).index(name) % 3])
+
+
 NARROW = {
     "depthwise": ((9, 20, 40), (3, 3, 1, 40), (1, 1), (1, 1), 40, (1, 1)),
     "depthwise, stride 2": ((12, 13, 24), (3, 5, 1, 24), (2, 2), (1, 1), 24, (1, 3)),
