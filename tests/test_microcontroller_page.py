@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.backends.c.microcontroller import blocks
+from tests.extras import needs
 
 
 @pytest.mark.slow
@@ -41,10 +41,8 @@ def shell(command: str) -> str:
     program, *arguments = command.split()
     if program == "graphc":
         words = [sys.executable, "-m", "graphc", *arguments]
-    elif program.startswith("./") or shutil.which(program):
-        words = [program, *arguments]
     else:
-        pytest.skip(f"there is no {program}")
+        words = [program if program.startswith("./") else needs(program), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+from tests.extras import needs
+
+torch = needs("torch")
 pytestmark = pytest.mark.slow
 LESSON = Path(__file__).resolve().parent.parent / "docs" / "lessons" / "migrating.md"
 CELL = re.compile(r"^```\{code-cell\} python\n(.*?)^```$", re.M | re.S)

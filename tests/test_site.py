@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 import zlib
@@ -19,7 +18,6 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from graphc.cli.command_line import COMMANDS
-from graphc.view.render.renderer import find_renderer
 from graphc.view.render.style import DARK, LIGHT
 from tests.extras import needs
 
@@ -65,7 +63,7 @@ def test_a_notebook_as_text_names_its_kernel_as_jupyter_asks(path: Path) -> None
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_jupytext_opens_a_notebook_as_text(path: Path) -> None:
-    jupytext = pytest.importorskip("jupytext")
+    jupytext = needs("jupytext")
     cells = jupytext.read(path).cells  # which checks the notebook by nbformat
     code = path.read_text().count("\n```{code-cell}")
     assert sum(cell.cell_type == "code" for cell in cells) == code > 0
@@ -126,11 +124,7 @@ def test_docstrings_are_plain_text_for_sphinx() -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the site, built with every warning an error."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} missing: pip install 'graphc-nn[docs]'")
-    if find_renderer() is None:
-        pytest.skip("no Graphviz here: pip install 'graphc-nn[dot]'")
+    needs(*NEEDED, "renderer")
     folder = tmp_path_factory.mktemp("site") / "html"
     command = [sys.executable, *BUILD, str(folder)]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
@@ -254,9 +248,7 @@ def test_in_a_browser_pages_fit_their_window_and_pictures_follow_the_theme(
     site: Path, pages: dict[Path, Links], width: int
 ) -> None:
     sync_api = needs("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium here")
+    chromium = needs("chromium")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 800})

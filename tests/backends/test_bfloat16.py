@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import BACKENDS, backend
 from graphc.ir.bfloat16 import Order, nearest, rounded, widened
 from graphc.ir.op import Array
 from graphc.ops.arithmetic import RoundBfloat16
 from graphc.ops.conv import ConvDw
 from passes.set_precision import Precision
+from tests.extras import EACH_BACKEND
 
-NAMES = [name for name in BACKENDS if backend(name).missing() is None]
-each_backend = pytest.mark.parametrize("name", NAMES)
-ORDERS = [(name, to) for name in NAMES for to in ("bf16", "bf16_blocks")]
-each_order = pytest.mark.parametrize(("name", "precision"), ORDERS)
+each_backend = pytest.mark.parametrize("name", EACH_BACKEND)
+each_precision = pytest.mark.parametrize("precision", ["bf16", "bf16_blocks"])
 
 
 def numbers(shape: tuple[int, ...], seed: int) -> Array:
@@ -126,7 +124,8 @@ def results(name: str, precision: Any = "bf16") -> dict[str, dict[str, Array]]:
     }
 
 
-@each_order
+@each_backend
+@each_precision
 @pytest.mark.parametrize("case", ["one", "odd", "wide", "block"])
 def test_matrices(name: str, precision: str, case: str) -> None:
     x, w, y, dy, dx, dw = results(name, precision)[case].values()
@@ -135,14 +134,16 @@ def test_matrices(name: str, precision: str, case: str) -> None:
     assert np.array_equal(dw, product(x.T, dy, precision))
 
 
-@each_order
+@each_backend
+@each_precision
 def test_affine_maps_with_a_relu(name: str, precision: str) -> None:
     x, w, y, dy, _, dw = results(name, precision)["part"].values()
     assert np.array_equal(y, np.maximum(product(x, w, precision), 0))
     assert np.array_equal(dw, product(x.T, np.where(y > 0, dy, 0), precision))
 
 
-@each_order
+@each_backend
+@each_precision
 def test_many_rows(name: str, precision: str) -> None:
     x, w, y, dy, dx, dw = results(name, precision)["tall"].values()
     rows, sent = x.reshape(-1, 6), dy.reshape(-1, 2)
@@ -151,7 +152,8 @@ def test_many_rows(name: str, precision: str) -> None:
     assert np.array_equal(dw, product(rows.T, sent, precision))
 
 
-@each_order
+@each_backend
+@each_precision
 def test_stacks_of_matrices(name: str, precision: str) -> None:
     x, w, y, dy, dx, _ = results(name, precision)["stack"].values()
     for n, m in np.ndindex(ROWS, 2):
@@ -163,7 +165,8 @@ SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1), "point": (1, 0), "de
 """The stride and the padding of each convolution."""
 
 
-@each_order
+@each_backend
+@each_precision
 @pytest.mark.parametrize("case", SHAPES)
 def test_a_convolution_counts_the_channels_of_a_pixel(name: str, precision: str, case: str) -> None:
     x, w, y, *_ = results(name, precision)[case].values()
@@ -177,7 +180,8 @@ def test_a_convolution_counts_the_channels_of_a_pixel(name: str, precision: str,
         assert np.array_equal(y[n, :, i, j], dot(terms, len(window), precision))
 
 
-@each_order
+@each_backend
+@each_precision
 @pytest.mark.parametrize("case", SHAPES)
 def test_the_gradient_of_a_filter_adds_places_in_order(
     name: str, precision: str, case: str
@@ -207,7 +211,8 @@ def test_the_reference_of_a_filter_gradient_has_these_bits(
     assert np.array_equal(np.transpose(found, (3, 2, 0, 1)), dw)
 
 
-@each_order
+@each_backend
+@each_precision
 @pytest.mark.parametrize("case", SHAPES)
 def test_the_gradient_of_images_adds_the_last_offset_first(
     name: str, precision: str, case: str
@@ -246,7 +251,7 @@ def convolved(name: str, seed: int) -> list[Array]:
 
 @pytest.mark.one_in(20)
 @pytest.mark.parametrize("seed", range(80))
-@pytest.mark.skipif("native" not in NAMES, reason="it compares two backends")
+@pytest.mark.needs("native")
 def test_random_convolutions_in_blocks_have_the_bits_of_numpy(seed: int) -> None:
     for found, wanted in zip(convolved("native", seed), convolved("numpy", seed), strict=True):
         assert found.tobytes() == wanted.tobytes()
@@ -261,7 +266,8 @@ def matrix_product(name: str, x: Array, w: Array, precision: Any) -> Array:
     return gc.Executor(plan).forward(x=x)["y"]
 
 
-@each_order
+@each_backend
+@each_precision
 def test_special_numbers(name: str, precision: str) -> None:
     x = [[2.0**-57, np.inf], [2.0**-56, 1], [np.nan, 1], [-0.0, 3e38], [2.0**127, -(2.0**126)]]
     w = np.array([[2.0**-56, 2.0**60, 2], [1, 2, 1]], np.float32)
@@ -279,7 +285,7 @@ def test_special_numbers(name: str, precision: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not {"native", "c"} <= {*NAMES}, reason="it compares two backends")
+@pytest.mark.needs("native", "c")
 @pytest.mark.parametrize(("threads", "to"), [(1, "bf16"), (2, "bf16"), (2, "bf16_blocks")])
 def test_training_has_the_same_bits_on_native_and_in_c(threads: int, to: Precision) -> None:
     x, y = numbers((7, 3, 6, 5), 4), np.arange(7) % 4
@@ -305,7 +311,7 @@ def test_training_has_the_same_bits_on_native_and_in_c(threads: int, to: Precisi
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_backend
 def test_rounding_that_stays_in_float32_has_the_bits_of_its_rule(name: str) -> None:
     net = gc.Net("rounding")
     near = gc.apply(RoundBfloat16(), net.input("x", (gc.N, 40)) * 1.0)

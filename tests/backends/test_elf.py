@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from graphc.backends.elf import Elf, ElfError, undefined
 from graphc.backends.native.cross import compiled, target_of
-from graphc.backends.native.llvm import LLVM, bindings, missing_llvm
+from graphc.backends.native.llvm import LLVM, bindings
+from tests.extras import needs
 
-if missing_llvm() is not None:
-    pytest.skip(f"no objects here: {missing_llvm()}", allow_module_level=True)
+needs("LLVM")
 
 TEXT = """
 @table = constant [3 x i32] [i32 5, i32 6, i32 7]

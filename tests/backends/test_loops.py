@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends import backend as backends
 from tests.backends.c.trained import unlike
 from tests.backends.loop_nets import LOOPS, called, loop_feeds
 from tests.backends.native.interpreted import Interpreted
 from tests.backends.native.nets import assert_close
-from tests.files.c_model import compiler
+from tests.extras import needs
 
 BATCH, ROWS = 16, 11
 OPTIMIZER = gc.SGD(lr=0.1, momentum=0.9)
@@ -46,7 +45,7 @@ def test_native_code_trains_as_numpy_does(name: str) -> None:
 @pytest.mark.one_in(16)
 @NAMED
 def test_c_trains_with_the_bits_of_native_code(name: str) -> None:
-    compiler()
+    needs("cc")
     one, other = (trained(name, backend) for backend in ("native", "c"))
     assert not unlike(dict(one.snapshot()), dict(other.snapshot()))
     assert not unlike(inferred(one), inferred(other))
@@ -76,8 +75,7 @@ COMPILED = ["native", pytest.param("c", marks=pytest.mark.slow)]
 def test_rows_of_a_loop_with_reference_rules_have_the_bits_that_they_have_alone(
     backend: str,
 ) -> None:
-    if why := backends.backend(backend).missing():
-        pytest.skip(why)
+    needs(backend)
     ex = gc.Executor(gc.compile(called("float64"), batch=BATCH, backend=backend), seed=0)
     feeds = loop_feeds(ex.plan.declared, ROWS, 3)
     whole = ex.forward(feeds)
@@ -89,8 +87,7 @@ def test_rows_of_a_loop_with_reference_rules_have_the_bits_that_they_have_alone(
 
 @pytest.mark.parametrize("backend", COMPILED)
 def test_a_loop_with_reference_rules_trains_as_numpy_does(backend: str) -> None:
-    if why := backends.backend(backend).missing():
-        pytest.skip(why)
+    needs(backend)
     found = []
     for name in ("numpy", backend):
         plan = gc.compile(called("float64"), batch=BATCH, optimizer=OPTIMIZER, backend=name)

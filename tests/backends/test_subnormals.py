@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import BACKENDS, backend
+from graphc.backends.backend import BACKENDS
+from tests.extras import needs
 
 ROWS, COLUMNS = 3, 40
 
@@ -17,9 +18,7 @@ ROWS, COLUMNS = 3, 40
     [pytest.param(name, marks=pytest.mark.slow) if name == "c" else name for name in BACKENDS],
 )
 def test_nothing_is_flushed_to_zero(name: str, dtype: str) -> None:
-    why = backend(name).missing()
-    if why is not None:
-        pytest.skip(why)
+    needs(name)
     smallest = np.finfo(dtype).smallest_subnormal
     net = gc.Net("small", dtype=dtype)
     x = net.input("x", (gc.N, COLUMNS))

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.base.scoped_lock import Scope, ScopedLock
 from graphc.runtime.entry import StateLock
+from tests.extras import where
 from tests.runtime.injection.subjects import FEEDS, plan
 
-BACKENDS = ["numpy", "native"] if available() is None else ["numpy"]
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+BACKENDS = ["numpy", where("native")]
+forks = pytest.mark.needs("POSIX")
 
 
 @contextmanager

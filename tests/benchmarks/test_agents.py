@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.agents import EXAMPLES, TASKS, curve, interquartile_mean
+from tests.extras import needs
 
 
 def test_a_point_is_the_mean_of_the_trials_that_ended_in_its_window() -> None:
@@ -22,7 +23,7 @@ def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end() -> None:
 
 
 def test_the_poles_of_the_example_are_gymnasium_s() -> None:
-    gymnasium = pytest.importorskip("gymnasium")
+    gymnasium = needs("gymnasium")
     ours, game = runpy.run_path(str(EXAMPLES / "ppo.py")), gymnasium.make("CartPole-v1")
     pole, ends = ours["Poles"]((1,), np.random.default_rng(0)), set()
     for trial in range(4):
@@ -41,7 +42,7 @@ def test_the_poles_of_the_example_are_gymnasium_s() -> None:
 
 
 def test_the_pendulum_of_the_example_is_gymnasium_s() -> None:
-    gymnasium = pytest.importorskip("gymnasium")
+    gymnasium = needs("gymnasium")
     ours, game = runpy.run_path(str(EXAMPLES / "sac.py")), gymnasium.make("Pendulum-v1")
     rng, late = np.random.default_rng(0), False
     game.reset(seed=0)

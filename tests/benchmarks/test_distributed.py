@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.runtime.distributed.launched import MISSING, MPIEXEC, ROOT, environment
+from tests.runtime.distributed.launched import MPIEXEC, ROOT, environment
 
-pytestmark = [pytest.mark.bench, pytest.mark.skipif(MISSING, reason="no MPI here")]
+pytestmark = [pytest.mark.bench, pytest.mark.needs("MPI")]
 
 
 def printed(*words: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.benchmarks.peers.sides import SIDES, chosen
 from tests.benchmarks.peers.sides.side import Infer, Side, Unsupported
 from tests.benchmarks.peers.table import bfloat16, report, table, time_text
 from tests.benchmarks.peers.workloads import Chain, MobileNet, ResNet, Workload
+from tests.extras import needs
 
 SMALL = {
     "chain": Workload(Chain((5, 7, 6, 3)), 4, infer=(1, 4)),
@@ -104,8 +104,7 @@ def test_every_side_infers_alike(name: str, workload: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SIDES if name not in (*HERE, "bound")])
 def test_peers_compute_alike(name: str) -> None:
-    if importlib.util.find_spec(SIDES[name].package) is None:
-        pytest.skip(f"{SIDES[name].package} is not installed")
+    needs(SIDES[name].package)
     for workload, made in SMALL.items():
         for rows in (0, *made.infer):
             with suppress(Unsupported):

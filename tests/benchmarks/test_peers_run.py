@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from tests.benchmarks.peers import processes
 from tests.benchmarks.peers.__main__ import PRESETS, main
 from tests.benchmarks.peers.processes import Failed, Task, Worker
 from tests.benchmarks.peers.sides import SIDES
+from tests.extras import needs
 
 pytestmark = pytest.mark.slow
 
@@ -67,8 +67,7 @@ def test_quick_begins_nothing_after_its_minutes(
 def test_sides_read_an_exported_network(
     side: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if any(importlib.util.find_spec(p) is None for p in ("torchvision", SIDES[side].package)):
-        pytest.skip("torchvision, or the side, is not installed")
+    needs("torchvision", *([] if side == "graphc" else [SIDES[side].package]))
     words = f"tcn --only {side} --rounds 1 --seconds 0.01 --threads 1"
     assert main([*words.split(), "--out", str(tmp_path)]) == 0
     text = (tmp_path / "peers.md").read_text()

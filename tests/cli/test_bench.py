@@ -11,14 +11,13 @@ import pytest
 
 import graphc as gc
 from graphc.backends import backend as table
-from graphc.backends.native.target import available
 from graphc.cli import main
 from graphc.cli.model import load_model
 from graphc.compiler.cost import program_cost
 from graphc.view.measure import Peak
 
 pytestmark = pytest.mark.usefixtures("quick")
-native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 PEAK = Peak(threads=1, flops=1e9, bytes=1e9)
 SGD = gc.SGD(lr=0.01, momentum=0.9)
 

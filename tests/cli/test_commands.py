@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.cli import main, train
 from graphc.cli.arguments import nbytes
 from graphc.cli.data import Feeds
 from graphc.files.disk import FolderLock
-from tests.extras import needs, needs_renderer
+from tests.extras import needs
 
-native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 PNG = b"\x89PNG\r\n"
 
 
@@ -33,7 +32,7 @@ def test_demo_leaves_pictures_curve_and_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needs("matplotlib")
-    needs_renderer()
+    needs("renderer")
     lines = printed(capsys, "demo", "--epochs", "2", "--seeds", "1", "--out", "out")
     assert lines[0] == "memory of 'digits' at N = 16, bytes"
     assert any(line.startswith("seed 0: test accuracy 0.") for line in lines)
@@ -230,7 +229,7 @@ def test_train_lists_the_passes(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
 def test_render(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    needs_renderer()
+    needs("renderer")
     assert printed(capsys, "render", "model.py:net", "-o", f"a.{suffix}") == [f"wrote a.{suffix}"]
     assert "scores" in (folder / f"a.{suffix}").read_text()
 
@@ -238,7 +237,7 @@ def test_render(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_render_names_the_file_after_the_net(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needs_renderer()
+    needs("renderer")
     assert printed(capsys, "render", "model.py:no_loss") == ["wrote no_loss.svg"]
     assert "<svg" in (folder / "no_loss.svg").read_text()
 
@@ -246,7 +245,7 @@ def test_render_names_the_file_after_the_net(
 def test_render_draws_a_saved_model_as_its_net(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needs_renderer()
+    needs("renderer")
     printed(capsys, "train", "model.py:net", "--data", "digits", "--epochs", "1")
     printed(capsys, "render", "graphc-run/small.gc", "-o", "saved.svg")
     printed(capsys, "render", "model.py:net", "-o", "made.svg")

@@ -8,7 +8,7 @@ import pytest
 
 from graphc.cli import main
 from tests.cli.test_mistakes import MODELS, said
-from tests.extras import needs_renderer
+from tests.extras import needs
 
 OTHER = """\
 import graphc as gc
@@ -60,7 +60,7 @@ def test_models_of_other_names(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_pass(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    needs_renderer()
+    needs("renderer")
     out = printed(capsys, "model.py:net", "--pass", "fuse_affine_relu", "-o", "fuse.svg")
     assert out == (
         "fuse_affine_relu: 2 removed, 2 changed\n"
@@ -87,7 +87,7 @@ def test_a_pass_that_runs_twice(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_pass_of_the_optimizer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    needs_renderer()
+    needs("renderer")
     argv = ("model.py:net", "--pass", "update", "--optimizer", "sgd", "--out", "u.html")
     text = printed(capsys, *argv)
     assert "+ affine_1.weight.next: float32[64, 8] = sgd_step(" in text

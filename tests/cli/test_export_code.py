@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native.llvm import missing_llvm
 from graphc.cli import main
+from tests.extras import needs
 
 
 def test_an_object_for_another_machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if missing_llvm() is not None:
-        pytest.skip(f"no objects here: {missing_llvm()}")
+    needs("LLVM")
     words = ["--object", "small.o", "--target", "riscv64-linux", "--infer-only", "--batch", "2"]
     assert main(["export", "model.py:net", *words]) == 0
     out = capsys.readouterr().out

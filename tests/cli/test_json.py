@@ -16,7 +16,7 @@ from graphc.cli.arguments import print_json
 from graphc.cli.model import load_model
 from graphc.compiler.cost import program_cost
 from graphc.view.measure import Peak
-from tests.extras import needs_renderer
+from tests.extras import needs
 
 
 def found(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 0) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def test_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 
 
 def test_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    needs_renderer()
+    needs("renderer")
     text = (folder / "model.py").read_text()
     (folder / "other.py").write_text(text.replace("gc.relu(gc.affine", "gc.tanh(gc.affine"))
     data = found(capsys, "diff", "model.py:net", "other.py:net", "--out", "d.svg")

@@ -15,7 +15,7 @@ import graphc as gc
 from graphc.cli import main, train
 from graphc.runtime.executor import Executor
 
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+POSIX = pytest.mark.needs("POSIX")
 
 
 def piped(argv: Sequence[str]) -> tuple[int, str]:

@@ -30,7 +30,7 @@ from graphc.runtime.workspace import Workspace
 
 Array = np.ndarray[Any, Any]
 SGD = gc.SGD(lr=0.1, momentum=0.9)
-native = pytest.mark.skipif(target.available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]
 both = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
+from tests.extras import where
 
-BACKENDS = ["numpy", "native"] if available() is None else ["numpy"]
+BACKENDS = ["numpy", where("native")]
 ROWS = 4
 
 

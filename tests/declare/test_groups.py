@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.extras import needs
 from tests.updates import run
 
 RNG = np.random.default_rng(11)
@@ -35,7 +36,7 @@ def feeds(seed: int) -> dict[str, Any]:
 
 
 def test_rates_and_decays_of_torch_s_groups() -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     optimizer = gc.SGD(0.1, 0.9, weight_decay=0.05, groups=[HEAD])
     after = run(optimizer, W, STEPS)
     theirs = {name: torch.tensor(w, requires_grad=True) for name, w in W.items()}

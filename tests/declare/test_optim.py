@@ -14,6 +14,7 @@ from graphc.declare.optim import Optimizer
 from graphc.ops import optim as ops
 from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.update import apply_graph
+from tests.extras import needs
 from tests.updates import Array, parameters, run, update
 
 RNG = np.random.default_rng(7)
@@ -171,7 +172,7 @@ TORCH: dict[str, tuple[Optimizer, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", TORCH)
 def test_torch_does_the_same(name: str) -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     optimizer, options = TORCH[name]
     after = run(optimizer, {"w": W["w"]}, STEPS)
     w = torch.tensor(W["w"], requires_grad=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.extras import needs
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "ppo.py"
 ROWS = 16
@@ -29,7 +30,7 @@ def feeds(seed: int) -> dict[str, Any]:
 
 
 def test_updates_are_torch_s(example: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     optimizer = gc.Adam(lr=0.01, eps=1e-5, clip_norm=0.5)
     plan = gc.compile(example["net"](entropy=0.1), batch=ROWS, optimizer=optimizer)
     ex = gc.Executor(plan, seed=1)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.extras import needs
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "sac.py"
 ROWS, STATES, ACTIONS, LR = 8, 3, 2, 1e-2
@@ -24,7 +25,7 @@ def feeds(seed: int) -> dict[str, Any]:
 
 
 def test_updates_are_torch_s() -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     example = runpy.run_path(str(EXAMPLE))
     net = example["agent"](STATES, ACTIONS, width=16)
     noises = ["new.noise", "later.noise"]

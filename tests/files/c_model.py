@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import graphc as gc
 from graphc.backends.backend import model_writer
 from graphc.backends.interface import Interface
 from graphc.files.code.interface import interface
 from graphc.ir.tensor_type import shape_at
+from tests.extras import needs
 
 STRICT = [
     "-std=c99",
@@ -29,14 +28,6 @@ STRICT = [
 ]
 
 
-def compiler(name: str = "cc") -> str:
-    """The path of a compiler; the test is skipped where there is none."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"there is no {name}")
-    return found
-
-
 class CModel:
     """A compiled model with its memory."""
 
@@ -45,7 +36,7 @@ class CModel:
     ) -> None:
         source, *_ = gc.export_c(ex, folder / "model.c", name="model", **options)
         library = folder / f"model-{len([*folder.glob('*.so')])}.so"
-        command = [compiler(cc), *STRICT, *flags, "-fPIC", "-shared", str(source), "-o"]
+        command = [needs(cc), *STRICT, *flags, "-fPIC", "-shared", str(source), "-o"]
         subprocess.run([*command, str(library)], check=True, capture_output=True)
         self.library = ctypes.CDLL(str(library))
         infer_only = bool(options.get("infer_only"))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import backend
-from tests.files.c_model import CModel, compiler
+from tests.extras import needs
+from tests.files.c_model import CModel
 from tests.plans import compiled
 
 
@@ -117,13 +117,13 @@ def test_a_budget_refuses_with_the_shortfall_or_finds_a_plan(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(backend("native").missing()), reason="there is no native backend")
+@pytest.mark.needs("native")
 def test_a_self_test_finds_a_changed_weight(tmp_path: Path) -> None:
     file, *_ = gc.export_c(executor(), tmp_path / "digits.c", backward=True, self_test=True)
     flags = "-std=c99", "-O1", "-DDIGITS_SELF_TEST", "-o", "test", "digits.c"
 
     def run() -> tuple[int, list[str]]:
-        subprocess.run([compiler(), *flags], cwd=tmp_path, check=True)
+        subprocess.run([needs("cc"), *flags], cwd=tmp_path, check=True)
         done = subprocess.run("./test", cwd=tmp_path, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout.splitlines()
 
@@ -192,7 +192,7 @@ def test_cpp_can_include_the_header(tmp_path: Path) -> None:
     text = '#include "digits.h"\nint main() { digits_init(nullptr); return DIGITS_BATCH - 8; }\n'
     (tmp_path / "main.cpp").write_text(text)
     flags = "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"
-    subprocess.run([compiler("c++"), *flags, "main.cpp"], cwd=tmp_path, check=True)
+    subprocess.run([needs("c++"), *flags, "main.cpp"], cwd=tmp_path, check=True)
 
 
 def test_what_is_behind_a_rows_end_is_not_read(tmp_path: Path) -> None:

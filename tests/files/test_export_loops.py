@@ -11,7 +11,8 @@ import pytest
 import graphc as gc
 from tests.backends.c.trained import TARGETS, Trained, trained, unlike
 from tests.backends.loop_nets import LOOPS, loop_feeds
-from tests.files.c_model import STRICT, compiler
+from tests.extras import needs
+from tests.files.c_model import STRICT
 
 BATCH, ROWS = 6, 5
 NAMED = pytest.mark.parametrize("name", LOOPS)
@@ -27,7 +28,7 @@ def executor(name: str) -> gc.Executor:
 def test_the_file_tests_itself(name: str, tmp_path: Path) -> None:
     gc.export_c(executor(name), tmp_path / "model.c", name="model", self_test=True, backward=True)
     flags = [*STRICT, "-O2", "-DMODEL_SELF_TEST", "-fsanitize=address,undefined"]
-    command = [compiler(), *flags, "-fno-sanitize-recover=all", "model.c", "-o", "model"]
+    command = [needs("cc"), *flags, "-fno-sanitize-recover=all", "model.c", "-o", "model"]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert not done.returncode, done.stderr[:3000]
     run = subprocess.run([str(tmp_path / "model")], check=False, capture_output=True, text=True)
@@ -38,9 +39,7 @@ def test_the_file_tests_itself(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["object", "WebAssembly"])
 @NAMED
 def test_objects_have_the_bits_of_native_code(name: str, target: str, tmp_path: Path) -> None:
-    missing = TARGETS[target].missing()
-    if missing is not None:
-        pytest.skip(f"there is no {missing}")
+    needs(*TARGETS[target].programs)
     ex = executor(name)
     batches: list[Any] = [loop_feeds(ex.plan.declared, ROWS, seed) for seed in range(3)]
     found = Trained(ex, tmp_path, batches, ROWS).state(TARGETS[target])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from itertools import product
 from pathlib import Path
@@ -17,12 +16,12 @@ from graphc.backends.native import export
 from graphc.backends.native.cross import compiled, lacking, machine_of, target_of
 from graphc.backends.native.objects import parsed
 from graphc.backends.native.program import program_ir
-from graphc.backends.native.target import TILES, Target, available, host
+from graphc.backends.native.target import TILES, Target, host
+from tests.extras import needs, program
 from tests.files.object_model import ObjectModel, narrow, plain
 from tests.onnx.zoo import NAMES, batch, declared_net
 
-if available() is not None:
-    pytest.skip(f"no native backend here: {available()}", allow_module_level=True)
+needs("native")
 
 TARGETS = {"with the least": plain, "without vectors": narrow, "as the native backend's": host}
 ROWS = 8
@@ -144,10 +143,7 @@ def test_inference_in_int8_has_the_same_bits(make: Any, target: Any) -> None:
 def test_nets_of_the_zoo_have_the_same_bits(name: str, target: Any) -> None:
     plan = gc.compile(declared_net(name), batch=ROWS, optimizer=gc.Adam(lr=0.01), backend="native")
     ex = gc.Executor(plan, seed=0)
-    try:
-        model = ObjectModel(ex, target())
-    except gc.GraphError as error:
-        pytest.skip(str(error).splitlines()[0])
+    model = ObjectModel(ex, target())
     given = [batch(name, ROWS - step, step) for step in range(2)]
     check_steps(
         ex, model, [dict(zip("xy", x, strict=True)) if isinstance(x, tuple) else x for x in given]
@@ -182,7 +178,7 @@ def test_the_header_lists_what_the_object_leaves_undefined(tmp_path: Path) -> No
     listed = "".join(line for line in header.read_text().splitlines() if "libgcc" in line)
     assert "__addsf3" in listed
     assert "fmaf" not in listed
-    nm = shutil.which("nm")
+    nm = program("nm")
     if nm is not None:
         said = subprocess.run([nm, "-u", path], check=True, capture_output=True, text=True).stdout
         assert set(said.split()[1::2]) == set(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native.llvm import missing_llvm
 from graphc.cli import main
 from tests.extras import needs
 
@@ -22,8 +21,7 @@ PAGE = (DOCS / "in_the_browser.md").read_text()
 LARGEST = 100_000
 """The bytes that a module with its weights may have."""
 
-if missing_llvm() is not None:
-    pytest.skip(f"no objects here: {missing_llvm()}", allow_module_level=True)
+needs("LLVM")
 
 
 def blocks(language: str) -> list[str]:
@@ -75,9 +73,8 @@ def test_the_page_and_the_module_are_small(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("node")
 def test_node_trains_the_digits(folder: Path) -> None:
-    if shutil.which("node") is None:
-        pytest.skip("there is no node")
     (block,) = blocks("js")
     (folder / "train.mjs").write_text(block)
     said = subprocess.run(["node", "train.mjs"], cwd=folder, check=True, capture_output=True)
@@ -87,9 +84,7 @@ def test_node_trains_the_digits(folder: Path) -> None:
 @pytest.mark.browser
 def test_a_browser_trains_the_digits(folder: Path) -> None:
     sync_api = needs("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium here")
+    chromium = needs("chromium")
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

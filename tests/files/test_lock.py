@@ -18,7 +18,7 @@ from graphc.files import disk
 from graphc.files.disk import FolderLock
 
 ROOT = Path(__file__).resolve().parents[2]
-posix = pytest.mark.skipif(os.name != "posix", reason="there is no kill -9 here")
+posix = pytest.mark.needs("POSIX")
 
 
 def test_the_second_is_refused_and_learns_who_has_it(tmp_path: Path) -> None:

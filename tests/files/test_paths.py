@@ -12,6 +12,7 @@ import pytest
 
 import graphc as gc
 from graphc.data import load_data
+from tests.extras import needs
 
 X = np.zeros((4, 2), np.float32)
 
@@ -59,7 +60,7 @@ def test_names_that_no_file_can_have(tmp_path: Path, call: str, name: str) -> No
 @pytest.mark.parametrize("call", ["onnx.save", "onnx.load"])
 @pytest.mark.parametrize("name", ["a\0b.onnx", "a" * 300])
 def test_names_that_no_onnx_file_can_have(tmp_path: Path, call: str, name: str) -> None:
-    pytest.importorskip("onnx")
+    needs("onnx")
     with pytest.raises(gc.ModelFileError, match=r"cannot (read|write)"):
         if call == "onnx.load":
             gc.onnx.load(tmp_path / name)
@@ -70,7 +71,7 @@ def test_names_that_no_onnx_file_can_have(tmp_path: Path, call: str, name: str) 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", ["a\0b.png", "a" * 300 + ".png", "nowhere/a.png", "folder.png"])
 def test_names_that_no_curve_can_have(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     (tmp_path / "folder.png").mkdir()
     history = gc.History([1, 2], [0.5, 0.25], seconds=[1.0, 1.0])
     with pytest.raises(gc.GraphError, match="cannot write"):
@@ -79,7 +80,7 @@ def test_names_that_no_curve_can_have(tmp_path: Path, name: str) -> None:
 
 
 def test_a_curve_without_a_suffix_is_a_png_file(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     history = gc.History([1, 2], [0.5, 0.25], seconds=[1.0, 1.0])
     found = history.plot(tmp_path / "curve")
     assert found == tmp_path / "curve.png"
@@ -94,7 +95,7 @@ def test_other_types_than_paths_are_refused(given: Any) -> None:
         gc.load(given)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.needs("POSIX")
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     for name in ("pipe", "pipe.npz"):
         os.mkfifo(tmp_path / name)

@@ -22,7 +22,7 @@ from graphc.files import model_file
 from graphc.files.serialize import from_bytes, to_bytes
 from graphc.ir.text import parse_graph
 from graphc.ir.text.graph import bytes_value
-from tests.extras import needs_renderer
+from tests.extras import needs
 from tests.fuzz_files.mutate import assembled
 from tests.fuzz_files.read import checkpoint
 from tests.train.nets import classes, executor
@@ -183,7 +183,7 @@ def test_compressed_bytes_end_where_they_should() -> None:
 def test_a_net_named_like_a_path_writes_where_it_should(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needs_renderer()
+    needs("renderer")
     net = gc.Net(name)
     x, y = net.input("x", (gc.N, 64)), net.input("y", (gc.N,), dtype="int64")
     net.loss("loss", gc.softmax_loss(gc.affine(x, 10, name="scores"), y))
@@ -201,7 +201,7 @@ def test_a_net_named_like_a_path_writes_where_it_should(
     assert len(list(inner.glob("*.svg"))) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.needs("POSIX")
 def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):

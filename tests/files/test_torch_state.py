@@ -252,7 +252,7 @@ def test_a_file_that_is_not_there() -> None:
 
 
 def test_there_and_back_with_torch(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     from safetensors import torch as safetensors_torch
 
     model = torch.nn.Sequential(

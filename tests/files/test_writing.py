@@ -15,9 +15,10 @@ import pytest
 from graphc.base.errors import DataError, GraphError, ModelFileError
 from graphc.files import disk
 from graphc.files.disk import new_file, remove_temporaries, write_atomically, write_file
+from tests.extras import lacks
 
 OLD, NEW = b"old", [b"new ", b"bytes"]
-posix = pytest.mark.skipif(os.name != "posix", reason="modes and pipes of Unix")
+posix = pytest.mark.needs("POSIX")
 
 
 def mode(path: Path) -> int:
@@ -57,7 +58,7 @@ def test_no_one_else_reads_a_secret_while_it_is_written(target: Path) -> None:
         assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.needs("root")
 def test_an_old_file_keeps_its_owner(target: Path) -> None:
     os.chown(target, 12345, 54321)
     target.chmod(0o640)
@@ -118,7 +119,7 @@ def test_a_device_stays_one(tmp_path: Path) -> None:
         os.mknod(full, stat.S_IFCHR | 0o666, os.makedev(1, 7))
         null.open("wb").close()
     except OSError:
-        pytest.skip("no devices may be made here")
+        lacks("no devices may be made here")
     write_file(null, NEW)
     with pytest.raises(DataError, match=r"cannot write .*full: No space left on device"):
         write_file(full, NEW, DataError)

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from graphc.backends.backend import backend
 from graphc.backends.native import cache_keys, target
 from graphc.ir.op import Array
+from tests.extras import missing
 from tests.fuzz.case import Case
 from tests.fuzz.run import run
 
@@ -28,7 +28,7 @@ def other_bits(case: Case, found: Results) -> str | None:
 
 
 def _elsewhere(case: Case) -> Iterator[tuple[str, Results]]:
-    if backend("c").missing() is None:
+    if missing("c") is None:
         yield "in C", run(replace(case, backend="c"))[0]
     if target.has_dots(target.host().features):
         with _other_pairs():

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import backend
 from graphc.backends.c import tile
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
 from graphc.backends.numpy.functions import Function
@@ -192,9 +191,7 @@ IN_C: dict[str, tuple[Precision, str, str, str]] = {
 """Faults of exported C: the precision that shows them, and text that is replaced."""
 
 
-bits = pytest.mark.skipif(
-    any(backend(name).missing() for name in ("native", "c")), reason="it compares two backends"
-)
+bits = pytest.mark.needs("native", "c")
 
 
 @bits

@@ -45,7 +45,7 @@ def test_a_thousand_random_nets(part: int) -> None:
 @pytest.mark.one_in(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
-@pytest.mark.skipif(available() is not None, reason="no native code here")
+@pytest.mark.needs("native")
 def test_random_nets_on_native(part: int) -> None:
     wishes = Wishes(native=0.5, interpreted=0.5)
     assert_right(cases(range(10_000 + 40 * part, 10_000 + 40 * part + 40), wishes))
@@ -71,7 +71,7 @@ def test_statistics_that_no_loss_reads_are_those_of_all_shards() -> None:
     assert_case_is_right(case)
 
 
-@pytest.mark.skipif(available() is not None, reason="no native code here")
+@pytest.mark.needs("native")
 def test_threads_read_what_others_handed_on_in_the_step_before() -> None:
     steps = (Event("infer", 7),)
     assert_case_is_right(Case(reversing(16).graph(), 7, steps, backend="interpreted"))

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
-
 from graphc.ops.functions import Tanh
 from graphc.ops.losses.labels import SvmRows
 from graphc.ops.optim import SgdStep
+from tests.extras import needs
 from tests.fuzz.campaign import cases
 from tests.fuzz.check import judge
 from tests.fuzz.draw import Wishes, draw
+
+needs("torch")
 
 WISHES = Wishes(native=0.0, interpreted=0.0, torch=1.0)
 

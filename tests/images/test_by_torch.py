@@ -9,6 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.tensor_type import shape_at
+from tests.extras import needs
 from tests.images.cases import CASES, Case, operands, seen, waves
 from tests.images.table import TABLE
 
@@ -62,7 +63,7 @@ def test_all_on_native(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_by_torch_itself(name: str) -> None:
-    pytest.importorskip("torch")
+    needs("torch")
     from tests.images import by_torch
 
     found, wanted = results(CASES[name], "numpy"), by_torch.results(name, CASES[name])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.extras import needs, needs_renderer
+from tests.extras import needs
 from tests.labs.harness import LABS, Lab
 
 NAMES = tuple(sorted(path.stem for path in LABS.glob("*.md")))
@@ -97,7 +97,7 @@ def test_a_wrong_answer_is_rejected_with_its_cause(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_went_wrong_is_drawn(name: str, desk: None) -> None:
-    needs_renderer()
+    needs("renderer")
     drawn = [Lab(name).grade(answer).shown for answer, _ in answers(name).WRONG.values()]
     assert sum(map(bool, drawn)) > len(drawn) / 2
 
@@ -106,7 +106,7 @@ def test_what_went_wrong_is_drawn(name: str, desk: None) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_jupyter_runs_a_lab_with_a_right_answer(name: str, desk: None) -> None:
     needs("ipykernel")
-    jupytext = pytest.importorskip("jupytext")
+    jupytext = needs("jupytext")
     client = needs("nbclient").NotebookClient
     notebook = jupytext.read(LABS / f"{name}.md")
     for cell in notebook.cells:

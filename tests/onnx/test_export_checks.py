@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.extras import needs
 
-onnx = pytest.importorskip("onnx")
-reference = pytest.importorskip("onnx.reference")
+onnx = needs("onnx")
+reference = needs("onnx.reference")
 
 Array = np.ndarray[Any, Any]
 Declare = Callable[[gc.Net], Mapping[str, gc.Value]]
@@ -81,7 +82,7 @@ def test_whole_numbers_divided_by_zero_are_zero(
         return made | {"mod": x % by, "fmod": gc.fmod(x, by)}
 
     same(tmp_path, declare, {"x": numbers} | ({"by": np.array(divisor)} if fed else {}))
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = needs("onnxruntime")
     net = gc.Net("divided")
     made = declare(net)
     for name, value in made.items():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.extras import needs
 
 ROWS, WIDTH = 6, 3
 RNG = np.random.default_rng(0)
@@ -141,7 +142,7 @@ def test_values_of_another_net_are_refused() -> None:
 
 @pytest.mark.parametrize("squash", [False, True])
 def test_pytorch_computes_the_same(squash: bool) -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     d = torch.distributions
     net, policy = declared(squash)
     sample = net.output("sample", policy.sample())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.extras import needs
 
 BACKENDS = ("numpy", "native")
 CLASSES, IGNORED = 4, -100
@@ -87,7 +88,7 @@ def test_by_the_formula(
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("places", [(), (3,)], ids=str)
 def test_slopes_are_those_of_torch(places: tuple[int, ...], backend: str) -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     rng = np.random.default_rng(1)
     scores = rng.standard_normal((6, CLASSES, *places))
     labels = rng.integers(0, CLASSES, (6, *places))

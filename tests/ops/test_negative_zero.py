@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 
 ZEROS = (0.0, -0.0)
-NATIVE = pytest.param(
-    "native", marks=pytest.mark.skipif(available() is not None, reason="no native code here")
-)
+NATIVE = pytest.param("native", marks=pytest.mark.needs("native"))
 
 
 @pytest.mark.parametrize("backend", ["numpy", NATIVE])

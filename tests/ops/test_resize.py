@@ -11,6 +11,7 @@ import pytest
 import graphc as gc
 from graphc.base.errors import GraphError
 from graphc.ir.op import Array
+from tests.extras import needs
 
 X = np.random.default_rng(0).normal(size=(2, 3, 5, 7))
 BACKENDS = ("numpy", "native")
@@ -83,7 +84,7 @@ TORCH: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", TORCH)
 @pytest.mark.parametrize("sizes", [[4, 11], [10, 14], [3, 2]])
 def test_pytorch_agrees_also_on_gradients(name: str, sizes: list[int]) -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     ours, theirs = TORCH[name]
     net = gc.Net("net", dtype="float64")
     x = net.parameter("x", X.shape, init=X)

@@ -16,6 +16,7 @@ from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.member_states import MemberStates
 from graphc.runtime.rows import Count
 from graphc.runtime.state import Owner, State
+from tests.extras import needs
 
 from .__main__ import main
 from .calls import Call, Ref, Rows
@@ -154,7 +155,9 @@ def test_what_only_rounding_sets_apart_is_not_wrong(name: str) -> None:
 
 
 def test_a_copy_is_a_value_of_its_own_to_pytorch() -> None:
-    torch_oracle = pytest.importorskip("tests.random_nets.torch_oracle", exc_type=ImportError)
+    needs("torch")
+    from tests.random_nets import torch_oracle
+
     case = case_of(
         WEIGHT,
         Call(("again",), "gc.cast", (Ref("p"), "float32")),
@@ -267,7 +270,7 @@ def test_a_counter_that_a_copy_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_model_that_onnx_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnx")
+    needs("onnx")
     from graphc.onnx.export.standard import STANDARD
     from graphc.ops.activations import Celu
 

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from graphc.base.errors import GraphError
 from tests.backends.c.trained import TARGETS, Trained, digest, executor_of, trained
+from tests.extras import missing
 from tests.onnx import zoo
 
 ROWS = 2
@@ -58,9 +59,9 @@ class Runs:
                 yield name, lambda b=bits, t=threads: self.native(b, t)  # type: ignore[misc]
         for name, target in TARGETS.items():
             if not targets or name in targets:
-                missing = target.missing()
-                if missing is not None:
-                    print(f"{self.name} | {name} | there is no {missing}", flush=True)
+                why = next(filter(None, map(missing, target.programs)), None)
+                if why is not None:
+                    print(f"{self.name} | {name} | {why}", flush=True)
                 else:
                     yield name, lambda n=name: self.compiled(n)  # type: ignore[misc]
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import backend
-from graphc.backends.native.target import TILES, WIDTHS, available, host
+from graphc.backends.native.target import TILES, WIDTHS, host
 from graphc.ir.tensor_type import shape_at
 from passes.set_precision import Precision
 from tests.backends.c.trained import digest, executor_of, trained
 from tests.backends.native.shared_runs import shared_runs
+from tests.extras import missing
 from tests.fuzz.bits import without_tiles
 
-pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
+pytestmark = pytest.mark.needs("native")
 
 ROWS, STEPS = 20, 100
 BATCHES = (ROWS, ROWS, 7, 1)
@@ -82,7 +82,7 @@ def ways(net: Callable[[], gc.Net]) -> Iterator[tuple[str, str]]:
     if host().words["blocks"] == TILES:
         with without_tiles():
             yield "multiply-adds", trained_by(net)
-    if backend("c").missing() is None:
+    if missing("c") is None:
         yield "C", trained_by(net, backend="c")
 
 

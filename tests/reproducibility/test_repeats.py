@@ -12,16 +12,13 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native import cache
-from graphc.backends.native.target import available
 from tests.benchmarks.peers.workloads import Workload
+from tests.extras import where
 from tests.reproducibility.workloads import SMALLER, executor, printed, trained
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6
-NATIVE = pytest.param(
-    "native", marks=pytest.mark.skipif(available() is not None, reason="no native code here")
-)
-BACKENDS = ["numpy", NATIVE]
+BACKENDS = ["numpy", where("native")]
 
 IN_ANOTHER_PROCESS = """
 from tests.reproducibility.workloads import SMALLER, executor, printed
@@ -81,7 +78,7 @@ def test_loops_have_the_same_graph_in_another_process() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(available() is not None, reason="no native code here")
+@pytest.mark.needs("native")
 def test_code_from_the_cache(tmp_path: Path) -> None:
     """The first process compiles, the second one loads; nothing in the folder changes then."""
     folder = {"GRAPHC_CACHE": str(tmp_path)}
@@ -93,7 +90,7 @@ def test_code_from_the_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(available() is not None, reason="no native code here")
+@pytest.mark.needs("native")
 def test_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that cannot be made: every process compiles."""
     nowhere = tmp_path / "file"

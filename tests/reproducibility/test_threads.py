@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import WIDTHS, available, host
+from graphc.backends.native.target import WIDTHS, host
 from tests.backends.native.shared_runs import shared_runs
 from tests.benchmarks.peers.workloads import MAIN, Workload
 from tests.reproducibility.workloads import SMALLER, batches, digests, executor, trained
 
-pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
+pytestmark = pytest.mark.needs("native")
 
 THREADS = range(1, 9)
 

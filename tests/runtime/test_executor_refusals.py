@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import BACKENDS, backend
 from graphc.ir.tensor_type import TensorType
+from tests.extras import EACH_BACKEND
 from tests.runtime.test_executor import SGD, Array, assert_same, batch, classifier, copied, executor
 
 
@@ -128,10 +128,7 @@ def odd(value: Any, backend: str, monkeypatch: pytest.MonkeyPatch) -> gc.Executo
     return gc.Executor(gc.compile(net, batch=4, backend=backend))
 
 
-AVAILABLE = [name for name in BACKENDS if backend(name).missing() is None]
-
-
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", EACH_BACKEND)
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
@@ -149,7 +146,7 @@ def test_a_reference_of_another_type_is_named(
     assert str(caught.value).startswith(f"returns 'odd': its reference rule {fault}")
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", EACH_BACKEND)
 def test_an_exception_of_a_reference_names_the_node(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

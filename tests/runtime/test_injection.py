@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from graphc.backends.native.target import available
 from graphc.base import usable_cores
+from tests.extras import where
 from tests.runtime.injection.campaign import Judge, campaign, judges
 from tests.runtime.injection.files import FitJudge, SaveJudge
 from tests.runtime.injection.frozen import FrozenJudge
 from tests.runtime.injection.judging import CallJudge
 from tests.runtime.injection.subjects import COMPILED, SUBJECTS
 
-BACKENDS = ["numpy", "native", "threads"] if available() is None else ["numpy"]
+BACKENDS = ["numpy", where("native"), where("native", "threads")]
 SAMPLED = {
     "step": 61,
     "step, updating": 67,
@@ -42,11 +41,11 @@ def assert_right(judge: Judge, every: int, offset: int = 0) -> None:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.parametrize("where", BACKENDS[:2])
-def test_some_bytecodes_of_calls(where: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS[:2])
+def test_some_bytecodes_of_calls(backend: str) -> None:
     for subject in SUBJECTS:
         if subject.name in SAMPLED:
-            assert_right(CallJudge(subject, where), SAMPLED[subject.name], offset=11)
+            assert_right(CallJudge(subject, backend), SAMPLED[subject.name], offset=11)
 
 
 def test_some_bytecodes_of_files(tmp_path: Path) -> None:
@@ -54,34 +53,32 @@ def test_some_bytecodes_of_files(tmp_path: Path) -> None:
     assert_right(SaveJudge("numpy", tmp_path), 997)
 
 
-def every_call() -> Iterator[tuple[str, str]]:
-    for where in BACKENDS:
-        for judge in [*(s.name for s in SUBJECTS), *(j.name for j in (FrozenJudge, SaveJudge))]:
-            yield where, judge
+EVERY_CALL = [*(s.name for s in SUBJECTS), *(j.name for j in (FrozenJudge, SaveJudge))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("where", "name"), list(every_call()))
-def test_many_bytecodes_of_every_call(where: str, name: str, tmp_path: Path) -> None:
-    for judge in judges(where, tmp_path, name):
+@pytest.mark.parametrize("name", EVERY_CALL)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_many_bytecodes_of_every_call(backend: str, name: str, tmp_path: Path) -> None:
+    for judge in judges(backend, tmp_path, name):
         if judge.name == name:
             assert_right(judge, 30)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(available() is not None, reason="no native code here")
+@pytest.mark.needs("native")
 def test_bytecodes_of_a_compilation() -> None:
     assert_right(CallJudge(COMPILED, "native"), 1000)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", BACKENDS)
-def test_bytecodes_of_a_fit_with_checkpoints(where: str, tmp_path: Path) -> None:
-    assert_right(FitJudge(where, tmp_path), 150)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bytecodes_of_a_fit_with_checkpoints(backend: str, tmp_path: Path) -> None:
+    assert_right(FitJudge(backend, tmp_path), 150)
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("where", BACKENDS)
-def test_every_bytecode_of_every_call(where: str, tmp_path: Path) -> None:
-    for judge in judges(where, tmp_path):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_bytecode_of_every_call(backend: str, tmp_path: Path) -> None:
+    for judge in judges(backend, tmp_path):
         assert_right(judge, 1)

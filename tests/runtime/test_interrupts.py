@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from graphc.backends.native.target import available
+from tests.extras import where
 
 ROOT = Path(__file__).resolve().parents[2]
-BACKENDS = ["numpy", "native"] if available() is None else ["numpy"]
+BACKENDS = ["numpy", where("native")]
 
 HEAD = """
 import os, signal, sys, threading, time, warnings
@@ -111,7 +110,7 @@ def assert_interrupted(printed: str, backend: str) -> None:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of a thread are POSIX's")
+@pytest.mark.needs("POSIX")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ctrl_c_leaves_all_of_a_step_or_none_or_says_so(backend: str) -> None:
     printed = run("ROUNDS = 25\n" + INTERRUPTED, backend, threads=2 if backend == "native" else 1)
@@ -171,7 +170,7 @@ print(broken + whole == ROUNDS, whole > 0, broken)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
+@pytest.mark.needs("POSIX")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_step_that_updates_what_is_accumulated_is_whole(backend: str) -> None:
     printed = run("import concurrent.futures\nROUNDS = 3000\n" + ACCUMULATED, backend)
@@ -193,7 +192,7 @@ print("same")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.needs("POSIX")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_fork_in_the_midst_of_training(backend: str) -> None:
     """Parent and child both go on, with the same numbers."""
@@ -218,6 +217,6 @@ print(len(caught) <= 1)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(available() is not None, reason="no native code here")
+@pytest.mark.needs("native")
 def test_threads_that_cannot_be_started_are_done_without() -> None:
     assert run(REFUSED, "native", threads=4) == "True"

@@ -25,7 +25,7 @@ def test_bytes_are_zeroed_and_aligned(nbytes: int) -> None:
     assert nbytes == 0 or memory.ctypes.data % unit == 0
 
 
-@pytest.mark.skipif(not LINUX, reason="only Linux is asked for large pages")
+@pytest.mark.needs("Linux")
 def test_frozen_weights_lie_in_one() -> None:
     net = gc.Net("net")
     net.output("y", gc.affine(net.input("x", (gc.N, 300)), 300))

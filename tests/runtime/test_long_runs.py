@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from tests.backends.native.nets import NETS, feeds_of
+from tests.extras import where
 
-BACKENDS = ["numpy", "native"] if available() is None else ["numpy"]
+BACKENDS = ["numpy", where("native")]
 BATCH = 16
 THREADS = 24
 
@@ -102,7 +102,7 @@ def memory_of_steps(backend: str, steps: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.needs("Linux")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ten_thousand_steps_take_no_more_memory(backend: str) -> None:
     root = Path(__file__).resolve().parents[2]

@@ -47,7 +47,7 @@ print(ex.step(x=x) > 0, gc.Executor(small, seed=1).step(x=x) > 0)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
+@pytest.mark.needs("Linux")
 def test_a_limit_of_the_system() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True, timeout=120

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from graphc.runtime.pages import Pages
 WIDTH = 64
 MEGABYTE = 2**20
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/smaps")
+pytestmark = pytest.mark.needs("Linux")
 
 
 def resident(path: Path) -> int:

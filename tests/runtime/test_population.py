@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import target
 from graphc.ir.op import Array
 from graphc.runtime.member_feeds import MemberFeeds
 from graphc.runtime.population import MemberRuns
@@ -109,11 +108,9 @@ def test_members_take_rows_of_one_array(plan: gc.Plan) -> None:
     assert_equal(population, executors)
 
 
+@pytest.mark.needs("native")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_take_whole_members(threads: int) -> None:
-    reason = target.available()
-    if reason is not None:
-        pytest.skip(reason)
     with shared_runs(threads):
         plan = plan_of(threads, backend="native")
         population, executors = population_of(plan), alone(plan)

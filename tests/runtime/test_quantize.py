@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import backend
 from graphc.base.errors import FeedError, GraphError
 from graphc.check.quantization import QuantizationReport
 from graphc.data import load_digits, stratified_split
@@ -19,8 +18,8 @@ from graphc.runtime.reference import evaluate
 from tests.backends.loop_nets import LOOPS, loop_feeds
 from tests.files.c_model import CModel
 
-NATIVE = pytest.mark.skipif(bool(backend("native").missing()), reason="no native backend here")
-IN_C = pytest.mark.skipif(bool(backend("c").missing()), reason="no C compiler here")
+NATIVE = pytest.mark.needs("native")
+IN_C = pytest.mark.needs("c")
 BACKENDS = [
     "numpy",
     pytest.param("native", marks=NATIVE),

@@ -11,6 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.runtime.state import LARGE, advise_large_pages
+from tests.extras import lacks
 
 Array = np.ndarray[Any, Any]
 SGD = gc.SGD(lr=0.1, momentum=0.9)
@@ -176,7 +177,7 @@ def test_systems_but_linux_are_not_asked_for_large_pages(monkeypatch: pytest.Mon
     advise_large_pages(np.zeros(2 * LARGE, np.uint8))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.needs("Linux")
 def test_linux_follows_the_advice_of_large_pages() -> None:
     block = np.zeros(8 * LARGE, np.uint8)
     advise_large_pages(block)
@@ -189,4 +190,4 @@ def test_linux_follows_the_advice_of_large_pages() -> None:
         elif inside and first == "VmFlags:":
             assert "hg" in line.split()
             return
-    pytest.skip("this system tells nothing of its memory")
+    lacks("this system tells nothing of its memory")

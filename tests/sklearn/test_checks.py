@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from graphc.backends.native.target import available
 from graphc.sklearn import GraphClassifier, GraphRegressor, SweepSearchCV
 
 ESTIMATORS = (GraphClassifier, GraphRegressor)
@@ -26,7 +25,7 @@ def test_check(estimator: Any, check: Callable[[Any], None]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(available() is not None, reason="numpy is the default here")
+@pytest.mark.needs("native")
 @parametrize_with_checks([kind(backend="numpy") for kind in ESTIMATORS])
 @pytest.mark.filterwarnings("ignore")
 def test_check_on_numpy(estimator: Any, check: Callable[[Any], None]) -> None:

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV
 
-from graphc.backends.native.target import available
 from graphc.base.usable_cores import cores, thread_count
 from graphc.sklearn import GraphClassifier
 
-pytestmark = pytest.mark.skipif(available() is not None, reason="no native backend here")
+pytestmark = pytest.mark.needs("native")
 
 
 class CountsThreads(GraphClassifier):

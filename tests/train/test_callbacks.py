@@ -256,17 +256,16 @@ def test_tensorboard_shows_an_epoch_that_was_made_again_once(tmp_path: Path) -> 
     np.testing.assert_allclose([value for _, value in found], history.loss, 1e-6)
 
 
+@pytest.mark.needs("/dev/full")
 def test_tensorboard_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record_writer = pytest.importorskip("tensorboardX.record_writer")
-    if not Path("/dev/full").exists():
-        pytest.skip("there is no /dev/full here")
+    record_writer = needs("tensorboardX.record_writer")
     monkeypatch.setattr(record_writer, "open_file", lambda path: open("/dev/full", "ab"))  # noqa: SIM115
     with pytest.raises(gc.DataError, match=r"cannot write .*log: No space left on device"):
         gc.fit(executor(), (X, Y), callbacks=[gc.TensorBoardLog(tmp_path / "log")])
 
 
 def test_tensorboard_in_a_folder_that_cannot_be(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboardX")
+    needs("tensorboardX")
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file" / "log", tmp_path / "a\0b"):
         with pytest.raises(gc.DataError, match="cannot make the folder"):

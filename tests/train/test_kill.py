@@ -105,13 +105,13 @@ def campaign(folder: Path, kills: int, seed: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
+@pytest.mark.needs("POSIX")
 def test_some_runs_killed_at_random_moments(tmp_path: Path) -> None:
     assert campaign(tmp_path, kills=2, seed=0)[0] == 2
 
 
 @pytest.mark.campaign
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
+@pytest.mark.needs("POSIX")
 def test_two_hundred_runs_killed_at_random_moments(tmp_path: Path) -> None:
     killed, _ = campaign(tmp_path, kills=200, seed=1)
     assert killed == 200
@@ -160,13 +160,13 @@ def two_runs(folder: Path, trials: int, seed: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
+@pytest.mark.needs("POSIX")
 def test_two_runs_in_one_folder(tmp_path: Path) -> None:
     two_runs(tmp_path, trials=4, seed=0)
 
 
 @pytest.mark.campaign
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
+@pytest.mark.needs("POSIX")
 def test_two_runs_in_one_folder_a_hundred_times(tmp_path: Path) -> None:
     killed, refused = two_runs(tmp_path, trials=100, seed=1)
     assert (killed > 50, refused > 20) == (True, True), (killed, refused)
@@ -270,7 +270,7 @@ def test_a_disk_that_is_full_at_any_write(tmp_path: Path, monkeypatch: pytest.Mo
         assert bits(resumed) == bits(straight)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.needs("/dev/full")
 def test_a_log_on_a_full_disk() -> None:
     log = gc.CsvLog("/dev/full")
     log._whole = True

@@ -11,6 +11,7 @@ import pytest
 import graphc as gc
 from graphc.base.errors import FeedError, GraphError
 from graphc.ir.tensor_type import N, Shape, shape_at
+from tests.extras import needs
 from tests.pairs_of_rows import LOSSES, Loss, clip, clip_scores, feeds, of, slopes, torch_slopes
 
 CAPACITY = 20
@@ -56,7 +57,7 @@ def test_values_and_gradients_for_several_batches_of_one_plan(
 @pytest.mark.parametrize("backend, threads", RUNS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_torch_agrees(name: str, backend: str, threads: int) -> None:
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     loss = LOSSES[name]
     ex = executor(loss, backend, threads)
     for n in (CAPACITY, 3, 11):

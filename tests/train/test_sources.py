@@ -212,10 +212,8 @@ def test_a_generator_trains_one_epoch() -> None:
 
 
 def test_a_last_partial_batch_compiles_nothing() -> None:
-    ex = executor()
+    ex = executor(backend="native")
     gc.fit(ex, table(40))
-    if ex.plan.backend != "native":
-        pytest.skip("nothing is compiled")
     made = len(ex._binder._runners)
     gc.fit(ex, table(45))
     assert len(ex._binder._runners) == made
@@ -318,7 +316,7 @@ print(rows, int(ex.state["updates"]), before // 1024, after // 1024)
 
 
 @pytest.mark.campaign
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures as Linux does")
+@pytest.mark.needs("Linux")
 def test_a_file_of_four_gigabytes_trains_in_bounded_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", BOUNDED, str(tmp_path / "x.npy"), "4"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

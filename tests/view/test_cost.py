@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.compiler.cost import Cost, cost, kernel_flops, program_cost
 from graphc.compiler.plan import Plan
 from graphc.ir.expr import BodyBuilder
@@ -19,7 +18,7 @@ from graphc.ops.pool import MaxPool
 from tests.backends.loop_nets import FEATURES, LOOPS, STEPS, WIDTH
 from tests.backends.native.window_function import specs
 
-native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]
 
 

@@ -11,18 +11,17 @@ import graphc as gc
 from graphc.backends.native import target
 from graphc.backends.native.backend import CHAINS, NativeBackend, fma_loop
 from graphc.backends.native.libraries import load
-from graphc.backends.native.target import available
 from graphc.compiler.plan import Plan, program_name
 from graphc.ir.tensor_type import N
 from graphc.view import measure
 from graphc.view.measure import Instructions, Peak
 
-native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]
 ROWS = 6
 
 
-@pytest.mark.skipif(target.available() is not None, reason="no native backend here")
+@pytest.mark.needs("native")
 @pytest.mark.parametrize("rounds", [1, 2, 5])
 def test_the_loop_multiplies_and_adds_in_every_lane(rounds: int) -> None:
     lanes = target.host().bits // 32

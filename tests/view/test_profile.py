@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.base.errors import FeedError, GraphError
 from graphc.compiler.cost import Cost
 from graphc.view.measure import Peak, verdict
@@ -18,7 +17,7 @@ from graphc.view.profile import Profile, trace
 from graphc.view.render.time_view import time_view
 from tests.view.test_measure import ROWS, feeds, plan
 
-native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 both = pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])
 PEAK = Peak(threads=1, flops=1e9, bytes=1e9)
 SVG = "{http://www.w3.org/2000/svg}"

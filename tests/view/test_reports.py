@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.ir.tensor_type import N, TensorType
 from graphc.kernels.traits import reason_for_call
 from graphc.ops import OPS
 from tests.backends.loop_nets import called
 
-native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 both = pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])
 SGD = gc.SGD(lr=0.1)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import graphc as gc
 from tests.backends.c.trained import Target
-from tests.files.c_model import compiler
+from tests.extras import needs
 
 PAGE = Path(__file__).parents[3] / "docs" / "from_net_to_microcontroller.md"
 HARD = ("-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
@@ -70,7 +70,7 @@ def objects(folder: Path, command: Sequence[str], name: str = "model") -> None:
     """Compile the model in a folder, with what it calls and the stack of each function."""
     flags = ["-std=c99", "-fcallgraph-info=su", "-c", f"{name}.c", "-o", "model.o"]
     subprocess.run(
-        [compiler(command[0]), *command[1:], *flags], cwd=folder, check=True, capture_output=True
+        [needs(command[0]), *command[1:], *flags], cwd=folder, check=True, capture_output=True
     )
 
 

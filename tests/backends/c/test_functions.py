@@ -21,7 +21,8 @@ from graphc.backends.softfloat import ARITY
 from tests.backends.c.trained import WHOLE
 from tests.backends.native.compiled_function import map_of
 from tests.backends.test_softfloat import drawn, special
-from tests.files.c_model import STRICT, compiler
+from tests.extras import needs
+from tests.files.c_model import STRICT
 
 UNARY = ("exp", "log", "tanh", "sigmoid", "erf", "cos", "sqrt", "floor", "ceil", "round", "abs")
 BINARY = ("pow", "floor_div", "maximum", "minimum", "less")
@@ -31,7 +32,7 @@ FLOATS = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 def library(folder: Path, text: str, *flags: str, cc: str = "cc") -> ctypes.CDLL:
     (folder / "functions.c").write_text(text)
-    command = [compiler(cc), *STRICT, *flags, "-fPIC", "-shared", "functions.c", "-o"]
+    command = [needs(cc), *STRICT, *flags, "-fPIC", "-shared", "functions.c", "-o"]
     done = subprocess.run(
         [*command, "functions.so"], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -123,7 +124,7 @@ def test_operations_that_targets_may_lack(dtype: str, flags: str, tmp_path: Path
 )
 def test_arithmetic_that_is_not_exact_is_refused(flag: str, words: bytes, tmp_path: Path) -> None:
     (tmp_path / "functions.c").write_text(PROLOGUE)
-    command = [compiler(), flag, "-fsyntax-only", "functions.c"]
+    command = [needs("cc"), flag, "-fsyntax-only", "functions.c"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode
     assert words in done.stderr

@@ -24,7 +24,7 @@ from tests.backends.c.microcontroller import (
     objects,
 )
 from tests.backends.c.trained import TARGETS, Target, Trained, trained, unlike
-from tests.files.c_model import compiler
+from tests.extras import lacks, needs
 from tests.reproducibility import small_nets
 
 RV32 = "-march=rv32imafdc -mabi=ilp32d -ffreestanding -fno-math-errno -nostdlib -fuse-ld=lld"
@@ -41,9 +41,7 @@ def batches(name: str, steps: int) -> list[dict[str, Any]]:
 
 def available(target: Target) -> Target:
     """The target; the test is skipped where a tool of it is not installed."""
-    missing = target.missing()
-    if missing is not None:
-        pytest.skip(f"there is no {missing}")
+    needs(*target.programs)
     return target
 
 
@@ -103,13 +101,13 @@ void _start(void)
 @pytest.mark.parametrize("name", NETS)
 def test_a_32_bit_risc_v_without_any_library(name: str, tmp_path: Path) -> None:
     for tool in ("ld.lld", "qemu-riscv32"):
-        compiler(tool)
+        needs(tool)
     steps = batches(name, 20)
     ex = executor(name)
     folder = Trained(ex, tmp_path, steps, ROWS).folder
     (folder / "main.c").write_text(BARE)
     sizes = [f"-DFEATURES={NETS[name][1]}", f"-DCLASSES={NETS[name][2]}"]
-    command = [compiler("clang"), "--target=riscv32-unknown-elf", *RV32.split(), "-O2", *sizes]
+    command = [needs("clang"), "--target=riscv32-unknown-elf", *RV32.split(), "-O2", *sizes]
     files = ["main.c", "model.c", "-o", "program"]
     subprocess.run([*command, *files], cwd=folder, check=True, capture_output=True)
     feeds = (folder / "feeds.bin").read_bytes()
@@ -126,7 +124,7 @@ def test_a_32_bit_risc_v_without_any_library(name: str, tmp_path: Path) -> None:
 
 def called(folder: Path) -> set[str]:
     """The functions that the object needs of others."""
-    command = [compiler("arm-none-eabi-nm"), "-u", "model.o"]
+    command = [needs("arm-none-eabi-nm"), "-u", "model.o"]
     listed = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     return {line.split()[-1] for line in listed.stdout.splitlines()}
 
@@ -182,8 +180,8 @@ def test_no_call_needs_more_stack_than_the_header_says(name: str, tmp_path: Path
 
 
 def test_without_vectors_the_stack_is_within_the_bound_here(tmp_path: Path) -> None:
-    if compiler("gcc") and b"Free Software" not in subprocess.check_output(["gcc", "--version"]):
-        pytest.skip("gcc is another compiler here")
+    if b"Free Software" not in subprocess.check_output([needs("gcc"), "--version"]):
+        lacks("gcc is another compiler here")
     _, header, _ = gc.export_c(executor("mlp", "numpy"), tmp_path / "model.c")
     objects(tmp_path, [*COMPILERS["x86-64"], "-O0"])
     assert 0 < deepest(tmp_path) <= stack_bound(header)

@@ -57,7 +57,7 @@ def tiny(rng: np.random.Generator, size: tuple[int, ...]) -> Array:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(backend.compiler() is None, reason="there is no C compiler")
+@pytest.mark.needs("c")
 @pytest.mark.parametrize(
     ("contract", "flags"),
     [("fused", ()), ("unfused", ()), ("fused", ("-DGRAPHC_NO_VECTORS",))],

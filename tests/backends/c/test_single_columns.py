@@ -15,12 +15,12 @@ from graphc.backends.c.target import PROLOGUE
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast
 from graphc.kernels.kernel import Loop
 from tests.backends.c.test_functions import library
-from tests.files.c_model import compiler
+from tests.extras import needs
 
 
 def test_a_value_of_a_row_reads_the_only_element() -> None:
     """The mean is over one entry, so that the loss of an element is one of a row."""
-    compiler()
+    needs("cc")
     net = gc.Net("single")
     x, target = net.input("x", (gc.N, 4)), net.input("target", (gc.N, 4, 1))
     mean = gc.mean(gc.reshape(gc.affine(x, 4), (gc.N, 4, 1, 1)), axis=3)

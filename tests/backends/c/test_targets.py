@@ -17,7 +17,7 @@ from tests.backends.c.trained import (
     trained,
     unlike,
 )
-from tests.files.c_model import compiler
+from tests.extras import needs
 from tests.onnx import zoo
 from tests.reproducibility import small_nets
 
@@ -26,9 +26,7 @@ CONTRACTS = pytest.mark.parametrize("contract", ["fused", "unfused"])
 
 def check(target: Target, net: gc.Net, contract: str, steps: int, folder: Path) -> None:
     """Train a digits-like net by a target's program and by native code."""
-    missing = target.missing()
-    if missing is not None:
-        pytest.skip(f"there is no {missing}")
+    needs(*target.programs)
     batches = [small_nets.batch(8, seed) for seed in range(steps)]
     ex = executor_of(net, 8, contract=contract)
     found = Trained(ex, folder, batches, 8).state(target)
@@ -60,7 +58,7 @@ def test_float64_on_some_targets(name: str, tmp_path: Path) -> None:
 @CONTRACTS
 @pytest.mark.slow
 def test_the_c_backend_has_the_bits_of_native_code(contract: str) -> None:
-    compiler()
+    needs("cc")
     batches = [small_nets.batch(8, seed) for seed in range(3)]
     one, other = (
         trained(executor_of(small_nets.net(), 8, backend, contract), batches)
@@ -84,7 +82,7 @@ def test_contracts_differ_in_bits() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_nets_of_the_zoo(name: str, contract: str) -> None:
-    compiler()
+    needs("cc")
     batches = [zoo.batch(name, 4, seed) for seed in range(3)]
     one, other = (
         trained(executor_of(zoo.declared_net(name), 4, backend, contract), batches)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,10 +32,10 @@ class Target(NamedTuple):
     emulator: tuple[str, ...] = ()
     object: tuple[str | None, ...] | None = None
 
-    def missing(self) -> str | None:
-        """The name of a tool that is not installed, or None."""
-        tools = filter(None, (self.compiler, *self.emulator[:1]))
-        return next((tool for tool in tools if shutil.which(tool) is None), None)
+    @property
+    def programs(self) -> list[str]:
+        """What must be installed."""
+        return [name for name in (self.compiler, *self.emulator[:1]) if name]
 
 
 def _emulated(machine: str, prefix: str, *flags: str) -> Target:

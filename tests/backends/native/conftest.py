@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import libraries, pool, target
+from graphc.backends.native import libraries, pool
 from tests.backends.native.shared_runs import shared_runs
+from tests.extras import needs
 
 
 @pytest.fixture
@@ -25,7 +26,6 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def four_threads() -> Iterator[pool.Pool]:
     """The pool of a machine with four cores, where every run is shared."""
-    if reason := target.available():
-        pytest.skip(reason)
+    needs("native")
     with shared_runs(4) as workers:
         yield workers

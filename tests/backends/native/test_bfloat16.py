@@ -17,7 +17,7 @@ from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.gemm_tile import choose_tile, tile_of
 from graphc.backends.native.ir import Module
 from graphc.backends.native.panels import panels_of
-from graphc.backends.native.target import DOTS, TILES, WIDENED, Target, Words, has_dots, host
+from graphc.backends.native.target import DOTS, TILES, WIDENED, Target, Words, host
 from graphc.ir.bfloat16 import BLOCK, Order, rounded, widened
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import Dim, N, shape_at
@@ -32,19 +32,14 @@ Sides = tuple[bool, bool]
 """Whether a and b are stored transposed."""
 
 
-def lacks(words: Words) -> bool:
-    """Whether this machine has no such instruction."""
-    if words == DOTS:
-        return not has_dots(host().features)
-    return words == TILES != host().words["blocks"]
-
-
+INSTRUCTIONS = {WIDENED: (), DOTS: ("DOTS",), TILES: ("TILES",)}
+"""What a processor needs for each way."""
 WAYS = [
     pytest.param(
         order,
         bits,
         words,
-        marks=pytest.mark.skipif(lacks(words), reason="no such instruction"),
+        marks=[pytest.mark.needs(name) for name in INSTRUCTIONS[words]],
         id=f"{order}-{bits}-{words.instruction or 'fma'}",
     )
     for order, bits, words in (

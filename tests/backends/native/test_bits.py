@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import cycle
@@ -16,8 +15,9 @@ import pytest
 import graphc as gc
 from graphc.backends.native import target
 from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
+from tests.extras import needs
 
-pytestmark = pytest.mark.skipif(target.available() is not None, reason="no native code here")
+pytestmark = pytest.mark.needs("native")
 
 WORKLOADS = ("mlp", "seed_layers", "deep", "wide", "gated", "other_rows", "images")
 BATCH = 70
@@ -183,8 +183,7 @@ def test_in_a_process(wanted: State, how: str) -> None:
 
 def trained_in_a_process(how: str, **options: Any) -> State:
     """What training leaves in a process that starts so."""
-    if how not in multiprocessing.get_all_start_methods() or not hasattr(os, "fork"):
-        pytest.skip("no such processes here")
+    needs("POSIX")
     context: Any = multiprocessing.get_context(how)
     here, there = context.Pipe()
     process = context.Process(target=send_trained, args=(there,), kwargs=options)

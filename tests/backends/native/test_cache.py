@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from graphc.backends.native import cache, cache_keys
-from graphc.backends.native.target import Target, available
+from graphc.backends.native.target import Target
 from graphc.backends.native.this_machine import Facts
 
-pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
+pytestmark = pytest.mark.needs("native")
 
 HERE = Target("x86_64-unknown-linux-gnu", "generic", "+avx", 256)
 KEY, OTHER = "0" * 64, "1" * 64

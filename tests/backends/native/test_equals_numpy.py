@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.declare.optim import Optimizer
 from tests.backends.native.nets import NETS, OPTIMIZERS, assert_close, feeds_of
 from tests.backends.native.test_ops_native import chosen
@@ -17,7 +16,7 @@ from tests.generate import CLASSES
 from tests.ops.example import Example
 from tests.ops.test_contract import OP_EXAMPLES, by_op, close
 
-pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
+pytestmark = pytest.mark.needs("native")
 
 TOLERANCE = {"float32": 2e-3, "float64": 1e-9}
 """For nets: their numbers grow and shrink on the way.  Ops are held to rounding."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,14 +25,13 @@ from graphc.ops.pad import Pad
 from tests.backends.native.compiled_function import Compiled
 from tests.backends.native.gemm_function import Array, Product, run, store_product
 from tests.backends.native.window_function import pitches
+from tests.extras import needs
 
 WORDS = [
     pytest.param(
         bits,
         words,
-        marks=pytest.mark.skipif(
-            words == VNNI != host().words["int8"], reason="no VNNI instructions"
-        ),
+        marks=[pytest.mark.needs("VNNI")] if words == VNNI else [],
         id=f"{bits}-{words.factors}",
     )
     for bits in (512, 256, 128)
@@ -172,7 +170,7 @@ def test_an_instruction_is_used_where_it_is(triple: str, features: str, words: W
 @pytest.mark.parametrize(("features", "words"), [("+neon", PAIRS), ("+neon,+dotprod", SDOT)])
 def test_sums_on_arm(features: str, words: Words, tmp_path: Path) -> None:
     """A program for 64-bit ARM compares the sums with those that it holds."""
-    cc, qemu = (found(tool) for tool in ("aarch64-linux-gnu-gcc", "qemu-aarch64"))
+    cc, qemu = (needs(tool) for tool in ("aarch64-linux-gnu-gcc", "qemu-aarch64"))
     rows, n, k = 67, 33, 130
     kernel, module = gemm(n, k), Module()
     code = emit_gemm(module, kernel, {"c": n, **pitches(kernel)}, 128, {"int8": words})
@@ -203,13 +201,6 @@ int main(void) {{
     return memcmp(out, sums, sizeof sums) != 0;
 }}
 """
-
-
-def found(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
-        pytest.skip(f"there is no {tool}")
-    return path
 
 
 def arm_object(text: str, features: str) -> bytes:

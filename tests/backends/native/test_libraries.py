@@ -17,9 +17,9 @@ import pytest
 from graphc.backends.native import cache, cache_keys, libraries
 from graphc.backends.native.cpuid import identity
 from graphc.backends.native.objects import objects_of
-from graphc.backends.native.target import Target, available, host
+from graphc.backends.native.target import Target, host
 
-pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
+pytestmark = pytest.mark.needs("native")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -149,7 +149,7 @@ def test_many_threads_load_at_once(compilations: list[str]) -> None:
     assert len(compilations) == 6
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.needs("Linux")
 def test_the_memory_of_a_library_is_freed_with_it() -> None:
     def executable() -> int:
         """The bytes that can be executed and are of no file; neighbours count as one range."""

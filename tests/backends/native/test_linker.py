@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import gc as collector
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,16 +23,16 @@ from graphc.backends.native import cache, cache_keys, executable_memory, librari
 from graphc.backends.native.cpuid import identity
 from graphc.backends.native.cross import compiled, target_of
 from graphc.backends.native.linker import JUMP, Image, UnsupportedError, image
-from graphc.backends.native.llvm import LLVM, missing_llvm
+from graphc.backends.native.llvm import LLVM
 from graphc.backends.native.target import available, host
 from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
+from tests.extras import needs
 
-if missing_llvm() is not None:
-    pytest.skip(f"no objects here: {missing_llvm()}", allow_module_level=True)
+needs("LLVM")
 
 ROOT = Path(__file__).resolve().parents[3]
 LINKS = available() is None and identity() is not None
-here = pytest.mark.skipif(not LINKS, reason="objects are linked on x86-64 with Linux")
+here = pytest.mark.needs("linked objects")
 
 HEADER = 64
 """The bytes of a header of an object, and of that of a section."""
@@ -167,10 +168,21 @@ def test_what_is_left_to_llvm(what: str) -> None:
 
 
 @here
-@pytest.mark.parametrize("what", ["zeros", "variables", "other functions", "tables of addresses"])
-def test_llvm_links_what_is_left_to_it(what: str, cache_folder: object) -> None:
+@pytest.mark.parametrize(
+    ("what", "wanted"),
+    [
+        ("zeros", lambda address: 0),
+        ("variables", lambda address: 7),
+        ("other functions", lambda address: os.getpid()),
+        ("tables of addresses", lambda address: address),
+    ],
+)
+def test_llvm_links_what_is_left_to_it(
+    what: str, wanted: Callable[[int], int], cache_folder: object
+) -> None:
     library = libraries.load(using(what), ("f",), host())
-    ctypes.CFUNCTYPE(ctypes.c_int64)(library.address("f"))()
+    address = library.address("f")
+    assert ctypes.CFUNCTYPE(ctypes.c_int64)(address)() == wanted(address)
 
 
 @pytest.mark.parametrize("triple", ["aarch64-linux", "riscv64-linux", "riscv32"])

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import pack_panels, panels, scan, target
+from graphc.backends.native import pack_panels, panels, scan
 from graphc.runtime import workspace
 from graphc.runtime.state import block
 from passes.set_precision import Precision
 from tests.backends.native.gemm_function import Array
 from tests.check.validation.faults import Fault, plant
 
-pytestmark = pytest.mark.skipif(target.available() is not None, reason="no native code here")
+pytestmark = pytest.mark.needs("native")
 
 ROWS, STEPS = 40, 4
 WIDTHS: dict[Precision, int] = {"float32": 11, "bf16": 9, "bf16_blocks": 20}

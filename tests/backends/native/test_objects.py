@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.llvm import LLVM
 from graphc.backends.native.objects import objects_of
 from graphc.backends.native.program import PART, program_ir
-from graphc.backends.native.target import Target, available, host
+from graphc.backends.native.target import Target, host
 from tests.backends.native.test_libraries import adding, called
 
-pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
+pytestmark = pytest.mark.needs("native")
 
 
 def texts_of(count: int) -> list[str]:
@@ -78,7 +77,7 @@ def test_one_text_that_is_no_module(wrong: int, monkeypatch: pytest.MonkeyPatch)
     assert threading.active_count() == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.needs("POSIX")
 def test_an_interrupt_leaves_no_thread_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     original = objects.parsed
 

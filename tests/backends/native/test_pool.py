@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import subprocess
 import sys
 import threading
@@ -22,10 +21,10 @@ from numpy.typing import NDArray
 from graphc.backends.native import pool, pool_ir
 from graphc.backends.native.libraries import load
 from graphc.backends.native.pool import UNLOCKED, Choice
-from graphc.backends.native.target import Target, available, host
+from graphc.backends.native.target import Target, host
 from tests.backends.native.small_programs import small_programs, table_of
 
-pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
+pytestmark = pytest.mark.needs("native")
 ROOT = Path(__file__).resolve().parents[3]
 SUBNORMAL = np.float32(1e-39)
 ESTIMATES = 1.0, 1000.0
@@ -190,9 +189,7 @@ define void @set_mode(i32 %mode) {
 }"""
 
 
-@pytest.mark.skipif(
-    platform.machine() != "x86_64", reason="the mode is set by an instruction of x86"
-)
+@pytest.mark.needs("x86-64")
 @pytest.mark.parametrize("threads", [1, 4])
 def test_the_mode_of_another_library_changes_nothing(four_threads: pool.Pool, threads: int) -> None:
     library = load(SET_MODE, ["set_mode"], host())

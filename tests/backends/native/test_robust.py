@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import WIDTHS, available, host
+from graphc.backends.native.target import WIDTHS, host
 from graphc.ir.op import Array
 from tests.backends.native.nets import NETS, assert_close, feeds_of
 from tests.backends.native.test_bits import BATCH, STEPS, as_bytes, executor, trained
+from tests.extras import needs
 
-pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
+pytestmark = pytest.mark.needs("native")
 
 ROOT = Path(__file__).parents[3]
 
@@ -116,8 +117,7 @@ def test_any_width_of_vectors(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [128, 256])
 def test_the_whole_suite_on_narrower_vectors(bits: int) -> None:
-    if bits > host().bits:
-        pytest.skip(f"vectors here have {host().bits} bits")
+    needs(f"vectors of {bits} bits")
     done = subprocess.run(
         [
             sys.executable,

@@ -11,7 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.backends.backend import SideBySide, Spread
-from graphc.backends.native import pool, target
+from graphc.backends.native import pool
 from graphc.backends.native.backend import NativeProgram
 from graphc.check.certificate.export import certify
 from graphc.check.verify import verify
@@ -23,7 +23,7 @@ from graphc.runtime.workspace import Workspace
 from tests.backends.native.shared_runs import shared_runs
 from tests.runtime.test_blocks import batch_of, bits, classifier, rows_at_once
 
-pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
+pytestmark = pytest.mark.needs("native")
 THREADS, BATCH = 2, 13
 OPTIONS: dict[str, Any] = {"batch": BATCH, "backend": "native", "threads": THREADS, "wrt": []}
 

@@ -17,8 +17,9 @@ from graphc.backends.native import objects, target, this_machine, tile_permissio
 from graphc.backends.native.llvm import bindings
 from graphc.base.errors import GraphError
 from tests.backends.native.small_programs import small_programs
+from tests.extras import needs
 
-pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
+pytestmark = pytest.mark.needs("native")
 
 X86 = "x86_64-unknown-linux-gnu"
 AVX2 = {"avx": True, "fma": True, "avx2": True}
@@ -195,8 +196,7 @@ def test_llvmlite_is_not_imported_with_the_backend() -> None:
 def test_narrower_vectors_are_the_only_ones_in_the_code(
     asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if int(asked) > target.host().bits or target.host().arm:
-        pytest.skip("this processor has no such vectors")
+    needs("x86-64", f"vectors of {asked} bits")
     monkeypatch.setenv("GRAPHC_VECTOR_BITS", asked)
     narrowed = target.host()
     assert narrowed.bits == int(asked)

@@ -13,7 +13,7 @@ from graphc.backends.native.target import available
 from graphc.backends.native.this_machine import Facts
 
 HERE = available() is None and cpuid.identity() is not None
-pytestmark = pytest.mark.skipif(not HERE, reason="facts are kept on x86-64 with Linux")
+pytestmark = pytest.mark.needs("linked objects")
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ import graphc as gc
 from graphc.backends.native import backend, feeds, pool
 from graphc.backends.native.target import available
 
-pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
+pytestmark = pytest.mark.needs("native")
 ROWS, WIDTH, CLASSES = 8, 6, 5
 Feeds = dict[str, Any]
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import backend
 from graphc.check.validation.plans import validate_plan
 
 
@@ -97,7 +96,7 @@ def test_it_is_accepted(net: Callable[[], gc.Net], tmp_path: Path) -> None:
     assert not ran.count.near
 
 
-@pytest.mark.skipif(bool(backend("c").missing()), reason="no C compiler here")
+@pytest.mark.needs("c")
 @pytest.mark.parametrize(
     ("layer", "trained"),
     [("rnn", False), *(pytest.param(x, True, marks=pytest.mark.slow) for x in ("gru", "lstm"))],

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import backend
 from graphc.check.validation import ValidationError
 from graphc.check.validation.plans import validate_plan
 from graphc.runtime.workspace import poison, poisoned
 from tests.check.validation.test_run_faults import NATIVE, NUMPY, Planted, forget, planted
+from tests.extras import needs
 
 
 def padded() -> gc.Net:
@@ -64,8 +64,7 @@ FAULTS = (
 def test_what_is_not_written_is_refuted(
     fault: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    if backend(fault.backend).missing():
-        pytest.skip(str(backend(fault.backend).missing()))
+    needs(fault.backend)
     plan = gc.compile(fault.net(), batch=4, backend=fault.backend, threads=1)
     assert validate_plan(plan).count.values
     planted(fault, monkeypatch)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import target
 from graphc.backends.native.backend import NativeProgram
 from graphc.backends.native.side_by_side import WORDS
 from graphc.check.certificate.export import certify
@@ -20,7 +19,7 @@ from tests.backends.native.shared_runs import shared_runs
 from tests.check.verify.claims import Claims, Data
 from tests.runtime.test_population import SEEDS, alone, data, plan_of, population_of
 
-needs_native = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
+needs_native = pytest.mark.needs("native")
 OWN = "members and threads have memory of their own"
 TOTALS = "the memory report adds up"
 

@@ -5,11 +5,9 @@ What is not compared, and what differs, is listed with a reason; the lists hold 
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-
 import pytest
 
+from tests.extras import lacks
 from tests.ops.opinfo.lists import outcomes, reasons
 from tests.ops.opinfo.signatures import OURS
 
@@ -17,14 +15,7 @@ VERSION = "2.13"
 """Of PyTorch, in which samples have the numbers that the lists have."""
 
 
-def _why_not() -> str:
-    if importlib.util.find_spec("torch") is None:
-        return "PyTorch is not installed: pip install -e '.[peers]'"
-    installed = importlib.metadata.version("torch")
-    return "" if installed.startswith(VERSION) else f"the lists are of PyTorch {VERSION}"
-
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "none")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("torch")]
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +23,8 @@ def one_thread() -> None:
     """What is so small is slower on several."""
     import torch
 
+    if not torch.__version__.startswith(VERSION):
+        lacks(f"the lists are of PyTorch {VERSION}")
     torch.set_num_threads(1)
 
 

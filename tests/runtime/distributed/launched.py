@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import graphc as gc
+from tests.extras import program
 
 ROOT = Path(__file__).resolve().parents[3]
-MPIEXEC = shutil.which(
-    "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-)
-MISSING = MPIEXEC is None or find_spec("mpi4py") is None
+MPIEXEC = program("mpiexec", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 NET = """
 import os

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
+from tests.extras import lacks, needs, program
 from tests.runtime.distributed import launched, slurm
 from tests.runtime.distributed.launched import environment
 
@@ -52,17 +50,14 @@ class Launcher:
 def launcher(name: str) -> Iterator[Launcher]:
     """Prepare a launcher by its name; skip where it is not installed."""
     open_mpi = OPEN_MPI if "Open MPI" in name else {}
-    if launched.MISSING:
-        pytest.skip("no MPI here")
+    needs("MPI")
     if open_mpi:
         _need_open_mpi()
     if not name.startswith("Slurm"):
         program = _open_mpiexec() if open_mpi else launched.MPIEXEC
         yield Launcher((program or "", "-n", "2"), open_mpi)
         return
-    why = slurm.missing()
-    if why is not None:
-        pytest.skip(why)
+    needs("Slurm")
     with slurm.slurm() as configuration:
         words = ("srun", "-n", "2", f"--mpi={'pmix' if open_mpi else 'pmi2'}")
         variables = {**open_mpi, "SLURM_CONF": str(configuration)}
@@ -70,16 +65,16 @@ def launcher(name: str) -> Iterator[Launcher]:
 
 
 def _open_mpiexec() -> str | None:
-    return shutil.which("mpiexec.openmpi") or shutil.which("mpirun.openmpi")
+    return program("mpiexec.openmpi") or program("mpirun.openmpi")
 
 
 def _need_open_mpi() -> None:
     """Skip where mpi4py finds no library of Open MPI, or there is no launcher."""
     if _open_mpiexec() is None:
-        pytest.skip("Open MPI is not installed: no mpiexec.openmpi")
+        lacks("Open MPI is not installed: no mpiexec.openmpi")
     look = "from mpi4py import MPI; print(MPI.Get_library_version())"
     env = {**os.environ, **OPEN_MPI}
     said = subprocess.run([sys.executable, "-c", look], env=env, capture_output=True, text=True)
     if not said.stdout.startswith("Open MPI"):
         reason = (said.stderr or said.stdout).strip().splitlines()
-        pytest.skip(f"this mpi4py has no Open MPI: {reason[-1] if reason else 'no word'}")
+        lacks(f"this mpi4py has no Open MPI: {reason[-1] if reason else 'no word'}")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.extras import program
+
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sinfo", "sbatch")
 _PATH = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"))
 _TRIES = 120
@@ -98,7 +100,7 @@ def slurm() -> Iterator[Path]:
 
 
 def _program(name: str) -> str | None:
-    return shutil.which(name, path=_PATH)
+    return program(name, _PATH)
 
 
 def _started(command: list[str], folder: Path, configuration: Path) -> subprocess.Popen[bytes]:

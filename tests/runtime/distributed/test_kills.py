@@ -19,7 +19,6 @@ import pytest
 
 from graphc.files.container import unpack
 from tests.runtime.distributed.launched import (
-    MISSING,
     bits,
     environment,
     graphc,
@@ -28,7 +27,7 @@ from tests.runtime.distributed.launched import (
     train_words,
 )
 
-pytestmark = pytest.mark.skipif(MISSING, reason="no MPI here")
+pytestmark = pytest.mark.needs("MPI")
 EVERY = 5
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.extras import lacks, needs
 from tests.runtime.distributed.launched import (
-    MISSING,
     MPIEXEC,
     ROOT,
     bits,
@@ -24,7 +23,7 @@ from tests.runtime.distributed.launched import (
     train_words,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING, reason="no MPI here")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("MPI")]
 DIGITS = (str(ROOT / "docs/examples/digits.py:net"), "--data", "digits", "--epochs", "2")
 LIMIT = "15"
 """Seconds until a rank that hangs is given up: more than one starts after another under load."""
@@ -164,11 +163,8 @@ def test_wrong_usage_is_told_once_and_not_tried_again(folder: Path) -> None:
 def test_a_full_disk_ends_the_job_with_its_cause(folder: Path) -> None:
     """A file system of 36 kB in a mount namespace of its own."""
     inside = f"mkdir -p {folder}/small && mount -t tmpfs -o size=36k tmpfs {folder}/small"
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run(["unshare", "-m", "sh", "-c", inside], capture_output=True).returncode
-    ):
-        pytest.skip("no mounts may be made here")
+    if subprocess.run([needs("unshare"), "-m", "sh", "-c", inside], capture_output=True).returncode:
+        lacks("no mounts may be made here")
     before = ("unshare", "-m", "sh", "-c", f'{inside} && exec "$@"', "-")
     words = train_words("small/out", "--checkpoint", "10")
     ended = graphc(folder, "launch", "-n", "2", *words, before=before)
@@ -182,11 +178,9 @@ def test_ranks_of_two_hosts_over_a_slow_network(netem: bool, folder: Path) -> No
     """In a network namespace, without shared memory: delay and loss, or else a low rate."""
     limit = "netem delay 1ms loss 1%" if netem else "tbf rate 50mbit burst 32kbit latency 400ms"
     inside = f"ip link set lo up && tc qdisc add dev lo root {limit}"
-    if (
-        shutil.which("tc") is None
-        or subprocess.run(["unshare", "-n", "sh", "-c", inside], capture_output=True).returncode
-    ):
-        pytest.skip("no such network can be made here")
+    needs("tc", "unshare")
+    if subprocess.run(["unshare", "-n", "sh", "-c", inside], capture_output=True).returncode:
+        lacks("no such network can be made here")
     assert graphc(folder, *train_words("alone", "--deterministic")).status == 0
     count = "cat /sys/class/net/lo/statistics/tx_bytes > bytes"
     before = ("unshare", "-n", "sh", "-c", f'{inside} && "$@"; s=$?; {count}; exit $s', "-")

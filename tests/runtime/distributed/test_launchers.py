@@ -166,10 +166,8 @@ ALONE = f"{sys.executable} -m graphc {' '.join(train_words('out', '--epochs', '1
 
 
 @pytest.mark.slow
+@pytest.mark.needs("Slurm")
 def test_slurm_without_pmi_is_refused_and_serial_jobs_are_not(folder: Path) -> None:
-    why = slurm.missing()
-    if why is not None:
-        pytest.skip(why)
     script = folder / "job"
     script.write_text(f"#!/bin/sh\n{ALONE}\nsrun -n 1 {ALONE}\n")
     with slurm.slurm() as configuration:

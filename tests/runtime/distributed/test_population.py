@@ -17,7 +17,7 @@ import graphc as gc
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.distributed.loopback import Loopback, run_ranks
-from tests.runtime.distributed.launched import MISSING, MPIEXEC, environment, graphc
+from tests.runtime.distributed.launched import MPIEXEC, environment, graphc
 from tests.runtime.distributed.nets import classes, table
 
 SEEDS, RATES = (3, 1, 4, 15, 9), (0.1, 0.05, 0.2, 0.01, 0.3)
@@ -351,7 +351,7 @@ def after_a_hundred_steps(threads: int, ranks: Communicator | None = None) -> gc
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(MISSING, reason="no MPI here")
+@pytest.mark.needs("MPI")
 def test_ranks_that_are_processes_have_the_bits_of_the_nets_alone(tmp_path: Path) -> None:
     expected = []
     for member, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
@@ -408,7 +408,7 @@ def fit_alone() -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(MISSING, reason="no MPI here")
+@pytest.mark.needs("MPI")
 def test_members_of_a_dead_rank_continue_on_fewer_ranks(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(FIT)
     assert graphc(tmp_path, "launch", "-n", "3", "main.py", KILLED="2").status == 1
@@ -420,7 +420,7 @@ def test_members_of_a_dead_rank_continue_on_fewer_ranks(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(MISSING, reason="no MPI here")
+@pytest.mark.needs("MPI")
 def test_ranks_of_a_script_start_again_after_a_fault(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(FIT)
     words = ("launch", "-n", "2", "--max-restarts", "1", "main.py")

@@ -11,12 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.runtime.distributed.loopback import Loopback, run_ranks
 from tests.generate import random_feeds, random_net, trainable
 from tests.runtime.distributed.nets import ROWS, bits, classes, executor, feeds, stepped
 
-NATIVE = pytest.mark.skipif(available() is not None, reason="no native code here")
+NATIVE = pytest.mark.needs("native")
 OPTIMIZERS = {
     "momentum": gc.SGD(lr=0.1, momentum=0.9),
     "clipped": gc.SGD(lr=0.1, clip_norm=0.1),

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +16,7 @@ import graphc as gc
 from graphc.runtime.distributed import mpi, watcher
 from graphc.runtime.distributed.communicator import wait
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watchers need /proc")
+pytestmark = pytest.mark.needs("Linux")
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}
 """What a batch script of two tasks has, and what runs in it without srun."""
@@ -145,9 +143,7 @@ def test_a_process_that_works_between_looks_is_not_stopped(monkeypatch: pytest.M
     assert [rank.looks_stopped() for _ in range(20)] == [0] * 20
 
 
-@pytest.mark.skipif(
-    not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="no list of children"
-)
+@pytest.mark.needs("list of children")
 def test_the_next_rank_is_another_rank_of_the_same_launcher() -> None:
     """Three children with ranks, and one without: a ring of the three."""
     env = {k: v for k, v in os.environ.items() if k not in watcher.RANKS}

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.check.verify.claims import MEETINGS
 from graphc.ir.graph import Graph
 from graphc.ops.exchange import Send
@@ -16,9 +15,7 @@ from passes.contract import graph_pass
 from tests.generate import random_feeds
 
 ROWS = 12
-NATIVE = pytest.param(
-    "native", marks=pytest.mark.skipif(available() is not None, reason="no native code here")
-)
+NATIVE = pytest.param("native", marks=pytest.mark.needs("native"))
 
 
 def summed() -> gc.Net:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.backends.numpy import functions, kernels
 from graphc.train.record import recorder
 from graphc.train.record.folder import RunFolder
@@ -147,7 +146,7 @@ def test_choices_of_fit_are_reported(plain: Path, tmp_path: Path) -> None:
     assert found.otherwise == ("seed 3 and 4",)
 
 
-@pytest.mark.skipif(available() is not None, reason="no native code here")
+@pytest.mark.needs("native")
 def test_backends_round_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRAPHC_BACKEND", raising=False)  # each run is repeated on its own
     runs = [run(tmp_path / name, backend=name) for name in ("native", "numpy")]

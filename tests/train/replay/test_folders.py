@@ -56,7 +56,7 @@ def test_a_file_is_missing(copied: Path, name: str, words: str) -> None:
     refused(copied, words)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.needs("POSIX")
 @pytest.mark.parametrize("name", ["run.json", "journal"])
 def test_a_pipe_is_not_waited_for(copied: Path, name: str) -> None:
     (copied / name).unlink()
@@ -262,7 +262,7 @@ def test_a_run_that_was_killed_before_its_first_state(copied: Path, tmp_path: Pa
     assert gc.replay(copied, step=3).unlike is None
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.needs("POSIX")
 def test_a_journal_is_no_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "journal")
     with pytest.raises(gc.ModelFileError, match="journal: it is not a regular file"):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.ops.conv import Convolution
 from graphc.runtime.reference import evaluate
 from graphc.train.replay.values import StepValues
 from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
+from tests.extras import where
 from tests.train.nets import bits
 
 SOME = ("seed_layers", "gated", "concat_of_slices", "weight_by_rows_and_columns", "towers")
@@ -37,15 +37,7 @@ def check(name: str, optimizer: str, backend: str) -> None:
                 assert len(np.unique(values[node.name])) == 1, f"{node.name} is one number"
 
 
-BACKENDS = pytest.mark.parametrize(
-    "backend",
-    [
-        "numpy",
-        pytest.param(
-            "native", marks=pytest.mark.skipif(available() is not None, reason="no native code")
-        ),
-    ],
-)
+BACKENDS = pytest.mark.parametrize("backend", ["numpy", where("native")])
 
 
 @pytest.mark.one_in(11)

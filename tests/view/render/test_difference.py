@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import pytest
 
 import graphc as gc
-from graphc.backends.native.target import available
 from graphc.base.errors import GraphError, RendererMissing
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
@@ -24,7 +23,7 @@ from tests.error_text import error_text
 from tests.view.render.graphs import compiled, deep, digits, hostile
 
 SVG = "{http://www.w3.org/2000/svg}"
-native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 both = pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])
 
 

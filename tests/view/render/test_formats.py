@@ -16,7 +16,7 @@ from graphc.base.errors import GraphError, RendererMissing
 from graphc.view.render import notebook_bundle, render_plan, renderer
 from graphc.view.render.draw import picture
 from tests.error_text import error_text
-from tests.extras import needs_renderer
+from tests.extras import needs
 from tests.view.render.graphs import digits, render_graph
 
 INSTALL = """\
@@ -55,10 +55,8 @@ def test_the_suffix_says_the_format(suffix: str, tmp_path: Path) -> None:
     assert path.read_bytes().startswith(BEGINS[suffix])
 
 
+@pytest.mark.needs("full renderer")
 def test_pdf_where_the_renderer_makes_it(tmp_path: Path) -> None:
-    found = renderer.find_renderer()
-    if found is None or not found.full:
-        pytest.skip("no full Graphviz here")
     assert render_graph(digits().graph(), tmp_path / "net.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -101,7 +99,7 @@ def test_a_net_draws_itself(tmp_path: Path) -> None:
 
 
 def test_a_net_draws_what_a_notebook_shows(tmp_path: Path) -> None:
-    needs_renderer()
+    needs("renderer")
     net = digits()
     shown = net._repr_mimebundle_()["image/svg+xml"]
     assert net.render(tmp_path / "net.svg").read_text() == shown
@@ -241,7 +239,7 @@ def test_drawing_leaves_the_graphviz_package_as_it_was(tmp_path: Path) -> None:
 
 
 def test_notebooks_get_the_picture_and_the_text() -> None:
-    needs_renderer()
+    needs("renderer")
     net = digits()
     bundle = net._repr_mimebundle_()
     assert bundle.keys() == {"text/plain", "image/svg+xml"}

@@ -18,7 +18,7 @@ from graphc.view.render.arena import ArenaMap, arena_text, roles
 from graphc.view.render.memory_view import MOST_ROWS, memory_view
 from tests.view.render.graphs import HOSTILE, deep, digits, hostile
 
-native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+native = pytest.mark.needs("native")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]
 both = pytest.mark.parametrize("backend", BACKENDS)
 SVG = "{http://www.w3.org/2000/svg}"

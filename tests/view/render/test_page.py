@@ -17,7 +17,7 @@ from graphc.compiler.plan import Plan
 from graphc.view.render import plan_graph
 from graphc.view.render.renderer import slim
 from graphc.view.render.style import printable
-from tests.extras import needs_renderer
+from tests.extras import needs
 from tests.view.render.graphs import HOSTILE, deep, digits, hostile, html_text, residual
 
 NAME, OP, TYPE, LINE, ROWS, DERIVED, OPERANDS, READERS, CARD = range(9)
@@ -79,7 +79,7 @@ def test_the_page_runs_its_own_script_only(page: str) -> None:
 
 
 def test_every_view_has_a_tab_and_words(page: str) -> None:
-    needs_renderer()
+    needs("renderer")
     tabs = re.findall(r'aria-controls="view-(\w+)"', page)
     assert tabs == ["graph", "passes", "memory", "layers"]
     assert page.count("<figure") == page.count("<summary>In words</summary>")
@@ -120,7 +120,7 @@ def test_a_backward_node_shows_its_rule(page: str) -> None:
 
 
 def test_all_that_is_drawn_can_be_looked_up(page: str) -> None:
-    needs_renderer()
+    needs("renderer")
     known = {node[NAME] for node in _data(page)["nodes"]}
     drawn = {re.sub("&quot;", '"', name) for name in re.findall(r'data-node="(.*?)"', page)}
     assert drawn <= known
@@ -154,7 +154,7 @@ def test_of_many_nodes_those_drawn_can_be_searched() -> None:
 
 @pytest.mark.slow
 def test_a_page_has_the_folded_picture_and_the_opened_one() -> None:
-    needs_renderer()
+    needs("renderer")
     text = _page(_plan(residual(8)))
     graph = text[text.index('id="view-graph"') : text.index('id="view-passes"')]
     folded, opened = graph.split("<figure")[1:]
