@@ -208,7 +208,7 @@ def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Valu
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
     sizes = zip(axes_of(op, x, chosen), fixed_sizes(op, x, chosen), strict=True)
-    cuts = tuple((place, size - 1, -1, -1) for place, size in sizes)
+    cuts = tuple((place, size - 1, -1, -1) for place, size in sizes if size)
     return x.builder.apply(Slice(cuts), x, name=name)
 
 

@@ -65,6 +65,9 @@ CASES: dict[str, Case] = {
     "columns repeated": ((3, 0), lambda x: gc.repeat(x, 2, 0), lambda x: np.zeros((6, 0))),
     "softmax of no rows": ((0, 3), gc.softmax, lambda x: x),
     "norm of no columns": ((3, 0), lambda x: gc.l2_norm(x, 1), lambda x: np.zeros(3)),
+    "no rows flipped": ((0, 2), gc.flip, lambda x: x),
+    "halves of no rows": ((0, 4), lambda x: x[:, 2:] * x[:, :2], lambda x: x[:, 2:]),
+    "nothing flipped": ((3, 0), lambda x: gc.flip(x, 1), lambda x: x),
 }
 
 
@@ -91,8 +94,9 @@ def test_results_and_gradients(case: str, backend: str) -> None:
     y = net.output("y", ours(x))
     net.output("dx", gc.grad(gc.sum(y), x))
     net.loss("loss", net.parameter("trained", (), 0.0))
-    found = gc.Executor(gc.compile(net, batch=1, backend=backend)).forward(
-        x=np.zeros(shape), train=True
-    )
+    plan = gc.compile(net, batch=1, backend=backend)
+    proof = plan.verify()
+    assert proof.ok, proof.counterexample
+    found = gc.Executor(plan).forward(x=np.zeros(shape), train=True)
     np.testing.assert_array_equal(found["y"], numpys(np.zeros(shape)))
     assert found["dx"].shape == shape

@@ -41,7 +41,7 @@ def slots(f: Facts) -> Iterator[Counterexample]:
     b, s = f.buffers, f.slots
     mine = np.flatnonzero((f.space == Space.ARENA) & (b.first <= b.last))
     slot = b.slot[mine]
-    low = b.offset[mine] + b.shift[mine] * b.item[mine]
+    low = (f.low - f.base[b.block])[mine]
     size = size_at(s.size, f.capacity)
     fits = (low >= s.offset[slot]) & (low + f.extent[mine] <= s.offset[slot] + size[slot])
     fits &= (b.first[mine] >= s.first[slot]) & (b.last[mine] <= s.last[slot])

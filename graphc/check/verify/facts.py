@@ -135,9 +135,10 @@ class Facts:
 
     @cached_property
     def low(self) -> Ints:
-        """The address of each buffer's first byte."""
+        """The address of each buffer's first byte; one without bytes begins with its value."""
         b = self.buffers
-        return np.asarray(self.base[b.block] + b.offset + b.shift * b.item)
+        shift = np.where(self.extent > 0, b.shift * b.item, 0)
+        return np.asarray(self.base[b.block] + b.offset + shift)
 
     @cached_property
     def high(self) -> Ints:

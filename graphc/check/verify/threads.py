@@ -129,7 +129,8 @@ class Threads:
         b, s, step, buffer, by_rows = f.buffers, f.steps, a.step[i], a.buffer[i], way == BY_ROWS
         size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
         item = b.item[buffer]
-        start = f.low[buffer] - np.where(by_rows, b.shift[buffer] * item, 0)
+        start = f.base[b.block[buffer]] + b.offset[buffer]
+        start = start + np.where(by_rows, 0, b.shift[buffer] * item)
         apart = np.where(
             ~by_rows & ((a.pattern[i] == Pattern.COLUMN) | _is_one(s.rows[step])), 0, item
         )
