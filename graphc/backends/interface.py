@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 from graphc.backends.layout import CODE, start_of
+from graphc.backends.names import OWN, READ, WRITTEN, Identifiers
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, Dim, TensorType, align
 from graphc.kernels.program import Buffer, Program
@@ -18,17 +19,6 @@ C_TYPES = {"float32": "float", "float64": "double", "bfloat16": "uint16_t", "boo
     f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 """The C type of each dtype."""
-KEYWORDS = frozenset(
-    {
-        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
-        "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register",
-        "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef",
-        "union", "unsigned", "void", "volatile", "while", "bool", "true", "false", "class", "new",
-        "delete", "this", "template", "namespace", "operator", "private", "public", "protected",
-        "try", "catch", "throw", "using", "virtual", "friend", "and", "or", "not", "xor",
-    }
-)  # fmt: skip
-"""The words that no name may be, in C and in C++."""
 
 
 class Place(NamedTuple):
@@ -59,6 +49,11 @@ class Entry:
     """The outputs and gradients that are written, and the buffers that they are copies of."""
     losses: tuple[Buffer, ...]
     """The losses whose sum is returned; none for a function without result."""
+
+    @property
+    def arguments(self) -> list[Argument]:
+        """All arguments besides the memory, in order."""
+        return [*self.feeds, *(argument for argument, _ in self.results)]
 
     @cached_property
     def numbers(self) -> list[int]:
@@ -91,6 +86,7 @@ class Interface:
         self.constants: dict[str, Array] = {}
         """The constants that places name, by their C names."""
         self._names: dict[bytes, str] = {}
+        self._identifiers = Identifiers()
 
     @cached_property
     def first_values(self) -> dict[str, Array]:
@@ -102,14 +98,31 @@ class Interface:
         """The bytes of memory that a caller gives: the state, and the work of one call."""
         return self.state_bytes + self.work_bytes
 
+    @cached_property
+    def layout(self) -> str:
+        """A digest of all that a caller and the code must agree on: arrays, places and sizes."""
+        places = [
+            (name, x.dtype.name, x.shape, self.offsets[name]) for name, x in self.state.items()
+        ]
+        called = [
+            (declaration(self, e), [(a.declared, str(a.type)) for a in e.arguments])
+            for e in self.entries
+        ]
+        known = (self.batch, self.state_bytes, self.work_bytes, places, called)
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:8]
+
+    def symbol(self, function: str) -> str:
+        """Return the name of a function for linkers, which refuse a header of another layout."""
+        return f"{function}_{self.layout}"
+
     @property
     def batch(self) -> int:
         """The most rows of a call."""
         return max(entry.program.capacity for entry in self.entries)
 
-    def state_image(self, state: Mapping[str, Array]) -> bytes:
-        """Return the bytes of a state of this model."""
-        image = bytearray(self.state_bytes)
+    def state_image(self, state: Mapping[str, Array], gap: int = 0) -> bytes:
+        """Return the bytes of a state of this model; `gap` is each between arrays."""
+        image = bytearray([gap]) * self.state_bytes
         for name, at in self.offsets.items():
             content = state[name].tobytes()
             image[at : at + len(content)] = content
@@ -135,8 +148,8 @@ class Interface:
         array = op.array()
         content = str(array.dtype).encode() + array.tobytes()
         if content not in self._names:
-            (name,) = unique([key], [*self.constants, "state", "work", "n"], "constant_")
-            self._names[content], self.constants[name] = name, array
+            name = self._names[content] = self._identifiers.new(f"{OWN}constant_", key)
+            self.constants[name] = array
         return self._names[content]
 
 
@@ -144,12 +157,11 @@ def entry(name: str, program: Program) -> Entry:
     """Return the function of a program."""
     losses = () if program.name == "infer" else program.graph.losses
     outputs = {k: v for k, v in program.outputs.items() if k not in losses}
-    results = [*outputs, *(f"d_{k}" for k in program.gradients)]
-    names = iter(unique([*program.feeds, *results], ["state", "work", "n", *KEYWORDS]))
-    feeds = tuple(Argument(next(names), k, t) for k, t in program.feeds.items())
+    results, names = [*outputs, *(f"d_{k}" for k in program.gradients)], Identifiers()
+    feeds = tuple(Argument(names.new(READ, k), k, t) for k, t in program.feeds.items())
     buffers = [program.buffers[b] for b in (*outputs.values(), *program.gradients.values())]
     written = zip(results, buffers, strict=True)
-    arguments = tuple((Argument(next(names), k, b.type), b) for k, b in written)
+    arguments = tuple((Argument(names.new(WRITTEN, k), k, b.type), b) for k, b in written)
     return Entry(
         name, program, feeds, arguments, tuple(program.buffers[program.outputs[k]] for k in losses)
     )
@@ -175,23 +187,3 @@ def _dim(dim: Dim) -> str:
         return str(dim)
     rows = "*".join(["n"] * dim.power)
     return rows if dim.factor == 1 else f"{dim.factor}*{rows}"
-
-
-def word(name: str) -> str:
-    """Return a name with only the characters of a C name."""
-    return re.sub(r"\W", "_", name, flags=re.ASCII)
-
-
-def unique(names: Iterable[str], taken: Iterable[str], prefix: str = "") -> list[str]:
-    """Return a C name for each name, alike where it can be; none of them is taken."""
-    found: list[str] = []
-    used = set(taken)
-    for name in names:
-        own = f"{prefix}{word(name)}"
-        if own in used or not own or own[0].isdigit():
-            own = f"b_{own}"
-        while own in used:
-            own += "_"
-        used.add(own)
-        found.append(own)
-    return found

@@ -55,7 +55,11 @@ class CModel:
             image = (folder / "model.bin").read_bytes()
             self.state[:] = np.frombuffer(image, np.uint8)
         elif self.interface.state:
-            self.library.model_init(_address(self.state))
+            self.function("model_init")(_address(self.state))
+
+    def function(self, name: str) -> Any:
+        """A function by its name in the header."""
+        return getattr(self.library, self.interface.symbol(name))
 
     def call(self, function: str, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Call a function; return the arrays that it wrote, and what it returned as "loss"."""
@@ -65,7 +69,7 @@ class CModel:
         results = {
             a.declared: np.zeros(shape_at(a.type.shape, n), a.type.dtype) for a, _ in entry.results
         }
-        called = getattr(self.library, entry.name)
+        called = self.function(entry.name)
         called.restype = ctypes.c_float if entry.losses else None
         memory = [self.state, self.work] if self.interface.state else [self.work]
         pointers = [_address(x) for x in (*arrays, *results.values())]

@@ -45,7 +45,7 @@ class ObjectModel:
         self.content, _ = writer.write(self.interface, "model.h", False, "")
         names = [entry.name for entry in self.interface.entries]
         names += ["model_init"] if self.interface.state else []
-        self.library = LLVM(self._linked, names)
+        self.library = LLVM(self._linked, [*map(self.interface.symbol, names)])
         self.state = np.full(self.interface.state_bytes, 255, np.uint8)
         self.work = np.full(self.interface.work_bytes, 255, np.uint8)
         if self.interface.state:
@@ -58,7 +58,7 @@ class ObjectModel:
         return builder.link(_session(), f"object{id(self)}")
 
     def _function(self, name: str, result: Any) -> Any:
-        return ctypes.CFUNCTYPE(result)(self.library[name])
+        return ctypes.CFUNCTYPE(result)(self.library[self.interface.symbol(name)])
 
     def call(self, function: str, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Call a function; return the arrays that it wrote, and what it returned as "loss"."""

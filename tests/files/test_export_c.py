@@ -82,8 +82,8 @@ def test_the_header_names_what_a_caller_gives(tmp_path: Path) -> None:
     _, header, _ = gc.export_c(executor(), tmp_path / "digits.c")
     text = header.read_text()
     assert (
-        "float digits_train_step(void *state, void *work, ptrdiff_t n, const float *x, "
-        "const int64_t *y, float *scores);" in text
+        "float digits_train_step(void *state, void *work, ptrdiff_t n, const float *in_x, "
+        "const int64_t *in_y, float *out_scores);" in text
     )
     assert "x: x, float32[n, 12]" in text
 

@@ -12,14 +12,14 @@ from graphc.backends.c.source import KernelFile
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import (
     C_TYPES,
-    KEYWORDS,
     Entry,
     Interface,
     declaration,
     type_text,
-    unique,
 )
+from graphc.backends.names import BUFFER, OWN, Identifiers, comment
 from graphc.ir.tensor_type import count
+from graphc.ir.text.graph import name_text
 from graphc.kernels.program import Buffer, Program
 
 
@@ -39,17 +39,17 @@ def c_file(model: Interface, header: str, separate: bool, test: str) -> tuple[st
 
 def _init(model: Interface) -> tuple[list[str], str]:
     """Return the first values of the state that are not 0, and the function that sets them."""
-    names = unique(model.state, KEYWORDS, "initial_")
-    arrays, lines = [], []
-    for name, (declared, array) in zip(names, model.state.items(), strict=True):
+    identifiers, arrays, lines = Identifiers(), [], []
+    for declared, array in model.state.items():
         kind, at = C_TYPES[array.dtype.name], model.offsets[declared]
         value = literal(0, array.dtype.name)
         if declared in model.first_values:
+            name = identifiers.new(f"{OWN}initial_", declared)
             arrays.append(array_text(name, array))
             value = f"{name}[i]"
         place = f"{kind} *const to = ({kind} *)((unsigned char *)state + {at});"
         loop = f"for (ptrdiff_t i = 0; i < {array.size}; ++i) to[i] = {value};"
-        block = [f"{{ /* {declared} */", f"    {place}", f"    {loop}", "}"]
+        block = [f"{{ /* {comment(name_text(declared))} */", f"    {place}", f"    {loop}", "}"]
         lines += [f"    {line}" for line in block]
     return arrays, "\n".join([f"void {model.prefix}_init(void *state)", "{", *lines, "}", ""])
 
@@ -78,9 +78,7 @@ class _Places:
         self._model, self._entry = model, entry
         self.lines: list[str] = []
         self._names: dict[str, str] = {}
-        arguments = [argument.name for argument, _ in entry.results]
-        arguments += [argument.name for argument in entry.feeds]
-        self._taken = {"state", "work", "n", "i", *arguments, *KEYWORDS}
+        self._identifiers = Identifiers()
 
     def name(self, buffer: Buffer) -> str:
         """Return the name of a pointer to a buffer's first element."""
@@ -92,8 +90,7 @@ class _Places:
         base, offset = self._model.place(self._entry, buffer)
         if offset == 0 and base not in ("state", "work"):
             return base
-        (name,) = unique([buffer.name], self._taken)
-        self._taken.add(name)
+        name = self._identifiers.new(BUFFER, buffer.name)
         kind, memory = f"{C_TYPES[buffer.type.dtype]} *", "unsigned char *"
         if base not in ("state", "work"):
             kind, memory = f"const {kind}", f"const {memory}"

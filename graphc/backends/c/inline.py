@@ -15,12 +15,13 @@ WIDTH = 100
 """The columns of a line, at most."""
 _LONGEST = 60
 """The characters of a value that is written in another one, at most."""
-_DEFINED = re.compile(r" *const \w+ (v\d+) = (.*);")
+_DEFINED = re.compile(r" *(?:const )?\w+ (v\d+) = (.*);")
 _NAME = re.compile(r"\bv\d+\b")
 _FACTOR = re.compile(r"(?:\(\w+\))?(?:[\w.]+|\w+\[[^]]*\]|\w+\((?:[^()]|\([^()]*\))*\))")
 """A name, a number, an element or a call, perhaps converted, which needs no parentheses."""
 _TOGETHER = re.compile(
-    r"/\*.*?\*/|\[[^]]{,40}\]|(?:const )?\w+ \*(?:const )?\w+|(?:const \w+|ptrdiff_t) \w+|#.*"
+    r'/\*.*?\*/|"(?:[^"\\]|\\.)*"|'
+    r"\[[^]]{,40}\]|(?:const )?\w+ \*(?:const )?\w+|(?:const \w+|ptrdiff_t) \w+|#.*"
 )
 """The parts that are not broken into lines."""
 _IDLE = re.compile(r" (?:[*/] 1(?![\w.])|[+-] 0(?![\w.]| [*/%]))")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import inf, isnan
-from re import fullmatch, search
+from re import search
 
 import numpy as np
 
@@ -68,11 +68,6 @@ def _whole(value: int, dtype: str) -> Value:
     return f"{dtype.upper()}_C({value})" if ITEMSIZE[dtype] > 2 else str(value)
 
 
-def safe(name: str) -> str:
-    """Return a name that none of the names of a function's variables equals."""
-    return f"b_{name}" if fullmatch(r"[a-z]+\d+", name) else name
-
-
 def array_text(name: str, array: Array) -> str:
     """Return the definition of a constant array."""
     dtype = array.dtype.name
@@ -118,10 +113,10 @@ class Code:
         self._count += 1
         return f"{stem}{self._count}"
 
-    def value(self, expression: str, dtype: str) -> Value:
+    def value(self, expression: str, dtype: str, const: str = "const ") -> Value:
         """Append the definition of a value, and return its name."""
         name = self.fresh()
-        self.do(f"const {C_TYPES[dtype]} {name} = {expression};")
+        self.do(f"{const}{C_TYPES[dtype]} {name} = {expression};")
         return name
 
     def array(self, stem: str, dtype: str, size: int, shown: str = "") -> str:
@@ -193,7 +188,8 @@ class Scalars(Arithmetic):
 
     def select(self, condition: Value, a: Value, b: Value, dtype: str) -> Value:
         """Append the choice of one of two values."""
-        return self.code.value(f"{condition} ? {a} : {b}", dtype)
+        # Not const: clang tries to evaluate constants, and of a choice both values.
+        return self.code.value(f"{condition} ? {a} : {b}", dtype, const="")
 
     def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
         """Append a comparison; compilers warn of one that is decided."""

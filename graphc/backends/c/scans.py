@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from re import search
 
-from graphc.backends.c.scalars import Code, Functions, array_text, dim_text, safe
-from graphc.backends.interface import C_TYPES, KEYWORDS, unique
+from graphc.backends.c.scalars import Code, Functions, array_text, dim_text
+from graphc.backends.interface import C_TYPES
 from graphc.backends.layout import start_of
+from graphc.backends.names import BUFFER, STEP, Identifiers
 from graphc.ir.tensor_type import count
 from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.source import Constant
-
-_TAKEN = KEYWORDS | {"n", "i", "j", "t", "steps"}
-
 
 Pointer = Callable[[Buffer], str]
 """The expression of the address of a buffer's first element."""
@@ -39,11 +37,9 @@ class ScanWriter:
         assert instr.scan is not None, "the instruction of a loop"
         self.scan: ScanKernel = instr.scan
         self.step, self.outer, self.written = instr.scan.program, program.buffers, {*instr.outs}
-        used = scan_buffers(instr)
-        self.arguments = dict(zip(used, unique(map(safe, used), _TAKEN), strict=True))
-        taken = {*_TAKEN, *self.arguments.values()}
-        inside = [name for name in self.step.buffers]
-        self.names = dict(zip(inside, unique(inside, taken, "step_"), strict=True))
+        identifiers = Identifiers()
+        self.arguments = {name: identifiers.new(BUFFER, name) for name in scan_buffers(instr)}
+        self.names = {name: identifiers.new(STEP, name) for name in self.step.buffers}
         """The names of the variables in which a step has its addresses."""
         self.places: dict[str, str] = {}
         """The address of each buffer of a step that does not lie in its arena."""

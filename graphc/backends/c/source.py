@@ -8,11 +8,12 @@ from re import search
 
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
-from graphc.backends.c.scalars import Code, Functions, dim_text, safe
+from graphc.backends.c.scalars import Code, Functions, dim_text
 from graphc.backends.c.scans import Pointer, ScanWriter, scan_buffers
 from graphc.backends.c.target import PROLOGUE
-from graphc.backends.interface import C_TYPES, KEYWORDS, unique
+from graphc.backends.interface import C_TYPES
 from graphc.backends.layout import CODE, Layout, block_of, start_of, table_index
+from graphc.backends.names import BUFFER, OWN, Identifiers, comment
 from graphc.ir.tensor_type import Shape, TensorType
 from graphc.kernels.kernel import Chain, Gemm, Kernel, Permutation, Single, inputs
 from graphc.kernels.program import Buffer, Instr, Program
@@ -31,6 +32,7 @@ class KernelFile:
         self.functions = Functions(fused)
         self._kernels: dict[str, str] = {}
         """The name of each kernel, by the rest of its text."""
+        self._names = Identifiers()
         self.stack = 0
         """The bytes of stack that a call of a kernel needs at most."""
 
@@ -66,7 +68,7 @@ class KernelFile:
         _use_rows(code, False)
         text, stack = code.function(f"static void {UNNAMED}({writer.head()})")
         self.stack = max(around, stack + self.stack)
-        return self._named(f"/* {scan_head(writer.scan)} */\n{text}\n", own)
+        return self._named(f"/* {comment(scan_head(writer.scan))} */\n{text}\n", own)
 
     def _step(self, program: Program, pointer: Pointer, rows: str) -> list[str]:
         """Add the kernels of a step, and return their calls."""
@@ -94,7 +96,7 @@ class KernelFile:
     def _named(self, text: str, own: str) -> str:
         """Return the name of a function: that of an equal one, or else its own or one like it."""
         if text not in self._kernels:
-            (self._kernels[text],) = unique([own], self._kernels.values())
+            self._kernels[text] = self._names.new(OWN, own)
         return self._kernels[text]
 
 
@@ -143,8 +145,8 @@ def kernel_source(
     The kernel's text is a comment before it.  It has no argument `n` if that is always a
     `single` row.  A chain calls the functions `called`, one for each of its kernels.
     """
-    used = buffers_of(kernel)
-    names = dict(zip(used, unique(map(safe, used), _TAKEN), strict=True))
+    used, identifiers = buffers_of(kernel), Identifiers()
+    names = {name: identifiers.new(BUFFER, name) for name in used}
     written = kernel.body.written
     types = {name: C_TYPES[buffers[name].type.dtype] for name in used}
     arguments = [f"{'' if b in written else 'const '}{types[b]} *{names[b]}" for b in used]
@@ -157,11 +159,11 @@ def kernel_source(
         write_permutation(code, kernel, names)
     else:
         LoopWriter(kernel, names, _pitches(kernel, buffers)).write(code)
-    comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
+    above = comment(kernel_text(kernel).rstrip()).replace("\n", "\n   ")
     _use_rows(code, single)
     arguments += ["ptrdiff_t n"] * (not single)
     text, stack = code.function(f"static void {UNNAMED}({', '.join(arguments)})")
-    return f"/* {comment} */\n{text}\n", stack
+    return f"/* {above} */\n{text}\n", stack
 
 
 def _write_chain(
@@ -205,12 +207,3 @@ def _pitches(kernel: Single, buffers: Mapping[str, Buffer]) -> dict[str, str]:
     if isinstance(kernel, Gemm):
         widths |= kernel.factor_columns
     return {name: dim_text(buffers[name].pitch or width) for name, width in widths.items()}
-
-
-_TAKEN = KEYWORDS | {
-    "n", "i", "j", "l", "p", "r", "o", "c", "x", "first", "end", "sums", "inside", "pixel",
-    "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "top", "start",
-    "pixels", "taps", "width", "rows", "part", "group", "depth", "place", "offset", "s", "q",
-    "missing", "run", "from", "channel", "stop", "half", "rest", "state", "work", "arena", "bytes",
-}  # fmt: skip
-"""The names of variables in the functions of kernels."""

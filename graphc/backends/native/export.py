@@ -56,11 +56,11 @@ def writer(triple: str | None, cpu: str | None) -> ObjectWriter:
 
 def _module(model: Interface, made: bytes, separate: bool) -> bytes:
     """Return the complete module of an object for WebAssembly."""
-    functions = [f"{model.prefix}_init"] if model.state and not separate else []
-    functions += [entry.name for entry in model.entries]
+    names = [f"{model.prefix}_init"] if model.state and not separate else []
+    functions = {name: model.symbol(name) for name in (*names, *(e.name for e in model.entries))}
     sizes = {"state_bytes": model.state_bytes, "work_bytes": model.work_bytes, "batch": model.batch}
     constants = {f"{model.prefix}_{name}": size for name, size in sizes.items()}
-    arrays = [a.type for e in model.entries for a in (*e.feeds, *(r for r, _ in e.results))]
+    arrays = [a.type for e in model.entries for a in e.arguments]
     room = model.nbytes + sum(align(type.nbytes(model.batch)) for type in arrays)
     return linked(made, functions, constants, room)
 
@@ -93,7 +93,9 @@ class _Export:
 
     def _init(self) -> None:
         """Append the function that sets the state to its first values."""
-        f = Function(self.module, f"{self.model.prefix}_init", "ptr %state", linkage="")
+        f = Function(
+            self.module, self.model.symbol(f"{self.model.prefix}_init"), "ptr %state", linkage=""
+        )
         f.call(self._zeros(), "%state", str(self.model.state_bytes // 4))
         for i, (name, array) in enumerate(self.model.first_values.items()):
             self.module.data.append(_constant(f".initial{i}", array))
@@ -105,11 +107,11 @@ class _Export:
 
     def _function(self, entry: Entry) -> None:
         """Append the function of a program."""
-        arrays = [*entry.feeds, *(argument for argument, _ in entry.results)]
         memory = ["ptr %state"] if self.model.state else []
-        listed = [*memory, "ptr %work", f"{self.index} %rows", *map(_typed, arrays)]
+        listed = [*memory, "ptr %work", f"{self.index} %rows", *map(_typed, entry.arguments)]
         loss = element_type(entry.losses[0].type.dtype) if entry.losses else "void"
-        f = Function(self.module, entry.name, ", ".join(listed), linkage="", result=loss)
+        name = self.model.symbol(entry.name)
+        f = Function(self.module, name, ", ".join(listed), linkage="", result=loss)
         extends = "sext" if self.index == "i32" else "bitcast"
         f.do(f"%n = {extends} {self.index} %rows to i64")
         f.do("%tid = add i64 0, 0")

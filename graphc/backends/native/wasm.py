@@ -56,10 +56,11 @@ class Reader:
 
 
 def linked(
-    object: bytes, functions: Collection[str], constants: Mapping[str, int], room: int
+    object: bytes, functions: Mapping[str, str], constants: Mapping[str, int], room: int
 ) -> bytes:
     """Return the module of an object, which exports these functions and constants.
 
+    `functions` has the symbol of each exported name.
     The first free address is exported as `__heap_base`, and `room` bytes from there are memory.
     """
     sections, symbols = _sections(object)
@@ -75,7 +76,7 @@ def linked(
     )
     sections[MEMORY] = _vector([b"\0" + _number(-(-(heap + room) // PAGE))])
     exports = [_export("memory", 2, 0)]
-    exports += [_export(name, FUNCTIONS, symbols[name]) for name in functions]
+    exports += [_export(name, FUNCTIONS, symbols[one]) for name, one in functions.items()]
     names = ("__heap_base", *constants)
     exports += [_export(name, GLOBALS, i) for i, name in enumerate(names, start=stack)]
     sections[EXPORT] = _vector(exports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from graphc.base.loc import caller_loc
 from graphc.files.code.header import certificate, facts, header
 from graphc.files.code.interface import interface
 from graphc.files.code.self_test import test_text
-from graphc.files.disk import AnyPath, system_path, write_file
+from graphc.files.disk import AnyPath, shown, system_path, write_file
 from graphc.runtime.executor import Executor
 
 SHARED = """\
@@ -226,5 +227,11 @@ def _checked(function: str, ex: Executor, path: AnyPath) -> Path:
         raise GraphError(
             f"{function} writes {' and '.join(BESIDE)} beside the file: give it another suffix",
             loc=caller_loc(),
+        )
+    if not re.fullmatch(r"[\w .,+@=~()#%-]+", file.name) or not file.name.isprintable():
+        raise GraphError(
+            f"the name of the file {shown(file)} cannot stand in code",
+            loc=caller_loc(),
+            hint="use letters, digits, and characters such as . and -",
         )
     return file

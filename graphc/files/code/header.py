@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from graphc.backends.interface import Argument, Entry, Interface, declaration, type_text
+from graphc.backends.names import comment
 from graphc.base.door import higher
 from graphc.compiler.cost import program_cost
+from graphc.ir.text.graph import name_text
 
 
 class Fact(NamedTuple):
@@ -68,16 +70,20 @@ def header(
     upper = model.prefix.upper()
     lines = [fact.line(upper) for fact in known]
     heads = [f"{_documented(e)}{declaration(model, e)};\n" for e in model.entries]
+    names = [entry.name for entry in model.entries]
     if model.state and not separate:
+        names.insert(0, f"{model.prefix}_init")
         init = f"void {model.prefix}_init(void *state);\n"
         heads.insert(0, f"/* Sets the state to its first values. */\n{init}")
     text = "\n".join(
         [
             f"/* {model.prefix}: made by graphc.  State and work are aligned to 8 bytes. */",
             *([f"/* Link with libgcc or compiler-rt for {', '.join(needs)}. */"] if needs else ()),
-            f"#ifndef {upper}_H\n#define {upper}_H\n",
+            f"#ifndef GRAPHC_{upper}_H\n#define GRAPHC_{upper}_H\n",
             "#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n",
             *lines,
+            "/* Linkers refuse code of another layout: they see these names. */",
+            *(f"#define {name} {model.symbol(name)}" for name in names),
             '\n#ifdef __cplusplus\nextern "C" {\n#endif\n',
             *heads,
             "#ifdef __cplusplus\n}\n#endif\n\n#endif\n",
@@ -95,4 +101,4 @@ def _documented(entry: Entry) -> str:
 
 
 def _shown(argument: Argument) -> str:
-    return f"{argument.name}: {argument.declared}, {type_text(argument.type)}"
+    return f"{argument.name}: {comment(name_text(argument.declared))}, {type_text(argument.type)}"

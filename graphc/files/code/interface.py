@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.backend import ModelWriter, chosen_backend
-from graphc.backends.interface import Entry, Interface, word
+from graphc.backends.interface import Entry, Interface
+from graphc.backends.names import model_word
 from graphc.base.errors import BudgetError, GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.freeze import frozen_graph
@@ -19,6 +20,7 @@ from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.ops.lengths import within_lengths
 from graphc.runtime.executor import Executor
+from graphc.runtime.parameters import Parameters
 
 NAMES = {"infer": "infer", "step": "train_step", "grad": "backward"}
 """The function of each program that can be exported."""
@@ -52,10 +54,9 @@ def interface(
         budget=None,
         blocks=False,
     )
-    prefix = word(name or ex.plan.declared.name).strip("_").lower() or "model"
-    if prefix[0].isdigit():
-        prefix = f"model_{prefix}"
-    wanted = Wanted(ex, prefix, writer, infer_only, constant, backward)
+    wanted = Wanted(
+        ex, model_word(name or ex.plan.declared.name), writer, infer_only, constant, backward
+    )
     made = wanted.interface(options)
     if budget is None or made.nbytes <= budget:
         return made, partial(wanted.expected, options)
@@ -173,6 +174,11 @@ class Expected:
     def state(self) -> Mapping[str, Array]:
         """The state after all runs."""
         return self._main.state
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters, which may be set."""
+        return self._main.parameters
 
 
 def _check(program: Program) -> None:
