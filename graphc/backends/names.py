@@ -51,7 +51,7 @@ class Identifiers:
 
 
 def comment(text: str) -> str:
-    """Return a text as it may stand in a comment of C, where it neither ends nor begins one."""
+    """Return a text for a comment of C, which it neither ends nor begins."""
     return re.sub(r"\*(?=/)|/(?=\*)|\?(?=\?)", r"\g<0> ", _ascii(text))
 
 

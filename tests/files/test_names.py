@@ -142,9 +142,9 @@ def test_the_start_of_all_names(name: str, start: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ['x".c', "x\n.c", "x??-.c", "x\\y.c"])
-def test_a_file_whose_name_cannot_stand_in_code_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_file_whose_name_code_cannot_have_is_refused(name: str, tmp_path: Path) -> None:
     chosen = ["net", "a", "b", "w", "h", "o"]
-    with pytest.raises(gc.GraphError, match="cannot stand in code"):
+    with pytest.raises(gc.GraphError, match="cannot be written in code"):
         gc.export_c(executor(chosen), tmp_path / name)
     assert not [*tmp_path.iterdir()]
 

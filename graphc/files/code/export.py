@@ -230,7 +230,7 @@ def _checked(function: str, ex: Executor, path: AnyPath) -> Path:
         )
     if not re.fullmatch(r"[\w .,+@=~()#%-]+", file.name) or not file.name.isprintable():
         raise GraphError(
-            f"the name of the file {shown(file)} cannot stand in code",
+            f"the name of the file {shown(file)} cannot be written in code",
             loc=caller_loc(),
             hint="use letters, digits, and characters such as . and -",
         )

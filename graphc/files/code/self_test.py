@@ -116,7 +116,7 @@ class Run(NamedTuple):
     results: Mapping[str, Array]
     """The arrays that it must write, by declared names."""
     loss: Array | None
-    """What it must return."""
+    """The sum of losses that it must return."""
 
 
 def test_text(model: Interface, expected: Expected) -> str:
