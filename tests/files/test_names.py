@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import backend
-from tests.files.c_model import STRICT, compiler
+from tests.extras import needs
+from tests.files.c_model import STRICT
 from tests.files.hostile_names import CANARY, CODE, executor, names, write_callers
 
 NAMES = 300
@@ -62,12 +62,12 @@ def test_no_part_of_a_name_is_code(number: int, tmp_path: Path) -> None:
 
 
 def test_words_of_languages_compile(tmp_path: Path) -> None:
-    check(["linux", "errno", "i", "_Bool", "asm", "wrong"], tmp_path, compiler())
+    check(["linux", "errno", "i", "_Bool", "asm", "wrong"], tmp_path, needs("cc"))
 
 
 @pytest.mark.parametrize("evil", ["*/ int x; /*", '"); puts("'])
 def test_a_strange_name_compiles(evil: str, tmp_path: Path) -> None:
-    check([evil, evil, f"{evil}1", "??/", "\ud800\0", f"{evil}\n"], tmp_path, compiler())
+    check([evil, evil, f"{evil}1", "??/", "\ud800\0", f"{evil}\n"], tmp_path, needs("cc"))
 
 
 @pytest.mark.slow
@@ -78,17 +78,17 @@ def test_hostile_names(start: int, cc: str, tmp_path: Path) -> None:
     chosen = names(NAMES)
     for number in range(start, start + 10):
         six = [chosen[(number + 37 * role) % NAMES] for role in range(ROLES)]
-        check(six, tmp_path, compiler(cc))
+        check(six, tmp_path, needs(cc))
         if cc == "gcc":
             flags = "-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"
-            run(compiler("g++"), *flags, "caller.cpp", folder=tmp_path)
+            run(needs("g++"), *flags, "caller.cpp", folder=tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(backend("native").missing()), reason="there is no native backend")
+@pytest.mark.needs("native")
 @pytest.mark.parametrize("start", range(0, NAMES, 50))
 def test_hostile_names_in_objects(start: int, tmp_path: Path) -> None:
-    chosen, cc = names(NAMES), compiler()
+    chosen, cc = names(NAMES), needs("cc")
     for number in range(start, start + 50, 5):
         six = [chosen[(number + 37 * role) % NAMES] for role in range(ROLES)]
         gc.export_object(executor(six, "native"), tmp_path / "x.o", backward=True)
@@ -114,7 +114,7 @@ def test_many_names_of_one_word_take_no_time_of_their_square() -> None:
     from graphc.backends.names import Identifiers
 
     identifiers = Identifiers()
-    found = [identifiers.new("in_", "a" + "-" * n) for n in range(20_000)]
+    found = [identifiers.new("in_", "a-") for _ in range(20_000)]
     assert len(set(found)) == 20_000
 
 
@@ -175,9 +175,9 @@ def test_weights_do_not_change_what_linkers_see(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
-@pytest.mark.skipif(bool(backend("native").missing()), reason="there is no native backend")
+@pytest.mark.needs("native")
 def test_linkers_refuse_an_object_with_the_header_of_a_c_file(tmp_path: Path) -> None:
-    cc = compiler()
+    cc = needs("cc")
     gc.export_object(line(70), tmp_path / "line.o")
     shutil.copy(tmp_path / "line.h", tmp_path / "object.h")
     gc.export_c(line(70), tmp_path / "line.c")
@@ -200,7 +200,7 @@ def test_clang_ends_on_a_pool_of_many_pixels(tmp_path: Path) -> None:
     net = gc.Net("pool")
     net.output("y", gc.global_max_pool(net.input("x", (gc.N, 3, 8, 8))))
     gc.export_c(gc.Executor(gc.compile(net, batch=4, backend="numpy")), tmp_path / "x.c")
-    command = [compiler("clang"), *STRICT, "-O2", "-c", "x.c"]
+    command = [needs("clang"), *STRICT, "-O2", "-c", "x.c"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
 
 

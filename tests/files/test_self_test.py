@@ -12,7 +12,7 @@ import pytest
 
 import graphc as gc
 from graphc.files.code.self_test import hashed
-from tests.files.c_model import compiler
+from tests.extras import needs
 from tests.plans import compiled
 
 
@@ -41,12 +41,22 @@ CASES: dict[str, tuple[Callable[[], gc.Net], bool, dict[str, bool]]] = {
 }
 
 
-def said_by(code: str, folder: Path) -> dict[str, str]:
-    """What the self-test of a file says, by what it is of; the last of equal ones."""
-    (folder / "x.c").write_text(code)
-    command = [compiler(), "-std=c99", "-O1", "-w", "-DX_SELF_TEST", "x.c", "-o", "x"]
-    subprocess.run(command, cwd=folder, check=True)
-    done = subprocess.run(["./x"], cwd=folder, capture_output=True, text=True, check=False)
+HEAD = re.compile(r"^(void|float) (x_\w+)\([^)]*\)\n\{", re.MULTILINE)
+"""The head of a function of the model."""
+
+
+def may_do_nothing(head: re.Match[str]) -> str:
+    """A head, and the line that makes the function do nothing if a variable has its name."""
+    returned = " 0" if head[1] == "float" else ""
+    idle = f'getenv("IDLE") && !strcmp(getenv("IDLE"), "{head[2]}")'
+    return f"{head[0]} if ({idle}) return{returned};"
+
+
+def said_by(program: Path, idle: str = "") -> dict[str, str]:
+    """What a self-test says, by what it is of; the last of equal ones."""
+    done = subprocess.run(
+        [program], env={"IDLE": idle}, capture_output=True, text=True, check=False
+    )
     found = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
     assert (done.returncode == 0) == ("WRONG" not in found.values())
     return found
@@ -59,17 +69,17 @@ def test_a_function_that_does_nothing_is_found(case: str, tmp_path: Path) -> Non
     ex = gc.Executor(compiled(make, batch=4, optimizer=optimizer, backend="numpy"), seed=0)
     given = {"self_test": True, **options}
     file, *_ = gc.export_c(ex, tmp_path / "x.c", name="x", **given)  # type: ignore[arg-type]
-    code = file.read_text()
-    assert set(said_by(code, tmp_path).values()) == {"right"}
-    heads = [*re.finditer(r"^(?:void|float) (x_\w+)\([^)]*\)\n\{", code, re.MULTILINE)]
-    assert len(heads) == (4 if trains else 1 + (not options and case != "zeros"))
-    for head in heads:
-        idle = (
-            f"{code[: head.end()]} return{' 0' * head[0].startswith('float')};{code[head.end() :]}"
-        )
-        wrong = {what for what, said in said_by(idle, tmp_path).items() if said == "WRONG"}
-        own = {what for what in wrong if what.startswith(head[1])}
-        assert own or (head[1] == "x_init" and "state" in wrong)
+    names = [head[2] for head in HEAD.finditer(file.read_text())]
+    assert len(names) == (4 if trains else 1 + (not options and case != "zeros"))
+    code = HEAD.sub(may_do_nothing, file.read_text())
+    file.write_text(f"#include <stdlib.h>\n#include <string.h>\n{code}")
+    command = [needs("cc"), "-std=c99", "-O0", "-w", "-DX_SELF_TEST", "x.c", "-o", "x"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert set(said_by(tmp_path / "x").values()) == {"right"}
+    for name in names:
+        wrong = {what for what, said in said_by(tmp_path / "x", name).items() if said == "WRONG"}
+        own = {what for what in wrong if what.startswith(name)}
+        assert own or (name == "x_init" and "state" in wrong)
 
 
 def test_no_result_is_hashed_as_what_was_there_before(tmp_path: Path) -> None:
