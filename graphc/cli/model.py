@@ -80,12 +80,17 @@ def load_model(source: str) -> Model:
     _check_file(Path(source))
     if Path(source).suffix.lower() in (".csv", ".npy", ".npz"):
         raise GraphError(f"{source} is data, not a model", hint=HINT)
-    if Path(source).suffix.lower() == ".onnx":
+    if is_onnx(source):
         from graphc.onnx import load as load_onnx
 
         return Model(load_onnx(source))
     saved = load_executor(source)
     return Model(Net.of(saved.plan.declared), saved)
+
+
+def is_onnx(source: str) -> bool:
+    """Return whether MODEL is an ONNX file."""
+    return Path(source).suffix.lower() == ".onnx"
 
 
 def check_has_loss(model: Model) -> None:

@@ -19,7 +19,7 @@ from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
 from graphc.cli.arguments import Command, Parser, picked, show
 from graphc.cli.data import feeds_of, form_of, is_table
-from graphc.cli.model import Model, compiled, load_model
+from graphc.cli.model import Model, compiled, is_onnx, load_model
 from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole
 from graphc.files.disk import reason
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         if plan is None:
             raise GraphError("a certificate holds no program to run", hint="give the model itself")
         try:
-            ran = validate_plan(plan, thorough=True, others=_others())
+            ran = validate_plan(plan, thorough=True, others=_others(args.source))
             data["ran"], text = ran, f"{text}\n{ran}"
         except ValidationError as error:
             wrong, text = True, f"{text}\nwrong: {error}"
@@ -85,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.ok and not wrong else 1
 
 
-def _others() -> Others:
+def _others(source: str) -> Others:
     """Return the ways to run a net as an ONNX model, if onnx is installed."""
     try:
-        from graphc.onnx.verified import OTHER_WAYS
+        from graphc.onnx.verified import OTHER_WAYS, as_in_file
     except GraphError:
         return {}
-    return OTHER_WAYS
+    return {**OTHER_WAYS, **({f"{source} itself": as_in_file(source)} if is_onnx(source) else {})}
 
 
 def _of_table(args: argparse.Namespace, model: Model | None, plan: Plan) -> tuple[str, int]:

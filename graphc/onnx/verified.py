@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
@@ -34,8 +35,12 @@ class Evaluated:
 
     @classmethod
     def of(cls, ex: Executor) -> Evaluated:
-        """Return the ONNX model of an executor; raise GraphError for what is evaluated wrongly."""
-        model = to_proto(ex)
+        """Return the ONNX model of an executor."""
+        return cls.of_model(to_proto(ex))
+
+    @classmethod
+    def of_model(cls, model: ModelProto) -> Evaluated:
+        """Return a model; raise GraphError for what is evaluated wrongly."""
         for node in model.graph.node:
             groups = [a.i for a in node.attribute if a.name == "group"]
             if node.op_type == "ConvTranspose" and groups != [1]:
@@ -53,6 +58,16 @@ class Evaluated:
         except Exception as error:  # of an op that it does not implement, whatever it raises
             raise GraphError(f"the evaluator raises {type(error).__name__}") from error
         return dict(zip(names, map(np.asarray, found), strict=True))
+
+
+def as_in_file(path: str) -> Callable[[Executor], Evaluated]:
+    """Return the way to run the model of a file, by ONNX's evaluator, with the weights in it."""
+
+    def evaluated(ex: Executor) -> Evaluated:
+        ex.state = Executor(ex.plan).snapshot()
+        return Evaluated.of_model(onnx.load(path))
+
+    return evaluated
 
 
 OTHER_WAYS: Mapping[str, Callable[[Executor], Executor | Evaluated]] = {

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import graphc as gc
 from graphc.cli import main
 from graphc.data import table
+from graphc.onnx import call
 from graphc.ops.losses.labels import SoftmaxRows
 from graphc.ops.select import Relu
 
@@ -189,3 +191,26 @@ def test_a_precision_is_compiled(model: str, capsys: pytest.CaptureFixture[str])
     assert main(argv[:-2]) == 0
     assert rounded.splitlines()[1] != capsys.readouterr().out.splitlines()[1]
     assert main([*argv[:-1], "nothing=bf16"]) == 2
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_an_onnx_file_is_compared_with_what_was_read_of_it(
+    wrong: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = gc.Net("file")
+    x = net.input("x", (gc.N, 4))
+    net.output("y", gc.layernorm(gc.affine(x, 8), eps=0.125))
+    path = str(gc.onnx.save(net, tmp_path / "file.onnx"))
+    if wrong:
+        right = call.Call.attribute
+        monkeypatch.setattr(
+            call.Call,
+            "attribute",
+            lambda self, name, *more: right(self, "eps" if name == "epsilon" else name, *more),
+        )
+    assert main(["verify", path, "--batch", "8", "--backend", "numpy", "--run"]) == wrong
+    out = capsys.readouterr().out
+    assert (f"after {path} itself" if wrong else f"{path} itself") in out

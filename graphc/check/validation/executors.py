@@ -328,7 +328,9 @@ class Ways:
         """Yield the faults of the net in another form."""
         self._reset(self.arrays)
         try:
-            yield from self._meant(make(self.ex), self.arrays, name, "exchange file")
+            made = make(self.ex)  # it may set other weights, those of a file
+            arrays = {**self.arrays, **self.ex.snapshot()}
+            yield from self._meant(made, arrays, name, "exchange file")
         except GraphError as error:
             self.left.append(f"{name}: {error.sentence}")
         else:
