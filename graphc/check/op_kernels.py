@@ -32,8 +32,9 @@ from passes.pipeline import PassList
 
 Case = Sequence[Array]
 
-EDGES = (0.0, -0.0, 1.0, -1.0, 1e3, -1e3)
-"""The edge values for every op: large enough to overflow exp."""
+EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, -1.5, 2.5, 1 + 2.0**-8, -1 - 3 * 2.0**-8, 20.0, 1e3, -1e3)
+"""The edge values for every op: halves, numbers between two of bfloat16, and some at which a
+function saturates, large enough to overflow exp."""
 MORE_EDGES = (*EDGES, np.nan, np.inf, -np.inf, 1e30, -1e30)
 """More for an op on elements; in a sum or a product the order would decide what becomes NaN."""
 SEEDS = 3

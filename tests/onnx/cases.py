@@ -6,8 +6,10 @@ import importlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
+from onnx.backend.test.case import node
 from onnx.backend.test.case.node import _NodeTestCases
 from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner, _normalize_tensor
@@ -52,6 +54,11 @@ DTYPES = frozenset({1, 11, 9, *(3, 5, 6, 7), *(2, 4, 12, 13)})
 def all_cases() -> dict[str, Any]:
     """Every node case by name; it takes seconds to make them."""
     return {case.name: case for case in load_model_tests(kind="node")}
+
+
+def modules() -> list[str]:
+    """The names of the modules that make cases, one for most ops."""
+    return [each.name for each in iter_modules(node.__path__) if not each.name.startswith("_")]
 
 
 def some_cases(modules: Iterable[str]) -> list[Any]:

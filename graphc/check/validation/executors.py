@@ -329,7 +329,8 @@ class Ways:
         self._reset(self.arrays)
         try:
             made = make(self.ex)  # it may set other weights, those of a file
-            arrays = {**self.arrays, **self.ex.snapshot()}
+            arrays = {**source_arrays(self.plan.declared, self.draw), **self.feeds}
+            arrays |= {k: v for k, v in self.ex.snapshot().items() if k in self.plan.declared}
             yield from self._meant(made, arrays, name, "exchange file")
         except GraphError as error:
             self.left.append(f"{name}: {error.sentence}")
