@@ -14,10 +14,13 @@ from graphc.base.errors import GraphError, RuleError, counted, failure_text, rul
 from graphc.check.central_differences import checked_steps, widened, wrong_entries
 from graphc.check.gradient_text import formula_mistakes
 from graphc.check.op_kernels import kernel_fault, open_types, rows_of
+from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.tensor_type import TensorType, shape_at, shape_text
 from graphc.ops import OPS
+from graphc.ops.fused import Fused
+from graphc.ops.shape import StopGradient
 from graphc.runtime import reference
 from graphc.runtime.reference import evaluate
 
@@ -237,7 +240,7 @@ class _Trial:
             return self.defining, rule_failure(value, f"fails on {shapes}")
         if value.dtype == object:
             return self.defining, wrong_result(value, value.shape, type.dtype)
-        same = (value.shape, value.dtype.name) == (type.shape, type.dtype)
+        same = (value.shape, value.dtype) == (type.shape, numpy_dtype(type.dtype))
         found = f"{value.dtype}{list(value.shape)}"
         fault = f"says {type} for {shapes}, {self.defining} gives {found}"
         return "infer", "" if same else fault
@@ -300,6 +303,8 @@ class _Trial:
 
     def _gradient(self) -> Iterator[Finding]:
         """Yield the faults of the gradient rule."""
+        if not self._has_derivative:
+            return
         self.compared["grad"] = None
         op = widened(self.concrete)
         try:
@@ -315,11 +320,19 @@ class _Trial:
 
     def _formulas(self) -> Iterator[Finding]:
         """Yield the faults of the text of a gradient."""
+        if not self._has_derivative:
+            return
         if not self.op.is_layer:
             for text in formula_mistakes(widened(self.concrete), self._wide, self.tolerance):
                 yield "gradient_text", f"it {text}"
         if any(self.op.gradient_text):
             self.compared["gradient_text"] = None
+
+    @property
+    def _has_derivative(self) -> bool:
+        """True if the result is of floats, and not to be treated as a constant."""
+        is_float = self.concrete.infer(reference.types_of(self.case)).is_float
+        return is_float and not isinstance(self.op, StopGradient)
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -348,4 +361,5 @@ class _Trial:
 
 
 def _differentiable(op: Op) -> bool:
-    return op.is_layer or type(op).grad is not Op.grad
+    """Return whether an op has a gradient rule; fused ones are made when gradients are there."""
+    return op.is_layer or type(op).grad not in (Op.grad, Fused.grad)

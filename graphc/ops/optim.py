@@ -215,8 +215,9 @@ class Average(UpdateOp):
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the next average of arrays."""
         average, weight, averages = ins
-        kept = self.decay if averages > 0 else 0.0
-        return np.asarray(kept * average + (1.0 - kept) * weight)
+        if not averages > 0:
+            return weight.copy()
+        return np.asarray(self.decay * average + (1.0 - self.decay) * weight)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         """Return the next average of one element."""

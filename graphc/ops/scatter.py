@@ -111,18 +111,18 @@ class ScatterElements(ElementsByIndex):
     @property
     def gradient_text(self) -> tuple[str, ...]:
         """The gradients of x and updates; equal extremes of an element share theirs."""
-        chosen = "take(d_out, indices, axis)"
+        chosen = "take_along_axis(d_out, indices, axis)"
         if self.reduction == "add":
             return "d_out", "", chosen
         if self.reduction == "none":
             untouched = "scatter('none', d_out, indices, zeros(updates.shape), axis)"
             return untouched, "", f"last(indices, axis) * {chosen}"
-        hits = "(updates == take(out, indices, axis))"
+        hits = "(updates == take_along_axis(out, indices, axis))"
         total = f"scatter('add', (x == out) * 1.0, indices, {hits} * 1.0, axis)"
         return (
             f"(x == out) * d_out / {total}",
             "",
-            f"{hits} * take(d_out / {total}, indices, axis)",
+            f"{hits} * take_along_axis(d_out / {total}, indices, axis)",
         )
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:

@@ -19,6 +19,10 @@ from graphc.ir.tensor_type import TensorType
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import mul
 from graphc.ops.norm import BatchNorm
+from graphc.ops.scan import Scan
+from tests.ops.example import Example
+from tests.ops.examples import EXAMPLES
+from tests.ops.test_contract import BETWEEN_SHARDS, each
 
 X = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
 
@@ -343,3 +347,11 @@ def test_a_rule_that_calls_an_edited_function_is_differentiated_again() -> None:
     assert check_op(Doubled(), examples).ok
     factor[0] = 3.0
     assert not check_op(Doubled(), examples).ok
+
+
+@pytest.mark.one_in(17)
+@each([e for e in EXAMPLES if e.op.name not in BETWEEN_SHARDS and not isinstance(e.op, Scan)])
+def test_every_op_of_graphc_is_right(examples: list[Example]) -> None:
+    for example in examples[:2]:
+        report = check_op(example.concrete(3), [example.operands(3)])
+        assert report.ok, f"{example}: {report}"

@@ -13,6 +13,7 @@ import numpy as np
 import graphc as gc
 
 from . import exports, transformations
+from .alarms import alarms
 from .case import Case
 from .compare import NOISE, Reference, Wrong
 from .composed import composed, quantized
@@ -32,6 +33,7 @@ SHARES = {
     transformations.native: 0.08,
     transformations.threads: 0.05,
     transformations.validated: 0.01,
+    alarms: 0.01,
     exports.checked: 0.3,
     exports.run_elsewhere: 0.1,
     composed: 0.2,
