@@ -51,6 +51,7 @@ class Specialize:
 
     def _expanded(self, graph: Graph) -> Builder:
         b = Builder.like(graph)
+        b.reserved.update(node.name for node in graph)  # a layer's parts have other names
         new: dict[str, str] = {}
         kept = _derived_by(graph)
         for declared in graph:

@@ -6,6 +6,7 @@ import linecache
 import os
 import sys
 import sysconfig
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FrameType, TracebackType
@@ -54,6 +55,15 @@ def caller_loc() -> Loc | None:
     if outer is not None and _in_users_code(outer):
         caller = _line(*_place(outer))
     return _line(*_place(frame), caller)
+
+
+def warn(message: str) -> None:
+    """Issue a warning at the user's line."""
+    loc = caller_loc()
+    if loc is None:
+        warnings.warn(message, stacklevel=2)
+    else:
+        warnings.warn_explicit(message, UserWarning, loc.file, loc.line)
 
 
 def raised_loc(error: BaseException) -> Loc | None:

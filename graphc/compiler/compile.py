@@ -13,7 +13,7 @@ from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.loc import caller_loc, warn
 from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
@@ -149,6 +149,8 @@ def compile(
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
         training = _training(graph, losses, outputs, wrt, optimizer, updates)
+        if training.rules and isinstance(net, Net) and net.for_inference:
+            warn(f"compile: net {net.name!r} may not train as it should: {net.for_inference}")
         rows = batch if cut is None else _rows(cut, batch, training.rules, schedule)
         passes = _passes(passes)
         graph, names, required, rules = training

@@ -70,6 +70,8 @@ class Net(Missing):
             raise GraphError(f"net {name!r}: dtype {dtype!r} is not one of {', '.join(FLOATS)}")
         self.name = name
         self.builder = Builder(name, dtype)
+        self.for_inference = ""
+        """Why training is likely a mistake, which compiling with an optimizer warns of."""
 
     @property
     def dtype(self) -> str:

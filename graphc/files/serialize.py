@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.loc import warn
 from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
 from graphc.compiler.precision import PrecisionChoice
@@ -259,12 +258,12 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
     own, used = DEFAULT.names, options.passes.names
     foreign = [name for name in dict.fromkeys(used) if name not in own]
     if foreign:
-        _warn(
+        warn(
             f"passes of your own are not saved: {', '.join(foreign)}; a loaded model is "
             "compiled without them"
         )
     for option in options.own:
-        _warn(f"the {option} of your own is not saved; a loaded model is compiled with graphc's")
+        warn(f"the {option} of your own is not saved; a loaded model is compiled with graphc's")
     trained = [_rule(rule) for rule in options.rules]
     alone = options.sharding and options.sharding.alone
     return {
@@ -296,15 +295,6 @@ def _check_ops(ops: Sequence[type[Op]]) -> None:
             raise GraphError(
                 f"ops holds {cls!r}, not the class of an op", hint="gc.load(path, ops=[MyOp])"
             )
-
-
-def _warn(message: str) -> None:
-    """Issue a warning at the user's line."""
-    loc = caller_loc()
-    if loc is None:
-        warnings.warn(message, stacklevel=2)
-    else:
-        warnings.warn_explicit(message, UserWarning, loc.file, loc.line)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Weights of PyTorch modules: read from safetensors files or state_dicts, and written back.
 
-PyTorch is not needed.  A linear module's weight is (out, in) there and (in, out) here; other arrays
-are laid out alike.  Nothing is set before all of it has been checked.
+PyTorch is not needed.  The weight of an affine layer is (in, out) here and (out, in) there; other
+arrays are laid out alike.  A parameter of a name that graphc made up belongs to its layer; others,
+such as those of an ONNX file, have their own names in PyTorch, too.  Nothing is set before all of
+it has been checked.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from graphc.files.container import NAMES, pack, read_file, read_tensors
 from graphc.files.disk import write_file
 from graphc.files.model_file import check_executor
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array
+from graphc.ir.op import PLAIN, Array
 from graphc.ops.linalg import AffineLayer
+from graphc.ops.source import COUNTERS
 from graphc.runtime.executor import Executor
 
 _SHOWN = 6
@@ -29,6 +32,7 @@ _SHOWN = 6
 _LEAVES = {"gamma": "weight", "beta": "bias", "slope": "weight"}
 """PyTorch's names of roles that have other names here."""
 
+_STATISTICS = "running_mean", "running_var"
 _COUNTER = "num_batches_tracked"
 """The name of batchnorm's step counter in PyTorch, which graphc does not use."""
 
@@ -68,6 +72,8 @@ class _Tensor(NamedTuple):
     shape: tuple[int, ...]
     """The array's shape in PyTorch."""
     transposed: bool
+    needed: bool = True
+    """False for a state of your own, which may be a buffer there or not."""
 
     def converted(self, array: Array) -> Array:
         """Convert an array from one layout to the other."""
@@ -79,8 +85,11 @@ class _Layer(NamedTuple):
 
     name: str
     tensors: tuple[_Tensor, ...]
-    has_statistics: bool = False
-    """True for a layer with running statistics."""
+
+    @property
+    def has_statistics(self) -> bool:
+        """True for a layer with running statistics."""
+        return any(tensor.leaf in _STATISTICS for tensor in self.tensors)
 
 
 def load_torch_state(
@@ -102,7 +111,9 @@ def load_torch_state(
         The layer of each module, such as {"0": "affine_1"}.  By default, those of equal names
         (`body.one` and `body/one`), or, if there are none, those of equal positions.
     strict
-        Whether every array must have a layer, and every parameter and statistic an array.
+        Whether every array must have a layer, and every parameter and statistic an array.  Whole
+        numbers and bools, such as positions, need no layer, since they are constants of a net; nor
+        does another name of a tied weight, whose numbers must be the same.
 
     Returns
     -------
@@ -135,8 +146,10 @@ def load_torch_state(
     chosen = _pairs(modules, layers, names, ordered)
     values, used, misfits = _fitted(modules, layers, chosen)
     everything = (_full_name(m, leaf) for m, leaves in modules.items() for leaf in leaves)
-    unexpected = tuple(name for name in everything if name not in used)
-    wanted = (t.state for layer in layers.values() for t in layer.tensors)
+    left = [name for name in everything if name not in used]
+    shared = _tied(source, tensors, left, used)
+    unexpected = tuple(n for n in left if n not in shared and tensors[n].dtype.kind == "f")
+    wanted = (t.state for layer in layers.values() for t in layer.tensors if t.needed)
     missing = tuple(name for name in wanted if name not in values)
     if misfits or (strict and (missing or unexpected)):
         raise _misfit(where, ex.plan.declared.name, misfits, missing, unexpected, strict)
@@ -164,8 +177,47 @@ def _fitted(
     return values, used, misfits
 
 
+def _tied(
+    source: str | Path | Mapping[str, Any],
+    tensors: Mapping[str, Array],
+    others: Iterable[str],
+    known: Iterable[str],
+) -> dict[str, str]:
+    """Return the known name of each weight that has another name, too.
+
+    In a state_dict of PyTorch both have one storage; in others the same numbers, which differ
+    among themselves.
+    """
+    given = source if isinstance(source, Mapping) else {}
+    places = {name: _place(given.get(name)) for name in tensors}
+    pairs = ((other, name) for other in others for name in known)
+    return {
+        other: name
+        for other, name in pairs
+        if tensors[other].dtype == tensors[name].dtype
+        and np.array_equal(tensors[other], tensors[name])
+        and _are_one(tensors[other], places[other], places[name])
+    }
+
+
+def _are_one(array: Array, place: object, other: object) -> bool:
+    """Return whether two arrays with the same numbers are one weight."""
+    if place is not None:
+        return place == other
+    return array.size > 0 and bool((array != array.flat[0]).any())
+
+
+def _place(tensor: object) -> object:
+    """Return where PyTorch keeps an array in memory; None for arrays of others."""
+    return tensor.data_ptr() if hasattr(tensor, "data_ptr") else None
+
+
 def save_torch_state(
-    path: str | Path, ex: Executor, *, names: Mapping[str, str] | None = None
+    path: str | Path,
+    ex: Executor,
+    *,
+    names: Mapping[str, str] | None = None,
+    like: str | Path | Mapping[str, Any] | None = None,
 ) -> Path:
     """Write parameters and running statistics as a safetensors file for PyTorch.
 
@@ -180,6 +232,10 @@ def save_torch_state(
     names
         The layer of each module, such as {"0": "affine_1"} or the `names` that `load_torch_state`
         returned.  Other modules have the names of their layers.
+    like
+        The module's `state_dict()`, or the path of its safetensors file.  Then all its names are
+        written: what the net lacks is copied, such as a mask, and a tied weight is written under
+        each of its names.
 
     Returns
     -------
@@ -189,9 +245,10 @@ def save_torch_state(
     Raises
     ------
     StateError
-        If there is no such layer, or a layer is named twice.
+        If there is no such layer, a layer is named twice, or an array of the net has no place in
+        `like`.
     ModelFileError
-        If the file cannot be written.
+        If the file cannot be written, or `like` be read.
 
     Examples
     --------
@@ -210,7 +267,32 @@ def save_torch_state(
     for layer in layers.values():
         module = modules.get(layer.name, _torch_name(layer.name))
         tensors |= _arrays_of(module, layer, state)
+    if like is not None:
+        tensors = _filled(tensors, like, ex.plan.declared.name)
     return write_file(path, pack({"format": "pt"}, tensors))
+
+
+def _filled(
+    own: Mapping[str, Array], like: str | Path | Mapping[str, Any], net: str
+) -> dict[str, Array]:
+    """Return the arrays under all names of a module; raise StateError for one without a place."""
+    there = _given(like) if isinstance(like, Mapping) else _read(like)
+    for name, array in own.items():
+        if name not in there or there[name].shape != array.shape:
+            what = f"{there[name].shape} there" if name in there else "not there"
+            raise StateError(
+                f"net {net!r} does not fit like=: its {name[:60]!r} {array.shape} is {what}",
+                hint="give names={module: layer}; an ONNX file that was exported with "
+                "optimize=False has the module's names",
+            )
+    others = [name for name in there if name not in own]
+    tied = _tied(like, there, others, own)
+    found = {
+        name: own[tied.get(name, name)] if name in own or name in tied else there[name]
+        for name in there
+    }
+    counters = [name for name in own if name.rpartition(".")[2] == _COUNTER]
+    return found | {name: own[name] + there[name] for name in counters}
 
 
 def _arrays_of(module: str, layer: _Layer, state: Mapping[str, Array]) -> dict[str, Array]:
@@ -355,36 +437,43 @@ def _listed(names: Iterable[str], most: int = 8) -> str:
 
 
 def _torch_layers(graph: Graph) -> dict[str, _Layer]:
-    """Return the layers that own parameters, in declared order; the first owns shared ones."""
-    found: dict[str, _Layer] = {}
+    """Return the owners of arrays in declared order, by the names of their layers.
+
+    A name that graphc made up is that of a layer and a role.  Others are PyTorch's own.
+    """
+    owners: dict[str, list[_Tensor]] = {}
     owned: set[str] = set()
+    trained: set[str] = set()
     for node in graph:
-        if node.op.is_layer:
-            tensors = tuple(t for t in _tensors(graph, node) if t.state not in owned)
-            if any(graph[t.state].op.is_parameter for t in tensors):
-                has_statistics = any(graph[t.state].op.is_state for t in tensors)
-                found[node.name] = _Layer(node.name, tensors, has_statistics)
-                owned.update(t.state for t in tensors)
+        for role, name in zip(node.op.roles, node.inputs, strict=False) if node.op.is_layer else ():
+            if name in owned or not _is_own(graph[name]):
+                continue
+            owned.add(name)
+            owner, leaf = node.name, _LEAVES.get(role, role)
+            if name != f"{owner}.{role}":
+                owner, _, leaf = name.rpartition(".")
+            if graph[name].op.is_parameter or owner != node.name:
+                trained.add(owner)
+            flipped = isinstance(node.op, AffineLayer) and role == "weight"
+            owners.setdefault(owner, []).append(_tensor(graph[name], leaf, flipped))
     for node in graph:
-        if node.op.is_parameter and node.name not in owned:
+        if _is_own(node) and node.name not in owned:
             owner, _, leaf = node.name.rpartition(".")
-            one = (*found.get(owner, _Layer(owner, ())).tensors, _tensor(node, leaf, False))
-            found[owner] = _Layer(owner, one)
-    return found
+            trained.add(owner)
+            owners.setdefault(owner, []).append(_tensor(node, leaf, False))
+    return {name: _Layer(name, tuple(owners[name])) for name in owners if name in trained}
 
 
-def _tensors(graph: Graph, node: Node) -> list[_Tensor]:
-    made = []
-    for role, name in zip(node.op.roles, node.inputs, strict=False):
-        if graph[name].op.persistent:
-            transposed = isinstance(node.op, AffineLayer) and role == "weight"
-            made.append(_tensor(graph[name], _LEAVES.get(role, role), transposed))
-    return made
+def _is_own(node: Node) -> bool:
+    """Return whether a node is a parameter or a state that a module may have, too."""
+    is_state = node.op.is_state and node.op.role == PLAIN and node.name not in COUNTERS
+    return node.op.is_parameter or is_state
 
 
 def _tensor(node: Node, leaf: str, transposed: bool) -> _Tensor:
     shape = tuple(dim for dim in node.type.shape if isinstance(dim, int))
-    return _Tensor(node.name, leaf, shape[::-1] if transposed else shape, transposed)
+    needed = node.op.is_parameter or leaf in _STATISTICS
+    return _Tensor(node.name, leaf, shape[::-1] if transposed else shape, transposed, needed)
 
 
 def _full_name(module: str, leaf: str) -> str:

@@ -165,8 +165,10 @@ class Builder:
         return () if here is None else (here,)
 
     def insert(self, node: Node) -> Value:
-        """Add a node as it is, after its operands."""
+        """Add a node as it is, after its operands; raise GraphError if its name is taken."""
         spend_nodes()
+        if node.name in self.nodes:
+            raise self._taken_already(node.name, node.locs)
         self.nodes[node.name] = node
         return Value(self, node.name)
 
@@ -308,11 +310,14 @@ class Builder:
                 hint='gc.affine(x, 10, name="scores")',
             )
         full = self.prefix + name
-        if full not in self.nodes:
-            return full
-        first = self.nodes[full]
-        raise GraphError(
-            f"the name {full!r} is taken already",
+        if full in self.nodes:
+            raise self._taken_already(full, locs)
+        return full
+
+    def _taken_already(self, name: str, locs: tuple[Loc, ...]) -> GraphError:
+        first = self.nodes[name]
+        return GraphError(
+            f"the name {name!r} is taken already",
             operands=[first.described(first.op.name)],
             loc=locs[0] if locs else None,
             hint="names must be unique: choose another, or group layers by net.block(name)",

@@ -51,7 +51,8 @@ class KnownSequence:
 class RowIndices:
     """Integers of shape (N, ...) that are `step * row + offsets` for each row of the batch."""
 
-    step: int
+    step: Array
+    """Of a shape that broadcasts to that of the offsets; NaN if the integers are not known."""
     offsets: Array
 
 

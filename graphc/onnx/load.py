@@ -33,6 +33,7 @@ from graphc.onnx.folding import expanded
 from graphc.onnx.function import has_function
 from graphc.onnx.model_file import array_of, graphs_of, read_model
 from graphc.onnx.narrow import declared_narrow, held
+from graphc.onnx.pytorch import for_inference, recorded
 from graphc.onnx.scope import DOMAIN, Reading, Scope
 from graphc.ops.source import Input, check_plain_name
 
@@ -105,7 +106,8 @@ def import_model(
     net = Net(name, next((t.dtype for t in types.values() if t.dtype in FLOATS), "float32"))
     functions = {(f.domain, f.name): f for f in model.functions}
     own = model.producer_name == DOMAIN
-    states = frozenset(metadata_of(model, STATES)) if own else frozenset()
+    kinds = {} if own else recorded(model)
+    states = frozenset(metadata_of(model, STATES)) if own else _named(kinds, "buffer")
     reading = Reading(net, file, functions, own, states, as_written)
     scope = Scope(reading, opsets_of(model), narrow={*declared_narrow(model.graph)})
     for key, array in known.items():
@@ -113,7 +115,7 @@ def import_model(
     for key, type in types.items():
         given = net.builder.apply(_input(key, type, own, as_written), name=key)
         scope.define(key, held(given, ()) if key in scope.narrow else given)
-    for key, operand in _initializers(model).items():
+    for key, operand in _initializers(model, _named(kinds, "constant")).items():
         if key not in known:
             scope.define(key, operand)
             if own:  # in the order of the file, not of their readers
@@ -154,7 +156,11 @@ def free_inputs(model: ModelProto) -> list[str]:
     return [value.name for value in model.graph.input if value.name not in given]
 
 
-def _initializers(model: ModelProto) -> dict[str, Operand]:
+def _named(kinds: Mapping[str, str], kind: str) -> frozenset[str]:
+    return frozenset(name for name in kinds if kinds[name] == kind)
+
+
+def _initializers(model: ModelProto, constants: Collection[str]) -> dict[str, Operand]:
     """Return the initializers by name: floats may become parameters, all others are known.
 
     A float scalar is known, too, unless graphc wrote it: others' are parts of formulas.
@@ -167,6 +173,7 @@ def _initializers(model: ModelProto) -> dict[str, Operand]:
         if tensor.name in found:
             raise ModelFileError(f"there are two initializers {tensor.name!r}")
         trained = array.dtype.name in FLOATS and (own or array.ndim > 0)
+        trained &= tensor.name not in constants
         found[tensor.name] = (
             Weight(tensor.name, array, readers[tensor.name] > 1) if trained else array
         )
@@ -274,6 +281,8 @@ def _net_of(
         with budget_of(model, file, work):
             imported = import_model(model, file, types, known, as_written=False)
             net = as_net(imported, metadata_of(model, LOSSES))
+            if model.producer_name != DOMAIN:
+                net.for_inference = for_inference(model)
             expanded(net.graph(), train=True)  # charges the budget for the ops that layers become
             return net
     except NeedsInputs as error:

@@ -192,6 +192,8 @@ def state(b: Builder, name: str, type: TensorType, start: float = 0.0, role: Rol
 
 HYPER = "hyper."
 """The beginning of the names of states that are hyper-parameters."""
+COUNTERS = "draws", "updates"
+"""The names of the states that count training forwards and updates."""
 SEED = TensorType((), "uint64")
 COUNTER = TensorType((), "int64")
 

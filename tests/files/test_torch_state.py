@@ -12,6 +12,7 @@ import pytest
 
 import graphc as gc
 from graphc.files.container import read_tensors
+from graphc.ops.row_norm import LayerNorm
 from tests.extras import needs
 
 by_safetensors = needs("safetensors.numpy")
@@ -280,3 +281,95 @@ def test_there_and_back_with_torch(tmp_path: Path) -> None:
 
 def sizes(module: Any) -> tuple[int, ...]:
     return (3, 4) if hasattr(module, "out_features") else (4,)
+
+
+class Tensor:
+    """An array as PyTorch has it: with a place in memory."""
+
+    def __init__(self, array: Any, place: int) -> None:
+        self._array, self._place = np.asarray(array, np.float32), place
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self._array
+
+    def data_ptr(self) -> int:
+        return self._place
+
+
+def of_a_file(seed: int = 0) -> gc.Executor:
+    """A net whose parameters have names of their own, as those of an ONNX file."""
+    net = gc.Net("file")
+    h = net.input("x", (gc.N, 3))
+    gamma, beta = (net.parameter(f"enc.0.norm.{leaf}", (3,)) for leaf in LEAVES)
+    h = gc.apply(LayerNorm(1e-5), h, gamma, beta)
+    h = gc.affine(h, weight=net.parameter("enc.0.fc.weight", (3, 3)), bias=False)
+    h = h @ net.parameter("enc.0.square.weight", (3, 3)) + net.state("places", (3,))
+    net.output("y", h * net.parameter("scale", ()))
+    return gc.Executor(gc.compile(net, batch=2, backend="numpy"), seed=seed)
+
+
+def test_parameters_with_names_of_their_own_keep_them(tmp_path: Path) -> None:
+    ex = of_a_file()
+    found = load_file(gc.save_torch_state(tmp_path / "own.safetensors", ex))
+    assert set(found) == {*ex.parameters, "places"}
+    np.testing.assert_array_equal(found["enc.0.fc.weight"], ex.parameters["enc.0.fc.weight"].T)
+    square = "enc.0.square.weight"
+    np.testing.assert_array_equal(found[square], ex.parameters[square])
+    other = of_a_file(seed=1)
+    result = gc.load_torch_state(other, tmp_path / "own.safetensors")
+    assert result.missing == result.unexpected == ()
+    for name, array in ex.parameters.items():
+        np.testing.assert_array_equal(other.parameters[name], array)
+    del found["places"]  # a state of your own may be a buffer, or not
+    gc.load_torch_state(other, {**found, "position_ids": np.arange(3)[None]})
+    del found["enc.0.norm.weight"]
+    with pytest.raises(gc.StateError, match=r"nothing for 'enc\.0\.norm\.weight'"):
+        gc.load_torch_state(other, found)
+
+
+def tied(ex: gc.Executor, place: int, head: Any = None) -> dict[str, Any]:
+    """A state_dict in which `head.weight` is another name of `enc.0.square.weight`."""
+    square = np.asarray(ex.parameters["enc.0.square.weight"])
+    state = {name: Tensor(array, -i) for i, (name, array) in enumerate(ex.parameters.items(), 2)}
+    return {
+        **state,
+        "enc.0.square.weight": Tensor(square, 1),
+        "head.weight": Tensor(square if head is None else head, place),
+    }
+
+
+def test_a_tied_weight_has_several_names(tmp_path: Path) -> None:
+    ex = of_a_file()
+    other = of_a_file(seed=1)
+    found = gc.load_torch_state(other, tied(ex, 1))
+    assert found.unexpected == ()
+    w = ex.parameters["enc.0.square.weight"]
+    np.testing.assert_array_equal(other.parameters["enc.0.square.weight"], w)
+    with pytest.raises(gc.StateError, match=r"no layer for 'head\.weight'"):
+        gc.load_torch_state(other, tied(ex, 0))  # the same numbers elsewhere are not tied
+    like = {**tied(ex, 1), "mask": np.ones((2, 2), bool), "places": np.zeros(3, np.float32)}
+    other.parameters["enc.0.square.weight"] = w + 1
+    path = gc.save_torch_state(tmp_path / "tied.safetensors", other, like=like)
+    written = load_file(path)
+    assert set(written) == set(like)
+    for name in ("enc.0.square.weight", "head.weight"):
+        np.testing.assert_array_equal(written[name], w + 1)
+    np.testing.assert_array_equal(written["mask"], True)
+    gc.load_torch_state(other, path)  # equal numbers in a file
+    written["head.weight"] = w
+    with pytest.raises(gc.StateError, match=r"no layer for 'head\.weight'"):
+        gc.load_torch_state(other, written)
+    like = {name: array for name, array in like.items() if name != "scale"}
+    with pytest.raises(gc.StateError, match=r"its 'scale' \(\) is not there"):
+        gc.save_torch_state(tmp_path / "never.safetensors", other, like=like)
+    assert not (tmp_path / "never.safetensors").exists()
+
+
+def test_a_counter_of_batches_goes_on(tmp_path: Path) -> None:
+    ex = executor()
+    names = gc.load_torch_state(ex, FILE).names
+    theirs = load_file(FILE)["1.num_batches_tracked"]
+    path = gc.save_torch_state(tmp_path / "on.safetensors", ex, names=names, like=FILE)
+    assert load_file(path)["1.num_batches_tracked"] == theirs == 3
+    trained = dict(load_file(FILE))
+    assert load_file(path).keys() == trained.keys()

@@ -225,8 +225,8 @@ MISTAKES = {
     "gc.affine(x, 2, axis=9)": "affine: axis 9 is not the last",
     "gc.affine(x, 2.5)": "affine: units is 2.5, it must be a whole number from 1 up",
     "gc.batchnorm(labels)": "batchnorm: x is int64[N], batchnorm takes floats of shape (N, ...",
-    "gc.dropout(gc.transpose(x), keep_prob=0.5)": (
-        "dropout 'dropout_1': x is float64[3, N], the batch must be its first dimension"
+    "gc.dropout(labels, keep_prob=0.5)": (
+        "dropout 'dropout_1': x is int64[N], dropout takes floats of shape (N, ...)"
     ),
     "gc.dropout(x, keep_prob='half')": "dropout: keep_prob='half' is out of range",
 }

@@ -14,7 +14,7 @@ from onnx import helper
 import graphc as gc
 from graphc.ir.op import Array
 from graphc.ir.text import parse_graph
-from graphc.onnx import load
+from graphc.onnx import load, prepare
 from graphc.ops import OPS
 from tests.onnx.models import model, node
 
@@ -126,6 +126,50 @@ def test_batchnorm_and_dropout_are_layers_of_both_modes() -> None:
     ex.step(x=x)
     running = 0.75 * mean + 0.25 * x.mean(axis=0)
     np.testing.assert_allclose(ex.state["mean"], running, rtol=1e-4, atol=1e-6)
+
+
+def test_random_numbers_are_drawn_by_graphc() -> None:
+    made = model(
+        [
+            node("RandomNormalLike", "x", "normal", mean=3.0, scale=2.0),
+            node("RandomUniformLike", "x", "uniform", low=-1.0, high=3.0, dtype=11),
+        ],
+        {"x": ("N", 500)},
+        ["normal", "uniform"],
+    )
+    net = load(made)
+    net.loss("loss", gc.mean(net["normal"] * net.parameter("p", ())))
+    ex = gc.Executor(gc.compile(net, batch=40, optimizer=gc.SGD(lr=0.1), backend="numpy"))
+    x = numbers(40, 500)
+    found, again = (ex.forward(x=x, train=True) for _ in range(2))
+    assert found["uniform"].dtype == np.float64
+    for name, mean, spread in (("normal", 3, 2), ("uniform", 1, 4 / np.sqrt(12))):
+        assert abs(found[name].mean() - mean) < 0.1
+        assert abs(found[name].std() - spread) < 0.1
+        assert (found[name] != again[name]).mean() > 0.99
+        np.testing.assert_array_equal(ex.forward(x=x)[name], mean)
+    with pytest.raises(gc.GraphError, match="each runtime draws its own random numbers"):
+        prepare(made).run([x])
+
+
+@pytest.mark.parametrize("flipped", [0, 1])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_weight_is_transposed_if_its_layer_is_affine_alone(flipped: int, bias: bool) -> None:
+    """So that a square weight goes back to where it came from as it was there."""
+    w, b = numbers(3, 3, seed=1), numbers(3, seed=2)
+    gemm = node("Gemm", "x w b" if bias else "x w", "y", transB=flipped)
+    net = load(model([gemm], {"x": ("N", 3)}, ["y"], {"w": w, "b": b} if bias else {"w": w}))
+    assert ("affine" in ops(net)) == bool(flipped)
+    ex = gc.Executor(gc.compile(net, batch=4, backend="numpy"))
+    np.testing.assert_array_equal(ex.parameters["w"], w.T if flipped else w)
+    x = numbers(4, 3, seed=3)
+    wanted = x @ (w.T if flipped else w) + (b if bias else 0)
+    np.testing.assert_allclose(ex.forward(x=x)["y"], wanted, rtol=1e-5, atol=1e-6)
+    other = gc.Executor(ex.plan, seed=1)
+    theirs = {"w": numbers(3, 3, seed=4), **({"b": b} if bias else {})}
+    gc.load_torch_state(other, theirs)
+    wanted = x @ (theirs["w"].T if flipped else theirs["w"]) + (b if bias else 0)
+    np.testing.assert_allclose(other.forward(x=x)["y"], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_statistics_of_training_that_nobody_reads() -> None:

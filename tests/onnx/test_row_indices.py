@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, numpy_helper
 
 import graphc as gc
 from graphc.ir.op import Array
@@ -79,4 +79,73 @@ def test_a_part_that_is_the_whole_row_is_a_reshape() -> None:
 )
 def test_other_uses_are_refused_by_name(made: ModelProto, sentence: str) -> None:
     with pytest.raises(gc.GraphError, match=sentence):
+        load(made)
+
+
+def masked(*joined: str, add: int = 0) -> ModelProto:
+    """An index by pairs of a row's number and a place, as transformers' masks are written."""
+    return model(
+        [
+            node("Shape", "x", "shape", start=0, end=1),
+            node("Squeeze", "shape", "rows"),
+            node("Range", "zero rows one", "range"),
+            node("Slice", "range first last first_axis ones", "all"),
+            node("Unsqueeze", "all axes", "row"),
+            node("Max", "row places", "both"),
+            node("Shape", "both", "sizes"),
+            node("Expand", "row sizes", "row_of_each"),
+            node("Expand", "places sizes", "place_of_each"),
+            node("Unsqueeze", "row_of_each end", "first_of_pair"),
+            node("Unsqueeze", "place_of_each end", "second_of_pair"),
+            node("Concat", " ".join(joined), "pairs", axis=-1),
+            node("GatherND", "x pairs", "y"),
+        ],
+        {"x": ("batch", WIDTH)},
+        ["y"],
+        {
+            "zero": np.array(0),
+            "one": np.array(1),
+            "ones": np.array([1]),
+            "first": np.array([add]),
+            "first_axis": np.array([0]),
+            "last": np.array([2**63 - 1]),
+            "axes": np.array([1, 2]),
+            "end": np.array([-1]),
+            "places": np.array([[[0, 5, 3], [2, 2, 1]]]),
+        },
+    )
+
+
+def test_pairs_of_rows_and_places_read_each_row_by_itself() -> None:
+    x = np.random.default_rng(0).standard_normal((4, WIDTH)).astype(np.float32)
+    made = masked("first_of_pair", "second_of_pair")
+    ex = gc.Executor(gc.compile(load(made), batch=4, backend="numpy"))
+    for rows in (1, 4):
+        found = ex.forward(x=x[:rows])["y"]
+        np.testing.assert_array_equal(found, by_reference(made, {"x": x[:rows]})["y"])
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (masked("second_of_pair", "first_of_pair"), "an index of a row leads into another row"),
+        (masked("first_of_pair", "first_of_pair"), "an index of a row leads into another row"),
+        (masked("first_of_pair"), "otherwise than by pairs"),
+        (masked("first_of_pair", "second_of_pair", add=1), "a part of the numbers of rows"),
+    ],
+    ids=["columns", "diagonal", "rows", "fewer"],
+)
+def test_other_pairs_are_refused(made: ModelProto, sentence: str) -> None:
+    with pytest.raises(gc.GraphError, match=sentence):
+        load(made)
+
+
+def test_numbers_of_which_only_the_shape_is_known_are_not_read() -> None:
+    nodes = [*masked("first_of_pair", "second_of_pair").graph.node][:6]
+    made = masked("first_of_pair", "second_of_pair")
+    del made.graph.node[:]
+    made.graph.node.extend([*nodes, node("Reshape", "x ends", "flat")])
+    made.graph.node.append(node("Gather", "flat both", "y"))
+    made.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "ends"))
+    with pytest.raises(gc.GraphError, match="an index of a row leads into another row"):
         load(made)

@@ -104,3 +104,22 @@ def test_what_is_derived_by_keeps_its_node_where_it_expands_to_its_operand() -> 
     net.output("slope", gc.grad(gc.sum(h * d), d))
     after = Specialize(train=False)(net.graph())
     assert after["d"].op.name == "reshape" and after["d"].inputs == ("h",)
+
+
+def test_a_part_of_a_layer_does_not_take_the_place_of_a_value_of_its_name() -> None:
+    net = gc.Net("names")
+    x = net.input("x", (gc.N, 3))
+    noise = gc.random_normal(x, name="noise")
+    net.output("y", noise * net.constant(2.0, name="noise.constant_1") + 3.0)
+    ex = gc.Executor(gc.compile(net, batch=2, backend="numpy"))
+    np.testing.assert_array_equal(ex.forward(x=np.ones((2, 3)))["y"], 3)  # the mean is 0
+
+
+def test_a_value_of_the_name_of_a_layers_part_is_refused() -> None:
+    net = gc.Net("names")
+    dropped = gc.dropout(
+        net.input("x", (gc.N, 3)) * net.parameter("p", ()), keep_prob=0.5, name="d"
+    )
+    net.loss("loss", gc.mean(gc.relu(dropped, name="d.mask")))
+    with pytest.raises(gc.GraphError, match=r"the name 'd\.mask' is taken already"):
+        gc.compile(net, batch=2, optimizer=gc.SGD(lr=0.1), backend="numpy")

@@ -129,7 +129,7 @@ def _constant_of_shape(call: Call) -> Result:
 def _range(call: Call) -> Result:
     start, limit, delta = (call.number(i) for i in range(3))
     if (start, limit, delta) == (0, N, 1):
-        return RowIndices(1, np.zeros((), np.int64))
+        return RowIndices(np.array(1), np.zeros((), np.int64))
     if isinstance(limit, Batch):
         raise NotSupported("a range that ends at the batch dimension does not count its rows")
     if delta == 0 or not isfinite(limit - start):

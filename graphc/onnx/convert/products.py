@@ -12,7 +12,7 @@ import numpy as np
 import graphc as gc
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import Shape, broadcast, count
-from graphc.onnx.call import Call, Converter, NotSupported, dtype_of
+from graphc.onnx.call import Call, Converter, NotSupported, Weight, dtype_of
 from graphc.onnx.convert.conv import convolution
 from graphc.ops.linalg import MatMul
 from graphc.ops.shape import as_dtype
@@ -22,11 +22,12 @@ def _gemm(call: Call) -> Value:
     """Return alpha * a @ b + beta * c; with the usual attributes it is an affine layer."""
     x = call.value(0)
     alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
-    weight = _matrix(call)
+    layer = alpha == beta == 1 and not call.attribute("transA", 0) and _is_layer(call, x)
+    weight = _matrix(call, layer)
     bias = call.optional(2)
-    plain = alpha == beta == 1 and not call.attribute("transA", 0)
-    if plain and bias is not None and bias.shape == weight.shape[1:]:
-        return gc.affine(_unflattened(call, x), weight=weight, bias=bias)
+    if layer:
+        given = False if bias is None else bias
+        return gc.affine(_unflattened(call, x), weight=weight, bias=given)
     if bias is not None:
         # It raises for a bias to which the product would have to be broadcast.
         broadcast(bias.shape, (x.shape[1 if call.attribute("transA", 0) else 0], weight.shape[1]))
@@ -46,13 +47,26 @@ def _unflattened(call: Call, x: Value) -> Value:
     return whole
 
 
-def _matrix(call: Call) -> Value:
-    """Return b, transposed if the node says so; an initializer is transposed once, at import."""
+def _is_layer(call: Call, x: Value) -> bool:
+    """Return whether a plain product becomes an affine layer.
+
+    Then its weight, if another library trained it, is the transpose of what that library has.
+    """
+    flipped, own = bool(call.attribute("transB", 0)), call.scope.reading.by_graphc
+    if not call.has(2):
+        return flipped and not own and x.type.is_float
+    units = call.type(1).shape[0 if flipped else 1]
+    kept = own or flipped or not isinstance(call.operand(1), Weight)
+    return kept and call.type(2).shape == (units,)
+
+
+def _matrix(call: Call, layer: bool) -> Value:
+    """Return b, transposed if the node says so, an initializer at import if it is of a layer."""
     weight = call.operand(1)
     if not call.attribute("transB", 0):
         return call.value(1)
-    if isinstance(weight, Value):
-        return gc.transpose(weight)
+    if isinstance(weight, Value) or (isinstance(weight, Weight) and not layer):
+        return gc.transpose(call.value(1))
     return call.scope.transposed(weight)
 
 

@@ -14,7 +14,16 @@ from graphc.ir.build import Value
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim
-from graphc.onnx.call import Call, Converter, NotSupported, Operand, Result, Weight, shortest
+from graphc.onnx.call import (
+    Call,
+    Converter,
+    NotSupported,
+    Operand,
+    Result,
+    Weight,
+    dtype_of,
+    shortest,
+)
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm
 from graphc.ops.shape import as_dtype
@@ -87,6 +96,22 @@ def _dropout(call: Call) -> Result:
     if not ratio and not call.scope.reading.by_graphc:
         return [x, *_all_true(call, x)]
     return [gc.dropout(x, drop_prob=shortest(ratio), name=call.free_name()), *_all_true(call, x)]
+
+
+def _noise(call: Call) -> Value:
+    """Return random numbers of graphc: drawn anew in each training step, the mean in inference."""
+    if call.scope.reading.as_written:
+        raise NotSupported("each runtime draws its own random numbers")
+    x, normal = call.value(0), call.op == "RandomNormalLike"
+    dtype = dtype_of(call.attributes["dtype"]) if "dtype" in call.attributes else x.dtype
+    drawn = (gc.random_normal if normal else gc.random_uniform)(x, name=call.free_name())
+    if normal:
+        low, scale = call.attribute("mean", 0.0), call.attribute("scale", 1.0)
+    else:
+        low, high = call.attribute("low", 0.0), call.attribute("high", 1.0)
+        scale = high - low
+    drawn = drawn if scale == 1 else drawn * scale
+    return as_dtype(drawn if low == 0 else drawn + low, dtype)
 
 
 def _as_written(call: Call, x: Value, ratio: float, trains: bool) -> Result:
@@ -283,6 +308,8 @@ CONVERTERS: dict[str, Converter] = {
         call.value(0), call.value(1), **_loss(call)
     ),
     "RMSNormalization": _rmsnorm,
+    "RandomNormalLike": _noise,
+    "RandomUniformLike": _noise,
     "SoftmaxCrossEntropyLoss": _softmax_cross_entropy,
 }
 
