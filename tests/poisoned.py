@@ -15,12 +15,13 @@ from graphc.kernels.program import Program
 from graphc.runtime import member_states, workspace
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.member_runs import MemberRuns
+from graphc.runtime.row_axis import RowAxis
 from graphc.runtime.workspace import poison
 
 
 @contextmanager
 def poisoned_memory() -> Iterator[None]:
-    """Poison what executors and populations allocate, and what is dead before each of their runs.
+    """Poison what executors, populations and fit allocate, and what is dead before each run.
 
     Otherwise memory is zeroed, and what one run has left there hides what the next does not write.
     """
@@ -28,15 +29,16 @@ def poisoned_memory() -> Iterator[None]:
         patch.setattr(workspace, "block", _poisoned(workspace.block))
         patch.setattr(workspace, "large_block", _poisoned(workspace.large_block))
         patch.setattr(member_states, "large_block", _poisoned(member_states.large_block))
+        patch.setattr(RowAxis, "buffer", _poisoned(RowAxis.buffer))
         patch.setattr(Binder, "_bind", _poisoning(Binder._bind))
         patch.setattr(MemberRuns, "side_by_side", _on_poison(MemberRuns.side_by_side))
         yield
 
 
-def _poisoned(block: Callable[[int], Array]) -> Callable[[int], Array]:
+def _poisoned(block: Callable[..., Array]) -> Callable[..., Array]:
     @wraps(block)
-    def allocated(nbytes: int) -> Array:
-        memory = block(nbytes)
+    def allocated(*given: Any) -> Array:
+        memory = block(*given)
         poison(memory)
         return memory
 
