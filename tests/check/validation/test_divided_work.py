@@ -49,7 +49,8 @@ def test_a_loop_that_each_thread_runs_by_itself_is_found(monkeypatch: pytest.Mon
     where = "graphc.backends.native.program:_Emission._segment"
     old, new = "self._turn(function, i) if number in loops else", "'-1' if number in loops else"
     plant(Fault("turns", mixed_rows, where, old, new, ""), monkeypatch)
-    plan = gc.compile(mixed_rows(), batch=ROWS, backend="native", threads=2)
+    rows = ROWS + 4  # for which no code is kept
+    plan = gc.compile(mixed_rows(), batch=rows, backend="native", threads=2)
     with pytest.raises(ValidationError) as caught:
         validate_plan(plan)
     assert caught.value.layer == "threads"
