@@ -51,6 +51,12 @@ def test_some_nets_are_right_after_several_changes(only: str, tmp_path: Path) ->
     assert main(["--nets", "4", "--seed", "60", "--only", only, "--found", str(tmp_path)]) == 0
 
 
+@pytest.mark.parametrize("nets", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_checkers_find_nothing_in_right_nets(nets: int, tmp_path: Path) -> None:
+    given = ["--nets", str(nets), "--seed", "100", "--only", "alarms", "--found", str(tmp_path)]
+    assert main(given) == 0
+
+
 @pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
