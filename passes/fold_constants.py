@@ -80,7 +80,7 @@ def _folded(node: Node, operands: list[Node], left: int) -> Node | None:
     constants = [operand.op for operand in operands if isinstance(operand.op, Constant)]
     if len(constants) < len(operands):
         return None
-    if node.type.batched or op.at(1) is not op or not _worth_it(node.type, operands):
+    if node.type.batched or op.at(1) is not op or not worth_it(node.type, operands):
         return None
     if _work(node, operands) > left:
         return None
@@ -101,7 +101,7 @@ def _work(node: Node, operands: list[Node]) -> int:
     return 4 * node.type.nbytes(1) + sum(flops)
 
 
-def _worth_it(type: TensorType, operands: list[Node]) -> bool:
+def worth_it(type: TensorType, operands: list[Node]) -> bool:
     """Return whether a result is small, or no larger than its operands, each counted once.
 
     A value joined with itself is twice as large: in a chain of such nodes memory would double.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from importlib import import_module
 from types import MappingProxyType
@@ -32,8 +32,17 @@ ZeroCopy = Callable[[Mapping[str, Any]], int | None]
 It returns the number of rows, or None if an array is wrong or cannot be read as it is."""
 
 
-Order = Callable[[Array], Array]
-"""A function that returns a copy of an array, of its shape, with its elements in another order."""
+Order = Callable[[Array, Array], Iterator[Call]]
+"""A function that yields the calls that write to its first array the elements of the second one, of
+the same shape, in another order."""
+
+
+def in_order(order: Order, array: Array) -> Array:
+    """Return a copy of an array with its elements in another order."""
+    found = np.empty(array.shape, array.dtype)
+    for call in order(found, array):
+        call()
+    return found
 
 
 class Link(Protocol):

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from graphc.backends.backend import Backend, Call, Memory, View
+from graphc.backends.backend import Backend, Call, Memory, View, in_order
 from graphc.backends.layout import columns_of
 from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
@@ -54,7 +54,7 @@ class _StepMemory:
         """The constants that code does not read in the order declared, by key."""
         for buffer in scan.program.constants.values():
             if buffer.key in orders:
-                self._ordered[buffer.key] = orders[buffer.key](slot(buffer.name))
+                self._ordered[buffer.key] = in_order(orders[buffer.key], slot(buffer.name))
 
     def view(self, program: Program, name: str, n: int) -> Array:
         """Return the array of a buffer, of the rows that the steps are bound for."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError
-from graphc.check.certificate.export import certify, certify_program
+from graphc.check.certificate.export import certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.code_file import verify_code
+from graphc.check.plan_proof import verify_plan
 from graphc.check.table import by_role, table_fault
 from graphc.check.validation import ValidationError
 from graphc.check.validation.executors import Others
@@ -118,7 +119,7 @@ def _report(args: argparse.Namespace) -> tuple[Model | None, Plan | None, Report
         return None, None, verify_code(Path(args.source))
     model = load_model(args.source)
     plan = compiled(args, model.graph)
-    report = verify(certify(plan))
+    report = verify_plan(plan)
     return model, plan, replace(report, programs=(*report.programs, *_cotangents(plan)))
 
 

@@ -8,6 +8,7 @@ The bits are the same, since rows that do not depend on each other have those of
 from __future__ import annotations
 
 from graphc.backends.backend import backend
+from graphc.compiler.memory import place
 from graphc.ir.rows import keeps_rows
 from graphc.ir.tensor_type import N
 from graphc.kernels.program import Program
@@ -15,15 +16,19 @@ from graphc.kernels.program import Program
 ARENA = 4 * 2**20
 """The bytes of an arena that caches hold: a block has as many rows as fit, at least one."""
 ROW = 2**20
-"""The bytes of a row from which a block gains more than its calls cost."""
+"""The bytes that the arena grows by with each row, from which a block gains more than its calls
+cost."""
 
 
 def block_rows(program: Program) -> int:
     """Return the rows of a block of inference; the capacity if all rows are to run together."""
-    whole, row = program.capacity, program.arena.nbytes // program.capacity
-    if row <= ROW or program.arena.nbytes <= ARENA or not _by_row(program):
+    whole, nbytes = program.capacity, program.arena.nbytes
+    if nbytes <= max(ARENA, whole * ROW) or not _by_row(program):
         return whole
-    return min(whole, max(1, ARENA // row))
+    fixed = place([storage.range_at(0) for storage in program.storages]).nbytes
+    row = (nbytes - fixed) // whole
+    # What does not depend on the batch is computed for each block.
+    return whole if row <= ROW else min(whole, max(1, max(ARENA, fixed) // row))
 
 
 def _by_row(program: Program) -> bool:

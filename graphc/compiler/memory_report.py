@@ -137,6 +137,8 @@ class MemoryReport:
             What `gc.Population(plan, members=members).nbytes` will be.
         """
         count = checked_whole("memory.population: members", members, 1)
+        if self._plan.without_kept is not self._plan:
+            return self._plan.without_kept.memory.population(count)
         sizes = PopulationSize.of(self._programs, self._plan.options.arena_threads)
         own = count * layout(self._plan.state_nodes)[1], sizes.arenas, sizes.feeds
         rest = self.total - self.gradients - self.arena - self.feeds

@@ -13,6 +13,7 @@ from graphc.compiler.blocks import block_rows
 from graphc.compiler.loss_share import divisors, loss_shares
 from graphc.compiler.own import Planner, Scheduler
 from graphc.compiler.plan import Plan
+from graphc.compiler.prepare import PREPARE, given, keeping, prepare_graph, prepared
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.fit import fitted, sparing
 from graphc.compiler.sharding import Sharding
@@ -76,6 +77,13 @@ class CompileOptions:
     """True if inference may run its rows in blocks, see `blocks.py`."""
     recompute_loops: bool = False
     """True if gradients recompute long loops, a segment at a time."""
+    keeps: bool = True
+    """True if inference may keep what depends on parameters alone, see `prepare.py`."""
+
+    @property
+    def prepares(self) -> bool:
+        """True if inference does so: it takes more memory."""
+        return self.keeps and not self.sparing
 
     @property
     def arena_threads(self) -> int | None:
@@ -107,15 +115,24 @@ class CompileOptions:
             records = {name: _repeating(rows, watch) for name, rows in records.items()}
         forms = Forms()
         last = {name: rows[-1].graph for name, rows in records.items()}
-        programs = {name: self.program(name, graph, forms) for name, graph in last.items()}
+        programs = self.programs(last, forms)
         graphs = dict(records)
         trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
         plan = Plan(self.graph, self.batch, self.rules, programs, graphs, trained, self)
         if self.budget is None or plan.memory.total <= self.budget:
             return plan
+        plan = plan.without_kept
+        if plan.memory.total <= self.budget:
+            return plan
         if not self.recompute_loops and has_long_loops(self.graph):
             return replace(self, recompute_loops=True).plan(watch)
         return fitted(plan, self.budget) or sparing(plan)
+
+    def programs(self, graphs: Mapping[str, Graph], forms: Forms) -> dict[str, Program]:
+        """Return the programs of graphs by name, `prepare` included if inference needs it."""
+        made = {name: self.program(name, graph, forms) for name, graph in graphs.items()}
+        first = prepare_graph(graphs["infer"]) if self.prepares else None
+        return made if first is None else {**made, PREPARE: self.program(PREPARE, first, forms)}
 
     def program(
         self, name: str, graph: Graph, forms: Forms | None = None, rows: int | None = None
@@ -125,9 +142,10 @@ class CompileOptions:
             made = self.program(name, graph, forms, self.batch)
             block = block_rows(made) if self.blocks and name == "infer" else self.batch
             return made if block == self.batch else self.program(name, graph, forms, block)
-        return build_program(
+        names = prepared(graph) if self.prepares and name == "infer" else ()
+        made = build_program(
             name,
-            graph,
+            given(graph, names),
             rows,
             self.backend,
             forms,
@@ -137,6 +155,9 @@ class CompileOptions:
             sparing=self.has_more_barriers,
             threads=backend(self.backend).threads(self.threads),
         )
+        if not self.prepares or name != "infer":
+            return made
+        return keeping(made, graph, names, trains=bool(self.rules))
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
         passes = self.filled(specialize=Specialize(train=False), **self._of_loops())

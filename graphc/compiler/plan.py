@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.base.docstrings import with_shared
 from graphc.base.door import Proof, higher
 from graphc.compiler.memory_report import MemoryReport
+from graphc.compiler.prepare import PREPARE
 from graphc.compiler.sizes import state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
@@ -138,6 +139,20 @@ class Plan:
         return state_nodes(graphs)
 
     @cached_property
+    def without_kept(self) -> Plan:
+        """The same plan with less memory: inference keeps nothing of the state it ran on.
+
+        Members of a population, which run in turns in one memory, have such a plan.
+        """
+        program = self.programs["infer"]
+        if not program.kept:
+            return self
+        options = replace(self.options, keeps=False)
+        kept = {name: made for name, made in self.programs.items() if name != PREPARE}
+        programs = {**kept, "infer": options.program("infer", program.graph)}
+        return replace(self, programs=programs, options=options)
+
+    @cached_property
     def memory(self) -> MemoryReport:
         """The exact memory that the plan needs, before anything runs."""
         return MemoryReport(self)
@@ -173,14 +188,15 @@ class Plan:
     def verify(self) -> Proof:
         """Prove, from the plan's own description, that every program is sound on its memory.
 
-        It covers the programs of the plan; those of `cotangent_program` verify themselves.
+        It covers the programs of the plan, and those of a population of it; those of
+        `cotangent_program` verify themselves.
 
         Returns
         -------
         Proof
             Its `ok` is whether the plan is sound, its `counterexample` why not; its text says both.
         """
-        proof: Proof = higher("verify")(higher("certify")(self))
+        proof: Proof = higher("verify_plan")(self)
         return proof
 
     def report(self) -> str:

@@ -1,10 +1,11 @@
 """The choice of the layers whose products take less time in bfloat16, by estimates.
 
-A factor of half the bytes is read in half the time.  But unless it is a constant it is rounded at
-every run, and unless the rows are few it is packed.  Blocks are computed in whole tiles, for which
-both factors are packed, and their sums are stored.  To update a weight that is far takes the same
-time in any precision.  The steps of a loop compute their products anew, but what they share is
-rounded and packed once.  Convolutions gain in blocks alone: for pairs they widen their images.
+A factor of half the bytes is read in half the time.  But unless inference keeps it, as it does
+constants and weights, it is rounded at every run, and unless the rows are few it is packed.  Blocks
+are computed in whole tiles, for which both factors are packed, and their sums are stored.  To
+update a weight that is far takes the same time in any precision.  The steps of a loop compute their
+products anew, but what they share is rounded and packed once.  Convolutions gain in blocks alone:
+for pairs they widen their images.
 """
 
 from __future__ import annotations
@@ -179,7 +180,11 @@ class _Loop(NamedTuple):
 
     def rounded(self, value: Node) -> int:
         """Return how many times a value is rounded in a run."""
-        return 0 if value.op.is_constant else self.whole.get(value.name, self.steps)
+        return 0 if self._is_kept(value) else self.whole.get(value.name, self.steps)
+
+    def _is_kept(self, value: Node) -> bool:
+        """Return whether a value is constant, or kept by inference until a parameter changes."""
+        return value.op.is_constant or (value.op.persistent and not self.trains)
 
     def products(self, first: Node) -> int:
         """Return the number of products with gradients; a first factor that is fed has none."""
@@ -193,7 +198,7 @@ class _Loop(NamedTuple):
             far = 4 * size >= WEIGHTS
         else:
             far = 4 * size >= NEAR or (self.far and _is_weight(value))
-        packed = not value.op.is_constant and value.name not in self.whole
+        packed = not self._is_kept(value) and value.name not in self.whole
         return _Factor(size, self.rounded(value), packed, far)
 
 

@@ -168,6 +168,11 @@ class Program:
         return {b.name: b for b in found if b.name == b.key}
 
     @cached_property
+    def kept(self) -> frozenset[str]:
+        """The constants that are values of the state: they are kept until it is written."""
+        return frozenset(n for n in self.constants if not self.graph[n].op.is_constant)
+
+    @cached_property
     def gradient_bytes(self) -> int:
         """The bytes of the block that holds the gradients asked for."""
         ends = [

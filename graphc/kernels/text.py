@@ -12,7 +12,7 @@ numbers of the row and the column.  A sum or max with [i] reduces the columns, o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -266,7 +266,7 @@ def program_text(program: Program) -> str:
     lines = [f"{head}, {program.backend}", *_instructions(program)]
     arena = program.arena
     lines.append(f"memory: arena {arena.nbytes} bytes, {arena.peak} live at once; lives are epochs")
-    lines.extend(_table(_row(buffer) for buffer in program.buffers.values()))
+    lines.extend(_table(_row(buffer, program.kept) for buffer in program.buffers.values()))
     return "\n".join(lines) + "\n"
 
 
@@ -334,10 +334,11 @@ def _instr_text(instr: Instr) -> str:
     return text
 
 
-def _row(buffer: Buffer) -> tuple[str, ...]:
+def _row(buffer: Buffer, kept: Collection[str]) -> tuple[str, ...]:
     """Return name, type, bytes, space and offset, live range, and the buffer that it views."""
     placed = buffer.space in ("arena", "gradient")
-    place = f"{buffer.space} {buffer.offset}" if placed else buffer.space
+    space = "kept" if buffer.space == "constant" and buffer.key in kept else buffer.space
+    place = f"{space} {buffer.offset}" if placed else space
     life = "" if buffer.last < buffer.first else f"{buffer.first}..{buffer.last}"
     view = "" if buffer.key == buffer.name else f"of {name_text(buffer.key)}"
     if buffer.pitch:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from graphc.backends.backend import Call, Link, Runner, backend
+from graphc.compiler.prepare import PREPARE
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.runtime.state import readonly
@@ -107,6 +108,11 @@ class Binder:
             if len(self._known) > BOUND_BATCHES:
                 self._known.popitem(last=False)
         return found
+
+    def preparation(self, programs: Mapping[str, Program]) -> list[Call]:
+        """Return the calls that prepare what inference keeps of the state."""
+        first = self.bound(programs[PREPARE], 1).calls if PREPARE in programs else []
+        return [*first, *self._workspace.prepared_writes(programs)]
 
     def _bind(self, program: Program, n: int, missing: frozenset[str]) -> Bound:
         @cache

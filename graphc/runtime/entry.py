@@ -31,7 +31,7 @@ def run_all(calls: Iterable[Call]) -> None:
 class StateLock(ScopedLock):
     """The lock that a call takes to read or write a state as a whole."""
 
-    __slots__ = ("broken", "writing")
+    __slots__ = ("broken", "version", "writing")
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,6 +42,8 @@ class StateLock(ScopedLock):
         """
         self.writing = False
         """True if the call that holds the lock, or held it last, may write."""
+        self.version = object()
+        """Another object after each write: what was computed from the state belongs to one."""
 
     def begin(self, writes: bool) -> None:
         """Begin a call that may write or only reads; raise StateError if the state is broken."""
@@ -51,10 +53,13 @@ class StateLock(ScopedLock):
                 hint="assign a good one: ex.state = saved_state",
             )
         self.writing = writes
+        if writes:
+            self.version = object()
 
     def write(self, calls: Iterable[Call], broken: bool = False) -> None:
         """Make calls that write; then the state is broken if `broken`, or if one has failed."""
         begin, end = (partial(setattr, self, "broken", value) for value in (True, broken))
+        self.version = object()
         run_all(chain((begin,), calls, (end,)))
 
     def abandoned(self) -> None:

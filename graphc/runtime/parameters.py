@@ -326,7 +326,8 @@ class Hyper(ByName[float], MutableMapping[str, float]):
 
     def __setitem__(self, name: str, value: float) -> None:
         held = self._state.arrays[self.state_of(name)]
-        self._state.lock(held.__setitem__, ..., self.fit(name, value))
+        writes = [partial(held.__setitem__, ..., self.fit(name, value))]
+        self._state.lock(self._state.write, writes)
 
     def fit(self, name: str, value: Any) -> float:
         """Check a value of a hyper-parameter.

@@ -105,7 +105,7 @@ class Population:
         checked, ranks = checked_seeds(members, seeds), ranks_of(communicator)
         if ranks.size > 1:
             check_ranks(ranks, plan, checked)
-        self.plan = plan
+        self.plan = plan = plan.without_kept
         self._members = MemberStates(plan, checked, ranks)
         self._entry = Entry(self._members.lock)
         self._runs = MemberRuns(plan)

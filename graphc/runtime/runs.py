@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,6 +107,8 @@ class Runs:
         self._sequences = Sequences.of(plan.declared, plan.rows)
         self._quiet = quiet_context()
         self._outcome = NOTHING
+        self._prepared: object = None
+        """The version of the state that what inference keeps is of."""
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
         self._zero_copy = {
             name: ZeroCopyPrograms() for name in plan.programs if name not in ("grad", "apply")
@@ -135,6 +137,7 @@ class Runs:
             if checked.n > program.capacity:
                 return self._infer_in_blocks(program, checked)
             bound = self._load(program, checked)
+        self._prepare()
         self._outcome = NOTHING
         call = bound.only_call
         if call is not None:
@@ -142,6 +145,19 @@ class Runs:
         else:
             self._run(bound.calls)
         return bound.outcome
+
+    def _prepare(self) -> None:
+        """Prepare what inference keeps of the state, unless nothing was written since it was."""
+        version = self._lock.version
+        if self._prepared is version:
+            return
+        self._outcome, self._prepared = NOTHING, None
+        self._run(self._preparation)
+        self._prepared = version
+
+    @cached_property
+    def _preparation(self) -> list[Call]:
+        return self._binder.preparation(self.plan.programs)
 
     def _infer_in_blocks(self, program: Program, feeds: Feeds) -> Outcome:
         """Run blocks of rows, and gather their outputs.
@@ -154,6 +170,7 @@ class Runs:
         given = [name for name in program.feeds if name in feeds.arrays]
         arrays = {name: self._workspace.own(feeds.arrays[name]) for name in given}
         results = {name: self._workspace.result(program, name, feeds.n) for name in bound.outputs}
+        self._prepare()
         self._outcome = NOTHING
         first = self._blocks_side_by_side(bound, arrays, results, feeds.n)
         for start in range(first, feeds.n, program.capacity):

@@ -12,6 +12,7 @@ from graphc.backends.backend import Call, backend
 from graphc.backends.layout import columns_of
 from graphc.base.errors import OutOfMemoryError
 from graphc.compiler.plan import Plan
+from graphc.compiler.prepare import PREPARE, moved
 from graphc.compiler.sizes import (
     PopulationSize,
     arena_bytes,
@@ -105,11 +106,35 @@ class Workspace:
 
     def constant_writes(self, program: Program) -> Iterator[Call]:
         """Yield the calls that copy the constants of a program to their memory."""
+        ops = {name: program.graph[name].op for name in program.constants}
+        values = {name: op.array() for name, op in ops.items() if isinstance(op, Constant)}
+        yield from self._constant_writes(program, values)
+
+    def prepared(self, programs: Mapping[str, Program]) -> dict[str, Array]:
+        """Return views of what inference keeps of the state, once `prepare` has run."""
+        program = programs["infer"]
+        return {name: self._prepared(programs, name) for name in sorted(program.kept)}
+
+    def _prepared(self, programs: Mapping[str, Program], name: str) -> Array:
+        source = moved(programs["infer"].graph, name)
+        if source is None:
+            return self.view(programs[PREPARE], name, 1)
+        array = self._state.arrays[source.state].reshape(source.shape)
+        return array.transpose(source.axes)
+
+    def prepared_writes(self, programs: Mapping[str, Program]) -> Iterator[Call]:
+        """Yield the calls that copy these to where inference reads them."""
+        yield from self._constant_writes(programs["infer"], self.prepared(programs))
+
+    def _constant_writes(self, program: Program, values: Mapping[str, Array]) -> Iterator[Call]:
         orders = backend(program.backend).orders(program)
-        for name, buffer in program.constants.items():
-            array = self.constants.view(f"{program.name}:{name}", buffer.type, self._capacity)
-            value = _constant(program, buffer)
-            yield partial(array.__setitem__, ..., orders[name](value) if name in orders else value)
+        for name, value in values.items():
+            key, type = f"{program.name}:{name}", program.constants[name].type
+            array = self.constants.view(key, type, self._capacity)
+            if name in orders:
+                yield from orders[name](array, value)
+            else:
+                yield partial(np.copyto, array, value)
 
     def view(self, program: Program, name: str, n: int) -> Array:
         """Return the array of a buffer for a run of `n` rows."""
@@ -209,9 +234,3 @@ def _typed(memory: Array, offset: int, type: TensorType, n: int) -> Array:
     shape = shape_at(type.shape, n)
     raw = memory[offset : offset + prod(shape) * ITEMSIZE[type.dtype]]
     return raw.view(numpy_dtype(type.dtype)).reshape(shape)
-
-
-def _constant(program: Program, buffer: Buffer) -> Array:
-    op = program.graph[buffer.name].op
-    assert isinstance(op, Constant), "constants are nodes"
-    return op.array()

@@ -19,7 +19,8 @@ from graphc.backends.backend import USUAL, Backend, Call, backend
 from graphc.compiler.cost import Cost
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.runtime.entry import quiet_context
+from graphc.runtime.bound import Binder
+from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.row_axis import first_rows
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
@@ -146,6 +147,8 @@ class Instructions:
         for feed, array in feeds.items():
             if feed in self.program.feeds:
                 self._view(feed, n)[...] = first_rows(array, self.program.feeds[feed], n)
+        if name == "infer":
+            run_all(Binder(self._workspace).preparation(plan.programs))
         self._kept: list[object] = []
         self._calls = self._bound(n)
         self._times: list[list[float]] = [[] for _ in self._calls]

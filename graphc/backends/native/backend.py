@@ -237,7 +237,7 @@ class NativeBackend:
     def orders(self, program: Program) -> Mapping[str, Order]:
         """Return the packing of each constant that only products read."""
         orders = packed_factors(program, host().bits, host().words)
-        return {name: order.packed for name, order in orders.items()}
+        return {name: order.writes for name, order in orders.items()}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

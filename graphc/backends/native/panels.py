@@ -7,11 +7,13 @@ is the same in each step of a loop is packed in a thread's scratch before the fi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from graphc.backends.backend import Call
 from graphc.backends.native.choose_scratch import kernel_scratch, scratch_of
 from graphc.backends.native.gemm_scratch import FEW, WindowScratch
 from graphc.backends.native.gemm_tile import Tile, tile_of
@@ -42,28 +44,41 @@ class Panels:
     pairs: bool = False
     """True if two neighbours of a column, which are of bfloat16, follow each other."""
 
-    def packed(self, factor: Array) -> Array:
-        """Return a copy of a factor, of its shape, with its elements in this order."""
-        parts = self._matrix(factor).reshape(self.rows, -1, self.part)
-        starts = range(0, self.part, self.width)
-        panels = [
-            self._rows(parts[:, number, start : start + self.width]).reshape(-1)
-            for number in range(parts.shape[1])
-            for start in starts
-        ]
-        return np.concatenate(panels).reshape(factor.shape)
+    def writes(self, target: Array, factor: Array) -> Iterator[Call]:
+        """Yield the calls that write a factor's elements to an array of its shape in this order.
 
-    def _rows(self, panel: Array) -> Array:
-        """Return the rows of a panel, or those of pairs."""
-        return panel.reshape(-1, 2, panel.shape[1]).swapaxes(1, 2) if self.pairs else panel
+        Nothing is copied on the way, whatever the strides of the factor.
+        """
+        whole = self.part - self.part % self.width
+        outs = target.reshape(-1, self.rows * self.part)
+        for out, part in zip(outs, self._parts(factor), strict=True):
+            yield from self._panels(out[: self.rows * whole], part[..., :whole], self.width)
+            yield from self._panels(out[self.rows * whole :], part[..., whole:], self.part - whole)
 
-    def _matrix(self, factor: Array) -> Array:
-        """Return a stored factor as (rows, columns)."""
-        if not self.transposed:
-            return factor.reshape(self.rows, -1)
-        channels = self.rows // self.offsets
-        filters = factor.reshape(self.offsets, -1, self.groups, channels)[::-1]
-        return filters.transpose(0, 3, 2, 1).reshape(self.rows, -1)
+    def _parts(self, factor: Array) -> Array:
+        """Return a stored factor as (parts, rows in one or several dimensions, columns)."""
+        if self.transposed:
+            channels = self.rows // self.offsets
+            filters = _view(factor, (self.offsets, self.part, self.groups, channels))[::-1]
+            return filters.transpose(2, 0, 3, 1)
+        as_matrix = factor.shape[-1] * self.rows == factor.size
+        rows = factor if as_matrix else _view(factor, (self.rows, -1))
+        return np.moveaxis(_view(rows, (*rows.shape[:-1], -1, self.part)), -2, 0)
+
+    def _panels(self, out: Array, columns: Array, width: int) -> Iterator[Call]:
+        """Yield the call that writes panels of so many columns, if there are columns."""
+        if columns.size:
+            panels = np.moveaxis(_view(columns, (*columns.shape[:-1], -1, width)), -2, 0)
+            if self.pairs:  # the two rows of a pair are side by side
+                panels = _view(panels, (len(panels), -1, 2, width)).swapaxes(2, 3)
+            yield partial(np.copyto, out.reshape(panels.shape), panels)
+
+
+def _view(array: Array, shape: tuple[int, ...]) -> Array:
+    """Return a view of an array in another shape; a copy would not follow what is written to it."""
+    found = array.reshape(shape)
+    assert np.may_share_memory(found, array), "the order of a factor needs no copy"
+    return found
 
 
 def packed_factors(

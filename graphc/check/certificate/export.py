@@ -80,7 +80,7 @@ def certify(plan: Plan) -> Certificate:
         claims,
         {name: (offsets[name], node.type.nbytes(1)) for name, node in states.items()},
         tuple(certify_program(program) for program in plan.programs.values()),
-        _members(plan),
+        _members(plan) if plan.without_kept is plan else None,
     )
 
 

@@ -188,11 +188,15 @@ class Ways:
 
     def _inference(self) -> Iterator[Fault]:
         self._reset(self.arrays)
-        expected = self._alone("infer", self.arrays)
         for _ in range(2):  # the second one reads feeds where they lie
-            found = {f"output {k}": v for k, v in self.ex.forward(self.feeds).items()}
-            yield from self._differing("infer", expected, found)
+            yield from self._infers(self.arrays)
         self.done.append("forward")
+
+    def _infers(self, arrays: Mapping[str, Array]) -> Iterator[Fault]:
+        """Yield the faults of inference on a state, of which it may have kept what was before."""
+        expected = self._alone("infer", arrays)
+        found = {f"output {k}": v for k, v in self.ex.forward(self.feeds).items()}
+        yield from self._differing("infer", expected, found)
 
     def _backward(self) -> Iterator[Fault]:
         """Yield the faults of forward in training, backward, and an update by hand."""
@@ -230,6 +234,7 @@ class Ways:
                 updates = {k: v for k, v in expected.items() if k.startswith("update ")}
                 yield from self._differing("step", updates, self._states(updates))
                 arrays |= _updated(expected)
+            yield from self._infers(arrays)
         self.done.append(f"{2 * STEPS} steps, half of them with other rates")
 
     def _shards(self) -> Iterator[Fault]:

@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphc.backends.backend import Part, Runner, backend
+from graphc.backends.backend import Call, Part, Runner, backend, in_order
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
@@ -34,6 +34,8 @@ from graphc.kernels import interpret as interpreter
 from graphc.kernels.kernel import Chain
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.text import kernel_text
+from graphc.runtime.bound import Binder
+from graphc.runtime.entry import run_all
 from graphc.runtime.state import State, block
 from graphc.runtime.workspace import Workspace, poison
 
@@ -81,6 +83,8 @@ class Bench:
         for name in program.feeds:
             if name not in wrt:
                 np.copyto(self.memory.view(program, name, n), arrays[name])
+        if program.name == "infer":
+            run_all(self._preparation)
         return Run(self, program, n, threads, arrays)
 
     def wide(self, program: Program) -> Mapping[str, Node]:
@@ -96,6 +100,10 @@ class Bench:
             view = lru_cache(None)(lambda name: self.memory.view(program, name, n))
             self._parts[key] = self._runner(program).parts(n, view, threads)
         return self._parts[key]
+
+    @cached_property
+    def _preparation(self) -> Sequence[Call]:
+        return Binder(self.memory).preparation(self.programs)
 
     def _runner(self, program: Program) -> Runner:
         """Return the bound code of a program, bound once."""
@@ -130,6 +138,9 @@ class Run:
         """The bytes of each buffer as they were written, by the buffer that holds them."""
         self.saved = dict(self.written)
         """The values of nodes: sources, and what instructions have computed so far."""
+        if self.program.name == "infer":
+            kept = self.bench.memory.prepared(self.bench.programs)
+            self.written |= {name: array.copy() for name, array in kept.items()}
         self._orders = backend(self.program.backend).orders(self.program)
 
     def view(self, name: str) -> Array:
@@ -209,7 +220,7 @@ class Run:
                 root = self.root(name)
                 known = self.written.get(root) if root not in made else None
                 if known is not None and root in self._orders:
-                    known = self._orders[root](known)
+                    known = in_order(self._orders[root], known)
                 if known is not None and not same_bytes(self.view(root), known):
                     node = self.graph.nodes.get(root)
                     what = f"the bytes of {root!r} are overwritten before {instr.node!r} reads them"

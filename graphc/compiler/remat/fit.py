@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
 from graphc.compiler.cost import program_cost
+from graphc.compiler.prepare import PREPARE
 from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Values
 from graphc.kernels.program import Program
@@ -88,8 +89,8 @@ def _smallest(plan: Plan, fittings: Sequence[Fitting]) -> Plan:
 
 def at_batch(plan: Plan, n: int) -> Plan:
     """Return the same plan made for `n` rows."""
-    build, forms = replace(plan.options, batch=n).program, Forms()
-    programs = {name: build(name, made.graph, forms) for name, made in plan.programs.items()}
+    graphs = {name: made.graph for name, made in plan.programs.items() if name != PREPARE}
+    programs = replace(plan.options, batch=n).programs(graphs, Forms())
     return replace(plan, batch=n, programs=programs, options=plan.options.of_rows(n))
 
 

@@ -53,6 +53,7 @@ def interface(
         threads=1,
         budget=None,
         blocks=False,
+        keeps=False,
     )
     wanted = Wanted(
         ex, model_word(name or ex.plan.declared.name), writer, infer_only, constant, backward

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.backend import in_order
 from graphc.backends.native import block_products
 from graphc.backends.native.bfloat16_scratch import BlockMatrixScratch
 from graphc.backends.native.choose_scratch import kernel_scratch, scratch_of
@@ -221,7 +222,11 @@ def test_a_factor_stored_in_panels_of_pairs_gives_the_same_bits(
         assert panels is not None
         a, b = drawn((21, k), 0), drawn((k, n), 1)
         wanted = (expected if order == "pairs" else expected_blocks)(a, b)
-        arrays = {"a": a, "b": panels.packed(b), "c": np.full(wanted.shape, np.nan, np.float32)}
+        arrays = {
+            "a": a,
+            "b": in_order(panels.writes, b),
+            "c": np.full(wanted.shape, np.nan, np.float32),
+        }
         found = run(Bfloat16(kernel, bits, words, packed=True), arrays, 21, threads=2)["c"]
         assert found.tobytes() == wanted.tobytes()
 
@@ -231,8 +236,10 @@ def test_panels_of_pairs_do_not_depend_on_how_a_factor_is_stored() -> None:
     plain, turned = (panels_of(gemm(N, 37, 10, (False, x)), tile) for x in (False, True))
     assert plain is not None
     assert turned is not None
-    packed = plain.packed(b)
-    assert np.array_equal(turned.packed(np.ascontiguousarray(b.T)).ravel(), packed.ravel())
+    packed = in_order(plain.writes, b)
+    assert np.array_equal(
+        in_order(turned.writes, np.ascontiguousarray(b.T)).ravel(), packed.ravel()
+    )
     assert packed.ravel()[:4].tolist() == [b[0, 0], b[1, 0], b[0, 1], b[1, 1]]
 
 

@@ -160,7 +160,7 @@ def _value(value: object) -> str:
 def _live_ranges(program: Program) -> Iterator[tuple[str, str]]:
     for buffer in program.buffers.values():
         if buffer.space != "arena":
-            kept = buffer.space == "state"
+            kept = buffer.space == "state" or buffer.key in program.kept
             yield buffer.name, "kept between runs" if kept else f"a {buffer.space}"
         elif buffer.first == buffer.last:
             yield buffer.name, f"in epoch {buffer.first}, at byte {buffer.offset:,}"
