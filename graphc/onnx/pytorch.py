@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from graphc.onnx.model_file import graphs_of
 
@@ -13,6 +13,8 @@ SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 """The key of a graph's metadata with a line for each parameter and buffer of the module."""
 CLASSES, TARGET = "pkg.torch.onnx.class_hierarchy", "pkg.torch.onnx.fx_node"
 """The keys of a node's metadata with the modules that it is of, and the call it was made of."""
+RULE, FOLDED = "pkg.onnxscript.rewriter.rule_name", "FuseBatchNorm"
+"""The key of the rule that made a node, and how those begin that fold batch norms."""
 _LINE = re.compile(r"\w+: (PARAMETER|BUFFER|CONSTANT_TENSOR) target='([^']*)'(.*)")
 _MOST = 3
 """The most names that a warning lists."""
@@ -47,7 +49,10 @@ def for_inference(model: ModelProto) -> str:
     kinds, floats = recorded(model), (TensorProto.FLOAT, TensorProto.DOUBLE)
     own = [t.name for t in model.graph.initializer if t.dims and t.data_type in floats]
     made = [name for name in own if kinds and name not in kinds]
-    if made:
+    rules = (_entries(node).get(RULE, "") for nodes in graphs_of(model) for node in nodes)
+    if any(rule.startswith(FOLDED) for rule in rules):
+        why = "its exporter made batch norms parts of other layers"
+    elif made:
         names = ", ".join(map(repr, made[:_MOST]))
         why = f"its exporter put numbers of its own in the place of parameters ({names})"
     elif any(_is_inference(node) for node in _metadata(model)) and not _drops(model):
@@ -65,12 +70,16 @@ def _metadata(model: ModelProto) -> Iterator[Mapping[str, str]]:
     """Yield what is recorded of each node that normalises a batch, or was dropout."""
     for nodes in graphs_of(model):
         for node in nodes:
-            entries = {entry.key: str(entry.value) for entry in node.metadata_props}
+            entries = _entries(node)
             if node.op_type == "BatchNormalization":
                 flags = [a.i for a in node.attribute if a.name == "training_mode"]
                 yield {"training": str(int(any(flags))), **entries}
             elif node.op_type == "Identity" and "Dropout'" in entries.get(CLASSES, ""):
                 yield entries
+
+
+def _entries(node: NodeProto) -> dict[str, str]:
+    return {entry.key: str(entry.value) for entry in node.metadata_props}
 
 
 def _is_inference(entries: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto
 import graphc as gc
 from graphc.ir.op import Array
 from graphc.onnx import load
-from graphc.onnx.pytorch import CLASSES, SIGNATURE, TARGET
+from graphc.onnx.pytorch import CLASSES, RULE, SIGNATURE, TARGET
 from tests.onnx.models import model, node
 
 VECTOR = np.array([1.0, 2.0, 3.0], np.float32)
@@ -75,6 +75,13 @@ def test_numbers_of_the_exporters_own_are_warned_of() -> None:
     (message,) = trained(net)
     assert "in the place of parameters ('val_8')" in message
     assert "torch.onnx.export(model.train(), ..., dynamo=True, optimize=False)" in message
+
+
+def test_batch_norms_that_were_folded_are_warned_of() -> None:
+    product = node("Mul", "x w", "y")
+    product.metadata_props.add(key=RULE, value="FuseBatchNormIntoGemm")
+    (message,) = trained(load(recorded([product], {"w": VECTOR}, KINDS["w"])))
+    assert "made batch norms parts of other layers" in message
 
 
 def test_dropout_that_was_left_out_is_warned_of() -> None:
