@@ -45,6 +45,29 @@ def test_steps_are_multiplied_at_once_and_nothing_is_copied() -> None:
     np.testing.assert_allclose(frozen.forward(x=x)["y"], by_steps(x, weights), atol=1e-6)
 
 
+def test_gates_look_at_the_cell_before_and_after() -> None:
+    """Input and forget gates see the cell of the step before, the output gate that of its own."""
+    shapes = {"w": (1, 4 * UNITS, FEATURES), "r": (1, 4 * UNITS, UNITS), "b": (1, 8 * UNITS)}
+    shapes |= {"holes": (1, 3 * UNITS), "h0": (1, 1, UNITS), "c0": (1, 1, UNITS)}
+    weights = {name: numbers(*shape, seed=i) for i, (name, shape) in enumerate(shapes.items())}
+    one = node("LSTM", "x w r b  h0 c0 holes", "y h c", hidden_size=UNITS)
+    one.input[:] = ["x", "w", "r", "b", "", "h0", "c0", "holes"]
+    x = numbers(STEPS, 1, FEATURES, seed=9)
+    net = load(model([one], {"x": (STEPS, 1, FEATURES)}, ["h", "c"], weights))
+    found = gc.Executor(gc.compile(net, batch=1, backend="numpy")).forward(x=x)
+    wide = {name: array[0].astype(np.float64) for name, array in weights.items()}
+    h, c, bias = wide["h0"], wide["c0"], wide["b"].reshape(2, -1).sum(axis=0)
+    of_i, of_o, of_f = np.split(wide["holes"], 3)
+    for step in x.astype(np.float64):
+        total = step @ wide["w"].T + h @ wide["r"].T + bias
+        i, o, f, g = np.split(total, 4, axis=1)
+        kept = c / (1 + np.exp(-(f + of_f * c)))
+        c = kept + np.tanh(g) / (1 + np.exp(-(i + of_i * c)))
+        h = np.tanh(c) / (1 + np.exp(-(o + of_o * c)))
+    np.testing.assert_allclose(found["h"][0], h, atol=1e-5)
+    np.testing.assert_allclose(found["c"][0], c, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_rows_have_lengths() -> None:
     """A row that ends early is the row alone, and 0 behind its end."""
