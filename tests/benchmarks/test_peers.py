@@ -34,7 +34,7 @@ SMALL = {
     "mobilenet": Workload(MobileNet(8, 4, 8, ((1, 4, 1, 1), (2, 6, 2, 2))), 3, kind="images"),
     "vit": Workload(ViT(4, 2, 8, 2, 1), 3, kind="sequences"),
 }
-HERE = ("graphc-numpy", "graphc", "numpy", "numpy-layers", "numpy-hand")
+HERE = ("graphc-numpy", "graphc", "unfrozen-graphc", "numpy", "numpy-layers", "numpy-hand")
 BFLOAT16 = [name for name in SIDES if name.startswith("bf16-")]
 """The sides that need no package that graphc's tests do not need, too."""
 

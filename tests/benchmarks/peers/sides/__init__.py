@@ -21,6 +21,7 @@ class Entry:
 
 SIDES: Mapping[str, Entry] = {
     "graphc": Entry("graphc_side", "Native", "graphc"),
+    "unfrozen-graphc": Entry("graphc_side", "Unfrozen", "graphc"),
     "graphc-numpy": Entry("graphc_side", "OnNumPy", "graphc"),
     "numpy": Entry("numpy_side", "Buffers", "numpy"),
     "numpy-layers": Entry("by_hand_side", "Layers", "numpy"),

@@ -135,11 +135,11 @@ class OnNumPy(Side):
 
     def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
         ex = self.executor(workload, parameters, False, batch, None)
-        return self._frozen(ex, batch, "output")
+        return self._inferring(ex, batch, "output")
 
     def load(self, path: Path, batch: int) -> Infer:
         plan = gc.compile(gc.onnx.load(path.with_suffix(".onnx")), batch=batch, **self._options())
-        return self._frozen(gc.Executor(plan, seed=0), batch, "y")
+        return self._inferring(gc.Executor(plan, seed=0), batch, "y")
 
     def executor(
         self,
@@ -158,7 +158,7 @@ class OnNumPy(Side):
             ex.parameters[name] = array
         return ex
 
-    def _frozen(self, ex: gc.Executor, batch: int, output: str) -> Infer:
+    def _inferring(self, ex: gc.Executor, batch: int, output: str) -> Infer:
         forward = gc.freeze(ex, batch=batch, precision=self.precision).forward
         return lambda feeds: forward(feeds, copy=False)[output]
 
@@ -182,6 +182,16 @@ class Native(OnNumPy):
         except gc.GraphError as error:
             raise Unsupported(error.sentence) from None
         return super()._options()
+
+
+class Unfrozen(Native):
+    """The plan as it is compiled, whose weights are parameters."""
+
+    def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
+        raise Unsupported("it trains as graphc does")
+
+    def _inferring(self, ex: gc.Executor, batch: int, output: str) -> Infer:
+        return lambda feeds: ex.forward(feeds, copy=False)[output]
 
 
 class Bfloat16(Native):
