@@ -137,7 +137,7 @@ def _places(call: Call, x: Value, layer: MaxPoolLayer) -> Value:
     if len(space) != x.type.rank - 2:
         raise NotSupported("places in a batch of any size")
     how = layer.kernel, layer.stride, layer.dilation
-    offset = gc.apply(MaxPoolIndex(*how), layer.padded(x, call.free_name()))
+    offset = gc.apply(MaxPoolIndex(*how), layer.padded(x, f"{call.free_name()}.places"))
     out = tuple(size for size in offset.shape[1:-1] if isinstance(size, int))
     order = space if not call.attribute("storage_order", 0) else space[::-1]
     spend_array(2 * len(space) * (prod(layer.kernel) + prod(out)) + n * channels)
