@@ -151,8 +151,10 @@ class Runs:
         version = self._lock.version
         if self._prepared is version:
             return
-        self._outcome, self._prepared = NOTHING, None
-        self._run(self._preparation)
+        self._prepared = None
+        if self._preparation:
+            self._outcome = NOTHING
+            self._run(self._preparation)
         self._prepared = version
 
     @cached_property

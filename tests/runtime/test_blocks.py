@@ -181,6 +181,20 @@ def test_an_exported_model_takes_the_whole_batch(ex: gc.Executor) -> None:
     assert model.batch == 8
 
 
+def test_what_does_not_grow_with_the_batch_is_not_counted_as_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocks, "ARENA", 2**16)
+    monkeypatch.setattr(blocks, "ROW", 2**12)
+    net = gc.Net("net")
+    h = gc.relu(gc.conv2d(net.input("x", (gc.N, 16, 8, 8)), 128, 3, padding=1))
+    net.output("y", gc.mean(gc.conv2d(h, 128, 3, padding=1), axis=(2, 3)))
+    plan = gc.compile(net, batch=8, backend="native", threads=1)
+    frozen = gc.freeze(gc.Executor(plan), batch=8).plan
+    assert rows_at_once(plan) == rows_at_once(frozen) < 8
+    assert rows_at_once(plan.without_kept) == 8  # 0.7 MB of filters, whose order each block makes
+
+
 def test_validation_compares_blocks_with_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "ARENA", 2**16)
     monkeypatch.setattr(blocks, "ROW", 2**12)
