@@ -283,10 +283,11 @@ class Run:
             if unwritten := first_unwritten(*each):
                 layer, at = unwritten
                 what = f"{name!r}{at} is not written, or is computed of what is not written"
-                fault = self._fault(layer, what, self.graph[name], instr)
                 bound = local.bound(name, 0)  # a kernel may read beyond what the code has written
                 wrong = self._wrong(name, local.exact[name], bound, instr, interpreted)
-                return wrong if wrong is not None and wrong.layer == "lowering" else fault
+                if wrong is not None and wrong.layer == "lowering":
+                    return wrong
+                return self._fault(layer, what, self.graph[name], instr)
         for runs in (0, 2, 8):  # most values need no bound by runs, which take long
             bounds = ((name, local.bound(name, runs)) for name in targets)
             faults = (self._wrong(n, local.exact[n], b, instr, interpreted) for n, b in bounds)
