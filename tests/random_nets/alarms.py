@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import graphc as gc
-from graphc.backends.backend import BACKENDS, backend
+from graphc.backends.backend import BACKENDS
 from graphc.backends.c import backend as c_backend
 from graphc.backends.native import target
 from graphc.check.certificate.export import certify_program
@@ -20,6 +20,7 @@ from graphc.check.code_file import verify_code
 from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import verify_program
 from passes.contract import name_of
+from tests.extras import missing
 
 from .compare import Wrong
 from .runs import executor, plan_of
@@ -36,7 +37,7 @@ NO_FORM = "form outside Python", "nothing to export"
 
 def alarms(c: Check) -> None:
     """Validate and prove the plans of all backends, a C file and a pass: none is refused."""
-    here = [name for name in BACKENDS if backend(name).missing() is None]
+    here = [name for name in BACKENDS if missing(name) is None]
     with tempfile.TemporaryDirectory() as folder, quickly_compiled():
         for number, name in enumerate(here):
             judged = folder if number == c.case.seed % len(here) else False
