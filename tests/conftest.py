@@ -38,7 +38,7 @@ settings.register_profile(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("the same everywhere")
+settings.register_profile("some", settings.get_profile("the same everywhere"), max_examples=40)
 
 # The processes that tests start import what others have compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -79,6 +79,12 @@ NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw fewer examples by default, unless GRAPHC_BACKEND is set."""
+    cheap = "not slow" in config.option.markexpr and "GRAPHC_BACKEND" not in os.environ
+    settings.load_profile("some" if cheap else "the same everywhere")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Collecting makes many objects that stay: the search for garbage would go through them all."""
@@ -103,11 +109,28 @@ def pytest_make_collect_report(
     return report
 
 
+def _makes_some(config: pytest.Config) -> bool:
+    """Return whether slow tests would only be left out, none of which is asked for by its name."""
+    return "not slow" in config.option.markexpr and not any("::" in arg for arg in config.args)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
+    """Make no items of cases that only would be left out: they are nearly half of all."""
+    yield
+    calls = metafunc._calls
+    if not calls or not _makes_some(metafunc.config):
+        return
+    mark = metafunc.definition.get_closest_marker("one_in")
+    some = calls[:: mark.args[0]] if mark else calls
+    quick = [call for call in some if all(mark.name != "slow" for mark in call.marks)]
+    metafunc._calls = quick or calls[:1]  # without any, it would be a test without parameters
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Module, obj: object) -> list[pytest.Item] | None:
     """Make no items of slow tests that only would be left out: they are a third of all."""
-    config = collector.config
-    if "not slow" not in config.option.markexpr or any("::" in arg for arg in config.args):
+    if not _makes_some(collector.config):
         return None
     marks = getattr(obj, "pytestmark", []) if isinstance(obj, FunctionType | type) else []
     slow = any(mark.name == "slow" for mark in marks) or collector.get_closest_marker("slow")
@@ -121,7 +144,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     met: Counter[str] = Counter()
     for item in items:
         mark = item.get_closest_marker("one_in")
-        if mark is None:
+        if mark is None or _makes_some(item.config):
             continue
         test = item.nodeid.partition("[")[0]
         if met[test] % mark.args[0]:

@@ -14,6 +14,7 @@ import pytest
 
 from graphc.backends.backend import backend as by_name
 from tests.extras import needs
+from tests.together import together
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ("README.md", "docs/native.md")
@@ -72,7 +73,7 @@ def test_the_last_digits_of_long_decimals_are_the_processors() -> None:
         assert not refresh.same(said, printed)
 
 
-@pytest.mark.parametrize("document", refresh.DOCUMENTS)
+@together("document", refresh.DOCUMENTS)
 def test_relative_links_lead_to_files(document: str) -> None:
     page = ROOT / document
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)

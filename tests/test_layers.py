@@ -22,6 +22,7 @@ from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.reduce import sum_
 from graphc.ops.select import relu
 from graphc.runtime.reference import evaluate
+from tests.together import together
 
 # Known answers of the assignments (CS231n, inputs by linspace).
 
@@ -224,7 +225,7 @@ def test_float32_stays_float32() -> None:
     assert out.dtype == "float32"
 
 
-@pytest.mark.parametrize("name", layers.__all__)
+@together("name", layers.__all__)
 def test_an_example_prints_what_it_says(name: str) -> None:
     names, text = {"gc": graphc, "np": np}, getattr(layers, name).__doc__
     example = doctest.DocTestParser().get_doctest(text, names, name, None, None)
@@ -251,8 +252,8 @@ X = np.zeros((5, 3))
 LSTM = np.zeros((3, 12)), np.zeros(12)
 
 
-@pytest.mark.parametrize(
-    ("call", "sentence"),
+@together(
+    "call, sentence",
     [
         (
             lambda: layers.affine_forward(X, np.zeros((4, 2)), np.zeros(2)),

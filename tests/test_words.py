@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.sources import FILES, ROOT, nodes_of, parsed
+from tests.together import together
 
 # A word that is not used, and the phrases in which it has its plain sense.
 WORDS = {
@@ -108,7 +109,7 @@ def found(word: str, plain: tuple[str, ...], flat: str) -> list[str]:
     return [flat[max(0, m.start() - 30) : m.end() + 30] for m in matches]
 
 
-@pytest.mark.parametrize("word", WORDS)
+@together("word", WORDS)
 def test_a_word_is_used_in_its_plain_sense_only(word: str) -> None:
     places = [
         f"{path.relative_to(ROOT)}:{line}: {place}"

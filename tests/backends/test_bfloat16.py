@@ -16,6 +16,7 @@ from graphc.ops.arithmetic import RoundBfloat16
 from graphc.ops.conv import ConvDw
 from passes.set_precision import Precision
 from tests.extras import EACH_BACKEND
+from tests.together import together
 
 each_backend = pytest.mark.parametrize("name", EACH_BACKEND)
 each_precision = pytest.mark.parametrize("precision", ["bf16", "bf16_blocks"])
@@ -167,7 +168,7 @@ SHAPES = {"grey": (1, 0), "colour": (2, 1), "same": (1, 1), "point": (1, 0), "de
 
 @each_backend
 @each_precision
-@pytest.mark.parametrize("case", SHAPES)
+@together("case", SHAPES)
 def test_a_convolution_counts_the_channels_of_a_pixel(name: str, precision: str, case: str) -> None:
     x, w, y, *_ = results(name, precision)[case].values()
     (stride, padding), filters = SHAPES[case], as_rounded(w)
@@ -182,7 +183,7 @@ def test_a_convolution_counts_the_channels_of_a_pixel(name: str, precision: str,
 
 @each_backend
 @each_precision
-@pytest.mark.parametrize("case", SHAPES)
+@together("case", SHAPES)
 def test_the_gradient_of_a_filter_adds_places_in_order(
     name: str, precision: str, case: str
 ) -> None:
@@ -213,7 +214,7 @@ def test_the_reference_of_a_filter_gradient_has_these_bits(
 
 @each_backend
 @each_precision
-@pytest.mark.parametrize("case", SHAPES)
+@together("case", SHAPES)
 def test_the_gradient_of_images_adds_the_last_offset_first(
     name: str, precision: str, case: str
 ) -> None:

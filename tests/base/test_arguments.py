@@ -14,6 +14,7 @@ from graphc.data import stratified_split
 from graphc.kernels.philox import key_of
 from graphc.train.callbacks import EarlyStopping
 from graphc.train.checkpoints import Checkpoints
+from tests.together import together
 
 Whole = Callable[[int], Any]
 ARRAY = np.asarray
@@ -80,7 +81,7 @@ def declared(name: str, kind: Whole) -> str:
     return f"{first.type} {net.graph() if net.builder.outputs else net.builder.nodes}"
 
 
-@pytest.mark.parametrize("name", OPS)
+@together("name", OPS)
 def test_ops_take_whole_numbers_of_any_library(name: str) -> None:
     for kind in KINDS:
         assert declared(name, kind) == declared(name, int)
@@ -142,7 +143,7 @@ def test_training_takes_whole_numbers_of_any_library(kind: Whole, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["batch", "threads", "shards", "ranks", "budget"])
-@pytest.mark.parametrize("given", [np.bool_(True), True, 2.0, np.float64(2), "2", 0])
+@together("given", [np.bool_(True), True, 2.0, np.float64(2), "2", 0])
 def test_other_values_than_whole_numbers_are_refused_in_the_same_words(
     name: str, given: Any
 ) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 import graphc as gc
 from graphc.base.import_paths import FORMER
+from tests.together import together
 
 
-@pytest.mark.parametrize("name", FORMER)
+@together("name", FORMER)
 def test_a_module_is_the_same_by_either_name(name: str) -> None:
     now = importlib.import_module(f"graphc.{FORMER[name]}")
     assert importlib.import_module(f"graphc.{name}") is now

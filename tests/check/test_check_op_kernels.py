@@ -17,6 +17,7 @@ from graphc.ir.forms import GatherRule, Product, matrix_product, moved
 from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.slicing import Slice
+from tests.together import together
 
 X = np.array([[1.0, -2.0, 3.0], [0.5, 0.25, -1.0]])
 Y = np.array([[0.3, 1.5, -0.7], [2.0, -0.1, 1.1]])
@@ -452,7 +453,7 @@ MALFORMED: dict[str, tuple[Op, str]] = {
 # fmt: on
 
 
-@pytest.mark.parametrize("name", MALFORMED)
+@together("name", MALFORMED)
 def test_a_malformed_rule_is_reported_in_a_sentence(name: str) -> None:
     op, fault = MALFORMED[name]
     assert f"\n  {fault}" in str(check_op(op, [(X,)]))
@@ -462,7 +463,7 @@ USABLE = ("reference: AssertionError", "scalar: without iteration")
 """The rules of ops that are called, one with an exception of its own."""
 
 
-@pytest.mark.parametrize("name", [name for name in MALFORMED if name not in USABLE])
+@together("name", [name for name in MALFORMED if name not in USABLE])
 def test_an_op_with_a_malformed_rule_is_refused_when_it_is_used(name: str) -> None:
     op, rule = MALFORMED[name][0], name.partition(":")[0]
     net = gc.Net("user")

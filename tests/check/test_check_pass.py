@@ -36,6 +36,7 @@ from passes.split_scans import split_scans
 from passes.transpose_factors import transpose_factors
 from passes.widen_sums import widen_sums
 from tests.check.validation.test_validate import run_test
+from tests.together import together
 
 Change = Callable[[Graph, Node], "Node | str | None"]
 """A node for a node, the name of a node to read instead, or None to leave it."""
@@ -369,9 +370,7 @@ def test_a_right_pass_is_accepted(name: str) -> None:
     assert report.fired.total() >= 5, report
 
 
-@pytest.mark.parametrize(
-    ("made", "words"),
-    [
+@together("made, words", [
         (lambda: graph_pass("exact"), "graph_pass has preserves='exact', which is not one of"),  # type: ignore[arg-type]
         (lambda: graph_pass(lambda g: g), "graph_pass has preserves=<function"),  # type: ignore[arg-type]
         (lambda: check_pass(Exact()), "pass 'Exact' has preserves='exact', which is not one of"),
@@ -399,8 +398,7 @@ def test_a_right_pass_is_accepted(name: str) -> None:
         (lambda: check_pass(renamed, seed="a"), "check_pass: seed is 'a', it must be a whole"),  # type: ignore
         (lambda: validate_pass(renamed, 3), "validate_pass takes a net, not int"),  # type: ignore
         (lambda: random_net(0, steps=0), "random_net: steps is 0, it must be a whole number from"),
-    ],
-)  # fmt: skip
+    ])  # fmt: skip
 def test_what_is_no_pass_or_no_argument_is_said(made: Callable[[], Any], words: str) -> None:
     with pytest.raises(gc.GraphError) as caught:
         made()
@@ -524,7 +522,7 @@ def test_random_nets_are_the_same_for_the_same_arguments() -> None:
     assert len({text(seed) for seed in range(20)}) == 20
 
 
-@pytest.mark.parametrize("name", DRAWS)
+@together("name", DRAWS)
 def test_a_random_net_of_each_op(name: str) -> None:
     net = random_net(1, ops=[name], steps=3, dtype="float64")
     graph = net.graph()

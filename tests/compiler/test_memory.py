@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from graphc.compiler.memory import GREEDY_LIMIT, peak_bytes, place
 from graphc.ir.tensor_type import ALIGNMENT, align
 from graphc.kernels.program import Arena, LiveRange
+from tests.together import together
 
 MODES = pytest.mark.parametrize("limit", [GREEDY_LIMIT, 0], ids=["greedy", "time"])
 
@@ -120,7 +121,7 @@ def test_a_training_step_wastes_at_most_two_percent(layers: int, weight: int) ->
     assert arena.nbytes <= 1.02 * arena.peak
 
 
-@pytest.mark.parametrize("seed", range(10))
+@together("seed", range(10))
 @pytest.mark.parametrize("layers", [3, 10, 50])
 def test_an_uneven_training_step_wastes_at_most_two_percent(layers: int, seed: int) -> None:
     ranges = training(layers, 32_768, 65_536, random.Random(seed))

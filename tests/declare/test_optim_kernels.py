@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from graphc.ir.tensor_type import TensorType
 from graphc.ops import optim as ops
 from tests.ops.harness import Bound
+from tests.together import together
 
 Array = Any
 
@@ -42,7 +43,7 @@ def types_of(arrays: list[Array]) -> list[TensorType]:
     return [TensorType(array.shape, array.dtype.name) for array in arrays]
 
 
-@pytest.mark.parametrize(("op", "decays"), CASES, ids=repr)
+@together("op, decays", CASES)
 @pytest.mark.parametrize("shape", [(), (1,), (3, 4), (65_541,), (0, 3)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_kernels_equal_their_reference(

@@ -12,6 +12,7 @@ import pytest
 import graphc as gc
 from graphc.ir.tensor_type import TensorType
 from graphc.ops import optim as ops
+from tests.together import together
 
 MISTAKES: list[tuple[Callable[[], object], str, str]] = [
     (
@@ -143,7 +144,7 @@ MISTAKES: list[tuple[Callable[[], object], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "sentence", "hint"), MISTAKES, ids=[m[1] for m in MISTAKES])
+@together("make, sentence, hint", MISTAKES)
 def test_mistakes(make: Callable[[], object], sentence: str, hint: str) -> None:
     with pytest.raises(gc.GraphError) as caught:
         make()

@@ -15,6 +15,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.tensor_type import N
 from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate
+from tests.together import together
 
 X = np.array([[1.0, -2.0, 3.0], [0.5, 0.0, -0.5]])
 Y = np.array([2.0, 4.0, 5.0])
@@ -78,7 +79,7 @@ OPERATORS: list[Callable[[Any, Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@together("operator", OPERATORS)
 def test_operators_mean_what_numpy_means(two: Two, operator: Callable[[Any, Any], Any]) -> None:
     np.testing.assert_allclose(two.value(operator(two.x, two.y)), operator(X, Y))
 

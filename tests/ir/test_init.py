@@ -23,6 +23,7 @@ from graphc.ir.init import (
     generator,
     resolve,
 )
+from tests.together import together
 
 ALL = [
     He(),
@@ -37,7 +38,7 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("init", ALL, ids=repr)
+@together("init", ALL)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_sample_has_shape_and_dtype_and_repeats(init: Initializer, dtype: str) -> None:
     first = init.sample(generator(1, "w"), (4, 3), dtype)

@@ -24,6 +24,7 @@ from graphc.ops.source import Constant
 from passes.pipeline import run_passes
 from tests.generate import nets
 from tests.passes.same import training_passes
+from tests.together import together
 
 SCALAR = TensorType((), "float32")
 
@@ -137,7 +138,7 @@ def test_any_names(name: str, other: str, public: str) -> None:
 @pytest.mark.parametrize(
     "dtype", ["float32", "float64", "int64", "int32", "uint64", "uint32", "bool"]
 )
-@pytest.mark.parametrize("size", [0, 1, 5, 1000])
+@together("size", [0, 1, 5, 1000])
 def test_constants_keep_every_bit(dtype: str, size: int) -> None:
     rng = np.random.default_rng(size)
     width = np.dtype(dtype).itemsize

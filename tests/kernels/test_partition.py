@@ -10,6 +10,7 @@ from graphc.ir.expr import Axis, Body, BodyBuilder, Broadcast, Expr
 from graphc.ir.forms import Product, Window, WindowProduct
 from graphc.ir.tensor_type import Batch, Dim, N
 from graphc.kernels.kernel import Partition, gemm_partition, loop_partition
+from tests.together import together
 
 Reduce = Callable[[Expr, Axis], Expr]
 IMAGE = Window((4, 4), 2, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0), (1, 1))
@@ -53,8 +54,8 @@ def body(*stores: Broadcast, reduced: str = "", axis: Axis = "columns") -> Body:
     return b.body()
 
 
-@pytest.mark.parametrize(
-    ("rows", "columns", "axis", "what", "partition"),
+@together(
+    "rows, columns, axis, what, partition",
     [
         # What adds up or compares rows is shared by columns, however few.
         (N, 4, "rows", body(reduced="sum", axis="rows"), "columns"),

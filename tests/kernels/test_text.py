@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
-
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr, call, philox, select
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N
@@ -17,6 +15,7 @@ from graphc.ops.losses.labels import SoftmaxRows, SoftmaxRowsGrad
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.optim import Momentum, SgdStep
 from graphc.ops.select import Relu
+from tests.together import together
 
 
 def given(op: Op, operands: Sequence[Expr], axis: Axis = "columns") -> Expr:
@@ -127,7 +126,7 @@ def expressions() -> list[tuple[Expr, str]]:
     ]
 
 
-@pytest.mark.parametrize("number", range(len(expressions())))
+@together("number", range(len(expressions())))
 def test_expressions(number: int) -> None:
     value, text = expressions()[number]
     value.builder.store(value, "out", value.broadcast)

@@ -17,6 +17,7 @@ from graphc.ir.text import parse_graph
 from graphc.onnx import load, prepare
 from graphc.ops import OPS
 from tests.onnx.models import model, node
+from tests.together import together
 
 
 def numbers(*shape: int, seed: int = 0) -> Array:
@@ -295,7 +296,7 @@ def test_an_error_names_the_node() -> None:
     assert "its operands are float32[1, 1, 4, 4], float32[1, 1, 2, 2]" in str(told.value)
 
 
-@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool", "Conv", "ConvTranspose"])
+@together("op", ["MaxPool", "AveragePool", "LpPool", "Conv", "ConvTranspose"])
 @pytest.mark.parametrize("pad", ["NOTSET", "SAME_UPPER", "VALID"])
 @pytest.mark.parametrize("word", ["strides", "dilations", "kernel_shape"])
 def test_windows_of_no_pixels_are_refused(op: str, pad: str, word: str) -> None:

@@ -9,9 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from graphc.ops import FUNCTIONS
+from tests.together import together
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,7 +141,7 @@ def test_type_checkers_know_every_file_that_has_functions_or_optimizers() -> Non
             assert f"    from {module} import *\n" in text, f"{init} does not list {module}"
 
 
-@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+@together("function", FUNCTIONS.values())
 def test_a_function_is_pickled_by_the_name_that_its_file_has(function: object) -> None:
     assert pickle.loads(pickle.dumps(function)) is function
 

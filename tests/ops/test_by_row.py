@@ -1,7 +1,5 @@
 """What ops say of rows, against their reference rules: a row alone is that row of the batch."""
 
-import pytest
-
 from graphc.ir.op import Array
 from graphc.ir.rows import keeps_rows
 from graphc.ir.tensor_type import TensorType
@@ -9,6 +7,7 @@ from graphc.runtime.row_axis import rows_of
 from tests.ops.example import Example
 from tests.ops.examples import EXAMPLES
 from tests.ops.test_contract import by_op, close
+from tests.together import together
 
 ROWS = 4
 KEEPING = [e for e in EXAMPLES if keeps_rows(e.op, e.types, e.op.infer(e.types))]
@@ -18,7 +17,7 @@ def row(arrays: list[Array], types: tuple[TensorType, ...], i: int) -> list[Arra
     return [rows_of(x, type, slice(i, i + 1)) for x, type in zip(arrays, types, strict=True)]
 
 
-@pytest.mark.parametrize("examples", by_op(KEEPING).values(), ids=by_op(KEEPING))
+@together("examples", by_op(KEEPING).values())
 def test_a_row_does_not_depend_on_the_others(examples: list[Example]) -> None:
     for example in examples:
         ins, result = example.operands(ROWS), example.op.infer(example.types)

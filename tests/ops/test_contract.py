@@ -21,6 +21,7 @@ from graphc.ops.scan import Scan
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE, EXAMPLES
 from tests.ops.harness import Bound, program_of
+from tests.together import together
 
 ROWS = 5
 ALIASES = {"reshape", "stop_gradient", "after"}
@@ -215,7 +216,7 @@ def test_kernel_allocates_no_array(examples: list[Example]) -> None:
         assert peak < BUFFERS, f"{example} allocates {peak} bytes"
 
 
-@each(EXAMPLES)
+@together("examples", by_op(EXAMPLES).values())
 def test_operands_are_counted(examples: list[Example]) -> None:
     for op in {example.op for example in examples if example.op.roles}:
         given = {len(example.types) for example in examples if example.op == op}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pytest
 
 from graphc.ir.op import Array, Layer, Op, attributes
 from graphc.ir.tensor_type import shape_at
@@ -23,11 +22,12 @@ from tests.ops.harness import worst_error
 from tests.ops.pooled import Pooled
 from tests.ops.test_contract import by_op
 from tests.ops.test_gradients import ROWS, Net, has_gradient, run
+from tests.together import together
 
 EXAMPLES = by_op([e for e in DOUBLE if has_gradient(e.op) and not isinstance(e.op, Layer)])
 
 
-@pytest.mark.parametrize("examples", EXAMPLES.values(), ids=EXAMPLES)
+@together("examples", EXAMPLES.values())
 def test_every_gradient_rule_has_a_formula_for_each_operand(examples: list[Example]) -> None:
     for example in examples:
         texts = example.op.gradient_text
@@ -35,7 +35,7 @@ def test_every_gradient_rule_has_a_formula_for_each_operand(examples: list[Examp
         assert len(texts) == (len(example.op.roles) or 1), example
 
 
-@pytest.mark.parametrize("examples", EXAMPLES.values(), ids=EXAMPLES)
+@together("examples", EXAMPLES.values())
 def test_the_formulas_give_what_the_rule_gives(examples: list[Example]) -> None:
     for example in examples:
         if example.op.infer(example.types).is_float:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.together import together
 
 net = gc.Net("numbers")
 X, Y = net.input("x", (gc.N, 4)), net.input("y", (gc.N, 4))
@@ -37,7 +38,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("given", ["half", {"one": 1}, object()])
-@pytest.mark.parametrize("what", CALLS)
+@together("what", CALLS)
 def test_what_is_no_number_is_refused(what: str, given: object) -> None:
     with pytest.raises(gc.GraphError) as caught:
         CALLS[what](given)
@@ -46,6 +47,6 @@ def test_what_is_no_number_is_refused(what: str, given: object) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 1.0, np.float32(1), np.int64(1), np.array(1), np.array(1.0)])
-@pytest.mark.parametrize("what", CALLS)
+@together("what", CALLS)
 def test_numbers_of_any_kind_are_taken(what: str, number: Any) -> None:
     CALLS[what](number)

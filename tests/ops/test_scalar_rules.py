@@ -28,6 +28,7 @@ from tests.ops.example import Example, t, whole
 from tests.ops.examples import EXAMPLES
 from tests.ops.loops import computed, computed_ways, own_loop, resized
 from tests.ops.test_contract import by_op, close
+from tests.together import together
 
 SIZES: tuple[dict[int, int], ...] = (
     {},
@@ -130,7 +131,7 @@ def test_which_ops_have_no_scalar_rule() -> None:
 HARD = np.array([[-1e4, 1e4, 0.0], [-np.inf, -800.0, 800.0], [np.nan, 1.0, -1.0]])
 
 
-@pytest.mark.parametrize(
+@together(
     "op",
     [
         Sigmoid(),
@@ -147,7 +148,6 @@ HARD = np.array([[-1e4, 1e4, 0.0], [-np.inf, -800.0, 800.0], [np.nan, 1.0, -1.0]
         Cast("bool"),
         *(Power(e) for e in (0.0, 1.0, 2.0, 3.0, 5.0, 16.0, 17.0, -1.0, 0.5, 1.7)),
     ],
-    ids=repr,
 )
 def test_hard_values(op: Op) -> None:
     with np.errstate(all="ignore"):

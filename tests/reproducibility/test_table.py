@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
+from tests.together import together
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ def test_each_promise_has_a_test() -> None:
     assert all("`tests/" in row for row in promises)
 
 
-@pytest.mark.parametrize(("path", "test"), NAMED)
+@together("path, test", NAMED)
 def test_the_test_is_there(path: str, test: str) -> None:
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -12,6 +12,7 @@ import pytest
 import graphc as gc
 from graphc.runtime.state import LARGE, advise_large_pages
 from tests.extras import lacks
+from tests.together import together
 
 Array = np.ndarray[Any, Any]
 SGD = gc.SGD(lr=0.1, momentum=0.9)
@@ -163,7 +164,7 @@ def test_a_shared_state_that_broke_is_broken_for_all() -> None:
     assert ex.step(FEED) == gc.Executor(ex.plan).step(FEED)
 
 
-@pytest.mark.parametrize("nbytes", [0, 1, 4096, LARGE - 1, LARGE, LARGE + 1, 3 * LARGE])
+@together("nbytes", [0, 1, 4096, LARGE - 1, LARGE, LARGE + 1, 3 * LARGE])
 @pytest.mark.parametrize("offset", [0, 1, 64])
 def test_advice_of_large_pages_changes_no_byte(nbytes: int, offset: int) -> None:
     block = np.full(nbytes + offset, 7, np.uint8)[offset:]

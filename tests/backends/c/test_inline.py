@@ -8,6 +8,7 @@ import re
 import pytest
 
 from graphc.backends.c.inline import WIDTH, inlined, wrapped
+from tests.together import together
 
 
 def test_a_value_that_is_used_once_is_written_where_it_is_used() -> None:
@@ -36,7 +37,7 @@ def test_indices_lose_what_changes_nothing() -> None:
     assert inlined(lines) == ["y = x[(i)] * 1.0f + 0.5f - 0 * k + 10;"]
 
 
-@pytest.mark.parametrize("seed", range(50))
+@together("seed", range(50))
 def test_random_lines_compute_the_same(seed: int) -> None:
     draw = random.Random(seed)
     lines: list[str] = []

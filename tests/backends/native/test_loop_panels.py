@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -68,33 +70,32 @@ def results(to: Precision, threads: int = 1) -> Iterator[bytes]:
     yield gc.freeze(ex, batch=ROWS).forward(x=feed(3))["last"].tobytes()
 
 
-def packed_at_each_step(to: Precision, folder: Path) -> list[bytes]:
+@cache
+def packed_at_each_step(to: Precision) -> list[bytes]:
     """The same results of steps that pack what they read."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRAPHC_CACHE", str(folder / "at each step"))
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setenv("GRAPHC_CACHE", folder)
         for module in (panels, scan):
             patch.setattr(module, "packed_once", lambda *_: {})
         return list(results(to))
 
 
 @pytest.mark.parametrize("to", WIDTHS)
-def test_the_bits_are_those_of_steps_that_pack(
-    to: Precision, tmp_path: Path, four_threads: object
-) -> None:
-    wanted = packed_at_each_step(to, tmp_path)
+def test_the_bits_are_those_of_steps_that_pack(to: Precision, four_threads: object) -> None:
+    wanted = packed_at_each_step(to)
     assert list(results(to, threads=1)) == wanted
     assert list(results(to, threads=4)) == wanted
 
 
 @pytest.mark.parametrize("to", WIDTHS)
 def test_packing_once_for_all_calls_is_found(
-    to: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    to: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training writes the weights between two calls: their panels are made at each."""
     where = f"{pack_panels.__name__}:emit_packing"
     right = "many = f.less(0 if frame.tiles_only else FEW, f.sub(last, first))"
     wrong = "many = f.value('icmp eq i64 0, ' + f.value('load i64, ptr %panels'))"
-    wanted = packed_at_each_step(to, tmp_path)
+    wanted = packed_at_each_step(to)
     plant(Fault("", lambda: net(1), where, right, wrong, ""), monkeypatch)
     assert list(results(to)) != wanted
 

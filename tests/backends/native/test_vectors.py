@@ -13,6 +13,7 @@ from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import BOOLEANS
 from graphc.kernels.interpret import FUNCTIONS
 from tests.backends.native.compiled_function import TARGETS, function_of, map_of
+from tests.together import together
 
 SMALL = ("int16", "int8", "uint16", "uint8")
 DTYPES = ("float32", "float64", "int64", "int32", "uint64", "uint32", "bool", *SMALL)
@@ -291,7 +292,7 @@ def test_floats_beyond_the_integers(source: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 4, 7, -1, -2, 0.5, -0.5, 1.7, -12, 33])
+@together("exponent", [0, 1, 2, 3, 4, 7, -1, -2, 0.5, -0.5, 1.7, -12, 33])
 def test_powers(exponent: float, dtype: str) -> None:
     def emit(v: Vectors, x: list[str]) -> list[str]:
         power = apply(v, "pow", [x[0], v.const(exponent, dtype)], [dtype] * 2, dtype)

@@ -29,6 +29,7 @@ from passes.cse import cse
 from passes.specialize import Specialize
 from tests.error_text import error_text
 from tests.passes.same import results
+from tests.together import together
 
 
 def net() -> gc.Net:
@@ -111,7 +112,7 @@ def test_what_passes_are_not_the_cause_of() -> None:
         bisect(lambda limit: Tried(True, "always"))
 
 
-@pytest.mark.parametrize("position", range(1, 8))
+@together("position", range(1, 8))
 @pytest.mark.parametrize("number", [1, 2, 9])
 def test_halving_finds_any_place(position: int, number: int) -> None:
     tried: list[str | None] = []
