@@ -288,12 +288,14 @@ class Draw:
 def _lengths(found: Array, first: int, most: int, rng: np.random.Generator) -> Array:
     """Return lengths of which some end where a segment of a loop begins; the last is the longest.
 
-    A row alone is of that kind.
+    A row alone is of that kind.  Of one step there is one length.
     """
+    if most == 1:
+        return found
     size = segment(most) or max(most // 2, 1)
     ends = np.arange(size, most, size) + 1
     places = rng.random(found.shape) < (0.4 if len(found) > 1 else 1)
-    found = np.where(places & (len(ends) > 0), rng.choice(ends, found.shape), found)
+    found = np.where(places, rng.choice(ends, found.shape), found)
     if len(found) > 1:
         found[-1], found[0] = most, min(int(found[0]), max(most - 1, first))
     return found

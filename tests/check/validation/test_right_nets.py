@@ -96,6 +96,13 @@ def test_it_is_accepted(net: Callable[[], gc.Net], tmp_path: Path) -> None:
     assert not ran.count.near
 
 
+def test_a_loop_of_one_step_with_lengths_is_accepted() -> None:
+    net = gc.Net("of_one_step")
+    x = net.input("x", (gc.N, 1, 3))
+    net.output("last", gc.rnn(x, 4, lengths=gc.lengths(x))[1])
+    assert validate_plan(gc.compile(net, batch=2, backend="numpy")).count.values
+
+
 @pytest.mark.needs("c")
 @pytest.mark.parametrize(
     ("layer", "trained"),
