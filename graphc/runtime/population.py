@@ -367,7 +367,8 @@ class Population:
         self, calls: Sequence[Call], losses: Mapping[str, Array], _: Any
     ) -> Array:
         self._members.lock.write(calls)
-        return np.asarray(sum(losses.values()), np.float64)
+        first, *others = losses.values()
+        return np.asarray(sum(losses.values()) if others else first, np.float64)  # 0 + -0 is 0
 
     @with_shared(Executor.forward.__doc__)
     def forward(

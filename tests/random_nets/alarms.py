@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import graphc as gc
-from graphc.backends.backend import BACKENDS
+from graphc.backends.backend import BACKENDS, backend
 from graphc.backends.c import backend as c_backend
 from graphc.backends.native import target
 from graphc.check.certificate.export import certify_program
@@ -49,6 +49,9 @@ def alarms(c: Check) -> None:
             thorough = number == c.case.seed // len(here) % THOROUGH
             if thorough or not judged:
                 validate_plan(plan, thorough)
+            for what, program in plan.programs.items():  # whose code is in the cache by now
+                if why := backend(name).wrong_code(program, False):
+                    raise Wrong(f"{what} on {name}: {why}")
         exported(c, Path(folder))
         step = PASSES[c.case.seed % len(PASSES)]
         report = gc.check_pass(step, nets=1, seed=c.case.seed, folder=folder)

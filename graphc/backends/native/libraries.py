@@ -118,7 +118,8 @@ def load_by_key(
 
 
 def _split(keys: bytes) -> Keys:
-    return tuple(keys.decode().split("\n"))
+    """Return the keys of a program's objects, of which there are none if it has no kernel."""
+    return tuple(keys.decode().split("\n")) if keys else ()
 
 
 def stale(

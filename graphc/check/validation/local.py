@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphc.check.central_differences import kinks_of
-from graphc.check.validation.run import ROUNDING, Change, Noise, float64, largest, value_of
+from graphc.check.validation.run import ROUNDING, Noise, float64, largest, value_of
 from graphc.ir.bfloat16 import LEAST, converted
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array, attributes
 from graphc.ops.arithmetic import RoundBfloat16, ToBfloat16
+from graphc.ops.reduce import Mean, Sum
 
 TINY = 1e-37
 """Near the smallest normal float32: native code takes smaller numbers as zero."""
@@ -132,15 +133,33 @@ class Local:
         return self._in_own_dtypes(known | self.decided, noise)
 
     def _in_own_dtypes(
-        self, known: Mapping[str, Array], change: Change = lambda node, value: value
+        self, known: Mapping[str, Array], noise: Noise | None = None
     ) -> dict[str, Array]:
+        """Return the values in the nodes' own dtypes, moved by noise if there is some."""
+
         def rule(node: Node, ins: list[Array]) -> Array:
             if isinstance(node.op, (ToBfloat16, RoundBfloat16)):
                 return ins[0]  # as in float64: the bound has its rounding
-            return change(node, np.asarray(value_of(node, ins, self.n, True), order="C"))
+            value = np.asarray(value_of(node, ins, self.n, True), order="C")
+            if noise is None:
+                return value
+            size, moved = self._terms(node, ins), noise(node, value)
+            return moved if size is None else noise.added(moved, size)
 
         with np.errstate(all="ignore"):
             return interpret(self.own, rule, known)
+
+    def _terms(self, node: Node, ins: Sequence[Array]) -> Array | None:
+        """Return a rounding of the sum of the magnitudes of a sum's terms; None for other ops.
+
+        The code adds terms in an order of its own, in which parts of a sum that cancel may be as
+        large as that.
+        """
+        types = [self.graph[name].type for name in node.inputs]
+        sums = isinstance(node.op, (Sum, Mean)) or node.op.product(types) is not None
+        if not sums or not node.type.is_float:
+            return None
+        return self._eps(node) * value_of(node, [np.abs(x) for x in ins], self.n, True)
 
 
 def decides(graph: Graph, node: Node) -> bool:

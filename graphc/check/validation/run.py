@@ -157,8 +157,14 @@ class Noise:
         """Return the value of a node with its numbers moved."""
         if value.dtype.kind != "f":
             return value
-        signs = self.rng.integers(0, 2, value.shape) * 2 - 1
-        return np.asarray(value * (1 + self.eps(node) * signs), value.dtype)
+        return np.asarray(value * (1 + self.eps(node) * self._signs(value)), value.dtype)
+
+    def added(self, value: Array, size: Array) -> Array:
+        """Return a value moved by half of a size, up or down."""
+        return np.asarray(value + 0.5 * size * self._signs(value), value.dtype)
+
+    def _signs(self, value: Array) -> Array:
+        return self.rng.integers(0, 2, value.shape) * 2 - 1
 
 
 class FactorNoise(Noise):

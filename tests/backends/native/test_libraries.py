@@ -208,3 +208,11 @@ def test_a_fork_while_another_thread_compiles() -> None:
     command = [sys.executable, "-W", "ignore", "-c", text]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_program_without_kernels_is_kept_and_not_stale() -> None:
+    empty = "a program without kernels", lambda: (), (), host()
+    for _ in range(2):
+        libraries.load_by_key(*empty)
+    for emits in (False, True):
+        assert libraries.stale(*empty[:2], host(), emits) is None

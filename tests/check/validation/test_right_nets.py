@@ -96,6 +96,17 @@ def test_it_is_accepted(net: Callable[[], gc.Net], tmp_path: Path) -> None:
     assert not ran.count.near
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_sum_whose_parts_cancel_is_accepted_in_any_order(dtype: str) -> None:
+    """Added one after the other, the first half makes a number that the second takes away."""
+    net = gc.Net("halves", dtype=dtype)
+    sizes = np.random.default_rng(0).uniform(0.5, 1.5, (2, 1 << 13, 1))
+    halves = net.constant((sizes * [[[1.0]], [[-1.0]]]).reshape(-1, 1).astype(dtype))
+    scale = 2 + gc.tanh(gc.mean(net.input("x", (gc.N, 3))))
+    net.output("sum", gc.sum(halves * scale, axis=0))
+    assert validate_plan(gc.compile(net, batch=2, backend="native")).count.values
+
+
 def test_a_loop_of_one_step_with_lengths_is_accepted() -> None:
     net = gc.Net("of_one_step")
     x = net.input("x", (gc.N, 1, 3))
