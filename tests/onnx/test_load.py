@@ -310,7 +310,7 @@ def test_windows_of_no_pixels_are_refused(op: str, pad: str, word: str) -> None:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.parametrize("size", [1, 2, 5, 40])
+@pytest.mark.parametrize("size", [2, 1, 40, 5])
 def test_local_response_normalisation_is_one_pool_of_any_size(size: int) -> None:
     """A node for each neighbour took seconds and 200 MB where a small file asked for 3,000."""
     made = model([node("LRN", "x", "y", size=size, alpha=0.5)], {"x": ("N", 6, 2, 3)}, ["y"])

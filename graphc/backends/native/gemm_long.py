@@ -126,6 +126,6 @@ class LongSums:
 
             f.loop(0, "%count", height, one)
 
-        key = ("added", tile.dtype, tile.words, tile.lanes, vectors, panel.pitch, panel.cut)
+        key = ("added", tile, vectors, panel.pitch, panel.cut)
         arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums"
         return panel.frame.module.function("added", arguments, emit, key)

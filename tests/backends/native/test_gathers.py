@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from graphc.ir.access import AccessMap, AxisMap
-from graphc.ir.expr import BodyBuilder, select
+from graphc.ir.expr import BodyBuilder, Expr, select
 from graphc.ir.forms import places_of
 from graphc.kernels.kernel import Loop
 from tests.backends.native.compiled_function import TARGETS
@@ -75,3 +75,22 @@ def test_what_is_fetched_joins_what_lies_there(columns: int) -> None:
     for target in TARGETS:
         found = LoopFunction(loop, target)(arrays, threads=(1, 0), share={"z": "y"})
         np.testing.assert_array_equal(found["z"], expected(loop, arrays)["z"])
+
+
+def test_rows_of_one_table_by_several_indices() -> None:
+    """In one kernel; each index, and each start within a row, reads rows of its own."""
+    columns = 19
+    b = BodyBuilder()
+
+    def row(index: str, shift: int) -> Expr:
+        at = AccessMap((AxisMap(columns, 6), AxisMap(1, columns, shift=shift)), given=True)
+        return b.fetch("table", at, "float32", b.load(index, "row", "int64"))
+
+    b.store(row("i", 0) + row("j", 0) * 2.0 + row("j", 1) * 3.0, "out", "each")
+    loop = Loop(5, columns, "columns", b.body(), "rows", places_of((5, columns)))
+    table = np.arange(6.0 * columns, dtype="float32").reshape(6, columns)
+    i, j = np.array([5, 0, 1, 4, 2]), np.array([0, 3, 3, 5, 1])
+    arrays = {"table": table, "i": i, "j": j, "out": np.zeros((5, columns), "float32")}
+    after = np.pad(table[:, 1:], ((0, 0), (0, 1)))
+    wanted = table[i] + 2 * table[j] + 3 * after[j]
+    np.testing.assert_array_equal(LoopFunction(loop)(arrays, threads=(1, 0))["out"], wanted)

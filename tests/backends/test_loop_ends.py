@@ -1,0 +1,87 @@
+"""Rows of loops that end early, in any order of their lengths: as plain NumPy on every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+
+STEPS = 5
+ENDS = ([4, 1, 2], [1, 4, 2], [2, 1, 4], [1, 1, 1], [5, 2, 5])
+"""Lengths of three rows: the longest is the first, is in the middle, is the last, or is the whole
+sequence."""
+WEIGHTS = np.arange(10.0).reshape(STEPS, 2)
+NATIVE = pytest.mark.needs("native")
+WAYS = (("on", False), ("back", True))
+
+
+def declared(length: str, mixes: bool) -> gc.Net:
+    """Loops both ways, and the loss of all their results; a step `mixes` rows, or has one each."""
+    net = gc.Net("ended", dtype="float64")
+    x, ends = net.input("x", (gc.N, STEPS, 2)), net.input("ends", (gc.N,), dtype=length)
+    u = net.parameter("u", (2, 2))
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[Any, Any]:
+        h = gc.tanh(h @ u + x - gc.mean(h, axis=0) if mixes else h @ u + x)
+        return h * h, h
+
+    losses = []
+    for name, reverse in WAYS:
+        ys, last = gc.scan(step, x, x[:, 0] * 0.5, lengths=ends, reverse=reverse, name=name)
+        net.output(f"{name}.ys", ys)
+        net.output(f"{name}.last", last)
+        losses.append(gc.sum(ys * net.constant(WEIGHTS)) + gc.sum(last * last))
+    net.loss("loss", losses[0] + losses[1])
+    return net
+
+
+def by_numpy(x: Any, ends: Any, u: Any, mixes: bool) -> dict[str, Any]:
+    """Return what it computes, step by step."""
+    found: dict[str, Any] = {"loss": 0.0}
+    for name, reverse in WAYS:
+        ys, h = np.zeros(x.shape), x[:, 0] * 0.5
+        for t in range(max(ends))[:: -1 if reverse else 1]:
+            going = (t < np.array(ends))[:, None]
+            mean = h.mean(0) if mixes else 0.0
+            h = np.where(going, np.tanh(h @ u + x[:, t] - mean), h)
+            ys[:, t] = going * h * h
+        found |= {f"{name}.ys": ys, f"{name}.last": h}
+        found["loss"] += (ys * WEIGHTS).sum() + (h * h).sum()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("backend", "length", "mixes"),
+    [
+        ("numpy", "int64", False),
+        ("numpy", "int32", True),
+        pytest.param("native", "int32", False, marks=NATIVE),
+        pytest.param("native", "int64", True, marks=NATIVE),
+        pytest.param("c", "int64", False, marks=pytest.mark.needs("c")),
+    ],
+)
+def test_the_longest_row_may_be_any(backend: str, length: str, mixes: bool) -> None:
+    ex = gc.Executor(
+        gc.compile(
+            declared(length, mixes), batch=3, backend=backend, threads=2, optimizer=gc.SGD(0.0)
+        )
+    )
+    rng = np.random.default_rng(0)
+    x, u = rng.standard_normal((3, STEPS, 2)), rng.standard_normal((2, 2))
+    ex.parameters["u"] = u
+    for ends in ENDS:
+        feeds = {"x": x, "ends": np.array(ends)}
+        wanted = by_numpy(x, ends, u, mixes)
+        found = ex.forward(feeds, train=True)
+        for name, array in wanted.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-12, err_msg=f"{name} {ends}")
+        slopes = np.zeros((2, 2))
+        for place in np.ndindex(2, 2):
+            moved = np.zeros((2, 2))
+            moved[place] = 1e-6
+            up, down = (by_numpy(x, ends, u + by, mixes)["loss"] for by in (moved, -moved))
+            slopes[place] = (up - down) / 2e-6
+        np.testing.assert_allclose(ex.backward()["u"], slopes, rtol=1e-7, atol=1e-6)
