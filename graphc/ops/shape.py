@@ -18,6 +18,7 @@ from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.forms import GatherRule, moved
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import (
+    FLOATS,
     Batch,
     Dim,
     Shape,
@@ -137,6 +138,17 @@ class Cast(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].astype(self.dtype)
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return the distances to the whole numbers but 0, where the number cut off changes.
+
+        As a bool each number but 0 is true.
+        """
+        (x,) = ins
+        if self.dtype in FLOATS or self.dtype == "bool":
+            return None if self.dtype in FLOATS else x
+        whole = np.rint(x)
+        return np.asarray(x - np.where(whole == 0, np.copysign(1, x), whole))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"

@@ -28,6 +28,7 @@ from graphc.ops.functions import Tanh
 from graphc.ops.pool import MaxPool
 from graphc.ops.reduce import Max, Mean, Sum
 from graphc.ops.select import Clip, Relu
+from graphc.ops.shape import Cast
 from graphc.ops.source import Parameter, constant_op
 from passes.backward import Backward
 from passes.contract import Pass
@@ -437,6 +438,10 @@ def test_a_derivative_on_a_kink_is_not_a_mistake(bent: Any) -> None:
     [
         (Relu(), [[0.0, 1.0]], True),
         (Relu(), [[0.5, 1.0]], False),
+        (Cast("int32"), [[0.0, 0.5, -1.5]], False),
+        (Cast("int64"), [[0.5, -4.0]], True),
+        (Cast("bool"), [[0.5, 0.0]], True),
+        (Cast("float32"), [[0.0, 1.0]], False),
         (Max((1,), False), [[2.0, 1.0, 1.0]], False),
         (Max((1,), False), [[2.0, 2.0, 1.0]], True),
         (MaxPool((2,), (2,), (1,)), [[[0.0], [0.0], [3.0], [1.0]]], True),
