@@ -177,7 +177,7 @@ def _left_out(items: list[pytest.Item]) -> list[pytest.Item]:
     ]
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+@pytest.hookimpl(wrapper=True, trylast=True)  # what pytest does before, its teardown undoes
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Skip a test whose mark `needs` names what is missing."""
     for what in ASKED_FOR:

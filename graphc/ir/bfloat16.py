@@ -66,6 +66,12 @@ def nearest(x: Array) -> Array:
     return np.where(np.isnan(x), x, np.asarray(kept, np.uint32).view(np.float32))
 
 
+def halfway(x: Array) -> Array:
+    """Return the numbers between two of bfloat16 at which x's rounding changes."""
+    words = np.asarray(x, np.float32).view(np.uint32)
+    return np.asarray(words & np.uint32(0xFFFF0000) | np.uint32(0x8000), np.uint32).view(np.float32)
+
+
 def widened(bits: Array) -> Array:
     """Return the numbers of such bits as float32, which is exact."""
     return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)

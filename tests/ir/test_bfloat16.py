@@ -183,6 +183,14 @@ def test_no_sum_is_subnormal() -> None:
         assert total == 0 or abs(total) >= 2.0**-126
 
 
+def test_the_rounding_changes_halfway() -> None:
+    x = np.array([1.0, 1.001, -3.7, 1e-3, -65000.0], np.float32)
+    edge = bfloat16.halfway(x)
+    around = [bfloat16.nearest(np.nextafter(edge, to)) for to in (np.float32(0), edge * 2)]
+    assert (np.abs(around[0]) < np.abs(around[1])).all()
+    assert (np.abs(x - edge) <= np.abs(around[0] - around[1])).all()
+
+
 def test_sums_over_blocks_of_whole_pairs_equal_those_over_all() -> None:
     a, b = some_bits((3, 11), 3), some_bits((11, 4), 4)
     total = np.zeros((3, 4), np.float32)

@@ -50,13 +50,13 @@ def test_elements_of_each_row(backend: str) -> None:
 
 def test_the_last_of_several_updates_stays_and_has_the_gradient() -> None:
     net = gc.Net("net", dtype="float64")
-    updates = net.parameter("updates", (4,), init=np.array([1.0, 2.0, 3.0, 4.0]))
-    out = gc.scatter_elements(net.constant(np.zeros(3)), [0, 2, 0, 2], updates)
+    moved = net.parameter("moved", (4,), init=np.array([1.0, 2.0, 3.0, 4.0]))
+    out = gc.scatter_elements(net.constant(np.zeros(3)), [0, 2, 0, 2], moved)
     net.output("out", out)
     net.loss("loss", gc.sum(out * np.array([5.0, 6.0, 7.0]).tolist()[0]))
     ex = gc.Executor(gc.compile(net, batch=1, optimizer=gc.SGD(0.1), backend="numpy"))
     np.testing.assert_array_equal(ex.forward(train=True)["out"], [3, 0, 4])
-    np.testing.assert_array_equal(ex.backward()["updates"], [0, 0, 5, 5])
+    np.testing.assert_array_equal(ex.backward()["moved"], [0, 0, 5, 5])
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,10 @@ def by_index(op: Op, ins: list[Array], cotangent: Array) -> dict[str, Any]:
             slices[indices[place]] += more[(slice(None),) * axis + place]
         return value
 
-    words = {"take": take, "scatter": scatter, "last": last, "add_at": add_at, "zeros": np.zeros}
+    words = {
+        "take": take, "take_along_axis": np.take_along_axis, "scatter": scatter, "last": last,
+        "add_at": add_at, "zeros": np.zeros,
+    }  # fmt: skip
     operands = dict(zip(op.roles, ins, strict=False)) | {"d_out": cotangent}
     return words | operands if isinstance(op, AxisIndexed) else {}
 

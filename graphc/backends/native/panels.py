@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.backend import Call
 from graphc.backends.native.choose_scratch import kernel_scratch, scratch_of
 from graphc.backends.native.gemm_scratch import FEW, WindowScratch
 from graphc.backends.native.gemm_tile import Tile, tile_of
@@ -23,6 +23,9 @@ from graphc.ir.tensor_type import dim_at
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.scan import ScanKernel
+
+if TYPE_CHECKING:
+    from graphc.backends.backend import Call
 
 NEAR = 1 << 18
 """The most bytes of a factor that the steps of a loop read where it lies: measured."""

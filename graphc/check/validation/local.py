@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.check.central_differences import kinks_of
 from graphc.check.validation.run import ROUNDING, Noise, float64, largest, value_of
-from graphc.ir.bfloat16 import LEAST, converted
+from graphc.ir.bfloat16 import LEAST, converted, halfway
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array, attributes
@@ -91,6 +91,8 @@ class Local:
             values = self.plain if node.name in self.decided else self.values
             ins = [values[name] for name in node.inputs]
             gaps = kinks_of(node.op, ins)
+            if self.decided and isinstance(node.op, RoundBfloat16):
+                gaps = ins[0] - halfway(ins[0])
             if gaps is not None:
                 sizes = np.abs(gaps)
                 scale = max(
@@ -138,7 +140,8 @@ class Local:
         """Return the values in the nodes' own dtypes, moved by noise if there is some."""
 
         def rule(node: Node, ins: list[Array]) -> Array:
-            if isinstance(node.op, (ToBfloat16, RoundBfloat16)):
+            bounded = noise is not None and isinstance(node.op, RoundBfloat16)
+            if bounded or isinstance(node.op, ToBfloat16):
                 return ins[0]  # as in float64: the bound has its rounding
             value = np.asarray(value_of(node, ins, self.n, True), order="C")
             if noise is None:

@@ -25,6 +25,7 @@ from graphc.check.validation.local import Local
 from graphc.check.validation.random_numbers import wrong_draw
 from graphc.check.validation.unwritten import Bytes, first_unwritten, overlap, poison_results
 from graphc.compiler.plan import Plan
+from graphc.compiler.prepare import moved
 from graphc.compiler.sizes import ScratchSize
 from graphc.ir.bfloat16 import numpy_dtype, widened
 from graphc.ir.graph import Graph, Node
@@ -140,7 +141,10 @@ class Run:
         """The values of nodes: sources, and what instructions have computed so far."""
         if self.program.name == "infer":
             kept = self.bench.memory.prepared(self.bench.programs)
-            self.written |= {name: array.copy() for name, array in kept.items()}
+            copies = {name: array.copy() for name, array in kept.items()}
+            self.written |= copies
+            computed = (name for name in copies if moved(self.graph, name) is None)
+            self.saved |= {name: copies[name] for name in computed}  # judged in `prepare`
         self._orders = backend(self.program.backend).orders(self.program)
 
     def view(self, name: str) -> Array:
@@ -285,7 +289,7 @@ class Run:
                 what = f"{name!r}{at} is not written, or is computed of what is not written"
                 bound = local.bound(name, 0)  # a kernel may read beyond what the code has written
                 wrong = self._wrong(name, local.exact[name], bound, instr, interpreted)
-                if wrong is not None and wrong.layer == "lowering":
+                if layer == "backend" and wrong is not None and wrong.layer == "lowering":
                     return wrong
                 return self._fault(layer, what, self.graph[name], instr)
         for runs in (0, 2, 8):  # most values need no bound by runs, which take long

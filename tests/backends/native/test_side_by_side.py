@@ -40,7 +40,9 @@ def runner_of(ex: gc.Executor, sparing: bool = False) -> NativeProgram:
     """Return the program of a plan in a memory of its own."""
     plan = ex.plan
     workspace = Workspace(plan.programs, BATCH, State(plan.state_nodes), THREADS, sparing)
-    runner = Binder(workspace).bound(plan.programs["infer"], 1).runner
+    binder = Binder(workspace)
+    run_all(binder.preparation(plan.programs))
+    runner = binder.bound(plan.programs["infer"], 1).runner
     assert isinstance(runner, NativeProgram)
     return runner
 
