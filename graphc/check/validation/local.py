@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphc.check.central_differences import kinks_of
+from graphc.check.central_differences import in_float64, kinks_of
 from graphc.check.validation.run import ROUNDING, Noise, float64, largest, value_of
 from graphc.ir.bfloat16 import LEAST, converted, halfway
 from graphc.ir.graph import Graph, Node
@@ -163,6 +163,14 @@ class Local:
         if not sums or not node.type.is_float:
             return None
         return self._eps(node) * value_of(node, [np.abs(x) for x in ins], self.n, True)
+
+
+def wide_nodes(graph: Graph) -> Mapping[str, Node]:
+    """Return a graph's nodes in float64, in order, or as they are if a user's op refuses that."""
+    try:
+        return in_float64(graph).nodes
+    except ValueError:
+        return graph.nodes
 
 
 def decides(graph: Graph, node: Node) -> bool:

@@ -18,17 +18,16 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, Part, Runner, backend, in_order
-from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
-from graphc.check.validation.local import Local
+from graphc.check.validation.local import Local, wide_nodes
 from graphc.check.validation.random_numbers import wrong_draw
 from graphc.check.validation.unwritten import Bytes, first_unwritten, overlap, poison_results
 from graphc.compiler.plan import Plan
 from graphc.compiler.prepare import moved
 from graphc.compiler.sizes import ScratchSize
 from graphc.ir.bfloat16 import numpy_dtype, widened
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels import interpret as interpreter
@@ -91,7 +90,7 @@ class Bench:
     def wide(self, program: Program) -> Mapping[str, Node]:
         """Return the nodes of a program in float64, in order."""
         if program.name not in self._wide:
-            self._wide[program.name] = _in_float64(program.graph).nodes
+            self._wide[program.name] = wide_nodes(program.graph)
         return self._wide[program.name]
 
     def parts(self, program: Program, n: int, threads: int) -> Sequence[Part]:
@@ -430,11 +429,3 @@ def _run(part: Part) -> None:
     with np.errstate(all="ignore"):
         for call in part.calls:
             call()
-
-
-def _in_float64(graph: Graph) -> Graph:
-    """Return the graph in float64, or as it is if an op, such as a user's, refuses that."""
-    try:
-        return in_float64(graph)
-    except ValueError:
-        return graph
