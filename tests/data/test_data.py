@@ -248,3 +248,15 @@ def test_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
     with pytest.raises(DataError, match="is not UTF-8 text"):
         load_table(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [("0,1", "'a' is not a"), ("1,2", "'a' is not a"), ("2,3", "no header"), ("1,3", "no header")],
+)
+def test_numbers_from_0_or_1_on_are_names_of_columns(
+    header: str, message: str, tmp_path: Path
+) -> None:
+    """Other numbers above numbers, beside a word above words, are a row of data."""
+    with pytest.raises(DataError, match=message):
+        load_table(write(tmp_path, f"{header},kind\n5,6,a\n8,9,b\n"))

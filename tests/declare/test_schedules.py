@@ -45,6 +45,19 @@ def test_warm_up() -> None:
     assert nested == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0])
 
 
+@pytest.mark.parametrize(
+    "last", [gc.Step(2, 0.5), gc.Cosine(9, floor=0.1, warmup=3), gc.WarmUp(3)], ids=repr
+)
+def test_each_schedule_counts_from_the_end_of_all_before_it(last: Schedule) -> None:
+    """By itself at u - 5 after warm-ups of 2 and 3, which are done then."""
+    chain = gc.WarmUp(2, then=gc.WarmUp(3, then=last))
+    alone, at = factors(last, range(12)), range(17)
+    wanted = [min((u + 1) / 2, 1) * min((max(u - 2, 0) + 1) / 3, 1) for u in at]
+    wanted = [factor * alone[max(u - 5, 0)] for u, factor in enumerate(wanted)]
+    assert factors(chain, at) == pytest.approx(wanted)
+    assert [chain.reference(u) for u in at] == pytest.approx(wanted)
+
+
 def test_a_schedule_is_a_factor_on_the_rate_that_the_user_sets() -> None:
     graph = apply_graph(parameters({"w": np.zeros(())}), gc.SGD(1.0, schedule=gc.Step(1, 0.5)))
     state = initial_state(graph, 0) | {"hyper.lr": np.float64(8.0), "updates": np.int64(3)}

@@ -11,6 +11,7 @@ from onnx import ModelProto
 import graphc as gc
 from graphc.ir.op import Array
 from graphc.onnx import load, prepare, to_proto
+from graphc.ops.scan import Scan
 from tests.onnx.compare import agree, comes_back
 from tests.onnx.runtimes import by_both
 
@@ -95,3 +96,17 @@ def test_lengths_that_no_result_reads_are_asked_for() -> None:
     model = to_proto(net)
     assert [value.name for value in model.graph.input] == ["x", "lengths:x"]
     assert [node.op_type for node in model.graph.node].count("within_lengths") == 1
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_loops_keep_the_lengths_of_rows(dtype: str, tmp_path: Path) -> None:
+    net = gc.Net("loops", dtype="float64")
+    x = net.input("x", (gc.N, STEPS, 2))
+    lengths = net.input("n", (gc.N,), dtype=dtype)
+    states, last = gc.gru(x, 3, lengths=lengths)
+    net.output("last", gc.sum(states, 1) - last)
+    ex = gc.Executor(gc.compile(net, batch=ROWS, backend="numpy"), seed=0)
+    given = {"x": feeds()["x"], "n": ENDS}
+    comes_back(ex, tmp_path / "loops.onnx", given, train=False)
+    again = load(tmp_path / "loops.onnx").graph()
+    assert all(node.op.step.lengths for node in again if isinstance(node.op, Scan))

@@ -355,3 +355,28 @@ def test_running_statistics_are_part_of_a_model_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(fresh.state["d"], arrays["d"])
     text = str(load(made))
     assert str(parse_graph(text, OPS)) == text
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint32"])
+@pytest.mark.parametrize("way", ["LEFT", "RIGHT"])
+def test_shifts_by_up_to_all_bits(way: str, dtype: str) -> None:
+    bits = np.dtype(dtype).itemsize * 8
+    shift, x = np.arange(bits + 3, dtype=dtype), 0xB5B5B5B5 % 2**bits
+    types = {"x": (bits + 3,), "s": (bits + 3,)}
+    made = model([node("BitShift", "x s", "y", direction=way)], types, ["y"])
+    for value in made.graph.input:
+        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    found = run(load(made), x=np.full(bits + 3, x, dtype), s=shift)["y"]
+    by = [(x << n) % 2**bits if way == "LEFT" else x >> n for n in shift.tolist()]
+    assert found.tolist() == by
+
+
+def test_indices_from_the_end_beside_axes_of_a_batch() -> None:
+    """They are counted from the end of the axes behind those of the batch."""
+    x, indices = numbers(3, 2, 5), np.array([[[-1, 0], [1, -5]], [[0, 4], [-2, -2]], [[1, 1]] * 2])
+    made = model(
+        [node("GatherND", "x k", "y", batch_dims=1)], {"x": (3, 2, 5)}, ["y"], {"k": indices}
+    )
+    found = run(load(made), x=x)["y"]
+    wanted = [[x[row][tuple(at)] for at in each] for row, each in enumerate(indices)]
+    np.testing.assert_array_equal(found, wanted)

@@ -191,6 +191,7 @@ def _more_elementwise() -> Iterator[Example]:
     yield from _unary(Round())
     yield from _unary(Quantize(0.25))
     yield from _unary(Quantize(0.01))
+    yield from _unary(Quantize(0.0005))  # beyond the largest, at both ends
     for op in (ToBfloat16(), RoundBfloat16()):
         yield Example(op, (t(N, 3, dtype="float32"),))
     for op in (Floor(), Ceil()):
@@ -547,6 +548,7 @@ def _pools() -> Iterator[Example]:
         index = y.with_dtype("int32")
         yield Example(MaxPool(*how), (x,))
         yield Example(MaxPoolIndex(*how), (x,))
+        yield Example(MaxPoolIndex(*how), (x,), (SMALL,))  # the first of equals
         yield Example(MaxPoolGrad(x.shape, *how), (index, y), (2,))
         yield Example(MaxPoolPick(*how), (index, x), (2,))
         yield Example(SumPool(*how), (x,))

@@ -91,6 +91,27 @@ def test_a_weight_that_several_products_read_is_stored_once() -> None:
     assert len(stored) == 2, "as it is, and transposed"
 
 
+def test_a_square_weight_as_it_is_and_transposed() -> None:
+    """Each has scales of its own columns: sums are near those of floats."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(5, 5)) * np.geomspace(0.01, 1, 5)
+    text = f"""\
+graph net
+x: float64[N, 5] = input()
+w: float64[5, 5] = constant()  data={w.ravel().tolist()}
+plain: float64[N, 5] = matmul(x, w)
+turned: float64[N, 5] = matmul(x, w)  trans_b=True
+output plain = plain
+output turned = turned
+"""
+    graph, x = quantized(parse_graph(text, OPS), 1.0), rng.uniform(-1, 1, (7, 5))
+    found = evaluate(graph, {"x": x}, {}, 7)
+    for name, weight in (("plain", w), ("turned", w.T)):
+        largest = np.abs(weight).max(axis=0)
+        bound = 5 * largest * (0.5 / 127 + 0.5 / 127 + 0.25 / 127**2) * 1.001
+        assert (np.abs(found[name] - x @ weight) <= bound).all(), name
+
+
 def test_images_are_quantized_before_they_are_padded() -> None:
     net = gc.Net("net")
     x = net.input("x", (gc.N, 1, 6, 6))

@@ -191,6 +191,20 @@ def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
     assert bits(gc.load(checkpoints.best)) == states[int(np.argmin(history.val_loss))]
 
 
+@pytest.mark.parametrize("largest", [False, True])
+def test_the_best_is_the_smallest_or_the_largest(largest: bool, tmp_path: Path) -> None:
+    ex, history = executor(), gc.History()
+    checkpoints, states = gc.Checkpoints(tmp_path, watch="accuracy", largest=largest), []
+    values = [0.5, 0.25, 0.75, 0.625, 0.375]
+    for value in values:
+        ex.step(x=X[:8], y=Y[:8])
+        states.append(bits(ex))
+        history.add(1.0, 0.0, None, {"accuracy": value})
+        checkpoints.write_best(ex, history, "accuracy")
+    best = values.index((max if largest else min)(values))
+    assert bits(gc.load(checkpoints.best)) == states[best]
+
+
 def test_every_so_many_steps(tmp_path: Path) -> None:
     seen: list[str] = []
 

@@ -124,3 +124,15 @@ def test_mistakes_change_nothing() -> None:
             "  hint: leave it out to let every row count as much"
         )
     assert not ex.state["s.mean"].any() and (ex.state["s.scale"] == 1).all()
+
+
+def test_missing_numbers_count_as_the_mean() -> None:
+    """So they make the scale smaller, as repetitions of the mean do; by weights, too."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(40, 3)) * [1, 5, 0.1] + [3, -7, 0], rng.integers(0, 4, 40)
+    x[rng.random(x.shape) < 0.4] = np.nan
+    repeated = np.repeat(x, weight, axis=0)
+    means = np.nanmean(repeated, axis=0)
+    filled = np.where(np.isnan(repeated), means, repeated)
+    found = standardize.statistics(x, weight.astype(float))
+    np.testing.assert_allclose(found, (means, filled.std(axis=0)), rtol=1e-12)

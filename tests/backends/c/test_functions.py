@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import operator
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,3 +145,72 @@ def test_the_file_needs_no_library(tmp_path: Path) -> None:
     text = "\n\n".join([PROLOGUE, *functions.texts.values(), *maps])
     for flags in ("-O2 -march=native", "-O2", "-O3 -ffreestanding", f"-O2 {WHOLE}"):
         library(tmp_path, text, *flags.split(), "-nostdlib", "-Wl,--no-undefined")
+
+
+WHOLE_DTYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+
+
+def test_floats_become_the_nearest_whole_number_there_is(tmp_path: Path) -> None:
+    """At, below and above each bound; NaN becomes 0."""
+    functions, texts = Functions(fused=True), []
+    casts = [(source, to) for source in ("float32", "float64") for to in WHOLE_DTYPES]
+    for source, to in casts:
+        code = Code(functions)
+        with code.loop("i", "n"):
+            code.do(f"y[i] = {Scalars(code).cast(code.value('x[i]', source), source, to)};")
+        head = f"void {to}_of_{source}(ptrdiff_t n, const {C_TYPES[source]} *x, {C_TYPES[to]} *y)"
+        texts.append("\n".join([f"{head};", head, "{", *code.lines, "}", ""]))
+    made = library(tmp_path, "\n".join([PROLOGUE, *functions.texts.values(), *texts]), "-O1")
+    for source, to in casts:
+        bounds, real = np.iinfo(to), np.dtype(source).type
+        edges = [real(end) for end in (bounds.min, bounds.max, bounds.max + 1, 0, 1, -1, 2**70)]
+        near = [np.nextafter(x, real(to)) for x in edges for to in (-np.inf, np.inf)]
+        x = np.array([*edges, *near, -0.5, 0.5, 1.999, -1.999, np.inf, -np.inf, np.nan], source)
+        wanted = [
+            0 if np.isnan(one) else bounds.max if one == np.inf
+            else bounds.min if one == -np.inf else min(max(int(one), bounds.min), bounds.max)
+            for one in x
+        ]  # fmt: skip
+        assert call(getattr(made, f"{to}_of_{source}"), to, x).tolist() == wanted, (source, to)
+
+
+COMPARED = {
+    "less": operator.lt, "less_equal": operator.le, "greater": operator.gt,
+    "greater_equal": operator.ge, "equal": operator.eq, "not_equal": operator.ne,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_a_whole_number_is_compared_with_itself(name: str) -> None:
+    """Compilers warn of that, so the result is written; floats may be NaN."""
+    for dtype in (*WHOLE_DTYPES, "bool"):
+        found = Scalars(Code(Functions(fused=True))).compare(name, "x", "x", dtype)
+        assert found == ("true" if COMPARED[name](1, 1) else "false")
+    for dtype in ("float32", "float64"):
+        assert Scalars(Code(Functions(fused=True))).compare(name, "x", "x", dtype).startswith("v")
+
+
+def test_rounding_to_bfloat16(tmp_path: Path) -> None:
+    """Ties go to even, and below 2**-56 to 0: by the definition, in exact fractions."""
+    functions, code = Functions(fused=True), Code(Functions(fused=True))
+    name = functions.to_bfloat16()
+    with code.loop("i", "n"):
+        code.do(f"y[i] = {name}(x[i]);")
+    head = "void map(ptrdiff_t n, const float *x, uint16_t *y)"
+    text = [PROLOGUE, *functions.texts.values(), f"{head};", head, "{", *code.lines, "}", ""]
+    rng = np.random.default_rng(0)
+    words = np.concatenate([rng.integers(0, 2**16, 400) << 16, 2**16 * np.arange(0x3F70, 0x3F90)])
+    words = np.concatenate([words + more for more in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF)])
+    least = np.float32(2.0**-56)
+    edges = [least, np.nextafter(least, np.float32(0)), -least, np.float32(0), np.float32(np.inf)]
+    x = np.concatenate([words.astype(np.uint32).view(np.float32), np.array(edges, np.float32)])
+    x = x[np.isnan(x) | (np.abs(x) < 2.0**127) | np.isinf(x)]
+    found = call(library(tmp_path, "\n".join(text), "-O1").map, "uint16", x)
+    numbers = (found.astype(np.uint32) << 16).view(np.float32)
+    assert (np.isnan(numbers) == np.isnan(x)).all()
+    for number, made in zip(
+        x[np.isfinite(x)].tolist(), numbers[np.isfinite(x)].tolist(), strict=True
+    ):
+        exponent = math.frexp(number)[1] - 8  # of the last of 8 binary digits
+        wanted = 0.0 if abs(number) < least else round(math.ldexp(number, -exponent))
+        assert made == math.ldexp(wanted, exponent), number
