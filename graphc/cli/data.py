@@ -139,8 +139,8 @@ class TableInputs:
         features = self._predicting
         at, known = None if self.label is None else header.column(self.label), self.known
         if known is not None and known.features:
-            if at is None and known.label in header.header:
-                at = header.header.index(known.label)
+            if at is None and known.label in header.columns:
+                at = header.columns[known.label][0]
             return self._read(self._by_name(header, features, known), at, optional=True)
         if self.label is None and len(header.header) == self._width(features) + 1:
             at = header.label
@@ -185,10 +185,10 @@ class TableInputs:
                 f"takes {width}",
                 hint="train it again, or give a .npz file",
             )
-        missing = [column for column in known.features if column not in header.header]
+        missing = [column for column in known.features if column not in header.columns]
         if missing:
             raise _missing(header, missing)
-        columns = [header.header.index(column) for column in known.features]
+        columns = [header.columns[column][0] for column in known.features]
         header.check_distinct(columns)
         return columns
 

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.base.errors import DataError, counted
+from graphc.base.errors import DataError, counted, first_of
 from graphc.files.disk import reason, shown, system_path
 
 LABEL_NAMES = ("y", "label", "target")
@@ -51,6 +52,14 @@ class Header:
     header: tuple[str, ...]
     places: tuple[int, ...] = field(default=(), kw_only=True)
 
+    @cached_property
+    def columns(self) -> dict[str, list[int]]:
+        """The columns of each name: a file may have 100,000."""
+        found: dict[str, list[int]] = {}
+        for column, name in enumerate(self.header):
+            found.setdefault(name, []).append(column)
+        return found
+
     @property
     def label(self) -> int | None:
         """The first of the columns y, label, target (in any case) that exists."""
@@ -65,8 +74,8 @@ class Header:
         """
         if name is None:
             at = len(self.header) - 1 if self.label is None else self.label
-        elif name in self.header:
-            at = self.header.index(name)
+        elif name in self.columns:
+            at = self.columns[name][0]
         else:
             raise DataError(
                 f"{self.path} has no column {name!r}",
@@ -78,9 +87,9 @@ class Header:
     def check_distinct(self, columns: Iterable[int]) -> None:
         """Raise DataError if another column has the name of one of these."""
         for name in (self.header[column] for column in columns):
-            if self.header.count(name) > 1:
+            if len(self.columns[name]) > 1:
                 raise DataError(
-                    f"{self.path} has {self.header.count(name)} columns called {name!r}",
+                    f"{self.path} has {len(self.columns[name])} columns called {name!r}",
                     hint="rename them in its first line",
                 )
 
@@ -346,7 +355,7 @@ def _header(path: str | Path, rows: Lines, separator: str) -> tuple[list[str], L
     if other is not None:
         count = "a single column" if len(names) == 1 else f"{len(names)} columns"
         raise DataError(
-            f"{path} has {count}, {', '.join(map(repr, names))}",
+            f"{path} has {count}, {first_of(map(repr, names))}",
             hint=f"for another separator: --separator {other!r}, or separator={other!r} in Python",
         )
     if all(number_in(name) is not None for name in names):

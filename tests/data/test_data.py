@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from graphc.base.errors import DataError
 from graphc.data import load_arrays, load_data, load_digits, load_table, stratified_split
+from graphc.data.table import Header
 
 
 def write(folder: Path, text: str, name: str = "table.csv") -> str:
@@ -260,3 +261,28 @@ def test_numbers_from_0_or_1_on_are_names_of_columns(
     """Other numbers above numbers, beside a word above words, are a row of data."""
     with pytest.raises(DataError, match=message):
         load_table(write(tmp_path, f"{header},kind\n5,6,a\n8,9,b\n"))
+
+
+class Compared(str):
+    """A text that counts how often it is compared."""
+
+    count = 0
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return str.__eq__(self, other)
+
+
+def test_each_column_is_compared_with_few_others() -> None:
+    """Files may have 100,000 columns: no work for each pair of them."""
+    names = [f"c{i}" for i in range(3000)]
+    header = Header("wide.csv", tuple(map(Compared, names)))
+    Compared.count = 0
+    header.check_distinct(range(len(names)))
+    assert [header.column(name) for name in names] == [*range(len(names))]
+    assert Compared.count < 10 * len(names)
+    twice = Header("wide.csv", ("a", "b", "a"))
+    with pytest.raises(DataError, match="has 2 columns called 'a'"):
+        twice.check_distinct(range(3))
