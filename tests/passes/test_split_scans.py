@@ -5,7 +5,10 @@ import pytest
 
 import graphc as gc
 from graphc.ir.graph import Graph
+from graphc.ir.text.parse import parse_graph
+from graphc.ops import OPS
 from graphc.ops.scan import Scan, loops
+from graphc.runtime.reference import evaluate
 from passes.split_scans import runs_at_once, split_scans
 from tests.passes.loop_nets import recurrent
 from tests.passes.same import assert_preserved, differentiated, specialized
@@ -103,3 +106,36 @@ def test_a_loop_whose_rows_meet_does_not_run_at_once() -> None:
     data = np.arange(24.0, dtype=np.float32).reshape(2, 4, 3)
     out = gc.Executor(gc.compile(net, batch=2)).forward(x=data)["ys"]
     np.testing.assert_allclose(out, data - data.mean(0), rtol=1e-6)
+
+
+NUMBERED = """\
+graph net
+x: int32[4, N, 3] = input()
+h0: float64[N, 3] = input()
+w: float64[3, 3] = input()
+step steps: sequences=(x) carried=(h=next) whole=(w) number=step
+  x: int32[N, 3] = input()
+  h: float64[N, 3] = input()
+  step: int32[] = input()
+  w: float64[3, 3] = input()
+  counted: int32[N, 3] = mul(x, step)
+  wide: float64[N, 3] = cast(counted)
+  in: float64[N, 3] = matmul(wide, w)
+  sum: float64[N, 3] = add(in, h)
+  next: float64[N, 3] = sin(sum)
+end
+ys: float64[4, N, 3] = scan(x, h0, w)  step=steps steps=4 kind="stacked" result="next"
+output ys = ys
+"""
+
+
+def test_what_reads_the_number_of_the_step_stays_inside() -> None:
+    rng = np.random.default_rng(0)
+    feeds = {"x": rng.integers(-3, 4, (4, 2, 3)), "h0": rng.normal(size=(2, 3))}
+    feeds["w"] = rng.normal(size=(3, 3))
+    h, wanted = feeds["h0"], []
+    for t in range(4):
+        h = np.sin(feeds["x"][t] * t @ feeds["w"] + h)
+        wanted.append(h)
+    found = evaluate(split_scans(parse_graph(NUMBERED, OPS)), feeds, {}, 2)["ys"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)

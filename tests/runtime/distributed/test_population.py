@@ -91,6 +91,18 @@ def test_members_have_the_bits_of_their_nets_alone(plan: gc.Plan, size: int) -> 
             assert {name: array[i].tobytes() for name, array in state.items()} == bits(ex.state)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_members_are_in_the_order_asked_for(plan: gc.Plan, size: int) -> None:
+    """Whatever the order of the ranks that hold them, in results and in losses."""
+
+    def work(population: gc.Population) -> list[Any]:
+        orders = ([4, 0, 1, 3], [2, 4, 0], [3, 1, 4, 0, 2])
+        found: list[Any] = [population.forward(x=X[:3], members=order) for order in orders]
+        return [*found, *(population.step(x=X[:8], y=Y[:8], members=order) for order in orders)]
+
+    as_alone(plan, work, size)
+
+
 def test_every_rank_reads_the_numbers_of_all_members(plan: gc.Plan) -> None:
     def work(population: gc.Population) -> list[Any]:
         population.step(x=X[:8], y=Y[:8])
