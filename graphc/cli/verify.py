@@ -12,13 +12,14 @@ from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.code_file import verify_code
+from graphc.check.installation import SECTIONS, check_installation
 from graphc.check.plan_proof import verify_plan
 from graphc.check.table import by_role, table_fault
 from graphc.check.validation import ValidationError
 from graphc.check.validation.executors import Others
 from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
-from graphc.cli.arguments import Command, Parser, picked, show
+from graphc.cli.arguments import Command, Parser, number, picked, print_json, show
 from graphc.cli.data import feeds_of, form_of, is_table
 from graphc.cli.model import Model, compiled, is_onnx, load_model
 from graphc.compiler.plan import Plan
@@ -37,6 +38,8 @@ COMMAND = Command(
     "and an executor must give the same bits over steps, after freeze, from a model file, as a "
     "member of a population and in gc.fit. The net in int8, and as an ONNX model if onnx is "
     "installed, must compute what is declared.\n\n"
+    "Without SOURCE, what is installed is checked on this machine: functions and their gradients, "
+    "on each backend, against formulas in plain NumPy.\n\n"
     "With --data, every cell that the model reads of a .csv file is compared with what a second "
     "parser finds there.\n\n"
     "The exit status is 0 when all is right, 1 when a proof fails or a value is wrong, and 2 when "
@@ -52,8 +55,9 @@ def declare(parser: Parser) -> None:
     add(
         "source",
         metavar="SOURCE",
+        nargs="?",
         help="file.py:function, a saved model, a certificate that `graphc plan` wrote (.json), or "
-        "a C file that `graphc export` wrote (.c)",
+        "a C file that `graphc export` wrote (.c); without it what is installed is checked",
     )
     parser.add_batch()
     parser.add_backend()
@@ -62,11 +66,16 @@ def declare(parser: Parser) -> None:
     parser.add_optimizer()
     parser.add_data("the .csv file whose cells are compared", required=False)
     add("--run", dest="runs", action="store_true", help="run what was compiled, too")
+    add("--only", choices=SECTIONS, action="append", help="a section of the check without SOURCE")
+    add("--seed", type=int, default=0, help="its random numbers (default: 0)")
+    add("--seconds", type=number, default=60.0, help="about its time on one core (default: 60)")
     parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the proof or the counterexamples, and what was run or is wrong."""
+    if args.source is None:
+        return _installation(args)
     model, plan, report = _report(args)
     data, text, wrong = _data(report), str(report), False
     if args.data and plan is not None:
@@ -84,6 +93,24 @@ def run(args: argparse.Namespace) -> int:
             data |= {"ok": False, "wrong": picked(error, "layer", "kernel"), "message": str(error)}
     show(args, data, text)
     return 0 if report.ok and not wrong else 1
+
+
+def _installation(args: argparse.Namespace) -> int:
+    """Print a line for each section of the check of what is installed, when it is done."""
+    if args.runs or args.data:
+        raise GraphError("no model is given to run", hint="graphc verify net.py:net --run")
+    lines = []
+    for line in check_installation(args.only or (), seed=args.seed, seconds=args.seconds):
+        lines.append(line)
+        if not args.json:
+            print(line, flush=True)
+    wrong = [line for line in lines if not line.ok]
+    if args.json:
+        print_json({"ok": not wrong, "sections": [line._asdict() for line in lines]})
+    elif wrong:
+        options = "".join(f" --only {line.section}" for line in wrong)
+        print(f"this shows it again: graphc verify --seed {args.seed}{options}")
+    return 1 if wrong else 0
 
 
 def _others(source: str) -> Others:

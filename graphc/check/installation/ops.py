@@ -1,0 +1,86 @@
+"""Results and gradients of functions on each backend, by formulas in plain NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import graphc as gc
+from graphc.backends.backend import PORTABLE, USUAL
+from graphc.check.installation.bundle import Bundle
+from graphc.check.installation.calls import calls
+from graphc.check.installation.plain import Array
+from graphc.check.installation.trial import ROUGH, Trial, Wrong, all_same, near, some
+
+BATCH = 7
+BUNDLE = 8
+"""The calls of a net."""
+FAR = 12.0
+"""The factor of numbers for which functions saturate."""
+
+
+def ops(trial: Trial) -> str:
+    """Check all functions in float64, with their gradients."""
+    check_calls(trial, PORTABLE, "float64")
+    return f"{len(calls())} calls: results by formulas, gradients by central differences of these"
+
+
+def backends(trial: Trial) -> str:
+    """Check all functions on each backend that is here, in float32."""
+    here = [name for name in trial.backends() if name != PORTABLE]
+    for name in here:
+        check_calls(trial, name, "float32", slopes=name in USUAL)
+    return f"{len(calls())} calls on {' and '.join(here)}, with 1 and 2 threads" if here else ""
+
+
+def check_calls(trial: Trial, backend: str, dtype: str, slopes: bool = True) -> None:
+    """Check nets of some calls each, and their gradients."""
+    for chosen in some(calls(), BUNDLE):
+        bundle = Bundle(chosen, dtype)
+        with trial.case(f"{backend}, {dtype}, {', '.join(chosen)}"):
+            options: dict[str, Any] = {"backend": backend}
+            options |= {} if slopes else {"losses": []}
+            one = proved(bundle, **options)
+            for rows, far in ((1, 1.0), (BATCH - 2, FAR), (BATCH, 1.0)):
+                arrays = bundle.drawn(trial.rng, rows, far)
+                compare(bundle, arrays, run_of(one, arrays), train=False)
+            if slopes:
+                two = proved(bundle, threads=2, **options)
+                found = run_of(one, arrays, train=True)
+                compare(bundle, arrays, found, train=True)
+                gradients = one.backward()
+                compare_slopes(bundle, arrays, gradients)
+                all_same("with two threads", found, run_of(two, arrays, train=True))
+                all_same("gradients with two threads", gradients, two.backward())
+
+
+def proved(bundle: Bundle, threads: int = 1, **options: Any) -> gc.Executor:
+    """Return an executor of a plan that is proved."""
+    plan = gc.compile(bundle.net, batch=BATCH, threads=threads, **options)
+    report = plan.verify()
+    if not report.ok:
+        raise Wrong(str(report.counterexample))
+    return gc.Executor(plan)
+
+
+def run_of(ex: gc.Executor, arrays: Mapping[str, Array], train: bool = False) -> dict[str, Array]:
+    """Return the outputs of an executor that takes its parameters, too."""
+    ex.state.assign({name: arrays[name] for name in ex.plan.parameter_names})
+    return dict(ex.forward({name: arrays[name] for name in ex.plan.input_names}, train=train))
+
+
+def compare(
+    bundle: Bundle, arrays: Mapping[str, Array], found: Mapping[str, Array], train: bool
+) -> None:
+    """Compare outputs with formulas."""
+    for part, expected in bundle.outputs(arrays, train):
+        near(f"{part.call}: its result", expected, found[part.output], ROUGH[bundle.dtype])
+
+
+def compare_slopes(
+    bundle: Bundle, arrays: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> None:
+    """Compare gradients with central differences."""
+    for part, name, expected in bundle.slopes(arrays):
+        found = gradients.get(name, 0 * expected)
+        near(f"{part.call}: the gradient by {name!r}", expected, found, 4 * ROUGH[bundle.dtype])

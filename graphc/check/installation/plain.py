@@ -1,0 +1,205 @@
+"""Windows, losses and recurrent layers in plain NumPy, one row and one step after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+erf: Callable[[Array], Array] = np.vectorize(math.erf, otypes=[float])
+
+
+def sigmoid(x: Array) -> Array:
+    """Return 1 / (1 + exp(-x)), which does not overflow."""
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * x))
+
+
+def softmax(x: Array, axis: int = -1) -> Array:
+    """Return shares that add up to 1."""
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return np.asarray(e / e.sum(axis, keepdims=True))
+
+
+def normed(x: Array, axes: tuple[int, ...], eps: float) -> Array:
+    """Return x with mean 0 and variance 1 along axes."""
+    d = x - x.mean(axes, keepdims=True)
+    return np.asarray(d / np.sqrt((d * d).mean(axes, keepdims=True) + eps))
+
+
+def along(x: Array) -> tuple[int, ...]:
+    """Return the shape of a vector of channels beside x."""
+    return (-1, *[1] * (x.ndim - 2))
+
+
+def windows(
+    x: Array,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Any,
+    dilation: Sequence[int],
+    fill: float = 0.0,
+) -> Array:
+    """Return the windows of (n, c, ...) as (n, c, places..., kernel...)."""
+    x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    places = [(e - n) // s + 1 for e, n, s in zip(x.shape[2:], spans, stride, strict=True)]
+    out = np.empty((*x.shape[:2], *places, *kernel))
+    for at in np.ndindex(*places):
+        cut = [
+            slice(i * s, i * s + n, d)
+            for i, s, n, d in zip(at, stride, spans, dilation, strict=True)
+        ]
+        out[:, :, *at] = x[:, :, *cut]
+    return out
+
+
+def conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    stride: Sequence[int] = (1, 1),
+    pads: Any = ((0, 0), (0, 0)),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """Return the sums of products of filters (out, in / groups, kernel...) with windows."""
+    n = w.ndim - 2
+    cut = windows(x, w.shape[2:], stride, pads, dilation)
+    parts = []
+    for part, filters in zip(np.split(cut, groups, 1), np.split(w, groups), strict=True):
+        axes = [1, *range(2 + n, 2 + 2 * n)]
+        parts.append(np.moveaxis(np.tensordot(part, filters, (axes, [1, *range(2, 2 + n)])), -1, 1))
+    out = np.concatenate(parts, 1)
+    return out if b is None else out + b.reshape(along(out))
+
+
+def conv_transpose(x: Array, w: Array, stride: Sequence[int], pad: int, more: int) -> Array:
+    """Return what adds each entry of images, times its filters, to a window."""
+    k = w.shape[2:]
+    h, v = ((e - 1) * s + n + more for e, s, n in zip(x.shape[2:], stride, k, strict=True))
+    out = np.zeros((len(x), w.shape[1], h, v))
+    for i, j in product(*map(range, x.shape[2:])):
+        top, left = i * stride[0], j * stride[1]
+        out[:, :, top : top + k[0], left : left + k[1]] += np.tensordot(x[:, :, i, j], w, 1)
+    return out[:, :, pad : h - pad, pad : v - pad]
+
+
+def nll(log_p: Array, labels: Array, weight: Array | None = None, ignore: int = -1) -> Array:
+    """Return the mean of -log_p of the labels, weighted by class."""
+    share = np.ones(log_p.shape[1]) if weight is None else weight
+    share = share[labels] * (labels != ignore)
+    return np.asarray((-log_p[np.arange(len(labels)), labels] * share).sum() / share.sum())
+
+
+def gru_step(x: Array, h: Array, w: Array, u: Array, b: Array, c: Array, after: bool) -> Array:
+    """Return the next state of gated recurrent units."""
+    n = h.shape[1]
+    i = x @ w + b
+    r, z = (sigmoid(v) for v in np.split((i + h @ u + c)[:, : 2 * n], 2, 1))
+    more = r * (h @ u[:, 2 * n :] + c[2 * n :]) if after else (r * h) @ u[:, 2 * n :] + c[2 * n :]
+    return np.asarray((1 - z) * np.tanh(i[:, 2 * n :] + more) + z * h)
+
+
+def lstm_step(x: Array, h: Array, s: Array, w: Array, u: Array, b: Array) -> tuple[Array, Array]:
+    """Return the next states of an LSTM."""
+    i, f, g, o = np.split(x @ w + h @ u + b, 4, 1)
+    s = sigmoid(f) * s + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(s), s
+
+
+def loop(
+    step: Callable[..., tuple[Array, ...]],
+    x: Array,
+    start: tuple[Array, ...],
+    lengths: Any = None,
+    reverse: bool = False,
+) -> tuple[Array, tuple[Array, ...]]:
+    """Return the first state after each step, 0 behind the end of a row, and the last states."""
+    ends = np.full(len(x), x.shape[1]) if lengths is None else lengths
+    out = np.zeros((*x.shape[:2], start[0].shape[1]))
+    last = tuple(np.array(state) for state in start)
+    for row, end in enumerate(ends):
+        states = tuple(state[row : row + 1] for state in start)
+        for t in reversed(range(end)) if reverse else range(end):
+            states = step(x[row : row + 1, t], *states)
+            out[row, t] = states[0][0]
+        for found, state in zip(last, states, strict=True):
+            found[row] = state[0]
+    return out, last
+
+
+def relu(x: Array) -> Array:
+    """Return the larger of x and 0."""
+    return np.maximum(x, 0)
+
+
+def softplus(x: Array) -> Array:
+    """Return log(1 + exp(x))."""
+    return np.logaddexp(x, 0)
+
+
+def by_channel(x: Array, gamma: Array, beta: Array) -> Array:
+    """Return x scaled and moved by channel."""
+    return np.asarray(x * gamma.reshape(along(x)) + beta.reshape(along(x)))
+
+
+def rotary(s: Array) -> Array:
+    """Return s with each pair of columns rotated by an angle for each step."""
+    half = s.shape[-1] // 2
+    angle = np.arange(s.shape[1])[:, None] / 10000 ** (np.arange(half) / half)
+    rotated = (s[..., :half] + 1j * s[..., half:]) * np.exp(1j * angle)
+    return np.concatenate([rotated.real, rotated.imag], -1)
+
+
+def interpolated(x: Array, at: Array) -> Array:
+    """Return entries of the last axis at places between two, or at the edge beyond it."""
+    at = np.clip(at, 0, x.shape[-1] - 1)
+    low = np.minimum(at.astype(int), x.shape[-1] - 2)
+    return np.asarray(x[..., low] * (1 - at + low) + x[..., low + 1] * (at - low))
+
+
+def scattered(x: Array, y: Array, j: Array, how: Any = lambda old, new: new) -> Array:
+    """Return x where columns j of its rows become y's entries, in their order."""
+    x = np.array(x)
+    for row, place in np.ndindex(j.shape):
+        x[row, j[row, place]] = how(x[row, j[row, place]], y[row, place])
+    return x
+
+
+def pooled(m: Array, fill: float) -> Array:
+    """Return windows of 3 times 2 entries that overlap, as `windows` does."""
+    return windows(m, (3, 2), (2, 1), ((1, 1), (0, 0)), (1, 1), fill)
+
+
+def states(s: Array, u: Array, n: Array | None, factor: float, reverse: bool = False) -> Array:
+    """Return what `own_loop` computes, one row after the other."""
+    found = np.zeros(s.shape)
+    for row, length in enumerate(n if n is not None else [s.shape[1]] * len(s)):
+        h = u[row, :3]
+        for turn in range(length):
+            t = length - 1 - turn if reverse else turn
+            h = np.tanh(h * factor + s[row, t])
+            found[row, t] = h + turn * 0.1
+    return found
+
+
+def lstm(s: Array, n: Array | None, back: bool, w: Array, u: Array, b: Array, c: Array) -> Array:
+    """Return the states of an LSTM that begins with 0."""
+    start = (np.zeros((len(s), len(u))),) * 2
+    return loop(lambda x, h, m: lstm_step(x, h, m, w, u, b + c), s, start, n, back)[0]
+
+
+def gru(s: Array, n: Array | None, after: bool, w: Array, u: Array, b: Array, c: Array) -> Array:
+    """Return the last states of gated recurrent units that begin with 0."""
+    start = (np.zeros((len(s), len(u))),)
+    return loop(lambda x, h: (gru_step(x, h, w, u, b, c, after),), s, start, n)[1][0]
+
+
+def rnn(s: Array, n: Array, w: Array, u: Array, b: Array, c: Array) -> Array:
+    """Return the states of a recurrent network with relu."""
+    start = (np.zeros((len(s), len(u))),)
+    return loop(lambda x, h: (relu(x @ w + h @ u + b + c),), s, start, n)[0]

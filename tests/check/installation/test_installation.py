@@ -1,0 +1,54 @@
+"""`graphc verify` without a model: an installation that is right passes, and faults are found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from graphc.check.installation import calls, formulas
+from graphc.cli import main
+from graphc.ir.build import Builder, Value
+from graphc.ops.elementwise import mul, sub
+from graphc.ops.functions import Tanh
+
+FEW = ("gc.tanh(x)", "gc.clip(x, -0.7, 0.9)", "gc.relu(x @ w)", "own_loop(s, u, n, 0.5)")
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let sections check few calls."""
+    starts = tuple(f"{call} ==" for call in FEW)
+    lines = [line for line in formulas.FORMULAS.splitlines() if line.startswith(starts)]
+    monkeypatch.setattr(calls, "FORMULAS", "\n".join(lines))
+    calls.calls.cache_clear()
+    yield
+    calls.calls.cache_clear()
+
+
+@pytest.mark.usefixtures("few")
+def test_what_is_right_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--only", "ops", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] and found["sections"][0]["text"].startswith(f"{len(FEW)} calls")
+
+
+@pytest.mark.usefixtures("few")
+def test_a_wrong_gradient_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(self: Tanh, b: Builder, ins: Any, out: Value, dout: Value) -> tuple[Value]:
+        return (mul(dout, sub(1.0, out)),)
+
+    monkeypatch.setattr(Tanh, "grad", wrong)
+    assert main(["verify", "--only", "ops", "--seed", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "gc.tanh(x): the gradient by 'x0_part'" in out
+    assert out.endswith("this shows it again: graphc verify --seed 3 --only ops\n")
+
+
+def test_a_model_is_asked_for_where_one_must_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--run"]) == 2
+    assert "no model is given" in capsys.readouterr().err
