@@ -15,6 +15,8 @@ KINDS = {
     "float64": TensorProto.DOUBLE,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
+    "uint8": TensorProto.UINT8,
+    "uint32": TensorProto.UINT32,
     "bool": TensorProto.BOOL,
 }
 

@@ -362,10 +362,8 @@ def test_running_statistics_are_part_of_a_model_file(tmp_path: Path) -> None:
 def test_shifts_by_up_to_all_bits(way: str, dtype: str) -> None:
     bits = np.dtype(dtype).itemsize * 8
     shift, x = np.arange(bits + 3, dtype=dtype), 0xB5B5B5B5 % 2**bits
-    types = {"x": (bits + 3,), "s": (bits + 3,)}
+    types = {"x": (bits + 3, dtype), "s": (bits + 3, dtype)}
     made = model([node("BitShift", "x s", "y", direction=way)], types, ["y"])
-    for value in made.graph.input:
-        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     found = run(load(made), x=np.full(bits + 3, x, dtype), s=shift)["y"]
     by = [(x << n) % 2**bits if way == "LEFT" else x >> n for n in shift.tolist()]
     assert found.tolist() == by
@@ -380,3 +378,19 @@ def test_indices_from_the_end_beside_axes_of_a_batch() -> None:
     found = run(load(made), x=x)["y"]
     wanted = [[x[row][tuple(at)] for at in each] for row, each in enumerate(indices)]
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+def test_extremes_of_nothing_are_the_ends_of_the_dtype(op: str, dtype: str) -> None:
+    if dtype == "bool":
+        ends: tuple[object, object] = False, True
+    elif dtype == "float32":
+        ends = -np.inf, np.inf
+    else:
+        ends = np.iinfo(dtype).min, np.iinfo(dtype).max
+    given = {"x": (2, 0, 3, dtype)}
+    made = model([node(op, "x axes", "y")], given, ["y"], {"axes": np.array([1])}, opset=20)
+    found = run(load(made), x=np.zeros((2, 0, 3), dtype))["y"]
+    assert found.dtype == dtype and found.shape == (2, 1, 3)
+    assert (found == ends[op == "ReduceMin"]).all()

@@ -115,10 +115,10 @@ def by_hand(feeds: dict[str, Array], u: Array, v: Array, w: Array, b: Array) -> 
     return {"loss": np.asarray(loss), **found}
 
 
-@pytest.mark.parametrize("cut", ["sums", "all"])
-def test_the_longest_row_ends_anywhere_in_a_segment(cut: str) -> None:
+@pytest.mark.parametrize(("cut", "dtype"), [("sums", "int32"), ("all", "int64")])
+def test_the_longest_row_ends_anywhere_in_a_segment(cut: str, dtype: str) -> None:
     """At its first step and at its last one, too: segments have 32 steps."""
-    net = recurrent(64, lengths=True)
+    net = recurrent(64, lengths=True, of_lengths=dtype)
     options = {"batch": 2, "optimizer": gc.SGD(lr=1.0), "backend": "numpy"}
     plan = gc.compile(net, **options)  # type: ignore[arg-type]
     if cut == "all":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 
 import graphc as gc
@@ -133,6 +134,26 @@ def test_two_layers_on_one_value_share_its_statistics() -> None:
     after = assert_preserved(share_batchnorm_statistics, graph, 5)
     assert kinds(after).isdisjoint({BatchNormTrain, BatchNormDx, BatchNormDgamma})
     assert after["other"].inputs[1:3] == ("bn.mean", "bn.var")
+
+
+def test_layers_with_another_epsilon_have_gradients_of_their_own() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    h = gc.batchnorm(x, name="bn", eps=1e-5) + gc.batchnorm(x, name="other", eps=0.5)
+    net.loss("loss", gc.mean(gc.tanh(h)))
+    for wrt in (("x", "bn.gamma", "other.gamma"), ("x",), ("x", "other.gamma")):
+        assert_preserved(share_batchnorm_statistics, gradients_of_inputs(net, *wrt), 5)
+
+
+@pytest.mark.parametrize("exponent", [1, 3, 4])
+def test_other_moments_are_no_variance(exponent: int) -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    moment = gc.mean(gc.power(x - gc.mean(x, 0), exponent), 0)
+    h = gc.batchnorm(x, name="bn") + moment
+    net.loss("loss", gc.mean(gc.tanh(h)))
+    graph = gradients_of_inputs(net, "x", "bn.gamma")
+    assert_preserved(share_batchnorm_statistics, graph, 5)
 
 
 def test_images() -> None:

@@ -69,5 +69,21 @@ def test_rows_are_updated_in_place() -> None:
     assert apart["y"].tobytes() == inside["y"].tobytes()
 
 
+@pytest.mark.parametrize("columns", [2, 10, 16])
+def test_sums_begin_at_zero(columns: int) -> None:
+    """So a sum of -0 is 0, as of every other kernel; a maximum of -0 is -0."""
+    b = BodyBuilder()
+    x = b.load("x", "each", "float32")
+    b.store(x.sum("columns"), "sum", "row")
+    b.store(x.max("columns"), "most", "row")
+    loop = Loop(Batch(), columns, "columns", b.body(), "rows")
+    assert rows_fit_lanes(loop)
+    arrays = {"x": np.full((ROWS, columns), -0.0, np.float32)}
+    arrays |= {name: np.ones(ROWS, np.float32) for name in ("sum", "most")}
+    found = LoopFunction(loop)(arrays, ROWS)
+    assert not np.signbit(found["sum"]).any() and not found["sum"].any()
+    assert np.signbit(found["most"]).all() and not found["most"].any()
+
+
 def _row(x: Array, row: int) -> Array:
     return x[row : row + 1] if len(x) == ROWS else x

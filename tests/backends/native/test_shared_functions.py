@@ -22,7 +22,7 @@ from graphc.backends.native.pack_panels import emit_packing
 from graphc.backends.native.target import DOTS, PAIRS, TILES, VNNI, WIDENED, Words
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import Dim, N
-from graphc.kernels.kernel import Convolution, Gemm, Loop
+from graphc.kernels.kernel import LANES, Convolution, Gemm, Loop
 from tests.backends.native.gemm_function import store_product
 from tests.backends.native.window_function import specs
 
@@ -141,10 +141,12 @@ def loops() -> Iterator[Emit]:
             yield partial(emit_loop, kernel=kernel, pitch=pitch)
 
 
+NARROW = "loops without vectors"
 FAMILIES: dict[str, Callable[[], Iterator[Emit]]] = {
     "matrices": matrices,
     "packings": packings,
     "loops": loops,
+    NARROW: loops,
     **{
         f"convolutions, {kind}": partial(convolutions, kind)
         for kind in ("float32", "pairs", "blocks", "int8")
@@ -159,9 +161,10 @@ def functions(module: Module) -> set[str]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_function_is_shared_only_by_kernels_that_have_it(family: str) -> None:
-    together, alone = Module(), list[tuple[Emit, set[str]]]()
+    lanes = 1 if family == NARROW else LANES
+    together, alone = Module(lanes), list[tuple[Emit, set[str]]]()
     for emit in FAMILIES[family]():
-        module = Module()
+        module = Module(lanes)
         emit(module)
         emit(together)
         alone.append((emit, functions(module)))
