@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
+import graphc as gc
 from graphc.sklearn import GraphClassifier, GraphRegressor, SweepSearchCV, estimator, together
+from graphc.sklearn.rows import Rows
 
 ROWS = np.random.default_rng(0)
 X = ROWS.normal(size=(50, 3))
@@ -160,3 +163,33 @@ def test_rows_of_a_fold_are_checked_once_and_predicted_for_once(
     grid = {"class_weight": [None, "balanced", {0: 2.0}]}
     SweepSearchCV(GraphClassifier((4,), **OPTIONS), grid, cv=3, refit=False).fit(X, LABELS)
     assert calls.count("_rows") == 3 + 3 + 6
+
+
+def test_trainings_that_differ_in_one_thing_are_not_taken_for_each_other() -> None:
+    def rows() -> Rows:
+        return Rows(X, LABELS, np.ones(50))
+
+    choice = together.NetChoice(dict, 3, 2, "y", gc.Adam(0.1), 16, 1, "numpy", False)  # type: ignore[arg-type]
+    stopping = gc.EarlyStopping(5, watch="loss")
+    base = together.Training(choice, rows(), None, 16, (1, 2), 4, stopping, False)
+    others = [
+        *(
+            replace(base, choice=replace(choice, **{name: other}))
+            for name, other in {
+                "declare": list, "features": 4, "units": 3, "output": "z", "batch": 17,
+                "optimizer": gc.Adam(0.2), "threads": 2, "backend": "native", "own": True,
+            }.items()
+        ),
+        replace(base, rows=rows()),
+        replace(base, held=rows()),
+        replace(base, batch=17),
+        replace(base, seeds=(1, 3)),
+        replace(base, seeds=(1, 2, 3)),
+        replace(base, epochs=5),
+        replace(base, random=True),
+        replace(base, stopping=gc.EarlyStopping(6, watch="loss")),
+        replace(base, stopping=gc.EarlyStopping(5, watch="val_loss")),
+        replace(base, stopping=gc.EarlyStopping(5, watch="loss", least=0.1)),
+    ]  # fmt: skip
+    assert replace(base).key == base.key
+    assert len({base.key, *(other.key for other in others)}) == 1 + len(others)
