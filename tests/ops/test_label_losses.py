@@ -227,3 +227,22 @@ def test_what_is_refused() -> None:
         with pytest.raises(gc.GraphError, match=re.escape(text)):
             build()
     assert set(net.graph().nodes) == names
+
+
+@pytest.mark.parametrize("ignore", range(CLASSES))
+def test_a_class_may_be_ignored(ignore: int) -> None:
+    """Rows with its label have neither a loss nor a gradient; with it as a class others do."""
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(8, CLASSES)), np.arange(8) % CLASSES
+    net = gc.Net("ignored", dtype="float64")
+    y = net.input("y", gc.N, dtype="int64")
+    s = net.parameter("s", scores.shape, init=scores)
+    rows = net.input("rows", (gc.N, 8)) @ s
+    net.loss("loss", gc.softmax_loss(rows, y, ignore=ignore))
+    ex = gc.Executor(gc.compile(net, batch=8, backend="numpy"))
+    kept = labels != ignore
+    hot = np.eye(CLASSES)[labels]
+    wanted = -log_probs(scores)[np.arange(8), labels][kept].mean()
+    assert ex.forward(y=labels, rows=np.eye(8), train=True)["loss"] == pytest.approx(wanted)
+    slopes = (np.exp(log_probs(scores)) - hot) * kept[:, None] / kept.sum()
+    np.testing.assert_allclose(ex.backward()["s"], slopes, rtol=1e-12, atol=1e-12)
