@@ -193,6 +193,17 @@ def test_an_infinity_that_is_meant_is_not_blamed() -> None:
     assert error.hint == "keep its operand small: gc.exp(gc.minimum(x, 80))"
 
 
+def test_what_makes_nan_of_an_infinity_that_is_meant_is_blamed() -> None:
+    net = gc.Net("masked")
+    x = net.input("x", (gc.N, 4))
+    mask = net.constant(np.array([0, 0, 0, np.inf], np.float32), name="mask")
+    scores = gc.affine(x, 4, name="scores") + mask
+    away = gc.sub(scores, gc.max(scores, 1, keepdims=True), name="away")
+    net.loss("loss", gc.mean(gc.exp(away, name="powers")))
+    error = failed(executor(net), X, shuffle=False)
+    assert "sub 'away' of the forward pass" in error.sentence
+
+
 @pytest.mark.parametrize("every", [1, 4, 256])
 @pytest.mark.parametrize("stream", [False, True])
 def test_found_however_long_ago_the_copy_was_made(monkeypatch, every: int, stream: bool) -> None:
