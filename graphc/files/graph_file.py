@@ -54,7 +54,7 @@ def graph_file(graph: Graph) -> GraphFile:
         elif (start := start_of(op)) is not None:
             changed[node.name] = replace(node, op=with_start(op, None))
             initials[node.name] = _taken(INITIAL + node.name, start, tensors)
-    _check_names(graph)
+    check_names(graph)
     ops = [[word_of(cls), f"{cls.__module__}.{cls.__qualname__}"] for cls in user_ops(graph)]
     notes = {"ops": ops, "constants": labels, "initials": initials}
     return GraphFile(graph_text(graph.replace(changed)), notes, tensors)
@@ -77,7 +77,7 @@ def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
         if word not in known:
             raise UnknownOp(str(path))
     graph = parse_graph(file.text, known)
-    _check_names(graph)
+    check_names(graph)
     changed: dict[str, Node | None] = {}
     for name, label in file.notes["constants"].items():
         changed[name] = _constant(graph[name], file.tensors[CONSTANT + name], label)
@@ -87,7 +87,7 @@ def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
     return graph.replace(changed)
 
 
-def _check_names(graph: Graph) -> None:
+def check_names(graph: Graph) -> None:
     """Raise GraphError for names that are not printable or are very long."""
     for name in (graph.name, *(node.name for node in nested(graph)), *graph.outputs):
         if not name.isprintable() or len(name) > LONGEST_NAME:

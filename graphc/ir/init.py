@@ -300,7 +300,7 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
     The key is (seed mod 2**64, first eight bytes, big endian, of BLAKE2b-512 of the UTF-8 name).
     """
-    word = int.from_bytes(blake2b(name.encode()).digest()[:8], "big")
+    word = int.from_bytes(blake2b(name.encode(errors="surrogatepass")).digest()[:8], "big")
     key = np.array([int(seed) & 0xFFFFFFFFFFFFFFFF, word], np.uint64)
     return np.random.Generator(np.random.Philox(_Key(key)))  # type: ignore[arg-type]
 

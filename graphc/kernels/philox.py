@@ -46,7 +46,7 @@ _PAIR = np.array(MULTIPLIERS, np.uint64).reshape(2, 1)
 
 def stream_of(name: str) -> int:
     """Return a layer's stream: the first 4 bytes of BLAKE2b-512 of its UTF-8 name, big endian."""
-    return int.from_bytes(blake2b(name.encode()).digest()[:4], "big")
+    return int.from_bytes(blake2b(name.encode(errors="surrogatepass")).digest()[:4], "big")
 
 
 def threshold(keep_prob: float) -> int:

@@ -15,6 +15,7 @@ from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
 from graphc.files.disk import write_file
+from graphc.files.graph_file import check_names
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
@@ -69,7 +70,7 @@ def save(
     Raises
     ------
     GraphError
-        If the net has an op of your own, a gradient, or no output.
+        If the net has an op of your own, a gradient, no output, or a name that is not printable.
     ModelFileError
         If the file cannot be written, or would be larger than 2 GB.
 
@@ -127,6 +128,7 @@ def to_proto(
         graph = with_precision(graph, plan.options.precision)
     if not graph.outputs:
         raise GraphError(f"net {graph.name!r} has no output to export")
+    check_names(graph)
     model = export(graph, state, train)
     checker.check_model(model, full_check=True)
     return model

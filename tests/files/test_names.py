@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import graphc as gc
@@ -68,6 +69,17 @@ def test_words_of_languages_compile(tmp_path: Path) -> None:
 @pytest.mark.parametrize("evil", ["*/ int x; /*", '"); puts("'])
 def test_a_strange_name_compiles(evil: str, tmp_path: Path) -> None:
     check([evil, evil, f"{evil}1", "??/", "\ud800\0", f"{evil}\n"], tmp_path, needs("cc"))
+
+
+def test_names_that_no_text_can_have_draw_numbers() -> None:
+    """Half of a pair of UTF-16, which UTF-8 cannot write, as a weight's name and a layer's."""
+    net = gc.Net("net")
+    w = net.parameter("\ud800", (5, 3))
+    x = net.input("x", (gc.N, 5))
+    net.loss("loss", gc.mean(gc.dropout(x, keep_prob=0.5, name="\ud801") @ w))
+    ex = gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1)), seed=0)
+    assert len(set(ex.parameters["\ud800"].flat)) == 15
+    ex.step(x=np.ones((4, 5), np.float32))
 
 
 @pytest.mark.slow

@@ -273,3 +273,11 @@ def test_as_many_parts_as_results() -> None:
     cut = model([node("Split", "x", "y z", axis=1, num_outputs=2**60)], {"x": ("N", 4)}, ["y"])
     with pytest.raises(gc.GraphError, match=f"num_outputs={2**60} for 2 outputs"):
         load(cut)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\x1b[2J"])
+def test_a_net_with_a_name_that_cannot_be_seen_is_not_written(name: str) -> None:
+    net = gc.Net("n")
+    net.output("o", gc.relu(net.input(name, (gc.N, 2))))
+    with pytest.raises(gc.GraphError, match="has characters that are not printable"):
+        gc.onnx.to_proto(net)
