@@ -394,3 +394,18 @@ def test_extremes_of_nothing_are_the_ends_of_the_dtype(op: str, dtype: str) -> N
     found = run(load(made), x=np.zeros((2, 0, 3), dtype))["y"]
     assert found.dtype == dtype and found.shape == (2, 1, 3)
     assert (found == ends[op == "ReduceMin"]).all()
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_places_of_maxima_are_numbers_in_the_whole_image(order: int) -> None:
+    """Of a padded image, row by row or, with order 1, column by column."""
+    how = {"kernel_shape": [2, 3], "pads": [1, 0, 0, 2], "strides": [2, 1], "dilations": [2, 1]}
+    nodes = [node("MaxPool", "x", "y places", storage_order=order, **how)]
+    x = np.random.default_rng(0).permutation(2 * 3 * 5 * 6).astype(np.float32)
+    x = x.reshape(2, 3, 5, 6)
+    found = run(load(model(nodes, {"x": x.shape}, ["y", "places"])), x=x)
+    flat = x if order == 0 else x.swapaxes(2, 3)
+    np.testing.assert_array_equal(flat.reshape(-1)[found["places"]], found["y"])
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 0), (0, 2)), constant_values=-1)
+    views = [padded[:, :, i : i + 4 : 2, j : j + 6] for i in (0, 2) for j in range(3)]
+    np.testing.assert_array_equal(found["y"], np.max(views, axis=0))

@@ -14,6 +14,7 @@ import graphc as gc
 from graphc.base.errors import FeedError, GraphError
 from graphc.check.quantization import QuantizationReport
 from graphc.data import load_digits, stratified_split
+from graphc.ops.arithmetic import Quantize
 from graphc.runtime.reference import evaluate
 from tests.backends.loop_nets import LOOPS, loop_feeds
 from tests.files.c_model import CModel
@@ -237,3 +238,16 @@ def test_loops_stay_in_float() -> None:
     assert "int8" in {b.type.dtype for b in program.buffers.values()} and "int8" not in inside
     wanted = ex.forward(feeds)["scores"]
     assert np.abs(small.forward(feeds)["scores"] - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("place", [0, 4, 9])
+def test_a_range_is_that_of_all_rows(place: int) -> None:
+    """Wherever the largest magnitude is: rows are read in batches."""
+    net = gc.Net("line")
+    net.output("y", gc.affine(net.input("x", (gc.N, 2)), 3))
+    ex = gc.Executor(gc.compile(net, batch=4, backend="numpy"), seed=0)
+    x = np.random.default_rng(0).uniform(-1, 1, (10, 2)).astype(np.float32)
+    x[place, 1] = -6.35
+    graph = gc.quantize(ex, x).plan.declared
+    (step,) = (node.op.step for node in graph if isinstance(node.op, Quantize))
+    assert step == pytest.approx(6.35 / 127)

@@ -18,6 +18,7 @@ from tests.backends.native.window_checks import (
     WIDTHS,
     Shape,
     as_interpreted,
+    check,
     check_any,
     check_batches,
     check_bits,
@@ -50,6 +51,14 @@ SHAPES = {
 def test_shapes(name: str) -> None:
     *shape, groups = SHAPES[name]
     check_in_turn(list(SHAPES).index(name), tuple(shape), groups)
+
+
+@pytest.mark.parametrize(("channels", "columns"), [(1, 2), (2, 4), (3, 2)])
+def test_a_group_has_channels_and_columns_of_its_own(channels: int, columns: int) -> None:
+    """Those of a group are repeated in a vector, or gathered if they are more than the columns."""
+    shape = (5, 6, 6 * channels), (2, 2, channels, 6 * columns), (1, 1), (1, 1)
+    for number, spec in enumerate(specs(*shape, groups=6)[:2]):
+        check(spec, WIDTHS[number])
 
 
 @pytest.mark.one_in(6)
