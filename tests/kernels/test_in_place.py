@@ -83,3 +83,32 @@ def test_a_number_that_weights_of_one_element_share_is_proved_right() -> None:
         plan = gc.compile(net, batch=13, optimizer=gc.NAdam(lr=0.01), backend=backend, threads=2)
         report = plan.verify()
         assert report.ok, str(report.counterexample)
+
+
+NEXT: dict[str, tuple[Callable[[gc.Value], gc.Value], Callable[[np.ndarray], np.ndarray]]] = {
+    "called": (lambda g: gc.cumsum(g, 0), np.cumsum),
+    "in a kernel": (gc.exp, np.exp),
+}
+
+
+@pytest.mark.parametrize("name", NEXT)
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_what_reads_a_state_runs_before_it_is_set(backend: str, name: str) -> None:
+    """Also if a later node, which reads the next value, could be in one kernel with it."""
+    of, by_numpy = NEXT[name]
+    net = gc.Net("next", dtype="float64")
+    g, w, s = net.input("g", (4,)), net.parameter("w", (4,)), net.state("s", (4,), 0.5)
+    before, after = s * g, of(g)
+    net.update(s, after)
+    net.output("before", before)
+    net.output("both", before + after)
+    net.loss("loss", gc.sum(w * w) + gc.sum(net.input("rows", (gc.N,))))
+    options = {"optimizer": gc.SGD(lr=0.1), "outputs": ["before", "both"]}
+    ex = gc.Executor(gc.compile(net, batch=2, backend=backend, **options))  # type: ignore[arg-type]
+    given, was = np.array([1.0, 2.0, -1.0, 0.5]), np.full(4, 0.5)
+    for _ in range(2):
+        ex.step(g=given, rows=[1.0, 2.0])
+        np.testing.assert_allclose(ex.values["before"], was * given, rtol=1e-12)
+        np.testing.assert_allclose(ex.values["both"], was * given + by_numpy(given), rtol=1e-12)
+        was = by_numpy(given)
+        np.testing.assert_allclose(ex.state["s"], was, rtol=1e-12)
