@@ -12,7 +12,6 @@ from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.code_file import verify_code
-from graphc.check.installation import SECTIONS, check_installation
 from graphc.check.plan_proof import verify_plan
 from graphc.check.table import by_role, table_fault
 from graphc.check.validation import ValidationError
@@ -21,6 +20,7 @@ from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
 from graphc.cli.arguments import Command, Parser, number, picked, print_json, show
 from graphc.cli.data import feeds_of, form_of, is_table
+from graphc.cli.installation import SECTIONS, check_installation
 from graphc.cli.model import Model, compiled, is_onnx, load_model
 from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole

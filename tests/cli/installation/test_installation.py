@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from graphc.check.installation import calls, formulas
 from graphc.cli import main
+from graphc.cli.installation import calls, formulas
 from graphc.ir.build import Builder, Value
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Tanh

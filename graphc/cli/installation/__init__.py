@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from graphc.base.errors import failure_text
-from graphc.check.installation.ops import backends, ops
-from graphc.check.installation.trial import Trial, Wrong
+from graphc.cli.installation.nets import nets, passes
+from graphc.cli.installation.ops import backends, ops
+from graphc.cli.installation.optimizers import optimizers
+from graphc.cli.installation.trial import Trial, Wrong
 
 SECTIONS: Mapping[str, Callable[[Trial], str]] = {
-    section.__name__: section for section in (ops, backends)
+    section.__name__: section for section in (ops, backends, optimizers, nets, passes)
 }
 """The sections by name: each returns what was checked, or raises Wrong."""
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import graphc as gc
-from graphc.check.installation import plain
-from graphc.check.installation.formulas import FORMULAS
+from graphc.cli.installation import plain
+from graphc.cli.installation.formulas import FORMULAS
 
 
 class Argument(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any
 
 import graphc as gc
 from graphc.backends.backend import PORTABLE, USUAL
-from graphc.check.installation.bundle import Bundle
-from graphc.check.installation.calls import calls
-from graphc.check.installation.plain import Array
-from graphc.check.installation.trial import ROUGH, Trial, Wrong, all_same, near, some
+from graphc.cli.installation.bundle import Bundle
+from graphc.cli.installation.calls import calls
+from graphc.cli.installation.plain import Array
+from graphc.cli.installation.trial import ROUGH, Trial, Wrong, all_same, near, some
 
 BATCH = 7
 BUNDLE = 8

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 import graphc as gc
-from graphc.check.installation.calls import ARGUMENTS, NAMES, Argument, calls
-from graphc.check.installation.plain import Array
+from graphc.cli.installation.calls import ARGUMENTS, NAMES, Argument, calls
+from graphc.cli.installation.plain import Array
 from graphc.ir.tensor_type import shape_at
 
 Arrays = Mapping[str, Array]
