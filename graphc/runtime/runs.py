@@ -137,7 +137,8 @@ class Runs:
             if checked.n > program.capacity:
                 return self._infer_in_blocks(program, checked)
             bound = self._load(program, checked)
-        self._prepare()
+        if self._prepared is not self._lock.version:
+            self._prepare()
         self._outcome = NOTHING
         call = bound.only_call
         if call is not None:
@@ -147,11 +148,8 @@ class Runs:
         return bound.outcome
 
     def _prepare(self) -> None:
-        """Prepare what inference keeps of the state, unless nothing was written since it was."""
-        version = self._lock.version
-        if self._prepared is version:
-            return
-        self._prepared = None
+        """Prepare what inference keeps of the state, as it is now."""
+        version, self._prepared = self._lock.version, None
         if self._preparation:
             self._outcome = NOTHING
             self._run(self._preparation)
@@ -172,7 +170,8 @@ class Runs:
         given = [name for name in program.feeds if name in feeds.arrays]
         arrays = {name: self._workspace.own(feeds.arrays[name]) for name in given}
         results = {name: self._workspace.result(program, name, feeds.n) for name in bound.outputs}
-        self._prepare()
+        if self._prepared is not self._lock.version:
+            self._prepare()
         self._outcome = NOTHING
         first = self._blocks_side_by_side(bound, arrays, results, feeds.n)
         for start in range(first, feeds.n, program.capacity):
