@@ -38,8 +38,9 @@ COMMAND = Command(
     "and an executor must give the same bits over steps, after freeze, from a model file, as a "
     "member of a population and in gc.fit. The net in int8, and as an ONNX model if onnx is "
     "installed, must compute what is declared.\n\n"
-    "Without SOURCE, what is installed is checked on this machine: functions and their gradients, "
-    "on each backend, against formulas in plain NumPy.\n\n"
+    "Without SOURCE, what is installed is checked on this machine: functions and gradients on "
+    "each backend, optimizers, gc.fit, populations, files, tables and passes, against plain NumPy."
+    "\n\n"
     "With --data, every cell that the model reads of a .csv file is compared with what a second "
     "parser finds there.\n\n"
     "The exit status is 0 when all is right, 1 when a proof fails or a value is wrong, and 2 when "
@@ -66,7 +67,8 @@ def declare(parser: Parser) -> None:
     parser.add_optimizer()
     parser.add_data("the .csv file whose cells are compared", required=False)
     add("--run", dest="runs", action="store_true", help="run what was compiled, too")
-    add("--only", choices=SECTIONS, action="append", help="a section of the check without SOURCE")
+    sections = f"a section of the check without SOURCE: {', '.join(SECTIONS)}"
+    add("--only", choices=SECTIONS, metavar="SECTION", action="append", help=sections)
     add("--seed", type=int, default=0, help="its random numbers (default: 0)")
     add("--seconds", type=number, default=60.0, help="about its time on one core (default: 60)")
     parser.add_json()
