@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+import mmap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -58,13 +59,31 @@ def text_of(functions: Functions, name: str, case: Case) -> str:
     return "\n".join([f"{head};", head, "{", *idle, *code.lines, "}", ""])
 
 
-def check(folder: Path, cases: list[Case]) -> None:
+def at_an_end(array: Array) -> Array:
+    """A copy behind which no memory can be read: who does so is stopped by the system."""
+    page = mmap.PAGESIZE
+    size = -(-max(array.nbytes, 1) // page) * page
+    memory = mmap.mmap(-1, size + page)
+    whole = np.frombuffer(memory, np.uint8)
+    address = ctypes.c_void_p(whole.ctypes.data + size)
+    assert not ctypes.CDLL(None).mprotect(address, ctypes.c_size_t(page), 0)
+    made = whole[size - array.nbytes : size].view(array.dtype).reshape(array.shape)
+    made[...] = array
+    return made
+
+
+def check(
+    folder: Path,
+    cases: list[Case],
+    flags: Sequence[str] = ("-O0",),
+    placed: Callable[[Array], Array] = np.copy,
+) -> None:
     """Each writes what the interpreter of kernels does."""
     functions = Functions(fused=True)
     texts = [text_of(functions, f"run{i}", case) for i, case in enumerate(cases)]
-    found = library(folder, "\n".join([PROLOGUE, *functions.texts.values(), *texts]), "-O0")
+    found = library(folder, "\n".join([PROLOGUE, *functions.texts.values(), *texts]), *flags)
     for number, case in enumerate(cases):
-        made, wanted = ({k: a.copy() for k, a in case.arrays.items()} for _ in range(2))
+        made, wanted = ({k: by(a) for k, a in case.arrays.items()} for by in (placed, np.copy))
         pointers = [ctypes.c_void_p(made[b].ctypes.data) for b in buffers_of(case.kernel)]
         getattr(found, f"run{number}")(*pointers, ctypes.c_ssize_t(ROWS))
         run(case.kernel, wanted, ROWS)
@@ -93,7 +112,7 @@ def convolutions() -> Iterator[Case]:
                 yield Case(told, kernel, spec.operands(ROWS))
 
 
-def products() -> Iterator[Case]:
+def products(m: int = 7, n: int = 9, k: int = 4) -> Iterator[Case]:
     """A product that stores what each element, row and column has, and what all have."""
     rng = np.random.default_rng(0)
     for a, b in ((False, False), (False, True), (True, False), (True, True)):
@@ -104,11 +123,11 @@ def products() -> Iterator[Case]:
         body.store(column * 2.0, "of_column", "column")
         body.store(row * 3.0, "of_row", "row")
         body.store(one + 1.0, "of_all", "one")
-        sizes = {"a": (4, 7) if a else (7, 4), "b": (9, 4) if b else (4, 9), "c": (7, 9)}
-        sizes |= {"column": (9,), "row": (7,), "one": (), "of_column": (9,)}
-        sizes |= {"of_row": (7,), "of_all": ()}
-        arrays = {k: np.array(rng.normal(size=v), np.float32) for k, v in sizes.items()}
-        kernel = Gemm(7, 9, 4, "a", "b", a, b, "float32", body.body(), "none")
+        sizes = {"a": (k, m) if a else (m, k), "b": (n, k) if b else (k, n), "c": (m, n)}
+        sizes |= {"column": (n,), "row": (m,), "one": (), "of_column": (n,)}
+        sizes |= {"of_row": (m,), "of_all": ()}
+        arrays = {x: np.array(rng.normal(size=v), np.float32) for x, v in sizes.items()}
+        kernel = Gemm(m, n, k, "a", "b", a, b, "float32", body.body(), "none")
         yield Case(f"product {a} {b}", kernel, arrays)
 
 
@@ -159,3 +178,10 @@ def scatters() -> Iterator[Case]:
 @pytest.mark.parametrize("draw", [convolutions, products, loops, gathers, scatters])
 def test_kernels_are_what_the_interpreter_says(draw, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     check(tmp_path, [*draw()])
+
+
+@pytest.mark.needs("POSIX")
+def test_vectors_read_nothing_behind_an_operand(tmp_path: Path) -> None:
+    """Of rows that are no whole vectors."""
+    cases = [case for n, k in ((21, 70), (9, 3)) for case in products(3, n, k)]
+    check(tmp_path, cases, ("-O0", "-march=native"), at_an_end)
