@@ -53,7 +53,7 @@ def parsed(arguments: list[str] | None) -> Any:
     parser.add_argument("--nets", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first net; they count up")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--only", help="the name of one check, asked of every net")
+    parser.add_argument("--only", help="the name of one check, asked of every net; or families")
     parser.add_argument("--json", type=Path, help="where to write the coverage")
     parser.add_argument("--found", type=Path, default=Path(tempfile.gettempdir()) / "random_nets")
     return parser.parse_args(arguments)

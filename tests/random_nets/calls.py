@@ -11,7 +11,9 @@ import numpy as np
 
 import graphc as gc
 
-MODULES = {"gc": gc, "operator": operator}
+from . import loops
+
+MODULES = {"gc": gc, "operator": operator, "loops": loops}
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def source(calls: tuple[Call, ...], dtype: str) -> str:
         "import operator",
         "import numpy as np",
         "import graphc as gc",
+        "from tests.random_nets import loops",
         "from tests.random_nets.calls import flat",
         f'net = gc.Net("random", dtype="{dtype}")',
     ]

@@ -34,10 +34,14 @@ def begin() -> None:
 
 
 def work(seeds: range, only: str | None, folder: Path) -> Part:
-    """Draw and check the nets of some seeds, on memory that is poisoned."""
+    """Draw and check the nets of some seeds, or their families, on memory that is poisoned."""
     from tests.poisoned import poisoned_memory
 
+    from . import family_check
+
     with poisoned_memory():
+        if only == "families":
+            return family_check.work(seeds, folder)
         return _work(seeds, only, folder)
 
 

@@ -23,6 +23,7 @@ class Case:
     `apart`: no row of an output or
     loss depends on another row.  `masks` has the shape and share of each dropout,
     `dtypes` that of each result, `smooth` the shapes of outputs that gradients flow from.
+    `products` says what factors are rounded to: bf16, bf16_blocks, int8 or nothing.
     """
 
     seed: int
@@ -40,6 +41,7 @@ class Case:
     ignored: Mapping[str, int | None] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     smooth: Mapping[str, Shape] = field(default_factory=dict)
+    products: str = ""
 
     @property
     def raw(self) -> frozenset[str]:

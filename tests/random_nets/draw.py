@@ -41,11 +41,16 @@ def draw(seed: int) -> Case:
     d = Drawer(rng, "float32" if rng.random() < 0.5 else "float64", mode=str(kind))
     for _ in range(d.whole(2, 9)):
         step(d, d.one(FIRST) if d.chance(0.2) else d.one(NAMES))
+    return finished(d, seed)
+
+
+def finished(d: Drawer, seed: int) -> Case:
+    """Return the case of a net whose layers are drawn: what it is asked for, and how it is run."""
     while not any(v.trained for v in d.pool):
-        step(d, "broadcast_to" if kind == "bare" else "matmul")
+        step(d, "broadcast_to" if d.mode == "bare" else "matmul")
     losses = chosen_losses(d)
     outputs = chosen_outputs(d)
-    if kind != "fixed" and not any(
+    if d.mode != "fixed" and not any(
         isinstance(dim, Rows) for f in d.inputs.values() for dim in f.shape
     ):
         d.mode = "whole"

@@ -21,6 +21,8 @@ def plan_of(case: Case, **options: Any) -> gc.Plan:
     """Compile a case's net, with other options than its own where they are given."""
     net, _ = made(case.calls, case.dtype)
     own = {"batch": case.batch, "optimizer": case.optimizer, "wrt": case.wrt, "backend": "numpy"}
+    if case.products.startswith("bf16"):
+        own["precision"] = {"*": case.products}
     return gc.compile(net, **{**own, **options})
 
 
@@ -28,7 +30,7 @@ def executor(case: Case, plan: gc.Plan) -> gc.Executor:
     """Return an executor whose parameters and states have numbers of their names' own."""
     ex = gc.Executor(plan, seed=case.seed)
     ex.state.assign(start_of(case, ex))
-    return ex
+    return gc.quantize(ex, case.feeds(case.batch, 93)) if case.products == "int8" else ex
 
 
 def start_of(case: Case, ex: gc.Executor) -> dict[str, Any]:
