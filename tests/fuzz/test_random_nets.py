@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 import graphc as gc
@@ -12,7 +14,9 @@ from tests.fuzz.campaign import Findings, cases
 from tests.fuzz.case import Case, Event
 from tests.fuzz.check import assert_right as assert_case_is_right
 from tests.fuzz.draw import Wishes
+from tests.generate import random_net
 from tests.generate.steps import STEPS
+from tests.images.taps import misses_an_image
 
 PART = 25
 MOST = 4
@@ -40,6 +44,11 @@ def test_a_thousand_random_nets(part: int) -> None:
     assert told["right"] >= 0.9 * PART, told
     missing = findings.coverage.missing(1)
     assert len(missing) < len(OPS) / 2, missing
+
+
+def test_convolutions_that_miss_their_images_are_drawn() -> None:
+    drawn = [random_net(random.Random(seed), most=1, once="conv") for seed in range(150)]
+    assert any(map(misses_an_image, drawn))
 
 
 @pytest.mark.one_in(4)

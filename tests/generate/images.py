@@ -13,7 +13,7 @@ def image(g: Growth, x: gc.Value, channels: int | None = None) -> gc.Value:
     if x.type.rank in (3, 4) and channels in (None, x.shape[1]) and g.chance(0.8):
         return x
     c = channels or g.choice(1, 2, 3, 4)
-    space = g.choice((3,), (5,), (2, 2), (3, 2), (4, 3))
+    space = g.choice((3,), (5,), (2, 2), (3, 2), (4, 3), (1,), (1, 3))
     size = c
     for length in space:
         size *= length
@@ -29,17 +29,22 @@ def space(x: gc.Value) -> list[int]:
 
 
 def _padding(g: Growth, x: gc.Value, least: int) -> Any:
-    """Less than the window, and enough for one of `least` pixels."""
+    """Enough for a window of `least` pixels; if it is dilated, no tap may lie in an image."""
     if g.chance(0.3):
         return max(0, least - min(space(x)))
-    return tuple((max(0, least - size), g.choice(0, 1)) for size in space(x))
+    pairs = []
+    for size in space(x):
+        short = max(0, least - size)
+        before = g.choice(short, short // 2)
+        pairs.append((before, short - before + g.choice(0, 1)))
+    return tuple(pairs)
 
 
 def conv(g: Growth, x: gc.Value) -> gc.Value:
     h = image(g, x)
     channels, kernel = h.shape[1], g.choice(1, 2, 2, 3)
     assert isinstance(channels, int)
-    dilation = g.choice(1, 1, 1, 2)
+    dilation = g.choice(1, 1, 1, 2, 4)
     groups = g.choice(*(k for k in (1, 1, 2, 3, 4) if channels % k == 0))
     padding = "same" if g.chance(0.3) else _padding(g, h, (kernel - 1) * dilation + 1)
     function = gc.conv1d if h.type.rank == 3 else gc.conv2d

@@ -214,8 +214,8 @@ def image(d: Drawer, space: int = 2, multiple: int = 1, least: int = 1) -> Var:
     v = d.pick(lambda v: v.real and v.batched and v.rank == 2 + space and fits(v))
     if v is not None and d.chance(0.8):
         return v
-    most = {1: 12, 2: 7, 3: 4}[space]
-    places = (d.whole(least, max(most, least)) for _ in range(space))
+    most = least if d.chance(0.1) else max({1: 12, 2: 7, 3: 4}[space], least)
+    places = (d.whole(least, most) for _ in range(space))
     return d.input((Rows(), multiple * d.whole(1, 4), *places))
 
 
@@ -223,7 +223,7 @@ def conv(space: int) -> Callable[[Drawer], None]:
     def draw(d: Drawer) -> None:
         groups = d.one([1, 1, 1, 2, 3])
         v = image(d, space, groups)
-        kernel, options = window(d, v)
+        kernel, options = wide_window(d, v) if d.chance(0.2) else window(d, v)
         options["groups"] = groups
         if options["padding"] == "same" and options["dilation"] != 1:
             options["padding"] = kernel
@@ -247,9 +247,20 @@ def window(d: Drawer, v: Var) -> tuple[int, dict[str, Any]]:
     return kernel, {"stride": d.whole(1, 3), "padding": padding, "dilation": dilation}
 
 
+def wide_window(d: Drawer, v: Var) -> tuple[int, dict[str, Any]]:
+    """Return a kernel that may span more than an image, and perhaps has no tap inside."""
+    kernel, dilation = d.whole(1, 3), d.whole(1, 4)
+    padding = []
+    for size in v.shape[2:]:
+        short = max(0, (kernel - 1) * dilation + 1 - int(size))  # type: ignore[arg-type]
+        before = d.whole(0, short + 1)
+        padding.append((before, max(0, short - before) + d.whole(0, 1)))
+    return kernel, {"stride": d.whole(1, 3), "padding": padding, "dilation": dilation}
+
+
 def conv_given(d: Drawer) -> None:
     v = image(d)
-    kernel, options = window(d, v)
+    kernel, options = wide_window(d, v) if d.chance(0.2) else window(d, v)
     if d.chance(0.3):
         options["padding"], options["dilation"] = "same", 1
     weight = d.parameter((d.whole(1, 4), int(v.shape[1]), kernel, kernel))  # type: ignore[arg-type]

@@ -64,9 +64,10 @@ FAULTS = {
         "sorted(skip)))",
         'sorted(skip))).replace("float64", "float32")',
     ),
+    "paddings": (f"{NATIVE}.gemm_windows:emit_image", "window.before, ", ""),
     "signs of zeros": ("graphc.ir.exact:same", 'pack("d", a) == pack("d", b)', "a == b"),
 }
-SEEDS = {"constants": 25, "dtypes": 238, "signs of zeros": 542}
+SEEDS = {"constants": 25, "dtypes": 238, "paddings": 55, "signs of zeros": 542}
 """Of each fault, what a key lacks, and a family that finds it."""
 
 

@@ -17,13 +17,14 @@ from graphc.runtime.member_states import MemberStates
 from graphc.runtime.rows import Count
 from graphc.runtime.state import Owner, State
 from tests.extras import needs
+from tests.images.taps import misses_an_image
 
 from .__main__ import main
 from .calls import Call, Ref, Rows
 from .case import Case
 from .check import Outcome, check
-from .draw import draw
-from .drawer import Feed
+from .draw import draw, step
+from .drawer import Drawer, Feed
 from .report import functions, program
 from .shrink import candidates, shrunk
 
@@ -34,6 +35,13 @@ def test_every_kind_of_function_is_drawn() -> None:
         drawn.update(functions(draw(seed)))
     assert len(drawn) > 160
     assert len([name for name, many in drawn.items() if name.startswith("gc.") and many > 2]) > 140
+
+
+def test_convolutions_that_miss_their_images_are_drawn() -> None:
+    drawn = [Drawer(np.random.default_rng(seed), "float32") for seed in range(100)]
+    for d in drawn:
+        step(d, "conv1d")
+    assert any(misses_an_image(d.net) for d in drawn)
 
 
 def test_a_seed_is_a_net() -> None:
