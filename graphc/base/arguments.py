@@ -14,8 +14,9 @@ from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,6 +118,21 @@ def whole(given: Any, least: int | None = None) -> int | None:
     return number
 
 
+def array_of(what: str, given: Any, error: type[GraphError] = GraphError) -> NDArray[Any]:
+    """Return what was given as an array; raise `error` if the library it is of refuses.
+
+    Raise ValueError for nested lists of different lengths.
+    """
+    try:
+        return np.asarray(given)
+    except (TypeError, RuntimeError) as refusal:
+        raise error(
+            f"{what} cannot be read as an array: {str(refusal).strip().partition(chr(10))[0]}",
+            hint="give numbers in memory; of PyTorch x.detach().cpu(), with .float() if "
+            "it is bfloat16 and .to_dense() if it is sparse",
+        ) from None
+
+
 def checked_whole(
     what: str,
     given: Any,
@@ -129,7 +145,7 @@ def checked_whole(
     number = whole(given, least)
     if number is None:
         start = "" if least is None else f" from {least} up"
-        raise error(f"{what} is {given!r}, it must be a whole number{start}", hint=hint)
+        raise error(f"{what} is {shown(given)}, it must be a whole number{start}", hint=hint)
     return number
 
 

@@ -12,10 +12,14 @@ from typing import Any
 
 from graphc.base.loc import Loc, caller_loc, raised_loc
 
+MOST_SHOWN = 10**30
+"""The largest number that is written with all its digits; Python writes no more than 4,300."""
+
 
 def counted(number: int, word: str) -> str:
     """Return a count in words: `1 row`, `3,000 rows`."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+    text = f"{number:,}" if number <= MOST_SHOWN else "more than 10**30"
+    return f"{text} {word}{'' if number == 1 else 's'}"
 
 
 def first_of(texts: Iterable[str], most: int = 8) -> str:
@@ -26,8 +30,11 @@ def first_of(texts: Iterable[str], most: int = 8) -> str:
 
 def shown(thing: object) -> str:
     """Return an object in words: its repr if that is one short line, or else its type."""
-    text = repr(thing)
-    short = len(text) < 100 and "\n" not in text
+    try:
+        text = repr(thing)
+    except ValueError:  # a number of more digits than Python writes
+        text = ""
+    short = 0 < len(text) < 100 and "\n" not in text
     return text if short else f"an object of type {type(thing).__name__}"
 
 

@@ -21,7 +21,11 @@ from graphc.base.errors import GraphError
 VARIABLES = ("GRAPHC_THREADS", "OMP_NUM_THREADS")
 Group = tuple[Path, int]
 """The folder of a control group, and the version of its control groups."""
-_FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
+LIMITS: dict[str, dict[int, tuple[str, ...]]] = {
+    "cpu": {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)},
+    "memory": {1: ("memory.limit_in_bytes",), 2: ("memory.max",)},
+}
+"""The files with the limits of a group, by its version."""
 
 
 def thread_count(asked: int | None = None) -> int:
@@ -48,21 +52,21 @@ def cores() -> int:
 @lru_cache(maxsize=1)
 def _quota(second: int) -> int:
     """Return the processors' worth of time that the control groups allow, read once a second."""
-    return smallest(_groups())
+    return smallest(limiting_groups("cpu"))
 
 
 @lru_cache
-def _groups() -> tuple[Group, ...]:
-    """Return this process's control groups that can have quotas; it is slow to look for them."""
+def limiting_groups(of: str) -> tuple[Group, ...]:
+    """Return this process's control groups that can have limits; it is slow to look for them."""
     try:
         membership = Path("/proc/self/cgroup").read_text()
     except OSError:  # not Linux
         return ()
-    return groups(membership, Path("/sys/fs/cgroup"))
+    return groups(membership, Path("/sys/fs/cgroup"), of)
 
 
-def groups(membership: str, root: Path) -> tuple[Group, ...]:
-    """Return a process's groups with files for quotas, and those above them, with their version.
+def groups(membership: str, root: Path, of: str = "cpu") -> tuple[Group, ...]:
+    """Return a process's groups with files for limits, and those above them, with their version.
 
     `membership` is the text of /proc/self/cgroup for a process; the groups are mounted at `root`.
     """
@@ -73,7 +77,7 @@ def groups(membership: str, root: Path) -> tuple[Group, ...]:
         mounts = (controllers, *controllers.split(",")) if controllers else ("",)
         for mount in mounts:
             for folder in _upwards(root / mount, group):
-                if (folder / _FILES[version][0]).exists():
+                if (folder / LIMITS[of][version][0]).exists():
                     found[folder, version] = None
     return tuple(found)
 
@@ -96,7 +100,9 @@ def _upwards(root: Path, group: str) -> list[Path]:
 def _allowed(folder: Path, version: int) -> int:
     """Return the quota of a group: "150000 100000" is 1.5 processors, so 1; "max" or -1 is none."""
     try:
-        limit, period = " ".join((folder / name).read_text() for name in _FILES[version]).split()
+        limit, period = " ".join(
+            (folder / name).read_text() for name in LIMITS["cpu"][version]
+        ).split()
         return max(1, int(limit) // int(period)) if int(limit) > 0 else sys.maxsize
     except (OSError, ValueError, ZeroDivisionError):
         return sys.maxsize

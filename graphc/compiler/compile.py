@@ -24,6 +24,7 @@ from graphc.declare.optim import Optimizer
 from graphc.declare.optim.rule import Training, UpdateRule, one_rule, several_rules
 from graphc.declare.selection import Names
 from graphc.ir.graph import Graph
+from graphc.ir.tensor_type import LARGEST
 from graphc.kernels.program import Contract
 from passes import DEFAULT
 from passes.pipeline import PassList
@@ -161,6 +162,7 @@ def compile(
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
+    plan.memory.check_machine(LARGEST)
     if validate is not False and not callable(validate):
         higher("compile.run")(plan)
     return plan

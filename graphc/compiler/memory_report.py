@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from graphc.backends.backend import backend
 from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
-from graphc.base.errors import BudgetError, Operand, counted
+from graphc.base.errors import BudgetError, Operand, OutOfMemoryError, counted
 from graphc.base.loc import Loc, caller_loc
+from graphc.base.memory import most_bytes
 from graphc.compiler.loop_memory import LoopLine, loop_lines, loops_text
 from graphc.compiler.remat.fit import (
     at_batch,
@@ -287,6 +288,27 @@ class MemoryReport:
             loc=caller_loc(),
             hint=hint,
         )
+
+    def check_machine(self, most: int) -> None:
+        """Raise an error if the plan needs more bytes than there can be.
+
+        Parameters
+        ----------
+        most
+            The bytes that there can be.
+
+        Raises
+        ------
+        OutOfMemoryError
+            How many bytes it needs, and which batch would fit this process.
+        """
+        if self.total > most:
+            kept = largest_batch_kept(self._plan, min(most, most_bytes()))
+            raise OutOfMemoryError(
+                f"there is not enough memory for this plan, which needs "
+                f"{counted(self.total, 'byte')}; at most {counted(most, 'byte')} can be had",
+                hint=f"batch={kept} fits here" if kept else "not even batch=1 fits",
+            )
 
     def _largest_owners(self) -> list[Operand]:
         """Return the three nodes that own the most bytes of the state or of the largest arena."""

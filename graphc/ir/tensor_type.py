@@ -311,7 +311,7 @@ def dtype_name(dtype: Any) -> str:
 def normal_axis(axis: SupportsIndex, rank: int) -> int:
     """Return `axis` counted from the front; raise ValueError if there is no such axis."""
     number = plain(axis)
-    if not isinstance(number, int) or not -rank <= number < rank:
+    if type(number) is not int or not -rank <= number < rank:
         raise ValueError(
             f"axis {axis!r} does not exist in a value of rank {rank}\n"
             f"{f'axes go from 0 to {rank - 1}' if rank else 'a scalar has no axes'}"

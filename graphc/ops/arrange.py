@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, SupportsIndex
 
-from graphc.base.arguments import listed, plain, whole
+from graphc.base.arguments import checked_whole, listed, plain, whole
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Op
@@ -64,7 +64,7 @@ def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
     """Return the lengths of the parts; raise GraphError if they do not fill the axis."""
     lengths = listed(parts)
     if lengths is not None:
-        if sum(lengths) != size or min(lengths, default=0) < 1:
+        if any(whole(length, 1) is None for length in lengths) or sum(lengths) != size:
             message = f"parts of {list(lengths)} do not fill a dimension of {size}"
             raise x.builder.error(op, message, (x,))
         return list(lengths)
@@ -92,7 +92,7 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
         if as_value("stack", other).type != first.type:
             message = f"{first.type} and {other.type} are not of one shape and dtype"
             raise first.builder.error(Concat(0), message, (first, other))
-    (place,) = axes_of(Concat(0), first, axis, more=1)
+    place = axes_of(Concat(0), first, checked_whole("stack: axis", axis, None), more=1)[0]
     shape = (*first.shape[:place], 1, *first.shape[place:])
     with first.builder.all_or_nothing():
         return concat([reshape(value, shape) for value in values], place, name=name)
@@ -223,7 +223,7 @@ def roll(
     """Return x shifted along an axis; entries that leave at one end enter at the other."""
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
-    start = -plain(shift) % size if size else 0
+    start = -checked_whole("roll: shift", shift, None) % size if size else 0
     with x.builder.all_or_nothing():
         if not start:
             return reshape(x, x.shape, name=name)  # only names the result

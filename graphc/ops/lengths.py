@@ -8,6 +8,7 @@ import numpy as np
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
+from graphc.base.memory import check_memory
 from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Layer
@@ -211,6 +212,7 @@ def length_mask(
     """
     lengths = as_value("length_mask", lengths)
     count = checked_whole("length_mask: steps", steps)
+    check_memory(count, "step", 8, "length_mask: its steps are those of the input")
     check_lengths("length_mask", lengths)
     b = lengths.builder
     node = b.free_name("length_mask", name)

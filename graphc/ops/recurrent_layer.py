@@ -8,7 +8,7 @@ from math import sqrt
 from typing import Any
 
 from graphc.base.arguments import checked_whole
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, counted
 from graphc.ir.build import Value, as_value
 from graphc.ir.init import Uniform
 from graphc.ir.tensor_type import shape_text
@@ -20,6 +20,9 @@ from graphc.ops.reduce import broadcast_to
 from graphc.ops.scan_layer import scan
 from graphc.ops.slicing import concat
 from graphc.ops.source import constant, parameter
+
+MOST_LAYERS = 1000
+"""The most layers: each has nodes and parameters of its own."""
 
 
 @dataclass
@@ -88,6 +91,8 @@ class RecurrentLayer:
         hint = f"it is the size of the state: gc.{kind}(x, 32)"
         self.width = checked_whole(f"{kind}: width", self.width, hint=hint)
         self.layers = checked_whole(f"{kind}: layers", self.layers)
+        if self.layers > MOST_LAYERS:
+            raise GraphError(f"{kind}: {counted(self.layers, 'layer')}, at most {MOST_LAYERS:,}")
         if self.projection is not None:
             hint = "it is the size of h: gc.lstm(x, 32, projection=8)"
             self.projection = checked_whole(f"{kind}: projection", self.projection, hint=hint)

@@ -8,7 +8,8 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import check_choice, plain
+from graphc.base.arguments import check_choice, finite, plain
+from graphc.base.memory import check_memory
 from graphc.ir.build import Value, as_value, misfit
 from graphc.ir.op import Array
 from graphc.ops.apply import with_attributes
@@ -90,11 +91,14 @@ def _new_sizes(x: Value, old: list[int], sizes: Any, scales: Any) -> list[int]:
     if sizes is not None:
         new = [plain(size) for size in sizes]
     else:
-        new = [floor(size * scale) for size, scale in zip(old, scales, strict=False)]
+        factors = [finite(scale) for scale in scales]
+        new = [floor(size * (factor or 0)) for size, factor in zip(old, factors, strict=False)]
     if len(new) != len(old) or any(type(size) is not int or size < 1 for size in new):
         given = list(sizes if sizes is not None else scales)
         message = f"{given} do not give sizes of 1 or more for {len(old)} axes"
         raise x.builder.error(Gather(), message, (x,))
+    for size in new:
+        check_memory(size, "entry", 8, "resize: take fewer")
     return new
 
 
@@ -175,6 +179,8 @@ def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
     x = as_value("adaptive_avg_pool", x)
     rank = dimensions_of("adaptive_avg_pool", x)
     out, space = sizes_of("adaptive_avg_pool", "size", size, rank), fixed(x.shape[2:])
+    for pixels, windows in zip(space, out, strict=False):
+        check_memory(windows, "window", 8 * pixels, "adaptive_avg_pool: take fewer")
     if len(space) == rank and all(s % n == 0 for s, n in zip(space, out, strict=True)):
         return avg_pool(x, tuple(s // n for s, n in zip(space, out, strict=True)), name=name)
     b, node = x.builder, x.builder.free_name("adaptive_avg_pool", name)

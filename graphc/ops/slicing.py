@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.arguments import plain
+from graphc.base.arguments import plain, whole
 from graphc.base.errors import GraphError
 from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, apply
@@ -230,15 +230,23 @@ def _cut(x: Value, axis: int, part: Any) -> Cut | None:
             "the batch dimension cannot be cut\nits length is known only when the plan runs",
             (x,),
         )
-    if isinstance(part, slice) and part.step != 0:
+    if isinstance(part, slice) and part.step != 0 and all(map(_is_end, _ends(part))):
         start, stop, step = part.indices(dim)
         if range(start, stop, step):
-            return (axis, start, stop, step)
+            return (axis, start, stop, max(-dim, min(step, dim)))
     place = plain(part)
     if type(place) is int and -dim <= place < dim:
         return (axis, place % dim, place % dim + 1, 1)
     message = f"index {_index_text(part)} selects nothing from a dimension of {dim}"
     raise x.builder.error(Slice(()), message, (x,))
+
+
+def _ends(part: slice) -> tuple[Any, ...]:
+    return part.start, part.stop, part.step
+
+
+def _is_end(end: Any) -> bool:
+    return end is None or whole(end) is not None
 
 
 def _index_text(part: Any) -> str:

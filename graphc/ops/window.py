@@ -20,6 +20,8 @@ from graphc.ops.pad import Pads
 Sizes = tuple[int, ...]
 """A number for each dimension of space."""
 Window = tuple[slice, ...]
+MOST = 2**31 - 1
+"""The largest stride and dilation: places times these are whole numbers of 64 bits."""
 MOST_PLACES = 1 << 20
 """The most places of a window that are counted, if its dilation exceeds the image."""
 
@@ -32,8 +34,8 @@ def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
 
 
 def _check_positive(word: str, numbers: Sequence[int]) -> None:
-    if min(numbers, default=1) < 1:
-        raise ValueError(f"{word} is {tuple(numbers)}, its numbers must be 1 or more")
+    if not all(0 < number <= MOST for number in numbers):
+        raise ValueError(f"{word} is {tuple(numbers)}, its numbers must be from 1 to {MOST:,}")
 
 
 def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.backend import Call, Spread
-from graphc.base.arguments import checked_whole, listed, plain
+from graphc.base.arguments import array_of, checked_whole, listed, plain
 from graphc.base.errors import OutOfMemoryError, RankError, StateError
+from graphc.base.memory import check_memory
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout
 from graphc.ir.op import Array
@@ -29,6 +30,9 @@ from graphc.runtime.distributed.step import bounds
 from graphc.runtime.entry import StateLock
 from graphc.runtime.parameters import ByName, Hyper
 from graphc.runtime.state import State, large_block, readonly
+
+OBJECT, ARRAY = 512, 128
+"""The bytes that Python takes at least for a state and for each of its arrays."""
 
 
 class MemberStates:
@@ -193,7 +197,7 @@ class MemberStates:
 
     def _fit(self, name: str, value: Any) -> Array:
         """Return the arrays of all members; raise StateError for the first that does not fit."""
-        array = np.asarray(value)
+        array = array_of(repr(name), value, StateError)
         if not array.ndim or len(array) != len(self):
             raise StateError(
                 f"{name!r} is set for {len(self)} members, the value has shape {array.shape}",
@@ -358,13 +362,19 @@ def check_ranks(ranks: Communicator, plan: Plan, seeds: Sequence[int]) -> None:
         )
 
 
-def checked_seeds(members: int | None, seeds: Sequence[int] | None) -> list[int]:
-    """Return the seed of each member; raise StateError if there are too few or none."""
+def checked_seeds(plan: Plan, members: int | None, seeds: Sequence[int] | None) -> Sequence[int]:
+    """Return the seed of each member; raise StateError if there are too few or none.
+
+    Raise OutOfMemoryError for more members than the machine has memory for.
+    """
     hint = "gc.Population(plan, members=64), or seeds=[0, 1, 2]"
     if seeds is None:
         if members is None:
             raise StateError("Population needs the number of its members", hint=hint)
-        return list(range(checked_whole("members", members, hint=hint, error=StateError)))
+        count = checked_whole("members", members, hint=hint, error=StateError)
+        objects = OBJECT + ARRAY * len(plan.state_nodes)
+        check_memory(count, "member", layout(plan.state_nodes)[1] + objects, "make fewer")
+        return range(count)
     found = listed(seeds)
     if not found:
         raise StateError(f"seeds is {seeds!r}, not a list of whole numbers", hint=hint)

@@ -102,7 +102,7 @@ class Population:
     ) -> None:
         if not isinstance(plan, Plan):
             raise errors.no_plan(plan, "Population")
-        checked, ranks = checked_seeds(members, seeds), ranks_of(communicator)
+        checked, ranks = checked_seeds(plan, members, seeds), ranks_of(communicator)
         if ranks.size > 1:
             check_ranks(ranks, plan, checked)
         self.plan = plan = plan.without_kept

@@ -9,14 +9,17 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.base.arguments import checked_whole
+from graphc.base.arguments import array_of, checked_whole
 from graphc.base.errors import FeedError, GraphError
+from graphc.base.memory import check_memory
 from graphc.compiler.plan import Plan
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, shape_at
 from graphc.runtime import errors
 from graphc.runtime.feeds import Feed, FeedCheck, feeds_of, merged
+
+_FEWER = "draw fewer: a step takes the rows of a batch"
 
 
 class ReplayBuffer:
@@ -76,6 +79,8 @@ class ReplayBuffer:
         feeds = {
             node.name: read[node.name] if node.name in read else Feed(node, None) for node in nodes
         }
+        row = sum(node.type.nbytes(1) for node in nodes)
+        check_memory(self.capacity, "row", row, "ReplayBuffer: take a smaller capacity")
         self._ranks = {node.name: node.type.rank for node in nodes}
         self._check = FeedCheck(feeds, self.capacity)
         self._arrays = {
@@ -118,7 +123,7 @@ class ReplayBuffer:
         for name in given.keys() & self._ranks.keys():
             with suppress(ValueError):  # rows of different lengths: the check says so
                 if np.ndim(given[name]) == self._ranks[name] - 1:
-                    given[name] = np.asarray(given[name])[None]
+                    given[name] = array_of(f"input {name!r}", given[name])[None]
         checked, count = self._check.arrays(given, limit=False)
         kept = min(count, self.capacity)
         self._added += count
@@ -148,7 +153,9 @@ class ReplayBuffer:
             raise FeedError(
                 "the replay buffer has no rows", hint="add some first: buffer.add(x=..., y=...)"
             )
-        words = self._words.bit_generator.random_raw(checked_whole("draw: count", count))
+        number = checked_whole("draw: count", count)
+        check_memory(number, "row number", 3 * 8, _FEWER)  # words, products and numbers
+        words = self._words.bit_generator.random_raw(number)
         rows = (words >> np.uint64(32)) * np.uint64(len(self)) >> np.uint64(32)
         return rows.astype(np.int64)
 
@@ -170,5 +177,7 @@ class ReplayBuffer:
         FeedError
             If no rows were added.
         """
+        row = sum(array[0].nbytes for array in self._arrays.values())
+        check_memory(checked_whole("draw: count", count), "row", row, _FEWER)
         rows = self.draw(count)
         return {name: array.take(rows, 0) for name, array in self._arrays.items()}

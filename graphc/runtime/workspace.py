@@ -11,6 +11,7 @@ import numpy as np
 from graphc.backends.backend import Call, backend
 from graphc.backends.layout import columns_of
 from graphc.base.errors import OutOfMemoryError
+from graphc.base.memory import most_bytes
 from graphc.compiler.plan import Plan
 from graphc.compiler.prepare import PREPARE, moved
 from graphc.compiler.sizes import (
@@ -26,11 +27,14 @@ from graphc.compiler.sizes import (
 )
 from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, TensorType, shape_at
 from graphc.kernels.program import Buffer, Program
 from graphc.ops.source import Constant
 from graphc.runtime.entry import run_all
 from graphc.runtime.state import Owner, State, block, large_block
+
+WORTH_ASKING = 1 << 26
+"""The bytes above which a plan asks how many there are: it takes 0.1 ms."""
 
 
 class Workspace:
@@ -214,9 +218,9 @@ def memory_of(
     own, owners = State({}, seed) if state is None else state, Owner.of(plan)
     for owner in owners:
         owner.check(own.owners)
+    if plan.memory.total > WORTH_ASKING:
+        plan.memory.check_machine(most_bytes())
     try:
-        if plan.memory.total > LARGEST:
-            raise MemoryError
         options = plan.options
         of_plan = options.threads, options.sparing, members
         workspace = Workspace(plan.programs, plan.batch, own, *of_plan)

@@ -48,5 +48,7 @@ def test_files_and_texts_give_windows_of_whole_pixels() -> None:
     text = str(net.graph())
     for word in ("kernel", "stride", "dilation"):
         changed = re.sub(rf"{word}=\(\d, ", f"{word}=(0, ", text)
-        with pytest.raises(gc.GraphError, match=rf"{word} is \(0, \d\), its numbers must be 1 or"):
+        with pytest.raises(
+            gc.GraphError, match=rf"{word} is \(0, \d\), its numbers must be from 1"
+        ):
             parse_graph(changed, OPS)

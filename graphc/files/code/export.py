@@ -11,7 +11,7 @@ from typing import Literal
 
 from graphc.backends.backend import ModelWriter, model_writer
 from graphc.backends.elf import undefined
-from graphc.base.arguments import check_choice, checked_whole, takes
+from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
@@ -164,6 +164,10 @@ class _Options:
     weights: str
     name: str | None
     self_test: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("batch", "budget"):
+            object.__setattr__(self, field, plain(getattr(self, field)))
 
     @property
     def separate(self) -> bool:

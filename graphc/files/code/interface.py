@@ -11,12 +11,13 @@ import numpy as np
 from graphc.backends.backend import ModelWriter, chosen_backend
 from graphc.backends.interface import Entry, Interface
 from graphc.backends.names import model_word
-from graphc.base.errors import BudgetError, GraphError
+from graphc.base.errors import BudgetError, GraphError, counted
 from graphc.base.loc import caller_loc
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.options import CompileOptions
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
+from graphc.ir.tensor_type import LARGEST
 from graphc.kernels.program import Program
 from graphc.ops.lengths import within_lengths
 from graphc.runtime.executor import Executor
@@ -59,6 +60,12 @@ def interface(
         ex, model_word(name or ex.plan.declared.name), writer, infer_only, constant, backward
     )
     made = wanted.interface(options)
+    if made.nbytes > LARGEST:
+        raise GraphError(
+            f"the model would need {counted(made.nbytes, 'byte')}, which no machine has",
+            loc=caller_loc(),
+            hint="give a smaller batch",
+        )
     if budget is None or made.nbytes <= budget:
         return made, partial(wanted.expected, options)
     # The budget of a plan counts feeds and gradients, too, which are the caller's here.
