@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from graphc.base.arguments import array_of
 from graphc.base.errors import GraphError
 from graphc.ir import init as initial
 from graphc.ir.bfloat16 import numpy_dtype
@@ -140,7 +141,8 @@ def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -
 
     Raise ValueError for a dtype that graphc does not have.
     """
-    array = np.asarray(value, dtype)
+    held = array_of("its value", value) if hasattr(value, "__array__") else value
+    array = np.asarray(held, dtype)
     if dtype is None and array.dtype == np.float64 and not isinstance(value, np.ndarray):
         array = array.astype(floats)
     kept = TensorType(array.shape, array.dtype.name).dtype

@@ -97,19 +97,19 @@ class FeedErrors:
         capacity: int,
     ) -> None:
         """`word` is the noun for an input in messages; `capacity` is the largest number of rows."""
-        self._word, self._inputs, self._unread = word, inputs, unread
+        self.word, self._inputs, self._unread = word, inputs, unread
         self._capacity = capacity
 
     def _operands(self, *names: str) -> list[Operand]:
-        return [replace(self._inputs[n].node.described(self._word), name=n) for n in names]
+        return [replace(self._inputs[n].node.described(self.word), name=n) for n in names]
 
     def missing(self, name: str, feeds: Iterable[str]) -> FeedError:
         """Return the error for an input that was not fed, or fed with None."""
         odd = [given for given in feeds if given not in self._inputs]
-        hint = f"there is no {self._word} {odd[0]!r}; " if odd else ""
+        hint = f"there is no {self.word} {odd[0]!r}; " if odd else ""
         how = f"feed it by name: {name}=..." if name.isidentifier() else f"{{{name!r}: array}}"
         return FeedError(
-            f"{self._word} {name!r} is {'None, not an array' if name in feeds else 'missing'}",
+            f"{self.word} {name!r} is {'None, not an array' if name in feeds else 'missing'}",
             operands=self._operands(name),
             hint=hint + how,
         )
@@ -117,7 +117,7 @@ class FeedErrors:
     def unknown(self, name: str) -> FeedError:
         """Return the error for a name that is not that of an input."""
         known = ", ".join(sorted(self._inputs)) or "none"
-        return FeedError(f"there is no {self._word} {name!r}", hint=f"there are: {known}")
+        return FeedError(f"there is no {self.word} {name!r}", hint=f"there are: {known}")
 
     def no_rows(self) -> FeedError:
         """Return the error for feeds that do not say how many rows there are."""
@@ -148,7 +148,7 @@ class FeedErrors:
     def ragged(self, name: str) -> FeedError:
         """Return the error for nested lists of different lengths."""
         return FeedError(
-            f"{self._word} {name!r} is not an array: its parts have different lengths",
+            f"{self.word} {name!r} is not an array: its parts have different lengths",
             operands=self._operands(name),
             hint=_lengths_hint(name)
             if self._inputs[name].looped
@@ -161,7 +161,7 @@ class FeedErrors:
         wanted, shape, type = shape_text(feed.type.shape), value.shape, feed.type
         short = len(shape) == type.rank and shape[2:] == type.shape[2:]
         return FeedError(
-            f"{self._word} {name!r} takes {wanted}, the array has shape {value.shape}",
+            f"{self.word} {name!r} takes {wanted}, the array has shape {value.shape}",
             operands=self._operands(name),
             hint=_lengths_hint(name)
             if feed.looped and short
@@ -173,7 +173,7 @@ class FeedErrors:
         declared = self._inputs[name].type.shape[1:]
         inner = "".join(f", {dim}" for dim in declared[1:])
         return FeedError(
-            f"row {row} of {self._word} {name!r} has shape {shape}, it must be (t{inner}) with "
+            f"row {row} of {self.word} {name!r} has shape {shape}, it must be (t{inner}) with "
             f"1 to {declared[0]} steps t",
             operands=self._operands(name),
         )
@@ -181,7 +181,7 @@ class FeedErrors:
     def wrong_steps(self, name: str, steps: int) -> FeedError:
         """Return the error for an array with no steps, or more than declared."""
         return FeedError(
-            f"{self._word} {name!r} takes 1 to {self._inputs[name].type.shape[1]} steps, the "
+            f"{self.word} {name!r} takes 1 to {self._inputs[name].type.shape[1]} steps, the "
             f"array has {steps}",
             operands=self._operands(name),
         )
@@ -189,8 +189,7 @@ class FeedErrors:
     def wrong_length(self, name: str, length: int, row: int, steps: int) -> FeedError:
         """Return the error for a length that no row may have."""
         return FeedError(
-            f"{self._word} {name!r} holds the length {length} at row {row}, it must be 1 to "
-            f"{steps}",
+            f"{self.word} {name!r} holds the length {length} at row {row}, it must be 1 to {steps}",
             operands=self._operands(name),
         )
 
@@ -208,7 +207,7 @@ class FeedErrors:
         kinds = {"U": "text", "S": "bytes", "O": "Python objects"}
         kind = kinds.get(array.dtype.kind, str(array.dtype))
         return FeedError(
-            f"{self._word} {name!r} takes {feed.type.dtype}, the array is {kind}",
+            f"{self.word} {name!r} takes {feed.type.dtype}, the array is {kind}",
             operands=self._operands(name),
             hint=_dtype_hint(name, feed.type, feed.is_label, array),
         )
@@ -216,7 +215,7 @@ class FeedErrors:
     def too_large(self, name: str, dtype: np.dtype[Any]) -> FeedError:
         """Return the error for whole numbers out of a dtype's range."""
         return FeedError(
-            f"{self._word} {name!r} holds numbers too large for {dtype}",
+            f"{self.word} {name!r} holds numbers too large for {dtype}",
             operands=self._operands(name),
             hint="declare the input with dtype='int64'",
         )
@@ -227,7 +226,7 @@ class FeedErrors:
         by, ignored = feed.indexed, feed.ignored
         one, many = ("index", "entries") if by else ("label", "classes")
         return FeedError(
-            f"{self._word} {name!r} holds the {one} {number}{row}, there are {bound} {many}",
+            f"{self.word} {name!r} holds the {one} {number}{row}, there are {bound} {many}",
             operands=[*self._operands(name), *(node.described("indexed") for node in by)],
             hint=f"{'indices' if by else 'labels'} go from 0 to {bound - 1}"
             + ("" if ignored is None else f", and {ignored} is ignored"),

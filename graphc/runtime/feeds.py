@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import array_of
 from graphc.base.errors import FeedError
 from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.compiler.plan import Plan
@@ -223,10 +224,7 @@ class FeedCheck:
         return n
 
     def _array(self, name: str, value: Any) -> Array:
-        try:
-            return np.asarray(value)
-        except ValueError:
-            raise self._errors.ragged(name) from None
+        return read(self._errors, name, value)
 
     def converted(self, name: str, value: Any) -> Any:
         """Return an array in the dtype of its input, unless the program does not read it.
@@ -266,6 +264,16 @@ class FeedCheck:
         axis, factor, _ = self._feeds[name].rows
         row = f" at row {first + bad[axis] // factor}" if factor else ""
         raise self._errors.out_of_range(name, value[tuple(bad)], row, bound)
+
+
+def read(errors: FeedErrors, name: str, value: Any) -> Array:
+    """Return what was fed as an array; raise FeedError if it cannot be one."""
+    try:
+        return array_of(f"{errors.word} {name!r}", value, FeedError)
+    except FeedError:
+        raise
+    except ValueError:
+        raise errors.ragged(name) from None
 
 
 def check_kind(errors: FeedErrors, name: str, type: TensorType, array: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.backends.backend import Rows, Spread
+from graphc.base.arguments import array_of
 from graphc.base.errors import FeedError
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
@@ -62,7 +63,7 @@ class MemberFeeds(NamedTuple):
         """
         types = {name: plan.declared[name].type for name in plan.input_names}
         own = {name: array for name, array in feeds.items() if _is_own(types.get(name), array)}
-        own = {name: np.asarray(array) for name, array in own.items()}
+        own = {name: array_of(_named(name), array, FeedError) for name, array in own.items()}
         for name, array in own.items():
             if len(array) != len(members):
                 raise FeedError(
@@ -206,7 +207,9 @@ class MemberFeeds(NamedTuple):
         type, chosen = self.types.get(name), self.rows[number]
         if type is None or not type.batched:
             return value
-        axis, array = RowAxis.of(type), value if isinstance(value, list) else np.asarray(value)
+        axis, array = RowAxis.of(type), value
+        if not isinstance(value, list):
+            array = array_of(_named(name), value, FeedError)
         if axis is None:
             raise FeedError(
                 f"rows: input {name!r} has pairs of rows, of which none can be chosen",
@@ -227,6 +230,10 @@ class MemberFeeds(NamedTuple):
 def has_plain_rows(type: TensorType) -> bool:
     """Return whether the rows of a type follow one another, if it has rows."""
     return type.shape[:1] == (N,) or not type.batched
+
+
+def _named(name: str) -> str:
+    return f"input {name!r}"
 
 
 def _is_own(type: TensorType | None, value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from graphc.base.arguments import checked_number, lost_in
+from graphc.base.arguments import array_of, checked_number, lost_in
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan
 from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE, owned_by
@@ -137,7 +137,7 @@ class Parameters(ByName[Array], MutableMapping[str, Array]):
         StateError
             If the vector has another length, or its numbers do not fit; then nothing is set.
         """
-        values = np.asarray(vector)
+        values = array_of("the vector", vector, StateError)
         sizes = [array.size for array in self._arrays(self._names)]
         if values.shape != (sum(sizes),):
             raise StateError(

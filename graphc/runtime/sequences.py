@@ -12,7 +12,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ops.lengths import with_lengths
 from graphc.runtime.errors import FeedErrors
-from graphc.runtime.feeds import Feed, check_kind
+from graphc.runtime.feeds import Feed, check_kind, read
 
 Rows = Array | list[Array]
 """The rows of an input: one array (n, t, ...), or an array (t_i, ...) for each row."""
@@ -124,7 +124,7 @@ class _Group:
             isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1
         )
         if not several:
-            array = np.asarray(value)
+            array = read(self._errors, name, value)
             fits = array.ndim == rank and array.shape[2:] == type.shape[2:]
             if not fits:
                 raise self._errors.wrong_shape(name, array)
@@ -136,10 +136,7 @@ class _Group:
     def _row(self, name: str, number: int, row: Any) -> Array:
         """Return a row (t, ...) of an input; raise FeedError if it does not fit."""
         type = self._inputs[name]
-        try:
-            array = np.asarray(row)
-        except ValueError:
-            raise self._errors.ragged(name) from None
+        array = read(self._errors, name, row)
         fits = array.ndim == type.rank - 1 and array.shape[1:] == type.shape[2:]
         if not fits or not 0 < len(array) <= self._steps:
             raise self._errors.wrong_row(name, number, array.shape)
@@ -171,7 +168,7 @@ class _Group:
 
     def _given(self, value: Any, first: str, rows: int) -> Array:
         """Return lengths that are fed; raise FeedError unless each row of `first` has one."""
-        array = np.asarray(value)
+        array = read(self._errors, self.name, value)
         if array.dtype.kind not in "iu":
             raise self._errors.wrong_dtype(self.name, array)
         if array.ndim != 1:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.backend import Call
-from graphc.base.arguments import close_names
+from graphc.base.arguments import array_of, close_names
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan
@@ -349,7 +349,7 @@ class State(Mapping[str, Array]):
         """
         if name not in self.arrays:
             raise _unknown(name, self.arrays)
-        have, array = self.arrays[name], np.asarray(value)
+        have, array = self.arrays[name], array_of(repr(name), value, StateError)
         if array.shape != have.shape:
             raise StateError(
                 f"{name!r} has shape {have.shape}, the value has {array.shape}",
