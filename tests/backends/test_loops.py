@@ -10,7 +10,7 @@ import pytest
 import graphc as gc
 from tests.backends.c.trained import unlike
 from tests.backends.loop_nets import LOOPS, called, loop_feeds
-from tests.backends.native.interpreted import Interpreted
+from tests.backends.native.interpreted import Interpreted, prepared
 from tests.backends.native.nets import assert_close
 from tests.extras import needs
 
@@ -61,7 +61,8 @@ def test_native_programs_are_right_by_the_interpreter(name: str, order: tuple[in
     )
     feeds, wanted = loop_feeds(ex.plan.declared, ROWS, 3), inferred(ex)
     state = {key: np.array(array) for key, array in ex.snapshot().items()}
-    found = Interpreted(plan.programs["infer"], ROWS, state, order).run(feeds)
+    kept = prepared(plan, state, order)
+    found = Interpreted(plan.programs["infer"], ROWS, kept, order).run(feeds)
     assert_close(found, wanted, 1e-12, "inference")
     Interpreted(plan.programs["step"], ROWS, state, order).run(feeds)
     ex.step(feeds)

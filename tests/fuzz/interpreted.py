@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.op import Array
-from tests.backends.native.interpreted import Interpreted
+from tests.backends.native.interpreted import Interpreted, prepared
 from tests.fuzz.case import Case
 from tests.fuzz.meaning import cotangent_output
 
@@ -70,7 +70,8 @@ class _Interpreter:
         return found
 
     def _program(self, name: str, n: int, feeds: Mapping[str, Any]) -> dict[str, Array]:
-        run = Interpreted(self.plan.programs[name], n, self.state, self.order)
+        state = prepared(self.plan, self.state, self.order) if name == "infer" else self.state
+        run = Interpreted(self.plan.programs[name], n, state, self.order)
         found = {f"output {name}": array for name, array in run.run(feeds).items()}
         gradients = run.gradient() if name == "grad" else {}
         return found | {f"gradient {name}": array for name, array in gradients.items()}

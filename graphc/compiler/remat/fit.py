@@ -60,7 +60,11 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
 
 
 def sparing(plan: Plan) -> Plan:
-    """Return the plan with more barriers, so that less memory is kept for kernels that wait."""
+    """Return the plan with more barriers, so that less memory is kept for kernels that wait.
+
+    Nor does inference keep anything of the state.
+    """
+    plan = plan.without_kept
     made = replace(plan, options=replace(plan.options, sparing=True))
     return made if plan.options.has_more_barriers else at_batch(made, plan.batch)
 

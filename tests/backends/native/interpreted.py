@@ -16,14 +16,17 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.backends.backend import bind_reference
+from graphc.compiler.plan import Plan
+from graphc.compiler.prepare import PREPARE
 from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Broadcast
+from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
-from graphc.ops.source import Constant
+from graphc.runtime.reference import evaluate
 
 Array = NDArray[Any]
 Range = tuple[int, int]
@@ -51,9 +54,9 @@ class Interpreted:
         self.blocks: dict[tuple[str, str], Array] = {
             ("state", name): array.reshape(-1).view(np.uint8) for name, array in arrays.items()
         }
-        for name, buffer in program.constants.items():
-            value = np.array(_constant(program, name), numpy_dtype(buffer.type.dtype))
-            self.blocks["constant", name] = value.reshape(-1).view(np.uint8)
+        for name, value in _constants(program, arrays).items():
+            dtype = numpy_dtype(program.constants[name].type.dtype)
+            self.blocks["constant", name] = np.array(value, dtype).reshape(-1).view(np.uint8)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run, and return the outputs; `gradient` has the gradients."""
@@ -282,12 +285,20 @@ def _run_in_turn(outer: Interpreted, scan: ScanKernel, steps: Steps, count: int)
             outer.view(name)[count:] = 0
 
 
-def _constant(program: Program, name: str) -> Array:
-    node = program.graph.nodes.get(name)
-    if node is not None and isinstance(node.op, Constant):
-        return node.op.array()
-    length = shape_at(program.constants[name].type.shape, program.capacity)[0]
-    return np.ones(length) if name.startswith("%ones:") else np.arange(length)
+def prepared(plan: Plan, arrays: Mapping[str, Array], order: Sequence[int]) -> dict[str, Array]:
+    """The state, and what its plan computes of it before inference."""
+    program = plan.programs.get(PREPARE)
+    found = {} if program is None else Interpreted(program, 1, arrays, order).run({})
+    return {**arrays, **found}
+
+
+def _constants(program: Program, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The constants, and what inference keeps of the state, which is not written meanwhile."""
+    graph = program.graph
+    needed = graph.upstream(program.constants)
+    nodes = (node for node in graph if node.name in needed)
+    values = evaluate(Graph(graph.name, nodes, outputs={}), {}, {}, 1, known=arrays)
+    return {name: values[name] for name in program.constants}
 
 
 def _matrix(target: Array, shape: tuple[int, int]) -> Array:

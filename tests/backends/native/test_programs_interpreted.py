@@ -14,7 +14,7 @@ import pytest
 import graphc as gc
 from graphc.compiler.plan import Plan
 from graphc.declare.optim import Optimizer
-from tests.backends.native.interpreted import Interpreted
+from tests.backends.native.interpreted import Interpreted, prepared
 from tests.backends.native.nets import NETS, OPTIMIZERS, assert_close, feeds_of
 
 ORDERS = ((0, 1, 2), (2, 1, 0))
@@ -45,7 +45,8 @@ class Pair:
         return {name: np.array(array) for name, array in self.numpy.snapshot().items()}
 
     def _infer(self, n: int, order: tuple[int, ...], feeds: Mapping[str, Any]) -> None:
-        found = Interpreted(self.native.programs["infer"], n, self.state(), order).run(feeds)
+        state = prepared(self.native, self.state(), order)
+        found = Interpreted(self.native.programs["infer"], n, state, order).run(feeds)
         assert_close(found, self.numpy.forward(feeds), self.tolerance, "inference")
 
     def _gradients(self, n: int, order: tuple[int, ...], feeds: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.plan import Plan
+from graphc.compiler.prepare import PREPARE
 from graphc.ir.op import Array
 from tests.backends.numpy.against_oracle import Compared
 from tests.fuzz.case import Case, Event
@@ -36,13 +37,15 @@ def compared(plan: Plan, case: Case, n: int) -> int:
     feeds = dict(case.feeds(0))
     state: Mapping[str, Array] = {name: np.array(array) for name, array in case.state().items()}
     gradients: dict[str, Array] = {}
-    for name in ("infer", "grad", "step", "accumulate", "apply"):
+    for name in (PREPARE, "infer", "grad", "step", "accumulate", "apply"):
         program = plan.programs.get(name)
         if program is None:
             continue
         given = {f"gradient:{wrt}": array for wrt, array in gradients.items()}
-        run = Compared(program, 1 if name == "apply" else n, state)
-        run.run({**feeds, **given})
+        run = Compared(program, 1 if name in (PREPARE, "apply") else n, state)
+        found = run.run({**feeds, **given})
+        if name == PREPARE:
+            state = {**state, **found}
         gradients = run.gradient() or gradients
         kernels += run.kernels
     return kernels
