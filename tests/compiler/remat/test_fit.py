@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.base import usable_cores
 from graphc.compiler.plan import Plan
+from graphc.compiler.prepare import PREPARE
 from graphc.compiler.remat.fit import (
     fitted,
     largest_batch,
@@ -295,6 +296,22 @@ def test_the_largest_batch_may_be_larger_than_the_plans() -> None:
     gc.compile(deep(5, 32), batch=fits, optimizer=SGD, backend="numpy", budget=budget)
     with pytest.raises(gc.BudgetError):
         gc.compile(deep(5, 32), batch=fits + 1, optimizer=SGD, backend="numpy", budget=budget)
+
+
+def test_what_inference_keeps_of_the_state_is_not_in_the_least_memory() -> None:
+    """With one thread, whose programs need no more barriers to keep less."""
+    net = gc.Net("kept")
+    h = gc.relu(net.input("x", (gc.N, 8)))
+    for name in "uvw":
+        h = gc.tanh(h @ gc.exp(net.parameter(name, (8, 8))))
+    net.loss("loss", gc.mean(h))
+    plan = gc.compile(net, batch=32, optimizer=SGD, backend="numpy")
+    assert PREPARE in plan.programs
+    least = smallest(plan).memory
+    copies = 3 * 8 * 8 * 4
+    assert least.total <= plan.memory.total - copies
+    assert largest_batch(plan, least.total) >= largest_batch_kept(plan, least.total) > 0
+    assert min(point.total for point in plan.memory.curve().points) == least.total
 
 
 def test_no_batch_fits_below_the_parameters() -> None:
