@@ -311,7 +311,6 @@ def test_what_inference_keeps_of_the_state_is_not_in_the_least_memory() -> None:
     copies = 3 * 8 * 8 * 4
     assert least.total <= plan.memory.total - copies
     assert largest_batch(plan, least.total) >= largest_batch_kept(plan, least.total) > 0
-    assert min(point.total for point in plan.memory.curve().points) == least.total
 
 
 def test_no_batch_fits_below_the_parameters() -> None:
