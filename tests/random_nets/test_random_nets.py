@@ -279,7 +279,7 @@ def test_a_counter_that_a_copy_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(State, "restore", restore)
     _, outcome = first_wrong("composed", lambda case: bool(case.masks) and bool(case.losses))
-    assert "other bits" in outcome.wrong
+    assert "step: turn" in outcome.wrong
 
 
 @pytest.mark.slow

@@ -286,7 +286,7 @@ class Run:
             if unwritten := first_unwritten(*each):
                 layer, at = unwritten
                 what = f"{name!r}{at} is not written, or is computed of what is not written"
-                bound = local.bound(name, 0)  # a kernel may read beyond what the code has written
+                bound = local.bound(name, 8)  # a kernel may read beyond what the code has written
                 wrong = self._wrong(name, local.exact[name], bound, instr, interpreted)
                 if layer == "backend" and wrong is not None and wrong.layer == "lowering":
                     return wrong

@@ -238,10 +238,8 @@ PLANTED = (
     Planted(
         "attributes do not count",
         "passes.cse",
-        "known = first.setdefault((node.op, inputs), node)\n"
-        "        if known is not node and repr(known.op) == repr(node.op):",
-        "known = first.setdefault((type(node.op), inputs), node)\n"
-        "        if known is not node and type(known.op) is type(node.op):",
+        "(node.op, inputs), node)",
+        "(type(node.op), inputs), node)",
         "common_subexpressions",
         two_powers,
     ),

@@ -203,7 +203,7 @@ FAULTS = (
             "array = state[node.name]",
             "array = state[node.name] * (0.5 if 'var' in node.name else 1)"),
     Planted("constants are halved", "memory", layers, f"{RUN}.workspace:Workspace.constant_writes",
-            "_constant(program, buffer)", "_constant(program, buffer) * 0.5"),
+            "op.array() for", "(op.array() / 2).astype(op.dtype) for"),
     Planted("refreshed constants are not written", "freeze", layers, f"{RUN}.runs:Runs._take_over",
             'plan.programs["infer"]', 'self.plan.programs["infer"]'),
     Planted("half a state in a file", "model file", layers, "graphc.files.serialize:_pieces",

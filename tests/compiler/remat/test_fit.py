@@ -155,7 +155,8 @@ def check_random(seed: int, backend: str) -> None:
     budget = r.randint(least, kept.memory.total - 1)
     plan = gc.compile(net, batch=n, optimizer=optimizer, backend=backend, budget=budget)
     assert plan.memory.total <= budget
-    if not repeats(kept):  # or else it may be enough not to repeat for speed
+    # Or else it may be enough not to repeat for speed, or to keep nothing of the state.
+    if not repeats(kept) and budget < kept.without_kept.memory.total:
         assert any(clones(plan, name) for name in plan.programs)
     found = [random_results(each, n) for each in (kept, plan)]
     assert found[0] == found[1]
