@@ -208,7 +208,10 @@ class _Fusion:
     def _fetch(self, node: Node, operand: int, at: AccessMap | None, *index: Expr) -> Expr:
         """Return a gathered element of a node's operand, or the number of the row."""
         name = node.inputs[operand]
-        place, dtype = self._place(self.grouping.bytes_of(name)), self.grouping.type(name).dtype
+        root, dtype = self.grouping.bytes_of(name), self.grouping.type(name).dtype
+        if root in self._values:  # of one element, or else it was stored by another kernel
+            return self._values[root]
+        place = self._place(root)
         if at is None:
             return self._builder.load(place, "row", dtype)
         return self._builder.fetch(place, at, dtype, *index)

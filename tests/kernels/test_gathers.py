@@ -150,3 +150,13 @@ def test_a_sum_of_all_is_not_among_places() -> None:
     net.output("norm", gc.sum(moved * moved, name="norm"))
     ex = gc.Executor(gc.compile(net, batch=1, backend="native"), seed=0)
     assert float(ex.forward()["norm"]) == float(ex.parameters["w"][0, 0, 0] ** 2)
+
+
+def test_one_element_that_a_kernel_makes_itself_is_not_fetched() -> None:
+    net = gc.Net("net")
+    p = net.parameter("p", (1,), init=0.5)
+    net.loss("loss", gc.sum(p[0]))
+    kept = gc.passes.without("fold_constants")
+    ex = gc.Executor(gc.compile(net, batch=1, optimizer=gc.SGD(0.25), passes=kept))
+    ex.step()
+    np.testing.assert_array_equal(ex.parameters["p"], [0.25])
