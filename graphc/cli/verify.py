@@ -39,7 +39,7 @@ COMMAND = Command(
     "member of a population and in gc.fit. The net in int8, and as an ONNX model if onnx is "
     "installed, must compute what is declared.\n\n"
     "Without SOURCE, what is installed is checked on this machine: functions and gradients on "
-    "each backend, optimizers, gc.fit, populations, files, tables and passes, against plain NumPy."
+    "each backend, optimizers, gc.fit, populations, files, tables, ONNX and passes, by plain NumPy."
     "\n\n"
     "With --data, every cell that the model reads of a .csv file is compared with what a second "
     "parser finds there.\n\n"

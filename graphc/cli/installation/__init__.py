@@ -11,17 +11,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from graphc.base.errors import failure_text
+from graphc.cli.installation.exchange import onnx
+from graphc.cli.installation.families import families
 from graphc.cli.installation.fitted import fit
 from graphc.cli.installation.members import files, populations
 from graphc.cli.installation.nets import nets, passes
 from graphc.cli.installation.ops import backends, ops
 from graphc.cli.installation.optimizers import optimizers
+from graphc.cli.installation.sizes import edges, sizes
 from graphc.cli.installation.tables import tables
 from graphc.cli.installation.trial import Trial, Wrong
 
 SECTIONS: Mapping[str, Callable[[Trial], str]] = {
     section.__name__: section
-    for section in (ops, backends, optimizers, fit, populations, files, tables, nets, passes)
+    for section in (
+        *(ops, backends, families, sizes, edges, optimizers, fit, populations, files, tables),
+        *(onnx, nets, passes),
+    )
 }
 """The sections by name: each returns what was checked, or raises Wrong."""
 

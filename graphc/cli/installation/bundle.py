@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import add
+from types import CodeType
 from typing import NamedTuple
 
 import numpy as np
 
 import graphc as gc
-from graphc.cli.installation.calls import ARGUMENTS, NAMES, Argument, calls
+from graphc.cli.installation.calls import ARGUMENTS, NAMES, Argument, Call
 from graphc.cli.installation.plain import Array
 from graphc.ir.tensor_type import shape_at
 
@@ -24,6 +25,7 @@ class Part(NamedTuple):
     """A call in a net: its output, the sources that its arguments are sums of, and its share."""
 
     call: str
+    right: CodeType
     output: str
     sources: Mapping[str, tuple[str, ...]]
     share: str | None
@@ -33,17 +35,16 @@ class Part(NamedTuple):
 class Bundle:
     """A net with an output for each call, and a loss of all that have slopes."""
 
-    def __init__(self, names: Sequence[str], dtype: str = "float32") -> None:
+    def __init__(self, chosen: Mapping[str, Call], dtype: str = "float32") -> None:
         self.net, self.dtype = gc.Net("calls", dtype=dtype), dtype
         self.kinds = {"anchor": Argument((2,), rows=False)}
         """The kind of each input and parameter."""
         anchor = self.net.parameter("anchor", (2,), init="ones")
         self.losses = [gc.sum(anchor * anchor)]
-        self.parts = [self._declared(number, name) for number, name in enumerate(names)]
+        self.parts = [self._declared(i, *each) for i, each in enumerate(chosen.items())]
         self.net.loss("loss", reduce(add, self.losses))
 
-    def _declared(self, number: int, name: str) -> Part:
-        call = calls()[name]
+    def _declared(self, number: int, name: str, call: Call) -> Part:
         given = {a: self._value(f"{a}{number}", ARGUMENTS[a]) for a in call.arguments}
         out = eval(call.left, {**NAMES, **{a: value for a, (value, _) in given.items()}})
         self.net.output(f"out{number}", out)
@@ -60,7 +61,7 @@ class Bundle:
         self.kinds |= new
         own = {a: (next(n for n in new if n.endswith(f".{a}")),) for a in call.declared}
         sources = {a: names for a, (_, names) in given.items()}
-        return Part(name, f"out{number}", {**sources, **own}, self._share(number, out))
+        return Part(name, call.right, f"out{number}", {**sources, **own}, self._share(number, out))
 
     def _value(self, name: str, kind: Argument) -> tuple[gc.Value, tuple[str, ...]]:
         """Return an argument, and the names of its sources."""
@@ -119,7 +120,7 @@ def formula(part: Part, arrays: Arrays, train: bool) -> Array:
         for a, sources in part.sources.items()
     }
     with np.errstate(all="ignore"):
-        return np.asarray(eval(calls()[part.call].right, {**NAMES, **given, "train": train}))
+        return np.asarray(eval(part.right, {**NAMES, **given, "train": train}))
 
 
 def _wide(x: Array) -> str:

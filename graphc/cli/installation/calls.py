@@ -80,8 +80,13 @@ NAMES: Mapping[str, Any] = {"gc": gc, "np": np, "plain": plain, "own_loop": own_
 @cache
 def calls() -> Mapping[str, Call]:
     """Return the calls of all formulas by their left sides."""
+    return parsed(FORMULAS)
+
+
+def parsed(text: str) -> dict[str, Call]:
+    """Return the calls of formulas in a text."""
     found = {}
-    for line in FORMULAS.replace("\n    ", " ").splitlines():
+    for line in text.replace("\n    ", " ").splitlines():
         left, right = line.split(" == ", 1)
         sides = [compile(side, side, "eval") for side in (left, right)]
         names = dict.fromkeys(name for side in sides for name in side.co_names)

@@ -207,7 +207,7 @@ gc.mse_loss(x, y, reduction="sum") == ((x - y) ** 2).mean(1).sum()
 gc.mse_loss(x, y, weight=p[:, 0]) == (((x - y) ** 2).mean(1) * p[:, 0]).sum() / p[:, 0].sum()
 gc.mae_loss(x, y, reduction="none") == abs(x - y).mean(1)
 gc.huber_loss(x, y, 0.7) == np.where(
-    abs(x - y) < 0.7, 0.5 * (x - y) ** 2, 0.7 * (abs(x - y) - 0.35)).mean()
+    abs(x - y) < 0.7, 0.5 * (x - y) ** 2, 0.7 * (abs(x - y) - 0.7 / 2)).mean()
 gc.log_cosh_loss(x, y) == np.log(np.cosh(x - y)).mean()
 gc.poisson_loss(x, p) == (np.exp(x) - p * x).mean()
 gc.sigmoid_loss(x, t, pos_weight=2.5) == (2.5 * t * softplus(-x) + (1 - t) * softplus(x)).mean()

@@ -36,7 +36,7 @@ def backends(trial: Trial) -> str:
 def check_calls(trial: Trial, backend: str, dtype: str, slopes: bool = True) -> None:
     """Check nets of some calls each, and their gradients."""
     for chosen in some(calls(), BUNDLE):
-        bundle = Bundle(chosen, dtype)
+        bundle = Bundle({name: calls()[name] for name in chosen}, dtype)
         with trial.case(f"{backend}, {dtype}, {', '.join(chosen)}"):
             options: dict[str, Any] = {"backend": backend}
             options |= {} if slopes else {"losses": []}

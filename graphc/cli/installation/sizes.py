@@ -1,0 +1,170 @@
+"""Products of many sizes and precisions, and numbers at the edges of their types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import graphc as gc
+from graphc.backends.backend import USUAL
+from graphc.cli.installation import plain
+from graphc.cli.installation.plain import Array
+from graphc.cli.installation.trial import ROUGH, Trial, near, same
+
+EDGES = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 100, 127, 129)
+"""Extents around those of tiles and vectors."""
+LEAST = 24
+
+
+def bfloat16(x: Array) -> Array:
+    """Return numbers rounded to bfloat16, ties to even."""
+    bits = np.asarray(x, "float32").view("uint32").astype("uint64")
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return np.asarray(rounded.astype("uint32").view("float32"))
+
+
+def sizes(trial: Trial) -> str:
+    """Check products and convolutions of random sizes, in float32, float64 and bfloat16."""
+    here, number = [name for name in USUAL if name in trial.backends()], 0
+    for number in trial.numbers(LEAST):
+        rng = np.random.default_rng([trial.seed, number])
+        kind = ("float32", "float64", "bf16")[number % 3]
+        rows, inner, columns = (int(rng.choice(EDGES)) for _ in range(3))
+        what = f"{rows} x {inner} x {columns}, {kind}, number {number}"
+        for backend in here:
+            with trial.case(f"a product of {what}, on {backend}"):
+                _product(rng, backend, kind, rows, inner, columns)
+            with trial.case(f"a convolution of {what}, on {backend}"):
+                _convolution(rng, backend, kind, rows % 7 + 1, inner % 20 + 1, columns % 35 + 1)
+    return f"{number + 1} products and convolutions of sizes from 1 to {EDGES[-1]}, and gradients"
+
+
+def _compiled(net: gc.Net, backend: str, kind: str, rows: int) -> gc.Executor:
+    precision: Any = {"*": "bf16"} if kind == "bf16" else None
+    plan = gc.compile(net, batch=rows, backend=backend, threads=2, precision=precision)
+    return gc.Executor(plan)
+
+
+def _drawn(rng: np.random.Generator, kind: str, *shape: int) -> Array:
+    """Return numbers, some of them halfway between two of bfloat16."""
+    x = rng.normal(size=shape).astype("float64" if kind == "float64" else "float32")
+    ties = (1 + (2 * rng.integers(0, 128, shape) + 1) / 256).astype(x.dtype)
+    return np.where(rng.random(shape) < 0.2, ties, x)
+
+
+def _rounded(kind: str, x: Array) -> Array:
+    return (bfloat16(x) if kind == "bf16" else x).astype("float64")
+
+
+def _product(
+    rng: np.random.Generator, backend: str, kind: str, rows: int, inner: int, columns: int
+) -> None:
+    net = gc.Net("product", dtype="float64" if kind == "float64" else "float32")
+    x, w = _drawn(rng, kind, rows, inner), _drawn(rng, kind, inner, columns)
+    bias = _drawn(rng, kind, columns)
+    weight, add = net.parameter("w", w.shape, init="zeros"), net.parameter("b", bias.shape)
+    y = gc.affine(net.input("x", (gc.N, inner)), weight=weight, bias=add)
+    net.output("y", gc.relu(y))
+    net.loss("loss", gc.sum(y * net.input("d", (gc.N, columns))))
+    ex = _compiled(net, backend, kind, rows)
+    ex.state.assign({"w": w, "b": bias})
+    d = _drawn(rng, kind, rows, columns)
+    found = ex.forward({"x": x, "d": d}, train=True)["y"]
+    right = _rounded(kind, x) @ _rounded(kind, w) + bias
+    rough = ROUGH["float64" if kind == "float64" else "float32"]
+    near("relu(x @ w + b)", np.maximum(right, 0), found, rough)
+    gradients = ex.backward()
+    near("the gradient by w", _rounded(kind, x).T @ _rounded(kind, d), gradients["w"], rough)
+    near("the gradient by b", d.astype("float64").sum(0), gradients["b"], rough)
+
+
+def _convolution(
+    rng: np.random.Generator, backend: str, kind: str, rows: int, channels: int, out: int
+) -> None:
+    size, filters = int(rng.integers(3, 12)), int(rng.integers(1, 4))
+    stride, pad = int(rng.integers(1, 3)), int(rng.integers(0, 2))
+    net = gc.Net("images", dtype="float64" if kind == "float64" else "float32")
+    x = _drawn(rng, kind, rows, channels, size, size)
+    w = _drawn(rng, kind, out, channels, filters, filters)
+    weight = net.parameter("w", w.shape, init="zeros")
+    fed = net.input("x", (gc.N, channels, size, size))
+    net.output("y", gc.conv(fed, weight, stride=stride, padding=pad))
+    ex = _compiled(net, backend, kind, rows)
+    ex.state.assign({"w": w})
+    pads = ((pad, pad),) * 2
+    right = plain.conv(_rounded(kind, x), _rounded(kind, w), None, (stride,) * 2, pads)
+    near(
+        "conv(x, w)",
+        right,
+        ex.forward(x=x)["y"],
+        2 * ROUGH["float64" if kind == "float64" else "float32"],
+    )
+
+
+CASTS = (
+    ("float64", "float32"),
+    ("int64", "float32"),
+    ("int64", "int8"),
+    ("int64", "uint8"),
+    ("int32", "int16"),
+    ("float32", "int32"),
+    ("float64", "int64"),
+    ("float32", "bool"),
+    ("int32", "bool"),
+)
+
+
+def edges(trial: Trial) -> str:
+    """Check casts and rounding at the edges of types, and products in int8."""
+    here = [name for name in trial.backends()]
+    for backend in here:
+        for source, target in CASTS:
+            with trial.case(f"cast of {source} to {target} on {backend}"):
+                x = _edge_numbers(source)
+                net = gc.Net("cast")
+                net.output("y", gc.cast(net.input("x", (gc.N,), dtype=source), target))
+                ex = gc.Executor(gc.compile(net, batch=len(x), backend=backend))
+                same("the cast", x.astype(target), ex.forward(x=x)["y"])
+        with trial.case(f"rounding on {backend}"):
+            x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, 8388609.0], "float32")
+            net = gc.Net("round")
+            v = net.input("x", (gc.N,))
+            for name, made in (
+                ("round", gc.round(v)),
+                ("floor", gc.floor(v)),
+                ("ceil", gc.ceil(v)),
+            ):
+                net.output(name, made)
+            found = gc.Executor(gc.compile(net, batch=len(x), backend=backend)).forward(x=x)
+            near("round", np.rint(x), found["round"], 0.0)
+            near("floor", np.floor(x), found["floor"], 0.0)
+            near("ceil", np.ceil(x), found["ceil"], 0.0)
+    _int8(trial, here)
+    return f"{len(CASTS)} casts and rounding on {', '.join(here)}; int8 of several widths"
+
+
+def _edge_numbers(dtype: str) -> Array:
+    if dtype.startswith("float"):
+        whole = [0.0, -0.0, 0.5, -0.5, 0.99, -0.99, 1.5, -2.5, 2.5, 127.9, -128.9, 1e9, -1e9, 1 / 3]
+        return np.array([*whole, 1 + 2.0**-24, 1 + 3 * 2.0**-24, 16777217.0], dtype)
+    more = [2**24 + 1, 2**24 + 3, 2**31 - 1, -(2**31)]
+    return np.array([0, 1, -1, 127, 128, -128, -129, 255, 256, 32767, 32768, *more], dtype)
+
+
+def _int8(trial: Trial, here: list[str]) -> None:
+    """Check that nets in int8 are near those in float32, and have the same bits everywhere."""
+    for width in (1, 5, 16, 33, 65):
+        net = gc.Net("int8")
+        h = gc.relu(gc.affine(net.input("x", (gc.N, width)), width + 2))
+        net.output("y", gc.affine(h, 3))
+        x = trial.rng.normal(size=(64, width)).astype("float32")
+        far = np.concatenate([x[:5], 50 * x[5:9]])
+        results = []
+        for backend in here:
+            ex = gc.Executor(gc.compile(net, batch=64, backend=backend), seed=trial.seed)
+            small = gc.quantize(ex, x)
+            with trial.case(f"int8 of width {width} on {backend}"):
+                near("y", ex.forward(x=x)["y"], small.forward(x=x)["y"], 0.08)
+                results.append(small.forward(x=far)["y"])
+                same(f"y on {here[0]}", results[0], results[-1])
