@@ -70,7 +70,7 @@ def declare(parser: Parser) -> None:
     sections = f"a section of the check without SOURCE: {', '.join(SECTIONS)}"
     add("--only", choices=SECTIONS, metavar="SECTION", action="append", help=sections)
     add("--seed", type=int, default=0, help="its random numbers (default: 0)")
-    add("--seconds", type=number, default=60.0, help="about its time on one core (default: 60)")
+    add("--seconds", type=number, default=60.0, help="for more random cases (default: 60)")
     parser.add_json()
 
 
