@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from graphc.cli import main
 from graphc.cli.installation import calls, formulas
+from graphc.cli.installation.trial import Trial
 from graphc.ir.build import Builder, Value
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ops.arithmetic import Quantize
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Tanh
 
@@ -47,6 +50,20 @@ def test_a_wrong_gradient_is_found(
     out = capsys.readouterr().out
     assert "gc.tanh(x): the gradient by 'x0_part'" in out
     assert out.endswith("this shows it again: graphc verify --seed 3 --only ops\n")
+
+
+def test_a_wrong_tie_in_int8_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(self: Quantize, ins: Sequence[Expr], axis: Axis) -> Expr:
+        steps = call("floor", ins[0] * (1 / self.step) + 0.5)  # ties up, not to even
+        return call("minimum", call("maximum", steps, -127), 127).cast("int8")
+
+    monkeypatch.setattr(Trial, "backends", lambda self: ["numpy"])
+    assert main(["verify", "--only", "edges"]) == 0
+    monkeypatch.setattr(Quantize, "scalar", wrong)
+    assert main(["verify", "--only", "edges"]) == 1
+    assert "in the case: int8 of width 1 on numpy" in capsys.readouterr().out
 
 
 def test_a_model_is_asked_for_where_one_must_run(capsys: pytest.CaptureFixture[str]) -> None:
