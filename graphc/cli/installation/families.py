@@ -30,7 +30,7 @@ def variants() -> Iterator[tuple[str, str]]:
 
 def families(trial: Trial) -> str:
     """Check calls and then others that differ in one number."""
-    here = [name for name in USUAL if name in trial.backends()]
+    here = [name for name in trial.backends() if name in USUAL]
     pairs, known = list(variants()), calls()
     for backend in here:
         for left, line in pairs:

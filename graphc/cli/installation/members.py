@@ -39,7 +39,7 @@ def feeds_of(rng: np.random.Generator, *shape: int) -> dict[str, Array]:
 
 def populations(trial: Trial) -> str:
     """Check members that are kept, copied and changed, with the same nets alone."""
-    here, number = [name for name in USUAL if name in trial.backends()], 0
+    here, number = [name for name in trial.backends() if name in USUAL], 0
     for number in trial.numbers(3 * len(here)):
         backend, optimizer = here[number % len(here)], OPTIMIZERS[number % len(OPTIMIZERS)]
         rng = np.random.default_rng([trial.seed, number])

@@ -41,7 +41,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 
 def optimizers(trial: Trial) -> str:
     """Check each optimizer with each of the options that all have."""
-    here = [name for name in USUAL if name in trial.backends()]
+    here = [name for name in trial.backends() if name in USUAL]
     cases = [(kind, more) for kind in KINDS for more in OPTIONS]
     for number, (kind, more) in enumerate(cases):
         optimizer = type(kind)(**{**_given(kind), **more})
