@@ -82,6 +82,8 @@ def random_net(
             "random_net: no value of the net fits any of the ops",
             hint='its values are floats of the shape (N, 4); add an op that takes such: "relu"',
         )
+    if ops is None and growth.chance(0.5):
+        growth.alike()
     growth.finish()
     return growth.net
 
@@ -116,6 +118,11 @@ class Growth:
             if made.type.is_float:
                 self.pool.append(made)
             return
+
+    def alike(self) -> None:
+        """Apply two ops that differ in attributes alone."""
+        x = self.matrix()
+        self.made += call("clip", x, -0.5, 1.0), call("clip", x, -1.0, 0.5)
 
     def finish(self) -> None:
         """Declare an output of each value that nothing reads, and a loss of all that are floats.

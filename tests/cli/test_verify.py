@@ -10,9 +10,9 @@ import pytest
 import graphc as gc
 from graphc.cli import main
 from graphc.data import table
-from graphc.onnx import call
 from graphc.ops.losses.labels import SoftmaxRows
 from graphc.ops.select import Relu
+from tests.extras import needs
 
 MODEL = """\
 import graphc as gc
@@ -200,6 +200,9 @@ def test_an_onnx_file_is_compared_with_what_was_read_of_it(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    needs("onnx")
+    from graphc.onnx import call
+
     net = gc.Net("file")
     x = net.input("x", (gc.N, 4))
     net.output("y", gc.layernorm(gc.affine(x, 8), eps=0.125))

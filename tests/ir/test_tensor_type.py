@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import graphc as gc
-from graphc.ir.tensor_type import LARGEST, Batch, N, Shape, TensorType, broadcast, count, shape_text
+from graphc.ir.tensor_type import Batch, N, Shape, TensorType, broadcast, count, shape_text
 
 
 @pytest.mark.parametrize("shape", [(2**60,), (N, 2**30, 2**30), (0, 2**60), (2**20,) * 3])
@@ -35,10 +35,8 @@ def test_scratch_larger_than_any_memory() -> None:
     x = net.input("x", (gc.N, 1, 4, 4))
     far = ((2**40, 2**40), (0, 0))
     net.output("y", gc.conv2d(x, 1, 3, padding=far, name="far"))
-    plan = gc.compile(net, batch=2, backend="numpy")
-    assert plan.memory.scratch > LARGEST
     with pytest.raises(gc.OutOfMemoryError, match="not enough memory for this plan"):
-        gc.Executor(plan)
+        gc.compile(net, batch=2, backend="numpy")
 
 
 def test_many_dimensions() -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import graphc as gc
+from tests.extras import missing
 
 from .compare import same
 from .drawer import Skip
@@ -90,6 +91,8 @@ def replanned(**options: Any) -> Callable[[Check, gc.Executor], gc.Executor]:
     """Return a move to a plan with other options on the same state."""
 
     def move(c: Check, ex: gc.Executor) -> gc.Executor:
+        if missing(options.get("backend", "numpy")):
+            raise Skip
         return gc.Executor(plan_of(c.case, **options), state=ex.state)
 
     return move
@@ -147,6 +150,8 @@ def refreshed(c: Check, ex: gc.Executor) -> gc.Executor:
 
 def from_onnx(c: Check, ex: gc.Executor) -> gc.Executor:
     """Return an executor of the net that is read from the model of this one."""
+    if missing("onnx"):
+        raise Skip
     net = gc.onnx.load(model_of(c, ex))
     return gc.Executor(gc.compile(net, batch=c.case.batch, backend=ex.plan.backend))
 

@@ -37,7 +37,7 @@ def sizes(trial: Trial) -> str:
                 _product(rng, backend, kind, rows, inner, columns)
             with trial.case(f"a convolution of {what}, on {backend}"):
                 _convolution(rng, backend, kind, rows % 7 + 1, inner % 20 + 1, columns % 35 + 1)
-    return f"{number + 1} products and convolutions of sizes from 1 to {EDGES[-1]}, gradients of products"
+    return f"{number + 1} products with gradients, and convolutions, of sizes from 1 to {EDGES[-1]}"
 
 
 def _compiled(net: gc.Net, backend: str, kind: str, rows: int) -> gc.Executor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from graphc.runtime.distributed.communicator import wait
 
 pytestmark = pytest.mark.needs("Linux")
 
+SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}
 """What a batch script of two tasks has, and what runs in it without srun."""
 STEP = {**BATCH, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}
@@ -119,7 +121,7 @@ class Nobody:
 
 
 def test_a_process_is_stopped_while_the_system_says_so() -> None:
-    child = subprocess.Popen(["sleep", "1000"])
+    child = subprocess.Popen(SLEEP)
     try:
         rank = watcher.Rank(child.pid)
         assert [rank.looks_stopped() for _ in range(3)] == [0, 0, 0]
@@ -147,9 +149,8 @@ def test_a_process_that_works_between_looks_is_not_stopped(monkeypatch: pytest.M
 def test_the_next_rank_is_another_rank_of_the_same_launcher() -> None:
     """Three children with ranks, and one without: a ring of the three."""
     env = {k: v for k, v in os.environ.items() if k not in watcher.RANKS}
-    sleep = ["sleep", "1000"]
-    ranks = [subprocess.Popen(sleep, env={**env, "PMI_RANK": str(i)}) for i in range(3)]
-    other = subprocess.Popen(sleep, env=env)
+    ranks = [subprocess.Popen(SLEEP, env={**env, "PMI_RANK": str(i)}) for i in range(3)]
+    other = subprocess.Popen(SLEEP, env=env)
     try:
         pids = sorted(process.pid for process in ranks)
         for here, after in zip(pids, [*pids[1:], pids[0]], strict=True):
