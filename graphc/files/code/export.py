@@ -87,7 +87,7 @@ def export_c(
     >>> ex = gc.Executor(gc.compile(net, batch=4))
     >>> file, header, certificate = gc.export_c(ex, "line.c", infer_only=True)
     >>> print(header.read_text().splitlines()[-7])
-    void line_infer(void *work, ptrdiff_t n, const float *x, float *line);
+    void line_infer(void *work, ptrdiff_t n, const float *in_x, float *out_line);
     """
     options = _Options(infer_only, backward, batch, budget, weights, name, self_test)
     return _export("export_c", ex, path, lambda: model_writer("c"), options)
