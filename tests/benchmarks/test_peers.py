@@ -101,8 +101,16 @@ def test_every_side_infers_alike(name: str, workload: str) -> None:
         assert answer["error"] < 1e-5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SIDES if name not in (*HERE, "bound")])
+def others() -> list[Any]:
+    """List the sides of other packages; those that run a C++ compiler take minutes each."""
+    return [
+        pytest.param(name, marks=pytest.mark.campaign if "compile" in name else pytest.mark.slow)
+        for name in SIDES
+        if name not in (*HERE, "bound")
+    ]
+
+
+@pytest.mark.parametrize("name", others())
 def test_peers_compute_alike(name: str) -> None:
     needs(SIDES[name].package)
     for workload, made in SMALL.items():
