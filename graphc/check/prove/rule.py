@@ -9,6 +9,7 @@ from typing import Any, Concatenate, TypeVar
 
 import numpy as np
 
+from graphc.base.errors import GraphError
 from graphc.check.prove.constants import AnyConstant, Traced, traced
 from graphc.check.prove.sizes import ROWS
 from graphc.ir.build import Builder, Value
@@ -17,6 +18,7 @@ from graphc.ir.init import Zeros
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Dim, TensorType
 from graphc.ops.source import Constant, Input, Parameter
+from graphc.ops.window import MOST
 from passes import Pass, name_of
 
 F64 = "float64"
@@ -47,8 +49,13 @@ class Drawing:
         return self.builder.apply(Parameter(self._shape(dims), F64, Zeros()), name=name)
 
     def any_constant(self, name: str, *dims: int | str) -> Value:
-        """Return a constant of any numbers, as of frozen weights."""
+        """Return a constant of any numbers, as of frozen weights; raise GraphError if it is huge.
+
+        A proof asks for sizes beyond each bound that an op has, such as that of a window.
+        """
         shape = self._shape(dims)
+        if any(extent > MOST for extent in shape):
+            raise GraphError(f"constants of a proof have at most {MOST:,} numbers along an axis")
         numbers = np.random.Generator(np.random.Philox(sum(map(ord, name))))
         data = numbers.uniform(0.5, 2, _plain(shape)).tobytes()
         return self.builder.apply(AnyConstant(shape, F64, data, name), name=name)
