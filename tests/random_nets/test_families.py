@@ -75,7 +75,9 @@ SEEDS = {"constants": 25, "dtypes": 238, "paddings": 55, "signs of zeros": 542}
 @pytest.mark.parametrize(
     "lacks", ["constants", *(pytest.param(x, marks=pytest.mark.slow) for x in [*FAULTS][1:])]
 )
-def test_a_short_key_is_found(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_key_is_found(lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRAPHC_CACHE", str(tmp_path))  # others may have left right code
+    family_check.forget()
     plant(Fault(lacks, gc.Net, *FAULTS[lacks], ""), monkeypatch)
     monkeypatch.setattr(family_check, "_judged", lambda *_: "far")  # without another process
     with quickly_compiled():
