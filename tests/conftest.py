@@ -54,22 +54,9 @@ ABOVE_BACKENDS = (
 OTHERS = ("slow", "bench", "campaign", "browser")
 """The markers of tests that do not run by default."""
 ABOUT_CODE = ("backends/", "reproducibility/")
-RUNNING_CODE = (
-    *("check/", "compiler/", "declare/", "images/", "kernels/", "labs/", "ops/", "passes/"),
-    *("runtime/", "sequences/", "sklearn/", "train/", "view/", "test_"),
-    *("backends/test_bfloat16.py", "backends/test_loops.py"),
-    *("backends/native/test_equals_numpy.py", "backends/native/test_group_windows.py"),
-    *("backends/native/test_libraries.py", "backends/native/test_loop_panels.py"),
-    *("backends/native/test_padding.py", "backends/native/test_panels.py"),
-    *("backends/native/test_windows.py", "backends/native/test_pool.py"),
-    *("backends/native/test_robust.py", "backends/native/test_side_by_side.py"),
-    *("backends/native/test_thread_choice.py", "backends/native/test_zero_copy_feeds.py"),
-    *("benchmarks/test_peers.py", "benchmarks/test_precision.py"),
-)
-"""Where tests are about what runs the code, which LLVM need not optimize: that takes most of its
-time and changes no bit."""
-OPTIMIZED_C = ("backends/c/", "backends/test_loops.py", "files/", "reproducibility/")
-"""Where C compilers optimize, too."""
+OPTIMIZED = ("backends/c/", "backends/native/test_objects.py", "files/", "reproducibility/")
+"""Where LLVM and C compilers optimize by default: that takes most of their time and changes no
+bit, as these tests and the slow ones show."""
 ON_NATIVE = 4
 """Elsewhere one in so many cases on native code runs by default, where other backends have some."""
 PROVED = 11
@@ -233,9 +220,8 @@ def cheap_code(request: pytest.FixtureRequest) -> Iterator[None]:
         if place.startswith(ABOVE_BACKENDS) and not chosen:
             patch.setenv("GRAPHC_BACKEND", "numpy")
         cheap = not chosen and "not slow" in request.config.option.markexpr
-        if cheap and place.startswith(RUNNING_CODE):
+        if cheap and not place.startswith(OPTIMIZED):
             patch.setitem(target.CODEGEN, "opt", 0)
-        if cheap and not place.startswith(OPTIMIZED_C):
             flags = tuple("-O0" if flag == "-O2" else flag for flag in c_backend.FLAGS)
             patch.setattr(c_backend, "FLAGS", flags)
             patch.setattr(c_backend, "compiled", cache(c_backend.compiled.__wrapped__))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.target import CODEGEN
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.bfloat16 import numpy_dtype
 
@@ -52,7 +53,7 @@ def _machine(target: str) -> llvm.TargetMachine:
     cpu = _NAMED.get(target) or llvm.get_host_cpu_name()
     features = "" if target in _NAMED else llvm.get_host_cpu_features().flatten()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small", jit=True
+        cpu=cpu, features=features, jit=True, **CODEGEN
     )
 
 
