@@ -18,14 +18,21 @@ NATIVE = pytest.mark.needs("native")
 WAYS = (("on", False), ("back", True))
 
 
+COMPUTED = ([0, 2, -1], [9, 2, -3], [1, 6, 5], [0, -2, 0])
+"""Lengths that a net computes may lie outside the sequence: then the steps are none, or all."""
+
+
 def declared(length: str, mixes: bool) -> gc.Net:
     """Loops both ways, and the loss of all their results; a step may mix rows.
 
-    Without a dtype of lengths all rows have all steps.
+    They have the same operands.  Without a dtype of lengths all rows have all steps; those of
+    int16 are computed.
     """
     net = gc.Net("ended", dtype="float64")
     x = net.input("x", (gc.N, STEPS, 2))
     ends = net.input("ends", (gc.N,), dtype=length) if length else None
+    if ends is not None and length == "int16":
+        ends = gc.cast(ends, "int64")
     u = net.parameter("u", (2, 2))
 
     def step(x: gc.Value, h: gc.Value) -> tuple[Any, Any]:
@@ -34,7 +41,7 @@ def declared(length: str, mixes: bool) -> gc.Net:
 
     losses = []
     for name, reverse in WAYS:
-        ys, last = gc.scan(step, x, x[:, 0] * 0.5, lengths=ends, reverse=reverse, name=name)
+        ys, last = gc.scan(step, x, x[:, 0] * 0.5, lengths=ends, reverse=reverse)
         net.output(f"{name}.ys", ys)
         net.output(f"{name}.last", last)
         losses.append(gc.sum(ys * net.constant(WEIGHTS)) + gc.sum(last * last))
@@ -47,7 +54,7 @@ def by_numpy(x: Any, ends: Any, u: Any, mixes: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"loss": 0.0}
     for name, reverse in WAYS:
         ys, h = np.zeros(x.shape), x[:, 0] * 0.5
-        for t in range(max(ends))[:: -1 if reverse else 1]:
+        for t in range(min(max(ends), STEPS))[:: -1 if reverse else 1]:
             going = (t < np.array(ends))[:, None]
             mean = h.mean(0) if mixes else 0.0
             h = np.where(going, np.tanh(h @ u + x[:, t] - mean), h)
@@ -65,6 +72,9 @@ def by_numpy(x: Any, ends: Any, u: Any, mixes: bool) -> dict[str, Any]:
         pytest.param("native", "int32", False, marks=NATIVE),
         pytest.param("native", "int64", True, marks=NATIVE),
         pytest.param("native", "", True, marks=NATIVE),
+        ("numpy", "int16", False),
+        pytest.param("native", "int16", False, marks=NATIVE),
+        pytest.param("c", "int16", False, marks=pytest.mark.needs("c")),
         pytest.param("c", "int64", False, marks=pytest.mark.needs("c")),
     ],
 )
@@ -77,7 +87,7 @@ def test_the_longest_row_may_be_any(backend: str, length: str, mixes: bool) -> N
     rng = np.random.default_rng(0)
     x, u = rng.standard_normal((3, STEPS, 2)), rng.standard_normal((2, 2))
     ex.parameters["u"] = u
-    for ends in ENDS if length else [[STEPS] * 3]:
+    for ends in {"": [[STEPS] * 3], "int16": COMPUTED}.get(length, ENDS):
         feeds = {"x": x, "ends": np.array(ends)} if length else {"x": x}
         wanted = by_numpy(x, ends, u, mixes)
         found = ex.forward(feeds, train=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,21 @@ def test_a_weight_is_transposed_if_its_layer_is_affine_alone(flipped: int, bias:
     gc.load_torch_state(other, theirs)
     wanted = x @ (theirs["w"].T if flipped else theirs["w"]) + (b if bias else 0)
     np.testing.assert_allclose(other.forward(x=x)["y"], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_factors_of_products_whose_weights_are_initializers(kept: bool) -> None:
+    """A product with other factors than 1, or of a transposed operand, is no affine layer."""
+    w, b, x = numbers(3, 3, seed=1), numbers(3, seed=2), numbers(3, 3, seed=3)
+    for alpha, beta, first, second in product((1.0, 0.5), (1.0, -2.0, 0.0), (0, 1), (0, 1)):
+        given = {"alpha": alpha, "beta": beta, "transA": first, "transB": second}
+        gemm, fed = node("Gemm", "x w b", "y", **given), {"x": (3, 3)}
+        more = {"w": w, "b": b} if kept else {"b": b}
+        net = load(model([gemm], fed if kept else {**fed, "w": (3, 3)}, ["y"], more))
+        ex = gc.Executor(gc.compile(net, batch=1, backend="numpy"))
+        feeds = {"x": x} if kept else {"x": x, "w": w}
+        wanted = alpha * (x.T if first else x) @ (w.T if second else w) + beta * b
+        np.testing.assert_allclose(ex.forward(feeds)["y"], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_statistics_of_training_that_nobody_reads() -> None:

@@ -28,6 +28,10 @@ FIRST: dict[str, Case] = {
     "shrink": (gc.shrink, [-0.5, 0.5], [0.0, 0.0]),
     "leaky_relu": (gc.leaky_relu, [0.0], [0.01]),
     "hinge_loss": (lambda x: gc.hinge_loss(x, x * 0.0 + 1.0), [1.0], [0.0]),
+    "1st power of 0": (lambda x: x[0] ** x[1], [0.0, 1.0], [1.0, 0.0]),
+    "power 0 of 0": (lambda x: x[0] ** x[1], [0.0, 0.0], [0.0, 0.0]),
+    "product of zeros": (gc.prod, [0.0, 2.0, 3.0], [6.0, 0.0, 0.0]),
+    "products up to a zero": (lambda x: gc.cumprod(x, 0), [2.0, 0.0, 3.0], [1.0, 8.0, 0.0]),
     "cosine_loss": (
         lambda x: gc.cosine_loss(gc.reshape(x, (1, 2)), *_across(x)),
         [1.0, 0.0],

@@ -137,11 +137,13 @@ class Members:
         assert self.population.step(feeds).tolist() == expected
 
     def step_some(self) -> None:
-        feeds, members = self.data(ROWS), self.some()
-        rows = [self.rng.integers(0, ROWS, n) for n in (BATCH, 2)]
-        found = self.population.step(feeds, rows=rows, members=members)
-        pairs = zip(members, rows, strict=True)
-        assert found.tolist() == [self.alone[i].step(taken(feeds, own)) for i, own in pairs]
+        """Two of them step, and then two others."""
+        order = [int(i) for i in self.rng.permutation(len(self.alone))]
+        for members in (order[:2], order[-2:]):
+            feeds, rows = self.data(ROWS), [self.rng.integers(0, ROWS, n) for n in (BATCH, 2)]
+            found = self.population.step(feeds, rows=rows, members=members)
+            pairs = zip(members, rows, strict=True)
+            assert found.tolist() == [self.alone[i].step(taken(feeds, own)) for i, own in pairs]
 
     def steps(self) -> None:
         feeds = self.data(ROWS)
@@ -225,5 +227,15 @@ def test_each_operation_after_each(some: str, backend: str, tmp_path: Path) -> N
 def test_members_that_were_kept(operation: Callable[[Members], None], tmp_path: Path) -> None:
     members = Members(plan_of("numpy"), tmp_path)
     for each in (Members.reorder, operation, Members.reorder, Members.copy, operation):
+        each(members)
+        members.check()
+
+
+@pytest.mark.needs("native")
+def test_calls_of_other_members_are_not_repeated(tmp_path: Path) -> None:
+    """Native code repeats the calls of the last run for feeds of one kind."""
+    members = Members(plan_of("native"), tmp_path)
+    alike = Members.step_alike, Members.reorder, Members.step_alike
+    for each in (*alike, Members.step_some, Members.infer, Members.reorder, Members.infer):
         each(members)
         members.check()

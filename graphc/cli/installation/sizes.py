@@ -11,6 +11,7 @@ from graphc.backends.backend import USUAL
 from graphc.cli.installation import plain
 from graphc.cli.installation.plain import Array
 from graphc.cli.installation.trial import ROUGH, Trial, near, same
+from graphc.ir.tensor_type import shape_at
 
 EDGES = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 100, 127, 129)
 """Extents around those of tiles and vectors."""
@@ -82,24 +83,39 @@ def _product(
 def _convolution(
     rng: np.random.Generator, backend: str, kind: str, rows: int, channels: int, out: int
 ) -> None:
-    size, filters = int(rng.integers(3, 12)), int(rng.integers(1, 4))
-    stride, pad = int(rng.integers(1, 3)), int(rng.integers(0, 2))
-    net = gc.Net("images", dtype="float64" if kind == "float64" else "float32")
-    x = _drawn(rng, kind, rows, channels, size, size)
-    w = _drawn(rng, kind, out, channels, filters, filters)
-    weight = net.parameter("w", w.shape, init="zeros")
-    fed = net.input("x", (gc.N, channels, size, size))
-    net.output("y", gc.conv(fed, weight, stride=stride, padding=pad))
+    """Check images of 1 to 3 dimensions; strides, paddings and the rest differ by axis."""
+    rank, groups = int(rng.integers(1, 4)), 1 if kind == "bf16" else int(rng.integers(1, 3))
+    kernel, stride, dilation = (rng.integers(1, 4, rank).tolist() for _ in range(3))
+    pads = rng.integers(0, 4, (rank, 2)) * rng.integers(0, 2, (rank, 1))  # some have none
+    least = np.multiply(dilation, np.subtract(kernel, 1)) + 1 - pads.sum(1)
+    space = np.maximum(least, 1) + rng.integers(0, (40, 7, 4)[rank - 1], rank)
+    x, dx = (_drawn(rng, kind, rows, groups * channels, *space) for _ in range(2))
+    w, dw = (_drawn(rng, kind, groups * out, channels, *kernel) for _ in range(2))
+    net = gc.Net("images", dtype=str(x.dtype))
+    fed, weight = net.input("x", (gc.N, *x.shape[1:])), net.parameter("w", w.shape, init="zeros")
+    options: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups}
+    y = net.output("y", gc.conv(fed, weight, padding=pads.tolist(), **options))
+    d = _drawn(rng, kind, *shape_at(y.type.shape, rows))
+    loss = net.loss("loss", gc.sum(y * net.input("d", y.type.shape)))
+    (slope,) = gc.grad(loss, [fed])
+    net.output("dx", slope)
     ex = _compiled(net, backend, kind, rows)
     ex.state.assign({"w": w})
-    pads = ((pad, pad),) * 2
-    right = plain.conv(_rounded(kind, x), _rounded(kind, w), None, (stride,) * 2, pads)
-    near(
-        "conv(x, w)",
-        right,
-        ex.forward(x=x)["y"],
-        2 * ROUGH["float64" if kind == "float64" else "float32"],
-    )
+    found = ex.forward({"x": x, "d": d}, train=True)
+
+    def right(x: Array, w: Array) -> Array:
+        return plain.conv(x, w, None, stride, pads.tolist(), dilation, groups)
+
+    x, w, d = (_rounded(kind, array) for array in (x, w, d))
+    what, rough = f"conv(x, w, {pads.tolist()}, {options})", ROUGH[str(dx.dtype)]
+    near(what, right(x, w), found["y"], 2 * rough)
+    for name, slopes, move, ends in (
+        ("w", ex.backward()["w"], dw, (x, dw)),
+        ("x", found["dx"], dx, (dx, w)),
+    ):  # how the loss grows if one moves
+        size = (abs(d) * right(*map(abs, ends))).sum() or 1.0
+        grown = (d * right(*ends)).sum()
+        near(f"{what}: its slope by {name}", grown / size, (slopes * move).sum() / size, rough)
 
 
 CASTS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
+from graphc.backends.backend import PORTABLE
 from graphc.cli.data import TableInputs
 from graphc.cli.installation.plain import Array
 from graphc.cli.installation.trial import Trial, Wrong, same
+from graphc.cli.table_net import chosen_model
 from graphc.data import load_table
 from graphc.data.table import Form
 from graphc.runtime.columns import Columns
 
 ROWS = 17
+MISSING = ("", "NA", "?", "null")
 LABELS = (
     ["2", "10", "1"],
     ["setosa", "a, b", 'say "x"', "Zürich"],
@@ -33,16 +37,19 @@ def tables(trial: Trial) -> str:
     number = 0
     for number in trial.numbers(2 * len(LABELS)):
         rng = np.random.default_rng([trial.seed, number])
-        words, mark = LABELS[number % len(LABELS)], ",;\t"[number % 3]
+        words, mark, at = LABELS[number % len(LABELS)], ",;\t"[number % 3], (number + 3) % 4
         form = Form(mark, ("utf-8-sig", "utf-8", "utf-16")[number % 3])
         path, rows = trial.folder / f"{number}.csv", _rows(rng, words)
         names = ["size, in m", "b", 'the "c"', "kind"]
-        _written(path, form, [names, *rows])
-        with trial.case(f"table {number}: labels {words}, separator {mark!r}, {form.encoding}"):
+        _written(path, form, [names, *rows], at)
+        what = f"labels {words} in column {at + 1}, separator {mark!r}, {form.encoding}"
+        with trial.case(f"table {number}: {what}"):
             _read_back(path, form)
             _numbers(path, form, rows, words)
             _classes(trial, path, form, (names, rows), words)
-    return f"{number + 1} tables, and the classes of tables that are read later"
+            _gaps(path, form, rows)
+            _refused(path, form, [names, *rows], at)
+    return f"{number + 1} tables, the classes of tables that are read later, and missing cells"
 
 
 def _rows(rng: np.random.Generator, words: list[str]) -> list[list[str]]:
@@ -52,13 +59,15 @@ def _rows(rng: np.random.Generator, words: list[str]) -> list[list[str]]:
     cells = rng.normal(0, 300, (ROWS, 3))
     made = [[spellings[int(rng.integers(5))].format(x) for x in row] for row in cells.tolist()]
     for row in rng.permutation(ROWS)[:4].tolist():
-        made[row][int(rng.integers(3))] = ("", "NA", "?", "null")[row % 4]
+        made[row][int(rng.integers(2))] = MISSING[row % 4]
     return [[*row, label] for row, label in zip(made, labels, strict=True)]
 
 
-def _written(path: Path, form: Form, rows: list[list[str]]) -> None:
+def _written(path: Path, form: Form, rows: list[list[str]], at: int = 3) -> None:
+    """Write rows, whose label comes last, with the label in a column."""
     with path.open("w", encoding=form.encoding, newline="") as file:
-        csv.writer(file, delimiter=form.separator).writerows(rows)
+        made = ([*row[:at], row[3], *row[at:3]] for row in rows)
+        csv.writer(file, delimiter=form.separator).writerows(made)
 
 
 def _read_back(path: Path, form: Form) -> None:
@@ -68,8 +77,7 @@ def _read_back(path: Path, form: Form) -> None:
 
 
 def _floats(rows: list[list[str]], fill: float) -> Array:
-    missing = ("", "NA", "?", "null")
-    cells = [[fill if x in missing else float(x) for x in row[:3]] for row in rows]
+    cells = [[fill if x in MISSING else float(x) for x in row[:3]] for row in rows]
     return np.array(cells, "float32")
 
 
@@ -114,3 +122,34 @@ def _check_labels(found: Array, columns: Columns, labels: list[str]) -> None:
         read = columns.classes[number] if columns.classes else str(number)
         if read != label:
             raise Wrong(f"label {row} is {label!r}, it was read as {read!r}")
+
+
+def _gaps(path: Path, form: Form, rows: list[list[str]]) -> None:
+    """Check that the net of `train --hidden` knows the missing cells of columns that have some."""
+    options = {"data": str(path), "label": "kind", "drop": (), "fill": None, "regression": False}
+    options |= {"model": None, "hidden": (), "separator": form.separator}
+    model = chosen_model(argparse.Namespace(**options, encoding=form.encoding))
+    ex = gc.Executor(gc.compile(model.graph, batch=1, backend=PORTABLE))
+    ex.state.assign({name: np.ones_like(x) for name, x in ex.parameters.items()})
+    known = np.zeros((1, 3), "float32")
+    for column in range(3):
+        missing = known.copy()
+        missing[0, column] = np.nan
+        differs = not np.array_equal(ex.predict(missing), ex.predict(known))
+        if differs != any(row[column] in MISSING for row in rows):
+            change = "changes" if differs else "does not change"
+            raise Wrong(f"a missing cell of column {column} {change} what is predicted")
+
+
+def _refused(path: Path, form: Form, rows: list[list[str]], at: int) -> None:
+    """Check that a text in place of a number is refused, also where missing ones are filled."""
+    options: dict[str, Any] = {"separator": form.separator, "encoding": form.encoding}
+    for text in ("7 cm", "1.2.3", "none of them"):
+        rows[3][1] = text
+        _written(path, form, rows, at)
+        for fill in (None, 0.0):
+            try:
+                load_table(path, "kind", fill=fill, **options)
+            except gc.DataError:
+                continue
+            raise Wrong(f"{text!r} is read as a number with fill={fill}")

@@ -20,6 +20,7 @@ from graphc.backends.interface import C_TYPES
 from graphc.backends.maths import apply
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.softfloat import ARITY
+from graphc.kernels.philox import keep_words
 from tests.backends.c.trained import WHOLE
 from tests.backends.native.compiled_function import map_of
 from tests.backends.test_softfloat import drawn, special
@@ -214,3 +215,13 @@ def test_rounding_to_bfloat16(tmp_path: Path) -> None:
         exponent = math.frexp(number)[1] - 8  # of the last of 8 binary digits
         wanted = 0.0 if abs(number) < least else round(math.ldexp(number, -exponent))
         assert made == math.ldexp(wanted, exponent), number
+
+
+def test_words_of_a_seed_of_any_size(tmp_path: Path) -> None:
+    functions = Functions(fused=True)
+    head = "void words(ptrdiff_t n, const uint64_t *seed, uint32_t *y)"
+    line = f"for (ptrdiff_t i = 0; i < n; ++i) y[i] = {functions.philox()}(seed[i], 3, 77, 9, 200);"
+    text = "\n".join([PROLOGUE, *functions.texts.values(), f"{head};", head, "{", line, "}", ""])
+    seeds = [0, 5, 2**31, 2**32 + 5, 2**63 + 5, 2**64 - 5]
+    found = call(library(tmp_path, text, "-O1").words, "uint32", np.array(seeds, "uint64"))
+    assert found.tolist() == [keep_words(seed, 77, 3, 1, 201, 9)[0, 200] for seed in seeds]

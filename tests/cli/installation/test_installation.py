@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from graphc.cli import main
-from graphc.cli.installation import calls, formulas
+from graphc.cli.installation import SECTIONS, calls, formulas
+from graphc.cli.installation.tables import LABELS
 from graphc.cli.installation.trial import Trial
 from graphc.ir.build import Builder, Value
 from graphc.ir.expr import Axis, Expr, call
@@ -50,6 +53,15 @@ def test_a_wrong_gradient_is_found(
     out = capsys.readouterr().out
     assert "gc.tanh(x): the gradient by 'x0_part'" in out
     assert out.endswith("this shows it again: graphc verify --seed 3 --only ops\n")
+
+
+def test_some_tables_are_read_as_they_were_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the label in each column, missing cells, and texts that are no numbers."""
+    module = sys.modules["graphc.cli.installation.tables"]  # the package has its section instead
+    monkeypatch.setattr(module, "LABELS", LABELS[:2])
+    assert SECTIONS["tables"](Trial(0, 0.0, tmp_path)).startswith("4 tables")
 
 
 def test_a_wrong_tie_in_int8_is_found(
