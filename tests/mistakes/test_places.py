@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_at_the_prompt_there_is_a_line_without_text(tmp_path: Path) -> None:
     lines = "import graphc as gc\nnet = gc.Net()\ngc.affine(net.input('x', (gc.N, 3)), 0)\n"
     shown = python("-i", "-q", cwd=tmp_path, stdin=lines)
     assert "GraphError: affine: units is 0, it must be a whole number from 1 up\n" in shown
-    assert "\n  at <stdin>:1\n" in shown
+    assert re.search(r"\n  at <stdin(-2)?>:1\n", shown)  # numbered by Python 3.14
 
 
 @pytest.mark.parametrize("file", ["passes.py", "passes/__init__.py"])
