@@ -100,3 +100,30 @@ def test_the_longest_row_may_be_any(backend: str, length: str, mixes: bool) -> N
             up, down = (by_numpy(x, ends, u + by, mixes)["loss"] for by in (moved, -moved))
             slopes[place] = (up - down) / 2e-6
         np.testing.assert_allclose(ex.backward()["u"], slopes, rtol=1e-7, atol=1e-6)
+
+
+def images() -> gc.Net:
+    """A convolution and a product in the step of a loop, whose rows have lengths."""
+    net = gc.Net("images")
+    x, ends = net.input("x", (gc.N, 2, 3, 4, 4)), net.input("ends", (gc.N,), dtype="int64")
+    w, u = net.parameter("w", (3, 3, 3, 3)), net.parameter("u", (48, 20))
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        h = gc.tanh(gc.conv(h, w, padding=1) + x)
+        return gc.reshape(h, (gc.N, 48)) @ u, h
+
+    ys, last = gc.scan(step, x, x[:, 0], lengths=ends)
+    net.loss("loss", gc.sum(ys * ys) + gc.sum(last * last))
+    return net
+
+
+@NATIVE
+@pytest.mark.parametrize("precision", ["bf16", "bf16_blocks"])
+def test_a_weight_of_no_steps_has_no_gradient(precision: str) -> None:
+    """What the steps of the run before left behind is not added up again."""
+    plan = gc.compile(images(), batch=2, backend="native", precision={"*": precision})
+    ex, x = gc.Executor(plan, seed=0), np.ones((2, 2, 3, 4, 4), "float32")
+    for ends in ([2, 1], [0, 0]):
+        ex.forward({"x": x, "ends": np.array(ends)}, train=True)
+        found = ex.backward()
+        assert all(array.any() == (max(ends) > 0) for array in found.values()), ends

@@ -81,7 +81,9 @@ class BlockPlaces(LongSums):
 
             f.loop(0, count, depth, block)
 
-        f.loop(0, f.size(self.scratch.kernel.images), 1, image)
+        images = f.size(self.scratch.kernel.images)
+        f.when(f.less(images, 1), lambda: self.clear(panels))  # a loop of no steps
+        f.loop(0, images, 1, image)
         frame.each_panel(panels, lambda panel: self._run_bodies(panel, rows, units))
 
     def _store_starts(self, start: Value, p: Value, k: Value) -> None:

@@ -49,6 +49,7 @@ class BlockSums(PairSums):
             a = self._packed_a(rows, p, k)
             frame.each_panel(panels, lambda panel: self._multiply(panel, a, p, k))
 
+        f.when(f.less(frame.k, 1), lambda: self.clear(panels))  # a loop of no steps
         f.loop(0, frame.k, depth, block)
         self._run_bodies(rows[0], panels)
 

@@ -48,8 +48,7 @@ class LongSums:
         self.first, self.count = panels[0], f.sub(rows[1], rows[0])
         chunks = f.ceiling(self.count, CHUNK)
         self.panel_sums = f.mul(chunks, CHUNK * frame.tile.width)
-        size = f.mul(f.sub(panels[1], panels[0]), self.panel_sums)
-        clear(Vectors(f, frame.tile.lanes), self.sums, size, frame.tile.dtype)
+        self.clear(panels)
 
         def block(p: Value, _: list[Value]) -> None:
             k = f.smaller(f.sub(frame.k, p), K_BLOCK)
@@ -60,6 +59,12 @@ class LongSums:
         frame.each_panel(
             panels, lambda panel: panel.run_body(self._sums(panel), rows[0], self.count)
         )
+
+    def clear(self, panels: Range) -> None:
+        """Emit zeros for the sums of some panels."""
+        f, tile = self.f, self.frame.tile
+        size = f.mul(f.sub(panels[1], panels[0]), self.panel_sums)
+        clear(Vectors(f, tile.lanes), self.sums, size, tile.dtype)
 
     def _sums(self, panel: Panel) -> Value:
         """Emit the address of the sums of a panel."""
