@@ -269,7 +269,14 @@ class Vectors(Arithmetic):
         return self._from_memory(x, dtype)
 
     def store(self, x: Value, pointer: Value, dtype: str, mask: Value | None = None) -> None:
-        """Write consecutive elements; lanes outside the mask are not touched."""
+        """Write consecutive elements; lanes outside the mask are not touched.
+
+        One lane is a store of its own: for AVX-512, LLVM 22 makes of a masked store of narrowed
+        numbers, if one lane is known to be in the mask, a store of the number before narrowing.
+        """
+        if mask == self.mask_below(1):
+            self.store_first(x, pointer, dtype)
+            return
         type, align = self._memory_type(dtype), ITEMSIZE[dtype]
         if dtype == "bool":
             x = self.function.value(f"zext {self.type(dtype)} {x} to {type}")

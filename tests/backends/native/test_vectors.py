@@ -52,6 +52,25 @@ def test_masked_memory_touches_what_it_should(dtype: str, lanes: int, target: st
         np.testing.assert_array_equal(kept, np.where(inside, source, 1))
 
 
+@WIDTHS
+@pytest.mark.parametrize("dtypes", [("int32", "int8"), ("int32", "int16"), ("int64", "int32")])
+def test_narrower_numbers_touch_what_they_should(
+    dtypes: tuple[str, str], lanes: int, target: str
+) -> None:
+    wide, narrow = dtypes
+
+    def write(v: Vectors) -> None:
+        for count in range(1, lanes):
+            to = v.function.address("%to", count * lanes, element_type(narrow))
+            x = v.cast(v.load("%from", wide), wide, narrow)
+            v.store(x, to, narrow, v.mask_below(count))
+
+    source, to = numbers(wide, lanes), np.ones((lanes, lanes), narrow)
+    function_of(["ptr %from", "ptr %to"], write, lanes, target)(source, to)
+    inside = np.arange(lanes) < np.arange(lanes)[:, None]
+    np.testing.assert_array_equal(to, np.where(inside, source, 1))
+
+
 def test_a_mask_of_a_known_count() -> None:
     def write(v: Vectors) -> None:
         v.store(v.mask_below(5), "%to", "bool")
