@@ -384,6 +384,12 @@ class WeightInput(NamedTuple):
     name: str
     labels: str
     """The name of the labels or targets beside it."""
+    type: TensorType
+
+    def ones(self, rows: int) -> Array:
+        """Return weights of 1 for a batch of `rows` rows, which take no memory of their own."""
+        one = np.ones((), self.type.dtype)
+        return np.broadcast_to(one, shape_at(self.type.shape, rows))
 
 
 def weight_input(plan: Plan) -> WeightInput | None:
@@ -395,5 +401,5 @@ def weight_input(plan: Plan) -> WeightInput | None:
             source = source_of(plan.declared, weight)
             if source.op.is_input:
                 labels = source_of(plan.declared, node.inputs[1])
-                found.setdefault(source.name, WeightInput(source.name, labels.name))
+                found.setdefault(source.name, WeightInput(source.name, labels.name, source.type))
     return found.popitem()[1] if len(found) == 1 else None

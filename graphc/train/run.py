@@ -195,10 +195,11 @@ class Run:
         for rows, given in self.source.batches(at.epoch, at.step):
             feeds = ex.padded(given)
             self._consistent = False
+            share = count(feeds, rows, ex.state.arrays)  # of the weights before they are updated
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
-            at.count(rows, loss, count(feeds, rows, ex.state.arrays))
+            at.count(rows, loss, share)
             self._consistent = True
             if record is not None:
                 record.step(at, loss)

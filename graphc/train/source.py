@@ -140,8 +140,7 @@ def filled(ex: Executor, feeds: dict[str, Any]) -> dict[str, Any]:
         else:
             rows = None
         if rows is not None:
-            one = np.ones((), ex.plan.declared[takes.name].type.dtype)
-            return {**feeds, takes.name: np.broadcast_to(one, (rows,))}
+            return {**feeds, takes.name: takes.ones(rows)}
     return feeds
 
 

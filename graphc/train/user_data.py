@@ -177,11 +177,11 @@ def _weighted(ex: Executor, source: Source, class_weight: Any = None) -> Source:
     # A source of unknown names, such as a function, fills the weights of its batches itself.
     if factors is None and (source.names is None or name in source.names):
         return source
-    ones: NDArray[Any] = np.ones(ex.plan.rows, ex.plan.declared[name].type.dtype)
+    ones = np.ascontiguousarray(takes.ones(ex.plan.rows))
 
     def weigh(batch: Batch) -> Batch:
         n, feeds = batch
-        weight = feeds.get(name, ones[:n])
+        weight = feeds.get(name, ones if n == ex.plan.rows else takes.ones(n))
         return n, {**feeds, name: weight if factors is None else weight * factors(feeds)}
 
     source.weigh = weigh

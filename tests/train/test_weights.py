@@ -44,6 +44,39 @@ def test_without_weights_all_are_one() -> None:
     assert bits(a) == bits(b)
 
 
+def test_weights_of_positions_are_one_too() -> None:
+    """For labels of several positions a row, also where the weighted loss is not trained."""
+    for trained in (True, False):
+        net = gc.Net("positions")
+        x, y = net.input("x", (gc.N, 3, 4)), net.input("y", (gc.N, 4), dtype="int64")
+        w = net.input("w", (gc.N, 4))
+        scale = net.parameter("scale", (3, 1), init=0.5)
+        loss = gc.softmax_loss(x * scale, y, weight=w)
+        net.loss("loss", loss if trained else gc.sum(x * scale))
+        random = np.random.default_rng(0)
+        data = {"x": random.normal(size=(10, 3, 4)), "y": random.integers(0, 3, (10, 4))}
+        a, b = executor(net), executor(net)
+        gc.fit(a, data, epochs=2)
+        gc.fit(b, {**data, "w": np.ones((10, 4))}, epochs=2)
+        assert bits(a) == bits(b)
+
+
+def test_a_weighted_mean_counts_by_the_weights_before_the_step() -> None:
+    """The weights of classes are parameters here, which the steps train."""
+    net = gc.Net("classes")
+    x, y = net.input("x", (gc.N, 3)), net.input("y", (gc.N,), dtype="int64")
+    weights = net.parameter("weights", (3,), init=1.0)
+    net.loss("loss", gc.softmax_loss(x, y, class_weight=weights))
+    a, b = (executor(net, optimizer=gc.SGD(lr=0.5)) for _ in range(2))
+    data = np.random.default_rng(0).normal(size=(BATCH + 3, 3)), np.arange(BATCH + 3) % 3
+    losses, counts = [], []
+    for part in (slice(0, BATCH), slice(BATCH, None)):
+        counts.append(b.parameters["weights"][data[1][part]].sum())
+        losses.append(b.step(x=data[0][part], y=data[1][part]))
+    history = gc.fit(a, data, shuffle=False)
+    assert history.loss[0] == pytest.approx(np.average(losses, weights=counts), rel=1e-6)
+
+
 def test_the_loss_is_the_weighted_mean_over_all_rows(tmp_path) -> None:
     """However the rows are cut into batches; a rate of 0 leaves the weights as they are."""
     uneven = np.where(np.arange(45) < 20, 1.0, 9.0)

@@ -22,7 +22,7 @@ from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Fault, Layer
 from graphc.check.validation.judge import SINGLE
-from graphc.check.validation.local import decides
+from graphc.check.validation.local import TINY, decides
 from graphc.check.validation.members import member_faults
 from graphc.check.validation.programs import Bench
 from graphc.check.validation.quantized import quantized_faults
@@ -358,9 +358,11 @@ class Ways:
         scale = SINGLE if single or layer == "exchange file" else 1.0  # whose attributes are single
         rounds = any(isinstance(node.op, RoundBfloat16) for node in nested(self.plan.declared))
         scale = ROUNDING / EPS if rounds or self.plan.options.precision else scale
+        least = TINY if single else 0.0
         for name, value in found.items():
             if value.dtype.kind == "f":
-                text = gap(exact[f"output {name}"], value, scale * bounds[f"output {name}"])
+                bound = scale * bounds[f"output {name}"] + least
+                text = gap(exact[f"output {name}"], value, bound)
                 if text:
                     yield Fault(layer, "infer", f"output {name!r} {text}, after {what}", rows)
 

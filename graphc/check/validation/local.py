@@ -162,7 +162,9 @@ class Local:
         sums = isinstance(node.op, (Sum, Mean)) or node.op.product(types) is not None
         if not sums or not node.type.is_float:
             return None
-        return self._eps(node) * value_of(node, [np.abs(x) for x in ins], self.n, True)
+        size = self._eps(node) * value_of(node, [np.abs(x) for x in ins], self.n, True)
+        terms = ins[0].size / max(size.size, 1) if isinstance(node.op, (Sum, Mean)) else 1.0
+        return np.asarray(max(terms, 1.0) ** 0.5 * size)  # those of equal terms have one sign
 
 
 def wide_nodes(graph: Graph) -> Mapping[str, Node]:

@@ -138,6 +138,8 @@ class Run:
         """The bytes of each buffer as they were written, by the buffer that holds them."""
         self.saved = dict(self.written)
         """The values of nodes: sources, and what instructions have computed so far."""
+        self._hidden: set[str] = set()
+        """The buffers whose bytes the code overwrote, so that they are known but for rounding."""
         if self.program.name == "infer":
             kept = self.bench.memory.prepared(self.bench.programs)
             copies = {name: array.copy() for name, array in kept.items()}
@@ -250,7 +252,8 @@ class Run:
                     return self._fault("backend", what, self.graph.nodes.get(instr.node), instr)
         targets = [name for name in self._targets[number] if name in self.program.buffers]
         fault = self._compared(targets, instr, interpreted) if targets else None
-        self.saved.update((name, self._array(name)) for name in targets)
+        known = (name for name in targets if self.root(name) not in self._hidden)
+        self.saved.update((name, self._array(name)) for name in known)
         return fault
 
     def _interpreted(self, instr: Instr) -> dict[str, Array]:
@@ -391,6 +394,7 @@ class Run:
         ranges = [self.range_of(other) for i in later for other in self.program.instrs[i].outs]
         mine = self.range_of(name)
         hidden = self.interpreted_only or any(overlap(mine, other) for other in ranges)
+        (self._hidden.add if hidden else self._hidden.discard)(root)
         if hidden and name not in made and name in self.graph:
             node = self.graph[name]
             ins = [self._array(operand) for operand in node.inputs]
