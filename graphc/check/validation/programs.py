@@ -139,7 +139,8 @@ class Run:
         self.saved = dict(self.written)
         """The values of nodes: sources, and what instructions have computed so far."""
         self._hidden: set[str] = set()
-        """The buffers whose bytes the code overwrote, so that they are known but for rounding."""
+        """The buffers whose bytes the code overwrote: what it makes of them is judged with all that
+        computes them, since the interpreter's copies have other roundings."""
         if self.program.name == "infer":
             kept = self.bench.memory.prepared(self.bench.programs)
             copies = {name: array.copy() for name, array in kept.items()}
@@ -252,8 +253,8 @@ class Run:
                     return self._fault("backend", what, self.graph.nodes.get(instr.node), instr)
         targets = [name for name in self._targets[number] if name in self.program.buffers]
         fault = self._compared(targets, instr, interpreted) if targets else None
-        known = (name for name in targets if self.root(name) not in self._hidden)
-        self.saved.update((name, self._array(name)) for name in known)
+        if self._hidden.isdisjoint(map(self.root, instr.outs)):
+            self.saved.update((name, self._array(name)) for name in targets)
         return fault
 
     def _interpreted(self, instr: Instr) -> dict[str, Array]:

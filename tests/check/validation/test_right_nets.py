@@ -107,6 +107,55 @@ def test_a_sum_whose_parts_cancel_is_accepted_in_any_order(dtype: str) -> None:
     assert validate_plan(gc.compile(net, batch=2, backend="native")).count.values
 
 
+def overwritten() -> gc.Net:
+    """A number that is negated where it lies, after another kernel has read it."""
+    net = gc.Net("overwritten", dtype="float64")
+    x, counts = net.input("x", (gc.N, 1, 60)), net.input("counts", (gc.N, 1, 60))
+    h = gc.tanh(x)
+    net.output("poisson", gc.poisson_loss(h, counts))
+    net.loss("loss", gc.mean((-h) @ net.parameter("w", (60,), init=0.5)))
+    return net
+
+
+def equal() -> gc.Net:
+    """The largest of numbers that are equal but for rounding, beside weights that are frozen."""
+    net = gc.Net("equal", dtype="float64")
+    x, y = net.input("x", (gc.N, 20, 4)), net.input("y", (gc.N,), dtype="int64")
+    net.output("hits", gc.accuracy(gc.cosine_similarity(x, x, -1), y) + net.parameter("w", ()))
+    return net
+
+
+def underflowing() -> gc.Net:
+    """A product of so many numbers that it is less than the least number of float32."""
+    net = gc.Net("underflowing")
+    small = gc.mean(gc.prod(net.parameter("w", (8, 3, 9), init=0.5)))
+    net.output("small", small + 0.0 * gc.mean(net.input("x", (gc.N, 2))))
+    return net
+
+
+@pytest.mark.parametrize("net", [overwritten, equal, underflowing], ids=lambda net: net.__name__)
+def test_it_is_accepted_thoroughly(net: Callable[[], gc.Net]) -> None:
+    assert validate_plan(gc.compile(net(), batch=4, backend="native"), True).count.values
+
+
+def test_a_mean_of_which_a_batch_in_another_order_has_no_weight_is_accepted() -> None:
+    net = gc.Net("without_weight")
+    scores = gc.affine(net.input("x", (gc.N, 3)), 3)
+    net.loss("loss", gc.nll_loss(scores, net.input("y9", (gc.N,), dtype="int64"), ignore=0))
+    plan = gc.compile(net, batch=3, optimizer=gc.SGD(lr=0.1), backend="numpy")
+    assert validate_plan(plan, True).count.values
+
+
+def test_a_long_sum_of_equal_terms_is_accepted() -> None:
+    """Its roundings all have one sign: of 143 places of an image 119 have the bias alone."""
+    net = gc.Net("equal_terms", dtype="float64")
+    h = gc.conv_transpose2d(net.input("x16", (gc.N, 4, 7, 6)), 1, 1, name="convt15", stride=2)
+    net.loss("loss", gc.mean(gc.acosh(gc.abs(h) + 1.5)))
+    assert validate_plan(
+        gc.compile(net, batch=26, optimizer=gc.Adam(), backend="numpy"), True
+    ).count.values
+
+
 def test_a_loop_of_one_step_with_lengths_is_accepted() -> None:
     net = gc.Net("of_one_step")
     x = net.input("x", (gc.N, 1, 3))
