@@ -19,6 +19,8 @@ from tests.together import together
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ("README.md", "docs/native.md")
 """The documents that run on the native backend by default; the others do if slow tests run."""
+LONG = ("docs/guide.md", "docs/pictures.md", "docs/populations.md")
+"""The documents whose code takes longest: it runs if slow tests do."""
 SLOW = [pytest.mark.slow]
 
 
@@ -32,6 +34,13 @@ def _tool(name: str) -> ModuleType:
     return module
 
 
+def _default(document: str) -> str | None:
+    """The backend that a document runs on by default, if any."""
+    if document in LONG:
+        return None
+    return "native" if document in NATIVE else "numpy"
+
+
 refresh: Any = _tool("refresh")
 pictures: Any = _tool("pictures")
 
@@ -39,7 +48,7 @@ pictures: Any = _tool("pictures")
 @pytest.mark.parametrize(
     ("document", "backend"),
     [
-        pytest.param(name, kind, marks=[] if (kind == "native") == (name in NATIVE) else SLOW)
+        pytest.param(name, kind, marks=[] if kind == _default(name) else SLOW)
         for name in refresh.DOCUMENTS
         for kind in ("numpy", "native")
     ],

@@ -23,7 +23,7 @@ def executor(name: str) -> gc.Executor:
     return gc.Executor(plan, seed=0)
 
 
-@pytest.mark.one_in(16)
+@pytest.mark.slow
 @NAMED
 def test_the_file_tests_itself(name: str, tmp_path: Path) -> None:
     gc.export_c(executor(name), tmp_path / "model.c", name="model", self_test=True, backward=True)

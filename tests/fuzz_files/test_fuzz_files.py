@@ -9,13 +9,13 @@ from tests.fuzz_files.seeds import seeds
 
 
 def test_some_files() -> None:
-    found = run(500)
+    found = run(250)
     assert not found.faults, found.faults[0].what + found.faults[0].trace
-    assert found.runs == 500
+    assert found.runs == 250
     kinds = {seed.kind for seed in seeds()}
     assert {*found.read} | {*found.refused} == kinds
-    assert found.read["model"] > 5, "some changes leave a file whole"
-    assert found.refused["model"] > 100
+    assert found.read["model"] > 2, "some changes leave a file whole"
+    assert found.refused["model"] > 50
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ def send_trained(connection: Any, **options: Any) -> None:
     connection.send(trained(executor("seed_layers", "momentum", **options), "seed_layers"))
 
 
-@pytest.mark.parametrize("how", ["spawn", "fork"])
+@pytest.mark.parametrize("how", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_in_a_process(wanted: State, how: str) -> None:
     assert trained_in_a_process(how) == wanted
 
