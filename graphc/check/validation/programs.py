@@ -139,8 +139,7 @@ class Run:
         self.saved = dict(self.written)
         """The values of nodes: sources, and what instructions have computed so far."""
         self._hidden: set[str] = set()
-        """The buffers whose bytes the code overwrote: what it makes of them is judged with all that
-        computes them, since the interpreter's copies have other roundings."""
+        """The buffers whose bytes the code overwrote; the interpreter's copies round otherwise."""
         if self.program.name == "infer":
             kept = self.bench.memory.prepared(self.bench.programs)
             copies = {name: array.copy() for name, array in kept.items()}
