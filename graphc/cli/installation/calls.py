@@ -73,7 +73,16 @@ def own_loop(
     return made
 
 
-NAMES: Mapping[str, Any] = {"gc": gc, "np": np, "plain": plain, "own_loop": own_loop, **vars(plain)}
+def slope_of(y: gc.Value, x: gc.Value) -> gc.Value:
+    """Return the gradient of the sum of y, which bundles differentiate again."""
+    made: gc.Value = gc.grad(gc.sum(y), x)  # type: ignore[assignment]
+    return made
+
+
+NAMES: Mapping[str, Any] = {
+    **{"gc": gc, "np": np, "plain": plain, "own_loop": own_loop, "slope_of": slope_of},
+    **vars(plain),
+}
 """The names in formulas besides arguments."""
 
 

@@ -238,6 +238,68 @@ gc.lstm(long, 3, lengths=l)[0] == lstm(long, l, False, weight_ih, weight_hh, bia
 gc.gru(s, 4, lengths=n)[1] == gru(s, n, True, weight_ih, weight_hh, bias_ih, bias_hh)
 gc.gru(s, 4, reset_after=False)[1] == gru(s, None, False, weight_ih, weight_hh, bias_ih, bias_hh)
 gc.rnn(s, 4, lengths=n, activation="relu")[0] == rnn(s, n, weight_ih, weight_hh, bias_ih, bias_hh)
+own_loop(s, u, n, 0.5) + own_loop(s, u, n, 0.5, reverse=True) == (
+    states(s, u, n, 0.5) + states(s, u, n, 0.5, True))
+own_loop(s, u, gc.clip(n * 2 - 3, 0, 6), 0.5) == states(s, u, np.clip(n * 2 - 3, 0, 6), 0.5)
+gc.gru(s, 4, lengths=n, reset_after=False)[1] == gru(
+    s, n, False, weight_ih, weight_hh, bias_ih, bias_hh)
+gc.gru(s, 4, initial=x)[1] == gru(s, None, True, weight_ih, weight_hh, bias_ih, bias_hh, x)
+gc.gru(s, 4, initial=x, lengths=n, reset_after=False)[1] == gru(
+    s, n, False, weight_ih, weight_hh, bias_ih, bias_hh, x)
 """
 
-FORMULAS = ELEMENTS + REDUCTIONS + SHAPES + PRODUCTS + LOSSES + LOOPS
+EDGES = """\
+gc.maximum(x, x + y * 0) == x
+gc.minimum(x + y * 0, x) == x
+gc.maximum(gc.floor(x), gc.floor(y)) == np.floor(np.maximum(x, y))
+gc.max(gc.stack([x, x], 1), 1) == x
+gc.min(gc.stack([x, y, x, y], 1), 1) == np.minimum(x, y)
+gc.max_pool(gc.repeat(line, 2, 2), 2, 2) == line
+gc.global_max_pool(gc.tile(line, (1, 1, 2))) == line.max(2, keepdims=True)
+gc.sort(gc.tile(x, (1, 2)))[:, ::2] == np.sort(x)
+gc.argmax(gc.round(wide), 1) == np.rint(wide).argmax(1)
+gc.argmin(gc.round(s), 1, last=True) == 5 - np.rint(s)[:, ::-1].argmin(1)
+gc.argsort(gc.round(wide)) == np.argsort(np.rint(wide), kind="stable")
+gc.topk(gc.round(wide), 5)[1] == np.argsort(-np.rint(wide), kind="stable")[:, :5]
+gc.relu(gc.floor(x)) + gc.abs(x * 0) == relu(np.floor(x))
+(x * 0) ** 1 + (x * 0) ** 2 + (x * 0) ** 0 == x * 0 + 1
+gc.power(x, 0.0) + x**1 == x + 1
+gc.power(gc.relu(x), 3.0) == relu(x) ** 3
+gc.power(x * 0, p + 1) == x * 0
+gc.prod(gc.concat([x * 0, y, z], 1), 1) == x[:, 0] * 0
+gc.cumprod(gc.stack([y, x * 0, z], 1), 1)[:, 0] == y
+gc.l2_norm(gc.concat([x, y * 0], 1), 1) == np.sqrt((x * x).sum(1))
+"""
+
+SLOPES = """\
+slope_of(gc.tanh(x) * gc.exp(u), x) == grown(np.tanh, x) * np.exp(u)
+slope_of(gc.sin(x) / gc.cosh(y), y) == np.sin(x) * grown(lambda y: 1 / np.cosh(y), y)
+slope_of(gc.log(p) * gc.sqrt(q), p) == np.sqrt(q) / p
+slope_of(gc.sqrt(p) + gc.reciprocal(p), p) == grown(lambda p: np.sqrt(p) + 1 / p, p)
+slope_of(gc.power(p, x), p) == x * p ** (x - 1)
+slope_of(gc.power(p, x), x) == np.log(p) * p**x
+slope_of(gc.asin(u) + gc.atanh(u) + gc.tan(u), u) == grown(
+    lambda u: np.arcsin(u) + np.arctanh(u) + np.tan(u), u)
+slope_of(gc.atan(x) + gc.asinh(x), x) == 1 / (1 + x * x) + 1 / np.sqrt(1 + x * x)
+slope_of(gc.sigmoid(x) + gc.softplus(x) + gc.erf(x), x) == (
+    sigmoid(x) * (2 - sigmoid(x)) + 2 / np.pi**0.5 * np.exp(-x * x))
+slope_of(gc.silu(x) * gc.log1p(p), x) == grown(lambda x: x / (1 + np.exp(-x)), x) * np.log1p(p)
+slope_of(gc.gelu(x, "tanh"), x) == grown(
+    lambda x: 0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))), x)
+slope_of(gc.elu(x, 0.7) * y, x) == np.where(x > 0, 1, 0.7 * np.exp(x)) * y
+slope_of(gc.softmax(x) ** 2, x) == grown(
+    lambda x: (np.exp(x) / np.exp(x).sum(1, keepdims=True)) ** 2, x)
+slope_of(gc.logsumexp(s, 1) ** 2, s) == grown(lambda s: np.log(np.exp(s).sum(1)) ** 2, s)
+slope_of(gc.layernorm(x, eps=0.03), x) == grown(lambda x: normed(x, (1,), 0.03), x, gamma)
+slope_of(gc.rmsnorm(x, eps=0.03), x) == grown(
+    lambda x: x / np.sqrt((x * x).mean(1, keepdims=True) + 0.03), x, gamma)
+slope_of(gc.l2_norm(x, 1) ** 3, x) == 3 * np.sqrt((x * x).sum(1, keepdims=True)) * x
+slope_of(gc.tanh(a @ w), a) == (1 - np.tanh(a @ w) ** 2) @ w.T
+slope_of(gc.tanh(gc.matmul(a, b)), b) == a.transpose(0, 2, 1) @ (1 - np.tanh(a @ b) ** 2)
+slope_of(gc.conv(line, k1, groups=4) ** 2, line)[:, :, 2:-2] == 2 * sum(
+    k1[:, 0, i, None] * plain.conv(line, k1, groups=4, stride=(1,), pads=((0, 0),), dilation=(1,))
+    [:, :, 2 - i : 7 - i] for i in range(3))
+slope_of(gc.cumprod(x, 1), x) == grown(lambda x: np.cumprod(x, 1), x)
+"""
+
+FORMULAS = ELEMENTS + REDUCTIONS + SHAPES + PRODUCTS + LOSSES + LOOPS + EDGES + SLOPES

@@ -13,7 +13,7 @@ from graphc.cli.installation.plain import Array
 from graphc.cli.installation.trial import ROUGH, Trial, Wrong, all_same, near, some
 
 BATCH = 7
-BUNDLE = 8
+BUNDLE = 24
 """The calls of a net."""
 FAR = 12.0
 """The factor of numbers for which functions saturate."""
@@ -45,18 +45,19 @@ def check_calls(trial: Trial, backend: str, dtype: str, slopes: bool = True) -> 
                 arrays = bundle.drawn(trial.rng, rows, far)
                 compare(bundle, arrays, run_of(one, arrays), train=False)
             if slopes:
-                two = proved(bundle, threads=2, **options)
                 found = run_of(one, arrays, train=True)
                 compare(bundle, arrays, found, train=True)
                 gradients = one.backward()
                 compare_slopes(bundle, arrays, gradients)
+            if slopes and backend != PORTABLE:  # which always takes one
+                two = gc.Executor(gc.compile(bundle.net, batch=BATCH, threads=2, **options))
                 all_same("with two threads", found, run_of(two, arrays, train=True))
                 all_same("gradients with two threads", gradients, two.backward())
 
 
-def proved(bundle: Bundle, threads: int = 1, **options: Any) -> gc.Executor:
-    """Return an executor of a plan that is proved."""
-    plan = gc.compile(bundle.net, batch=BATCH, threads=threads, **options)
+def proved(bundle: Bundle, **options: Any) -> gc.Executor:
+    """Return an executor of a plan that is proved, for any number of threads."""
+    plan = gc.compile(bundle.net, batch=BATCH, threads=1, **options)
     report = plan.verify()
     if not report.ok:
         raise Wrong(str(report.counterexample))
