@@ -87,6 +87,15 @@ def test_a_plan_that_trains_has_the_same_bits_without_blocks(ex: gc.Executor) ->
     assert bits(ex.forward(batch_of(8))) == bits(expected)
 
 
+def test_blocks_read_weights_that_were_set_last() -> None:
+    plan, feeds = gc.compile(classifier(), batch=8, backend="native"), batch_of(8)
+    ex, other = gc.Executor(plan, seed=1), gc.Executor(plan, seed=2)
+    assert rows_at_once(plan) < 8
+    first = bits(ex.forward(feeds))
+    ex.parameters.update(other.parameters)
+    assert first != bits(ex.forward(feeds)) == bits(other.forward(feeds))
+
+
 def test_views_of_a_run_are_whole_and_read_only(ex: gc.Executor) -> None:
     expected = bits(ex.forward(batch_of(7)))
     found = ex.forward(batch_of(7), copy=False)

@@ -545,3 +545,13 @@ def test_a_loss_keeps_the_sign_of_zero() -> None:
     x = np.ones((4, 3), np.float32)
     losses = [ex.step(x=x), *population.step(x=x).tolist()]
     assert list(map(str, losses)) == ["-0.0"] * 3
+
+
+def test_another_number_of_chosen_rows_is_another_run(plan: gc.Plan) -> None:
+    population, (x, y) = population_of(plan), data()
+    for rows in (5, 5, 8, 3):
+        chosen = np.arange(rows * len(SEEDS)).reshape(len(SEEDS), rows) % ROWS
+        found = population.forward(x=x, y=y, rows=chosen)
+        for i, member in enumerate(population):
+            wanted = member.forward(x=x[chosen[i]], y=y[chosen[i]])
+            assert found["scores"][i].tobytes() == wanted["scores"].tobytes()

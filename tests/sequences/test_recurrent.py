@@ -222,6 +222,7 @@ def test_dropout_between_layers() -> None:
     assert set(np.unique(share.round(9))) == {0.0, 2.0}
     np.testing.assert_array_equal(plain["last"][:, 0], dropped["last"][:, 0])
     assert (plain["y"] != dropped["y"]).any()
+    assert dropped["y"].all(), "the last layer drops nothing"
 
 
 def test_the_graph_does_not_grow_with_the_steps() -> None:

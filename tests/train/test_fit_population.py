@@ -84,8 +84,9 @@ def test_members_of_folds(plan: gc.Plan) -> None:
     assert_trained_alike(population, histories, options)
 
 
-def test_counted_folds_hold_each_row_once_and_like_shares_of_classes() -> None:
-    folds = folds_of(4, {"x": X, "y": Y}, 45, seed=0)
+@pytest.mark.parametrize("dtype", ["int64", "uint8"])
+def test_counted_folds_hold_each_row_once_and_like_shares_of_classes(dtype: str) -> None:
+    folds = folds_of(4, {"x": X, "y": Y.astype(dtype)}, 45, seed=0)
     assert sorted(np.concatenate([held for _, held in folds])) == list(range(45))
     for train, held in folds:
         assert sorted([*train, *held]) == list(range(45))

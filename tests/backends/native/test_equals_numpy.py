@@ -203,3 +203,27 @@ def test_every_op_alone(name: str) -> None:
             out = f"out{number}"
             assert found[out].dtype == wanted[out].dtype
             assert close(found[out], wanted[out]), f"{example} of {n}"
+
+
+@pytest.mark.parametrize("width", [19, 70])
+def test_windows_beside_each_other(width: int) -> None:
+    """Convolutions that differ in one attribute, padding and slices: gradients by all operands."""
+    net = gc.Net("windows", dtype="float64")
+    x = net.input("x", (gc.N, 4, 6, width)) + net.parameter("shift", (4, 6, width))
+    for number, attributes in enumerate(
+        (
+            {"padding": 2, "dilation": 2},
+            {"padding": 2},
+            {"padding": (1, 2), "stride": (2, 3)},
+            {"padding": 1, "groups": 2},
+            {"padding": 2, "groups": 2},
+            {"stride": 2, "groups": 2},
+        )
+    ):
+        net.loss(f"loss{number}", gc.mean(gc.tanh(gc.conv2d(x, 4, 3, **attributes))))
+    net.loss("cut", gc.mean(gc.pad(x[..., 3:-2], [(0, 0), (0, 0), (1, 0), (5, 2)]) ** 3))
+    native, plain = pair(net, None, 3)
+    feeds = {"x": np.random.default_rng(0).normal(size=(3, 4, 6, width))}
+    for ex in (native, plain):
+        ex.forward(feeds, train=True)
+    assert_close(native.backward(), plain.backward(), 1e-9, "gradients")
