@@ -59,6 +59,17 @@ def test_weights_in_a_file_and_gradients(tmp_path: Path) -> None:
         np.testing.assert_allclose(found[f"d_{name}"], gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_gradients_of_windows_that_are_not_square(tmp_path: Path) -> None:
+    net = gc.Net("windows")
+    h = net.input("x", (gc.N, 2, 6, 6)) * net.parameter("w", (2, 6, 6), init=0.5)
+    net.loss("loss", gc.mean(gc.max_pool(h, (2, 3)) ** 2) + gc.mean(gc.avg_pool(h, (3, 1)) ** 2))
+    ex = gc.Executor(gc.compile(net, batch=3, optimizer=gc.SGD(lr=0.1), backend="numpy"), seed=1)
+    x = np.random.default_rng(0).normal(size=(3, 2, 6, 6)).astype(np.float32)
+    found = CModel(ex, tmp_path, "-O1", backward=True).call("backward", {"x": x})
+    ex.forward(x=x, train=True)
+    np.testing.assert_allclose(found["d_w"], ex.backward()["w"], rtol=1e-4, atol=1e-6)
+
+
 def test_inference_alone_has_no_state(tmp_path: Path) -> None:
     ex = executor()
     ex.step(rows(8))

@@ -175,6 +175,7 @@ def three_outputs() -> gc.Net:
     net.output("scores", gc.affine(gc.max_pool(h, 2), 3))
     net.output("logs", gc.affine(logs, 2))
     net.output("mean", gc.mean(gc.affine(h, 2)))
+    net.output("second", gc.add(net.constant(np.float32([0.5, 2.0])), gc.affine(logs, 2)))
     return net
 
 
@@ -187,7 +188,7 @@ def test_what_is_not_finite_comes_out_as_nan_in_its_rows(by: str, bad: float) ->
     assert all(np.isfinite(array).all() for array in right.values())
     x[7, 1, 0, 3] = bad
     found = ex.forward(x=x)
-    for name in ("scores", "logs"):
+    for name in ("scores", "logs", "second"):
         assert np.isnan(found[name][7]).all()
         assert np.array_equal(np.delete(found[name], 7, 0), np.delete(right[name], 7, 0))
     assert np.isnan(found["mean"])
