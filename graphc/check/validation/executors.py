@@ -22,7 +22,7 @@ from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Fault, Layer
 from graphc.check.validation.judge import SINGLE
-from graphc.check.validation.local import TINY, decides
+from graphc.check.validation.local import TINY, decides, undecided
 from graphc.check.validation.members import member_faults
 from graphc.check.validation.programs import Bench
 from graphc.check.validation.quantized import quantized_faults
@@ -347,7 +347,8 @@ class Ways:
     ) -> Iterator[Fault]:
         """Yield the faults of a frozen net's outputs, by the rules of the declared net.
 
-        An output is not judged if rounding decides in it, as the largest of equal numbers.
+        An output is not judged where rounding decides, for example which of equal numbers is the
+        largest.
         """
         rows, own = self.draw.rows, expanded(self.plan.declared, train=False)
         plain, graph = values_of_arrays(own, rows, arrays, train=False), in_float64(own)
@@ -362,14 +363,11 @@ class Ways:
         rounds = any(isinstance(node.op, RoundBfloat16) for node in nested(self.plan.declared))
         scale = ROUNDING / EPS if rounds or self.plan.options.precision else scale
         least = TINY if single else 0.0
-        moved = values_of_arrays(
-            own, rows, arrays, train=False, change=Noise(0, lambda node: scale * EPS)
-        )
-        decided = {
-            n.name for n in own if decides(own, n) and (moved[n.name] != plain[n.name]).any()
-        }
+        near = undecided(own, rows, arrays, plain, scale * EPS)
         for name, value in found.items():
-            if value.dtype.kind == "f" and decided.isdisjoint(own.upstream([own.outputs[name]])):
+            if not near.isdisjoint(own.upstream([own.outputs[name]])):
+                self.bench.count.near += 1
+            elif value.dtype.kind == "f":
                 bound = scale * bounds[f"output {name}"] + least
                 text = gap(exact[f"output {name}"], value, bound)
                 if text:

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphc.check.central_differences import in_float64, kinks_of
-from graphc.check.validation.run import ROUNDING, Noise, float64, largest, value_of
+from graphc.check.validation.run import (
+    ROUNDING,
+    Noise,
+    float64,
+    largest,
+    value_of,
+    values_of_arrays,
+)
 from graphc.ir.bfloat16 import LEAST, converted, halfway
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import computed, interpret
@@ -163,8 +170,11 @@ class Local:
         if not sums or not node.type.is_float:
             return None
         size = self._eps(node) * value_of(node, [np.abs(x) for x in ins], self.n, True)
-        terms = ins[0].size / max(size.size, 1) if isinstance(node.op, (Sum, Mean)) else 1.0
-        return np.asarray(max(terms, 1.0) ** 0.5 * size)  # those of equal terms have one sign
+        if not isinstance(node.op, (Sum, Mean)):
+            return size
+        # The roundings of a sum of equal terms all have one sign, so n of them add up to n, where
+        # those of random signs add up to the root of n, which `bound` allows.
+        return np.asarray(max(ins[0].size / max(size.size, 1), 1.0) ** 0.5 * size)
 
 
 def wide_nodes(graph: Graph) -> Mapping[str, Node]:
@@ -179,6 +189,18 @@ def decides(graph: Graph, node: Node) -> bool:
     """Return whether a node makes bools or whole numbers of floats, which rounding may change."""
     whole = not node.type.is_float and node.type.dtype != "bfloat16"
     return whole and any(graph[name].type.is_float for name in node.inputs)
+
+
+def undecided(
+    graph: Graph, rows: int, arrays: Mapping[str, Array], values: Mapping[str, Array], eps: float
+) -> set[str]:
+    """Return the bools and whole numbers that a rounding of size `eps` in each float changes."""
+    names = [node.name for node in graph if decides(graph, node)]
+    if not names:
+        return set()
+    noise = Noise(0, lambda node: eps)
+    moved = values_of_arrays(graph, rows, arrays, train=False, change=noise)
+    return {name for name in names if (moved[name] != values[name]).any()}
 
 
 def _needed(

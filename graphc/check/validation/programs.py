@@ -138,8 +138,6 @@ class Run:
         """The bytes of each buffer as they were written, by the buffer that holds them."""
         self.saved = dict(self.written)
         """The values of nodes: sources, and what instructions have computed so far."""
-        self._hidden: set[str] = set()
-        """The buffers whose bytes the code overwrote; the interpreter's copies round otherwise."""
         if self.program.name == "infer":
             kept = self.bench.memory.prepared(self.bench.programs)
             copies = {name: array.copy() for name, array in kept.items()}
@@ -242,8 +240,7 @@ class Run:
         except Exception as error:  # of a kernel that does not fit its operands
             what = f"the kernel of {instr.node!r} cannot be interpreted: {error}"
             return self._fault("lowering", what, self.graph.nodes.get(instr.node), instr)
-        for name in instr.outs:
-            self._keep(name, number, part, interpreted)
+        own = [self._keep(name, number, part, interpreted) for name in instr.outs]
         for name in instr.outs:
             if name not in self.graph and name in interpreted:
                 found, expected = self._array(name), interpreted[name]
@@ -252,7 +249,7 @@ class Run:
                     return self._fault("backend", what, self.graph.nodes.get(instr.node), instr)
         targets = [name for name in self._targets[number] if name in self.program.buffers]
         fault = self._compared(targets, instr, interpreted) if targets else None
-        if self._hidden.isdisjoint(map(self.root, instr.outs)):
+        if all(own):  # the interpreter's copies are rounded in another way
             self.saved.update((name, self._array(name)) for name in targets)
         return fault
 
@@ -384,8 +381,8 @@ class Run:
             name = self.program.aliases[name]
         return name
 
-    def _keep(self, name: str, number: int, part: Part, made: Mapping[str, Array]) -> None:
-        """Keep the bytes of a result: as the code left them, or else computed once more.
+    def _keep(self, name: str, number: int, part: Part, made: Mapping[str, Array]) -> bool:
+        """Keep the bytes of a result, and return whether they are the code's own.
 
         What the code overwrote is the interpreter's copy, or by the reference rule of a loop.
         """
@@ -394,7 +391,6 @@ class Run:
         ranges = [self.range_of(other) for i in later for other in self.program.instrs[i].outs]
         mine = self.range_of(name)
         hidden = self.interpreted_only or any(overlap(mine, other) for other in ranges)
-        (self._hidden.add if hidden else self._hidden.discard)(root)
         if hidden and name not in made and name in self.graph:
             node = self.graph[name]
             ins = [self._array(operand) for operand in node.inputs]
@@ -404,6 +400,7 @@ class Run:
             self._within(kept, name)[...] = made[name]
         else:
             self.written[root] = self.view(root).copy()
+        return not hidden
 
     def range_of(self, name: str) -> Bytes:
         """Return the memory of a buffer."""

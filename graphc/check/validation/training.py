@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -49,15 +48,7 @@ def fit_faults(plan: Plan) -> Iterator[Fault]:
         losses.append(_epoch(hand, data, rows))
     if not np.isfinite(losses).all():
         return
-    with suppress(NotFiniteError):  # of rows in another order, such as a batch without weight
-        yield from _fitted(plan, data, rows, hand, losses)
-
-
-def _fitted(
-    plan: Plan, data: Mapping[str, Array], rows: int, hand: Executor, losses: list[float]
-) -> Iterator[Fault]:
-    """Yield the faults of `gc.fit` against an executor that made the same steps by hand."""
-    whole, cut, resumed = (Executor(plan, seed=seed) for seed in (1, 1, 2))
+    whole, straight, cut, resumed = (Executor(plan, seed=seed) for seed in (1, 1, 1, 2))
     history = fit(whole, data, epochs=EPOCHS, shuffle=False, progress=False)
     yield from _differing("fit", hand, whole, rows)
     expected, found = np.array(losses), np.array(history.loss)
@@ -66,8 +57,10 @@ def _fitted(
         yield Fault("training", "step", f"the loss of an epoch {text}", rows)
     with tempfile.TemporaryDirectory() as folder:
         shuffled = partial(fit, data=data, seed=5, progress=False)
-        straight = Executor(plan, seed=1)
-        shuffled(straight, epochs=EPOCHS)
+        try:
+            shuffled(straight, epochs=EPOCHS)
+        except NotFiniteError:  # in this order a batch may have no weight
+            return
         shuffled(cut, epochs=1, checkpoint=folder)
         shuffled(resumed, epochs=EPOCHS, checkpoint=folder, resume=True)
     yield from _differing("a run that a checkpoint continues", straight, resumed, rows)
