@@ -50,14 +50,14 @@ def check_calls(trial: Trial, backend: str, dtype: str, slopes: bool = True) -> 
                 gradients = one.backward()
                 compare_slopes(bundle, arrays, gradients)
             if slopes and backend != PORTABLE:  # which always takes one
-                two = gc.Executor(gc.compile(bundle.net, batch=BATCH, threads=2, **options))
+                two = proved(bundle, threads=2, **options)
                 all_same("with two threads", found, run_of(two, arrays, train=True))
                 all_same("gradients with two threads", gradients, two.backward())
 
 
-def proved(bundle: Bundle, **options: Any) -> gc.Executor:
-    """Return an executor of a plan that is proved, for any number of threads."""
-    plan = gc.compile(bundle.net, batch=BATCH, threads=1, **options)
+def proved(bundle: Bundle, threads: int = 1, **options: Any) -> gc.Executor:
+    """Return an executor of a plan that is proved."""
+    plan = gc.compile(bundle.net, batch=BATCH, threads=threads, **options)
     report = plan.verify()
     if not report.ok:
         raise Wrong(str(report.counterexample))
