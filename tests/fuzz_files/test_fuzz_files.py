@@ -9,13 +9,13 @@ from tests.fuzz_files.seeds import seeds
 
 
 def test_some_files() -> None:
-    found = run(250)
+    found = run(500)
     assert not found.faults, found.faults[0].what + found.faults[0].trace
-    assert found.runs == 250
+    assert found.runs == 500
     kinds = {seed.kind for seed in seeds()}
     assert {*found.read} | {*found.refused} == kinds
-    assert found.read["model"] > 2, "some changes leave a file whole"
-    assert found.refused["model"] > 50
+    assert found.read["model"] > 5, "some changes leave a file whole"
+    assert found.refused["model"] > 100
 
 
 @pytest.mark.slow
