@@ -385,9 +385,10 @@ class WeightInput(NamedTuple):
     labels: str
     """The name of the labels or targets beside it."""
     type: TensorType
+    """The type of the weights."""
 
     def ones(self, rows: int) -> Array:
-        """Return weights of 1 for a batch of `rows` rows, which take no memory of their own."""
+        """Return a read-only array of weights of 1 for `rows` rows, with memory for one number."""
         one = np.ones((), self.type.dtype)
         return np.broadcast_to(one, shape_at(self.type.shape, rows))
 

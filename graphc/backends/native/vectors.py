@@ -271,8 +271,8 @@ class Vectors(Arithmetic):
     def store(self, x: Value, pointer: Value, dtype: str, mask: Value | None = None) -> None:
         """Write consecutive elements; lanes outside the mask are not touched.
 
-        One lane is a store of its own: for AVX-512, LLVM 22 makes of a masked store of narrowed
-        numbers, if one lane is known to be in the mask, a store of the number before narrowing.
+        Write a known single lane as a scalar: for AVX-512, LLVM 22 turns a masked store of one lane
+        of narrowed numbers into a store of the wide number.
         """
         if mask == self.mask_below(1):
             self.store_first(x, pointer, dtype)
