@@ -139,6 +139,18 @@ def test_choices_of_compile_come_back(tmp_path):
     assert_go_on_alike(ex, again)
 
 
+def test_synchronised_shards_come_back(tmp_path):
+    net = gc.Net("shards")
+    h = gc.batchnorm(gc.affine(net.input("x", (gc.N, 3)), 4))
+    net.loss("loss", gc.mean(gc.tanh(h)))
+    options = {"batch": 8, "shards": 2, "sync_batchnorm": True, "optimizer": gc.SGD(lr=0.1)}
+    ex = gc.Executor(gc.compile(net, **options, backend="numpy"))
+    again = gc.load(gc.save(tmp_path / "m.gc", ex))
+    x = np.random.default_rng(0).normal(size=(8, 3)) * np.arange(1, 9)[:, None]
+    assert again.step(x=x) == ex.step(x=x)
+    assert_same(ex, again)
+
+
 def test_an_inference_plan(tmp_path):
     ex = trained(0, optimizer=None)
     gc.save(tmp_path / "m.gc", ex)

@@ -10,6 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.op import Array
+from graphc.runtime.columns import Columns
 from graphc.runtime.member_feeds import MemberFeeds
 from graphc.runtime.population import MemberRuns
 from tests.backends.native.shared_runs import shared_runs
@@ -555,3 +556,11 @@ def test_another_number_of_chosen_rows_is_another_run(plan: gc.Plan) -> None:
         for i, member in enumerate(population):
             wanted = member.forward(x=x[chosen[i]], y=y[chosen[i]])
             assert found["scores"][i].tobytes() == wanted["scores"].tobytes()
+
+
+def test_every_member_has_the_columns(plan: gc.Plan, tmp_path: Path) -> None:
+    population = population_of(plan)
+    population.columns = columns = Columns(tuple(f"c{i}" for i in range(WIDTH)))
+    assert [member.state.columns for member in population] == [columns] * len(SEEDS)
+    population.keep([2, 4])
+    assert gc.load(gc.save(tmp_path / "m.gc", population[1])).state.columns == columns
