@@ -15,6 +15,7 @@ ENDS = ([4, 1, 2], [1, 4, 2], [2, 1, 4], [1, 1, 1], [5, 2, 5])
 sequence."""
 WEIGHTS = np.arange(10.0).reshape(STEPS, 2)
 NATIVE = pytest.mark.needs("native")
+BACKENDS = ["numpy", *(pytest.param(x, marks=pytest.mark.needs(x)) for x in ("native", "c"))]
 WAYS = (("on", False), ("back", True))
 
 
@@ -100,6 +101,32 @@ def test_the_longest_row_may_be_any(backend: str, length: str, mixes: bool) -> N
             up, down = (by_numpy(x, ends, u + by, mixes)["loss"] for by in (moved, -moved))
             slopes[place] = (up - down) / 2e-6
         np.testing.assert_allclose(ex.backward()["u"], slopes, rtol=1e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_follows_from_the_steps_ends_with_their_row(backend: str) -> None:
+    """It runs for all steps at once, and where a run before had more of them there are zeros."""
+    net = gc.Net("at once")
+    x, ends = net.input("x", (gc.N, STEPS, 3)), net.input("ends", (gc.N,), dtype="int64")
+    v = net.parameter("v", (3, 2))
+
+    def step(x: gc.Value, h: gc.Value) -> tuple[gc.Value, gc.Value]:
+        h = gc.tanh(h) + x
+        return 1 + gc.tanh(h @ v), h
+
+    net.output("ys", gc.scan(step, x, x[:, 0] * 0, lengths=ends)[0])
+    plan = gc.compile(net, batch=3, backend=backend, threads=2)
+    assert any(i.scan is not None and i.scan.at_once for i in plan.programs["infer"].instrs)
+    ex = gc.Executor(plan, seed=0)
+    x = np.random.default_rng(0).standard_normal((3, STEPS, 3)).astype("float32")
+    for last in ([5, 5, 5], [1, 3, 2], [0, 0, 1], [0, 0, 0]):
+        h, wanted = np.zeros((3, 3)), np.zeros((3, STEPS, 2))
+        for t in range(STEPS):
+            h = np.tanh(h) + x[:, t]
+            going = t < np.array(last)[:, None]
+            wanted[:, t] = going * (1 + np.tanh(h @ ex.parameters["v"]))
+        found = ex.forward({"x": x, "ends": np.array(last)})["ys"]
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6, err_msg=str(last))
 
 
 def images() -> gc.Net:

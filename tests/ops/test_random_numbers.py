@@ -15,6 +15,7 @@ from graphc.ops.random_numbers import Noise, RandomNormal, RandomUniform
 
 Arrays = Mapping[str, Any]
 NORMAL = NormalDist()
+BACKENDS = ["numpy", *(pytest.param(x, marks=pytest.mark.needs(x)) for x in ("native", "c"))]
 ENDS = [0, 1, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1]
 
 
@@ -180,19 +181,20 @@ def drawn_by_name(name: str, shape: Any) -> Any:
     return drawn(executor(net))["noise"]
 
 
-def test_shards_draw_what_the_whole_batch_does() -> None:
-    for backend in ("numpy", "native"):
-        gradients = []
-        for shards in (1, 4):
-            net = gc.Net("sharded")
-            w = net.parameter("w", (5,), init=1.0)
-            x = net.input("x", (gc.N, 5))
-            net.loss("loss", gc.mean(gc.random_normal(x) * w * (1 + gc.random_uniform(x))))
-            how = {"backend": backend, "shards": shards}
-            ex = gc.Executor(gc.compile(net, batch=16, optimizer=gc.SGD(lr=1.0), **how), seed=0)
-            ex.step(x=np.zeros((13, 5)))
-            gradients.append(ex.parameters["w"])
-        np.testing.assert_allclose(*gradients, rtol=1e-5)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_shards_draw_what_the_whole_batch_does(backend: str) -> None:
+    gradients = []
+    for shards in (1, 4):
+        net = gc.Net("sharded")
+        w = net.parameter("w", (5,), init=1.0)
+        x = net.input("x", (gc.N, 5))
+        kept = gc.dropout(gc.random_normal(x) * w, keep_prob=0.5)
+        net.loss("loss", gc.mean(kept * (1 + gc.random_uniform(x))))
+        how = {"backend": backend, "shards": shards}
+        ex = gc.Executor(gc.compile(net, batch=16, optimizer=gc.SGD(lr=1.0), **how), seed=0)
+        ex.step(x=np.zeros((13, 5)))
+        gradients.append(ex.parameters["w"])
+    np.testing.assert_allclose(*gradients, rtol=1e-5)
 
 
 def test_no_gradient_flows_through_them() -> None:

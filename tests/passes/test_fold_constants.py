@@ -185,6 +185,18 @@ def test_frozen_weights_are_folded_but_not_looked_at() -> None:
     assert after["exp_1"].op.label == "exp_1"
 
 
+def test_a_frozen_weight_beside_a_constant_is_not_looked_at_either() -> None:
+    """1 + w of a weight that is zero today, as normalizations write it, takes new numbers."""
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 2))
+    net.output("y", x * (1 + net.parameter("w", (2,), init="zeros")))
+    ex = gc.Executor(gc.compile(net, batch=2, backend="numpy"))
+    served = gc.freeze(ex, batch=2)
+    ex.parameters["w"] = [2.0, 3.0]
+    served.refresh(ex)
+    assert served.forward(x=np.ones((2, 2)))["y"].tolist() == [[3, 4]] * 2
+
+
 @settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
