@@ -13,8 +13,9 @@ from typing import NamedTuple
 from graphc.base.errors import failure_text
 from graphc.cli.installation.exchange import onnx
 from graphc.cli.installation.families import families
+from graphc.cli.installation.files import files
 from graphc.cli.installation.fitted import fit
-from graphc.cli.installation.members import files, populations
+from graphc.cli.installation.members import populations
 from graphc.cli.installation.nets import nets, passes
 from graphc.cli.installation.ops import backends, ops
 from graphc.cli.installation.optimizers import optimizers

@@ -59,7 +59,8 @@ class Bundle:
             if n not in self.kinds
         }
         self.kinds |= new
-        own = {a: (next(n for n in new if n.endswith(f".{a}")),) for a in call.declared}
+        ends = {a: f".{a.replace('__', '.')}" for a in call.declared}
+        own = {a: (next(n for n in new if n.endswith(end)),) for a, end in ends.items()}
         sources = {a: names for a, (_, names) in given.items()}
         return Part(name, call.right, f"out{number}", {**sources, **own}, self._share(number, out))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from types import CodeType
 from typing import Any, NamedTuple
@@ -98,12 +98,20 @@ def parsed(text: str) -> dict[str, Call]:
     for line in text.replace("\n    ", " ").splitlines():
         left, right = line.split(" == ", 1)
         sides = [compile(side, side, "eval") for side in (left, right)]
-        names = dict.fromkeys(name for side in sides for name in side.co_names)
+        names = dict.fromkeys(name for side in sides for name in _names(side))
         arguments = tuple(name for name in names if name in ARGUMENTS)
-        own = (n for n in sides[1].co_names if n not in {*ARGUMENTS, *NAMES, "train"})
-        declared = tuple(name for name in own if name in DECLARED)
+        own = (n for n in dict.fromkeys(_names(sides[1])) if n not in {*ARGUMENTS, *NAMES})
+        declared = tuple(name for name in own if name.split("__")[-1] in DECLARED)
         found[left] = Call(sides[0], sides[1], arguments, declared)
     return found
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yield the names that an expression looks up, in functions of its own, too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 DECLARED = (
@@ -114,6 +122,7 @@ DECLARED = (
     "bias",
     "weight_ih",
     "weight_hh",
+    "weight_hr",
     "bias_ih",
     "bias_hh",
 )

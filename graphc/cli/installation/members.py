@@ -1,10 +1,7 @@
-"""Populations and files: the bits of the same nets trained alone, and without a stop."""
+"""Populations: the bits of the same nets trained alone."""
 
 from __future__ import annotations
 
-import copy
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from graphc.cli.installation.plain import Array
 from graphc.cli.installation.trial import Trial, all_same, same
 
 MEMBERS = 4
-TURNS = 8
+TURNS = 9
 RATES = np.array([0.05, 0.02, 0.1, 0.01])
 
 
@@ -65,7 +62,7 @@ def _live(rng: np.random.Generator, plan: gc.Plan, folder: Path) -> None:
     for ex, rate in zip(alone, RATES, strict=True):
         ex.hyper["lr"] = float(rate)
     for turn in range(TURNS):
-        what = ("keep", "copy", "rates", "one", "file", "fit", "keep", "rates")[turn]
+        what = ("keep", "copy", "rates", "one", "file", "fit", "keep", "state", "rates")[turn]
         population, alone = CHANGES[what](rng, population, alone, folder)
         fed = feeds_of(rng, len(alone), int(rng.integers(1, 6)))
         losses = population.step(fed)
@@ -77,6 +74,7 @@ def _live(rng: np.random.Generator, plan: gc.Plan, folder: Path) -> None:
         )
         for i, ex in enumerate(alone):
             all_same(f"member {i} after {what}", ex.snapshot(), population[i].snapshot())
+        _take_rows(rng, population, alone)
         shared = feeds_of(rng, 5)
         found, scores = population.forward(shared), population.predict(shared["x"])
         counted = population.evaluate(shared)
@@ -85,6 +83,23 @@ def _live(rng: np.random.Generator, plan: gc.Plan, folder: Path) -> None:
             all_same(f"forward of member {i}", outputs, {k: a[i] for k, a in found.items()})
             same(f"predict of member {i}", outputs["scores"], np.asarray(scores[i]))
             same(f"evaluate of member {i}", ex.evaluate(shared)["loss"], float(counted["loss"][i]))
+
+
+def _take_rows(
+    rng: np.random.Generator, population: gc.Population, alone: list[gc.Executor]
+) -> None:
+    """Compare some members, in any order, that take rows of their own from one array."""
+    members = rng.permutation(len(alone))[: max(1, len(alone) - 1)].tolist()
+    held = feeds_of(rng, 12)
+    for size in rng.permutation([2, 5]).tolist():
+        rows = rng.integers(0, 12, (len(members), size))
+        found = population.forward(held, rows=rows, members=members)
+        losses = population.step(held, rows=rows, members=members)
+        for place, member in enumerate(members):
+            own = {name: array[rows[place]] for name, array in held.items()}
+            what, outputs = f"member {member} on {size} rows of its own", alone[member].forward(own)
+            all_same(what, outputs, {name: array[place] for name, array in found.items()})
+            same(f"the loss of {what}", alone[member].step(own), float(losses[place]))
 
 
 Members = tuple[gc.Population, list[gc.Executor]]
@@ -129,43 +144,16 @@ def _fit(rng: Any, population: gc.Population, alone: list[gc.Executor], _: Path)
     return population, alone
 
 
+def _state(rng: Any, population: gc.Population, alone: list[gc.Executor], _: Path) -> Members:
+    order = rng.permutation(len(alone)).tolist()
+    kept = [alone[i].snapshot() for i in order]
+    population.state = {n: np.stack([state[n] for state in kept]) for n in population.state}
+    for ex, state in zip(alone, kept, strict=True):
+        ex.state = {name: state[name] for name in population.state}
+    return population, alone
+
+
 CHANGES = {
     **{"keep": _keep, "copy": _copy, "rates": _rates},
-    **{"one": _one, "file": _file, "fit": _fit},
+    **{"one": _one, "file": _file, "fit": _fit, "state": _state},
 }
-
-
-def files(trial: Trial) -> str:
-    """Check nets that are saved, read and trained on, with those that never were."""
-    count = 0
-    for optimizer in OPTIMIZERS:
-        plan = gc.compile(trained_net(), batch=5, optimizer=optimizer)
-        ex = gc.Executor(plan, seed=trial.seed)
-        for _ in range(3):
-            ex.step(feeds_of(trial.rng, 5))
-        ways: Mapping[str, Any] = {
-            "gc.load": gc.load(gc.save(trial.folder / "net.gc", ex)),
-            "pickle": pickle.loads(pickle.dumps(ex)),
-            "a copy": copy.deepcopy(ex),
-            "a state": _assigned(plan, ex),
-        }
-        with trial.case(f"files, by {optimizer!r}"):
-            _go_on(trial, ex, ways)
-        count += len(ways)
-    return f"{count} executors read from files, pickles and states train on: every byte"
-
-
-def _assigned(plan: gc.Plan, ex: gc.Executor) -> gc.Executor:
-    other = gc.Executor(plan, seed=99)
-    other.state = ex.snapshot()
-    return other
-
-
-def _go_on(trial: Trial, ex: gc.Executor, ways: Mapping[str, Any]) -> None:
-    for turn in range(3):
-        fed = feeds_of(trial.rng, 5 - turn)
-        loss, outputs = ex.step(fed), ex.forward(fed)
-        for what, other in ways.items():
-            same(f"the loss of {what}", loss, other.step(fed))
-            all_same(f"outputs of {what}", outputs, other.forward(fed))
-            all_same(f"the state of {what}", ex.snapshot(), other.snapshot())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+zeros: Callable[..., Array] = np.zeros
 erf: Callable[[Array], Array] = np.vectorize(math.erf, otypes=[float])
 
 
@@ -47,7 +48,7 @@ def windows(
     x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     places = [(e - n) // s + 1 for e, n, s in zip(x.shape[2:], spans, stride, strict=True)]
-    out = np.empty((*x.shape[:2], *places, *kernel))
+    out = np.empty((*x.shape[:2], *places, *kernel), x.dtype)
     for at in np.ndindex(*places):
         cut = [
             slice(i * s, i * s + n, d)
@@ -77,15 +78,28 @@ def conv(
     return out if b is None else out + b.reshape(along(out))
 
 
-def conv_transpose(x: Array, w: Array, stride: Sequence[int], pad: int, more: int) -> Array:
+def conv_transpose(
+    x: Array,
+    w: Array,
+    stride: Sequence[int],
+    pad: int,
+    more: int,
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Array:
     """Return what adds each entry of images, times its filters, to a window."""
-    k = w.shape[2:]
-    h, v = ((e - 1) * s + n + more for e, s, n in zip(x.shape[2:], stride, k, strict=True))
-    out = np.zeros((len(x), w.shape[1], h, v))
+    spans = [d * (n - 1) + 1 for d, n in zip(dilation, w.shape[2:], strict=True)]
+    h, v = ((e - 1) * s + n + more for e, s, n in zip(x.shape[2:], stride, spans, strict=True))
+    out = np.zeros((len(x), groups, w.shape[1], h, v), x.dtype)
+    filters = w.reshape(groups, -1, *w.shape[1:])
     for i, j in product(*map(range, x.shape[2:])):
-        top, left = i * stride[0], j * stride[1]
-        out[:, :, top : top + k[0], left : left + k[1]] += np.tensordot(x[:, :, i, j], w, 1)
-    return out[:, :, pad : h - pad, pad : v - pad]
+        rows, columns = (
+            slice(at * s, at * s + n, d)
+            for at, s, n, d in zip((i, j), stride, spans, dilation, strict=True)
+        )
+        entries = x[:, :, i, j].reshape(len(x), groups, -1)
+        out[..., rows, columns] += np.einsum("ngc,gcohw->ngohw", entries, filters)
+    return out.reshape(len(x), -1, h, v)[:, :, pad : h - pad, pad : v - pad]
 
 
 def nll(log_p: Array, labels: Array, weight: Array | None = None, ignore: int = -1) -> Array:
@@ -93,6 +107,14 @@ def nll(log_p: Array, labels: Array, weight: Array | None = None, ignore: int = 
     share = np.ones(log_p.shape[1]) if weight is None else weight
     share = share[labels] * (labels != ignore)
     return np.asarray((-log_p[np.arange(len(labels)), labels] * share).sum() / share.sum())
+
+
+def smoothed(x: Array, labels: Array, smoothing: float, weight: Array) -> Array:
+    """Return the parts of rows in the mean of -log(softmax) by labels that are smoothed."""
+    log_p = np.log(softmax(x))
+    of_label = log_p[np.arange(len(labels)), labels] * weight[labels] * (1 - smoothing)
+    of_all = (log_p * weight).sum(1) * smoothing / x.shape[1]
+    return np.asarray(-(of_label + of_all) / weight[labels].sum())
 
 
 def gru_step(x: Array, h: Array, w: Array, u: Array, b: Array, c: Array, after: bool) -> Array:
@@ -111,6 +133,11 @@ def lstm_step(x: Array, h: Array, s: Array, w: Array, u: Array, b: Array) -> tup
     return sigmoid(o) * np.tanh(s), s
 
 
+def projected(states: tuple[Array, Array], w: Array) -> tuple[Array, Array]:
+    """Return the states of an LSTM, the first one as a product."""
+    return states[0] @ w, states[1]
+
+
 def grown(f: Callable[[Array], Array], x: Array, share: Any = 1.0) -> Array:
     """Return the gradient of the sum of share * f by x, each row of which counts for itself.
 
@@ -125,6 +152,15 @@ def grown(f: Callable[[Array], Array], x: Array, share: Any = 1.0) -> Array:
     return found
 
 
+def batch_slope(x: Array, gamma: Array, beta: Array, eps: float, train: bool) -> Array:
+    """Return the gradient of the sum of batchnorm(x)**2 by x, features along the last axis."""
+    mean, var = (x.mean(0), x.var(0)) if train else (0.0, 1.0)
+    std = np.sqrt(var + eps)
+    xhat = (x - mean) / std
+    up = 2 * (xhat * gamma + beta) * gamma
+    return np.asarray((up - (up.mean(0) + xhat * (up * xhat).mean(0) if train else 0)) / std)
+
+
 def loop(
     step: Callable[..., tuple[Array, ...]],
     x: Array,
@@ -134,7 +170,7 @@ def loop(
 ) -> tuple[Array, tuple[Array, ...]]:
     """Return the first state after each step, 0 behind the end of a row, and the last states."""
     ends = np.full(len(x), x.shape[1]) if lengths is None else lengths
-    out = np.zeros((*x.shape[:2], start[0].shape[1]))
+    out = np.zeros((*x.shape[:2], start[0].shape[1]), x.dtype)
     for t in reversed(range(x.shape[1])) if reverse else range(x.shape[1]):
         here = (t < ends)[:, None]
         moved = step(x[:, t], *start)
@@ -195,6 +231,37 @@ def states(s: Array, u: Array, n: Array | None, factor: float, reverse: bool = F
     return h + np.where(turn < ends[:, None], 0.1 * count, 0)[..., None]
 
 
+def mean_of(losses: Array, weight: Array) -> Array:
+    """Return the mean of the losses of rows by their weights."""
+    return np.asarray((losses * weight).sum() / weight.sum())
+
+
+def cosine(x: Array, y: Array) -> Array:
+    """Return the cosine of the angle of rows."""
+    return np.asarray((x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1)))
+
+
+def summed(x: Array, places: Array, updates: Array) -> Array:
+    """Return x with updates added at places, in order."""
+    x = np.array(x)
+    np.add.at(x, places, updates)
+    return x
+
+
+def positions(s: Array) -> Array:
+    """Return sines and cosines of angles for each step, one pair of columns after the other."""
+    half = s.shape[-1] // 2
+    angle = np.arange(s.shape[1])[:, None] / 10000 ** (np.arange(half) / half)
+    return np.stack([np.sin(angle), np.cos(angle)], -1).reshape(s.shape[1], -1)
+
+
+def lstm_ends(
+    s: Array, n: Array | None, h: Array, m: Array, w: Array, u: Array, b: Any, c: Any
+) -> tuple[Array, ...]:
+    """Return the last states of an LSTM that begins with h and m."""
+    return loop(lambda x, h, m: lstm_step(x, h, m, w, u, b + c), s, (h, m), n)[1]
+
+
 def lstm(s: Array, n: Array | None, back: bool, w: Array, u: Array, b: Array, c: Array) -> Array:
     """Return the states of an LSTM that begins with 0."""
     start = (np.zeros((len(s), len(u))),) * 2
@@ -210,10 +277,11 @@ def gru(
     b: Array,
     c: Array,
     start: Array | None = None,
+    back: bool = False,
 ) -> Array:
     """Return the last states of gated recurrent units that begin with 0 or other states."""
     first = (np.zeros((len(s), len(u))) if start is None else start,)
-    return loop(lambda x, h: (gru_step(x, h, w, u, b, c, after),), s, first, n)[1][0]
+    return loop(lambda x, h: (gru_step(x, h, w, u, b, c, after),), s, first, n, back)[1][0]
 
 
 def rnn(s: Array, n: Array, w: Array, u: Array, b: Array, c: Array) -> Array:

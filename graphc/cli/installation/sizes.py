@@ -9,6 +9,7 @@ import numpy as np
 import graphc as gc
 from graphc.backends.backend import USUAL
 from graphc.cli.installation import plain
+from graphc.cli.installation.int8 import check_int8
 from graphc.cli.installation.plain import Array
 from graphc.cli.installation.trial import ROUGH, Trial, near, same
 from graphc.ir.tensor_type import shape_at
@@ -30,7 +31,7 @@ def sizes(trial: Trial) -> str:
     here, number = [name for name in trial.backends() if name in USUAL], 0
     for number in trial.numbers(LEAST):
         rng = np.random.default_rng([trial.seed, number])
-        kind = ("float32", "float64", "bf16")[number % 3]
+        kind = ("float32", "float64", "bf16", "bf16_blocks")[number % 4]
         rows, inner, columns = (int(rng.choice(EDGES)) for _ in range(3))
         what = f"{rows} x {inner} x {columns}, {kind}, number {number}"
         for backend in here:
@@ -42,7 +43,7 @@ def sizes(trial: Trial) -> str:
 
 
 def _compiled(net: gc.Net, backend: str, kind: str, rows: int) -> gc.Executor:
-    precision: Any = {"*": "bf16"} if kind == "bf16" else None
+    precision: Any = {"*": kind} if kind.startswith("bf16") else None
     plan = gc.compile(net, batch=rows, backend=backend, threads=2, precision=precision)
     return gc.Executor(plan)
 
@@ -55,7 +56,7 @@ def _drawn(rng: np.random.Generator, kind: str, *shape: int) -> Array:
 
 
 def _rounded(kind: str, x: Array) -> Array:
-    return (bfloat16(x) if kind == "bf16" else x).astype("float64")
+    return (bfloat16(x) if kind.startswith("bf16") else x).astype("float64")
 
 
 def _product(
@@ -84,7 +85,10 @@ def _convolution(
     rng: np.random.Generator, backend: str, kind: str, rows: int, channels: int, out: int
 ) -> None:
     """Check images of 1 to 3 dimensions; strides, paddings and the rest differ by axis."""
-    rank, groups = int(rng.integers(1, 4)), 1 if kind == "bf16" else int(rng.integers(1, 3))
+    rank, groups = (
+        int(rng.integers(1, 4)),
+        1 if kind.startswith("bf16") else int(rng.integers(1, 3)),
+    )
     kernel, stride, dilation = (rng.integers(1, 4, rank).tolist() for _ in range(3))
     pads = rng.integers(0, 4, (rank, 2)) * rng.integers(0, 2, (rank, 1))  # some have none
     least = np.multiply(dilation, np.subtract(kernel, 1)) + 1 - pads.sum(1)
@@ -156,7 +160,7 @@ def edges(trial: Trial) -> str:
             near("round", np.rint(x), found["round"], 0.0)
             near("floor", np.floor(x), found["floor"], 0.0)
             near("ceil", np.ceil(x), found["ceil"], 0.0)
-    _int8(trial, here)
+    check_int8(trial, here)
     return f"{len(CASTS)} casts and rounding on {', '.join(here)}; int8 of several widths"
 
 
@@ -166,26 +170,3 @@ def _edge_numbers(dtype: str) -> Array:
         return np.array([*whole, 1 + 2.0**-24, 1 + 3 * 2.0**-24, 16777217.0], dtype)
     more = [2**24 + 1, 2**24 + 3, 2**31 - 1, -(2**31)]
     return np.array([0, 1, -1, 127, 128, -128, -129, 255, 256, 32767, 32768, *more], dtype)
-
-
-def _int8(trial: Trial, here: list[str]) -> None:
-    """Check products in int8: all steps are 1 / 64, so that float32 is exact, and ties occur."""
-    largest, step = 127 / 64, 1 / 64
-    for width in (1, 5, 16, 33, 65):
-        net = gc.Net("int8")
-        weight = net.parameter("w", (width, width + 2), init="zeros")
-        bias = net.parameter("b", (width + 2,), init="zeros")
-        net.output("y", gc.affine(net.input("x", (gc.N, width)), weight=weight, bias=bias))
-        w = trial.rng.integers(-127, 128, (width, width + 2)) * step
-        b = trial.rng.integers(-99, 99, width + 2) * step
-        x = trial.rng.integers(-600, 600, (64, width)) * step / 2
-        w[0], x[0] = largest, largest
-        near_range = np.clip(x, -largest, largest).astype("float32")
-        right = np.rint(near_range / step) @ (w / step) * step**2 + b
-        for backend in here:
-            with trial.case(f"int8 of width {width} on {backend}"):
-                ex = gc.Executor(gc.compile(net, batch=64, backend=backend))
-                ex.state.assign({"w": w.astype("float32"), "b": b.astype("float32")})
-                small = gc.quantize(ex, near_range)
-                found = small.forward(x=x.astype("float32"))["y"]
-                near("a product in int8", right, found, 0.0)

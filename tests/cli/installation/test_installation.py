@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,10 +12,13 @@ from typing import Any
 
 import pytest
 
+import graphc as gc
 from graphc.cli import main
 from graphc.cli.installation import SECTIONS, calls, formulas
+from graphc.cli.installation.bundle import Bundle
+from graphc.cli.installation.ops import BUNDLE, check_bundle
 from graphc.cli.installation.tables import LABELS
-from graphc.cli.installation.trial import Trial
+from graphc.cli.installation.trial import Trial, some
 from graphc.ir.build import Builder, Value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ops.arithmetic import Quantize
@@ -75,7 +80,52 @@ def test_a_wrong_tie_in_int8_is_found(
     assert main(["verify", "--only", "edges"]) == 0
     monkeypatch.setattr(Quantize, "scalar", wrong)
     assert main(["verify", "--only", "edges"]) == 1
-    assert "in the case: int8 of width 1 on numpy" in capsys.readouterr().out
+    assert "in the case: int8 of [(1,), (1,)] on numpy" in capsys.readouterr().out
+
+
+BUNDLES = list(some(calls.calls(), BUNDLE))
+
+
+@pytest.mark.needs("native")
+@pytest.mark.parametrize("number", range(len(BUNDLES)))
+def test_native_code_computes_what_the_formulas_do(number: int, tmp_path: Path) -> None:
+    bundle = Bundle({name: calls.calls()[name] for name in BUNDLES[number]})
+    check_bundle(Trial(0, 0.0, tmp_path), bundle, "native", slopes=True)
+
+
+ELSEWHERE = {
+    *("dropout", "random_normal", "random_uniform", "standardize", "stop_gradient"),
+    *("gru_cell", "lstm_cell", "rnn_cell", "multi_head_attention", "mean_absolute_error"),
+    *("conv1d", "conv3d", "conv_transpose1d", "conv_transpose2d"),
+    *("lengths", "scan", "grad", "eye_like"),
+}
+"""Functions without a formula: of random numbers or states, or made of others in a few lines."""
+UNSET = {"name", "init", "dropout", "keep_prob", "drop_prob", "running_decay", "dtype"}
+"""Options that need draws or a history, or that only name."""
+
+
+def test_each_option_of_a_function_is_in_a_formula() -> None:
+    """What no formula sets to another value than its default, `graphc verify` cannot see."""
+    seen: dict[str, set[str]] = {}
+    for left in calls.calls():
+        for node in ast.walk(ast.parse(left)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("gc."):
+                name = ast.unparse(node.func)[3:]
+                places = list(inspect.signature(getattr(gc, name)).parameters)
+                given = {*places[: len(node.args)], *(str(word.arg) for word in node.keywords)}
+                seen.setdefault(name, set()).update(given)
+    wanted = {
+        name: function
+        for name, function in vars(gc).items()
+        if inspect.isfunction(function) and function.__module__.startswith("graphc.ops.")
+    }
+    missing = {
+        name: left
+        for name, function in wanted.items()
+        if name not in ELSEWHERE
+        and (left := {*inspect.signature(function).parameters} - seen.get(name, set()) - UNSET)
+    }
+    assert not missing
 
 
 def test_a_model_is_asked_for_where_one_must_run(capsys: pytest.CaptureFixture[str]) -> None:
