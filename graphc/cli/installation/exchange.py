@@ -47,8 +47,8 @@ def onnx(trial: Trial) -> str:
                 count[name] += 1
         with trial.case(f"the ONNX model of {call}, without attributes that have a default"):
             other = None if RUNTIME in missing else _by_default(gc.onnx.to_proto(ex), arrays)
-            for right, found in () if other is None else other:
-                near(f"{call}, by defaults", right, found, ROUGH["float32"])
+            for right, array in () if other is None else other:
+                near(f"{call}, by defaults", right, array, ROUGH["float32"])
             short += other is not None
         if "train" in formula.right.co_names:
             with trial.case(f"the ONNX model of a step of {call}"):

@@ -71,7 +71,7 @@ def _shards(trial: Trial) -> None:
 
 
 def _frozen(trial: Trial, ex: gc.Executor) -> None:
-    """Check what is frozen, read, and takes new weights; and weights under other names."""
+    """Check what is frozen, read, and takes new weights."""
     x = feeds_of(trial.rng, 5)["x"]
     served = gc.load(gc.save(trial.folder / "frozen.gc", gc.freeze(ex, batch=5)))
     same(
@@ -87,8 +87,8 @@ def _frozen(trial: Trial, ex: gc.Executor) -> None:
 def _torch_names(trial: Trial) -> None:
     """Check weights under PyTorch's names and in its layouts, by the layers in plain NumPy."""
     net, rng = gc.Net("torch", dtype="float64"), trial.rng
-    h = gc.batchnorm(gc.conv2d(net.input("x", (gc.N, 2, 5, 4)), 3, 3, name="conv"), name="norm")
-    net.output("y", gc.affine(gc.flatten(gc.relu(h)), 4, name="head"))
+    y = gc.batchnorm(gc.conv2d(net.input("x", (gc.N, 2, 5, 4)), 3, 3, name="conv"), name="norm")
+    net.output("y", gc.affine(gc.flatten(gc.relu(y)), 4, name="head"))
     shapes = {"conv.weight": (3, 2, 3, 3), "head.weight": (4, 18), "head.bias": (4,)}
     shapes |= dict.fromkeys(("conv.bias", "norm.weight", "norm.bias", "norm.running_mean"), (3,))
     given = {name: rng.normal(size=shape) for name, shape in shapes.items()}
