@@ -422,7 +422,7 @@ gc.softmax_loss(x, i, weight=p[:, 0], reduction="sum") == (
 gc.softmax_loss(x, i, weight=p[:, 0], class_weight=[0.5, 1, 2, 3]) == mean_of(
     -np.log(softmax(x))[np.arange(len(i)), i], p[:, 0] * np.array([0.5, 1, 2, 3])[i])
 gc.nll_loss(x, i, weight=p[:, 0], class_weight=[0.5, 1, 2, 3], ignore=1) == mean_of(
-    -x[np.arange(len(i)), i], p[:, 0] * np.array([0.5, 1e-99, 2, 3])[i])
+    -x[np.arange(len(i)), i], p[:, 0] * np.array([0.5, 0, 2, 3])[i])
 gc.svm_loss(x, i, weight=p[:, 0], reduction="none") == p[:, 0] * (
     relu(x - x[np.arange(len(i)), i][:, None] + 1).sum(1) - 1)
 gc.hinge_loss(x, gc.sign(y), weight=p[:, 0], reduction="sum") == (
