@@ -17,6 +17,7 @@ from graphc.cli.installation.bundle import Bundle
 from graphc.cli.installation.calls import calls, slope_of
 from graphc.cli.installation.ops import BATCH, compare, run_of
 from graphc.cli.installation.plain import Array
+from graphc.cli.installation.recurrent import check_recurrent
 from graphc.cli.installation.trial import ROUGH, Trial, near
 
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -53,8 +54,9 @@ def onnx(trial: Trial) -> str:
         if "train" in formula.right.co_names:
             with trial.case(f"the ONNX model of a step of {call}"):
                 compare(bundle, arrays, _step(ex)(arrays), train=True)
+    layers = 0 if RUNTIME in missing else check_recurrent(trial, _session)
     runs = ", ".join(f"by {name} {number}" for name, number in count.items())
-    return f"ONNX models run {runs}; {short} by the defaults of attributes"
+    return f"ONNX models run {runs}; {short} by the defaults of attributes; {layers} layers"
 
 
 def _runs(ex: gc.Executor, runtime: bool) -> Iterator[tuple[str, Run]]:

@@ -379,6 +379,8 @@ gc.scatter_nd(table, gc.unsqueeze(i, 1), x[:, :3], reduction="add") == summed(
     table, i, x[:, :3])
 gc.cosine_similarity(s, s2, 1, eps=0.5) == (s * s2).sum(1) / (
     np.maximum(np.sqrt((s * s).sum(1)), 0.5) * np.maximum(np.sqrt((s2 * s2).sum(1)), 0.5))
+gc.cosine_similarity(x / 9, y / 9, eps=0.3) == (x * y / 81).sum(1) / (
+    np.maximum(np.sqrt((x * x).sum(1)) / 9, 0.3) * np.maximum(np.sqrt((y * y).sum(1)) / 9, 0.3))
 gc.sinusoidal_positions(a) == a + positions(a)
 gc.learned_positions(a) == a + weight
 gc.attention(a, a, a * 2, mask=gc.unsqueeze(s[:, :5, 0], 1)) == softmax(
@@ -423,6 +425,8 @@ gc.softmax_loss(x, i, weight=p[:, 0], class_weight=[0.5, 1, 2, 3]) == mean_of(
     -np.log(softmax(x))[np.arange(len(i)), i], p[:, 0] * np.array([0.5, 1, 2, 3])[i])
 gc.nll_loss(x, i, weight=p[:, 0], class_weight=[0.5, 1, 2, 3], ignore=1) == mean_of(
     -x[np.arange(len(i)), i], p[:, 0] * np.array([0.5, 0, 2, 3])[i])
+gc.softmax_loss(x, i, label_smoothing=0.1, ignore=1) == mean_of(
+    -((0.9 * np.eye(4)[i] + 0.025) * np.log(softmax(x))).sum(1), i * 1 != 1)
 gc.svm_loss(x, i, weight=p[:, 0], reduction="none") == p[:, 0] * (
     relu(x - x[np.arange(len(i)), i][:, None] + 1).sum(1) - 1)
 gc.hinge_loss(x, gc.sign(y), weight=p[:, 0], reduction="sum") == (
