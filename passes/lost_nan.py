@@ -14,12 +14,17 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ops import OPS
+from graphc.ops.arithmetic import Fmod, Mod, Pow
 from graphc.ops.elementwise import Div, Power, Sub
-from graphc.ops.functions import Exp, Log, Sqrt
+from graphc.ops.functions import Exp, Expm1, Log, Log1p, Sqrt
 from graphc.ops.reduce import Sum
 from graphc.ops.shape import Reshape
+from graphc.ops.trigonometry import Acos, Acosh, Asin, Atanh, Cosh, Sinh
 
-PARTIAL = Div, Exp, Log, Power, Sqrt
+PARTIAL = (
+    *(Div, Fmod, Mod, Pow, Power, Sqrt),
+    *(Acos, Acosh, Asin, Atanh, Cosh, Exp, Expm1, Log, Log1p, Sinh),
+)
 """The ops that make numbers that are not finite of others that are."""
 
 
