@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx.defs import get_schema
 from onnx.reference import ReferenceEvaluator
 
 from graphc.base.errors import GraphError
@@ -75,3 +77,39 @@ OTHER_WAYS: Mapping[str, Callable[[Executor], Executor | Evaluated]] = {
     "ONNX's reference evaluator": Evaluated.of,
 }
 """The ways by their names in reports."""
+
+
+def leave_defaults_out(model: ModelProto) -> int:
+    """Delete attributes with a default, and shapes that may follow from them; return how many."""
+    versions, count = {opset.domain: opset.version for opset in model.opset_import}, 0
+    for node in model.graph.node:
+        if not node.domain:
+            schema = get_schema(node.op_type, versions[""], "").attributes
+            kept = [a for a in node.attribute if not schema[a.name].default_value.name]
+            count += len(node.attribute) - len(kept)
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return count
+
+
+def layer_model(
+    op: str,
+    names: tuple[Sequence[str], Sequence[str]],
+    x: Array,
+    held: Mapping[str, Array],
+    attributes: Mapping[str, Any],
+) -> ModelProto:
+    """Return the model of one node, whose input is `x` and whose other operands are held."""
+    inputs, outputs = names
+    graph = helper.make_graph(
+        [helper.make_node(op, inputs, outputs, **attributes)],
+        op,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in held.items()],
+    )
+    opsets = [helper.make_opsetid("", 21)]
+    return helper.make_model(graph, ir_version=9, opset_imports=opsets)

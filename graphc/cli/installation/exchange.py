@@ -83,7 +83,9 @@ def _by_default(model: Any, arrays: Mapping[str, Array]) -> list[tuple[Array, Ar
 
     None if there is none, or if it computes nothing: then shapes do not fit, or graphc refuses it.
     """
-    if not _left_out(model):
+    from graphc.onnx.verified import leave_defaults_out
+
+    if not leave_defaults_out(model):
         return None
     try:
         right = _session(model.SerializeToString(), severity=4)(arrays)
@@ -95,24 +97,6 @@ def _by_default(model: Any, arrays: Mapping[str, Array]) -> list[tuple[Array, Ar
         return None
     found = gc.Executor(plan).forward({name: arrays[name] for name in plan.input_names})
     return [(right[name], array) for name, array in found.items()]
-
-
-def _left_out(model: Any) -> int:
-    """Delete attributes with a default, and shapes that may follow from them; return how many."""
-    from onnx.defs import get_schema
-
-    versions, count = {opset.domain: opset.version for opset in model.opset_import}, 0
-    for node in model.graph.node:
-        if not node.domain:
-            schema = get_schema(node.op_type, versions[""], "").attributes
-            kept = [a for a in node.attribute if not schema[a.name].default_value.name]
-            count += len(node.attribute) - len(kept)
-            del node.attribute[:]
-            node.attribute.extend(kept)
-    del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    return count
 
 
 def _session(model: bytes, severity: int = 3) -> Run:

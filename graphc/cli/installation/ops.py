@@ -16,7 +16,7 @@ BATCH = 7
 BUNDLE = 24
 """The calls of a net."""
 SLOPES = 3
-"""One of so many nets has gradients on backends whose compiler takes long; the seed says which."""
+"""The nets of which one has gradients on backends whose compiler takes long, by the seed."""
 FAR = 12.0
 """The factor of numbers for which functions saturate."""
 

@@ -36,8 +36,7 @@ def _layer(
     rng: np.random.Generator, op: str, way: str, lengths: bool, more: dict[str, Any]
 ) -> tuple[Any, dict[str, Array]]:
     """Return the model of a layer with steps in front, its weights as constants, and feeds."""
-    from onnx import helper as h
-    from onnx import numpy_helper
+    from graphc.onnx.verified import layer_model
 
     ways, wide = 2 if way == "bidirectional" else 1, GATES[op] * UNITS
     shapes = {"w": (ways, wide, FEATURES), "r": (ways, wide, UNITS), "b": (ways, 2 * wide)}
@@ -49,12 +48,5 @@ def _layer(
         held["n"] = np.array([STEPS, 2, 3], "int32")
     inputs = ["x", "w", "r", "b", "n" * lengths, *starts, *(["p"] if op == "LSTM" else [])]
     outputs = ["y", "y_h", *(["y_c"] if op == "LSTM" else [])]
-    node = h.make_node(op, inputs, outputs, hidden_size=UNITS, direction=way, **more)
-    graph = h.make_graph(
-        [node],
-        op,
-        [h.make_tensor_value_info("x", 1, feeds["x"].shape)],
-        [h.make_tensor_value_info(name, 1, None) for name in outputs],
-        [numpy_helper.from_array(array, name) for name, array in held.items()],
-    )
-    return h.make_model(graph, ir_version=9, opset_imports=[h.make_opsetid("", 21)]), feeds
+    more = {"hidden_size": UNITS, "direction": way, **more}
+    return layer_model(op, (inputs, outputs), feeds["x"], held, more), feeds
