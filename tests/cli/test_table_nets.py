@@ -97,6 +97,21 @@ def test_rows_without_labels_and_words_that_are_new(flats, capsys) -> None:
     assert len(set(lines)) == 1 and err.endswith("of 1 row\n")
 
 
+def test_a_number_that_is_given_takes_the_place_of_gaps(flats, capsys) -> None:
+    """Also in the table of a model that knows the means."""
+    train("--drop", "id", "--epochs", "1")
+    model = gc.load("graphc-run/classifier.gc")
+    Path("gap.csv").write_text("size,town,floor\n50,Aachen,1\n,Aachen,1\n7,Aachen,1\n")
+    capsys.readouterr()
+    argv = ["predict", "graphc-run/classifier.gc", "--data", "gap.csv", "--proba"]
+    rows = []
+    for more in ([], ["--fill", "7"]):
+        assert main([*argv, *more]) == 0
+        rows.append(capsys.readouterr().out.splitlines()[-3:])
+    assert rows[1][1] == rows[1][2] == rows[0][2] != rows[0][1]
+    assert model.state.columns is not None and model.state.columns.gaps
+
+
 def test_labels_that_are_numbers(flats, capsys) -> None:
     train("--drop", "id,price", "--label", "floor", "--epochs", "1")
     assert gc.load("graphc-run/classifier.gc").state.columns == Columns(

@@ -50,6 +50,17 @@ def test_training_goes_as_in_the_executor(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, ex.forward(x=x)["scores"], rtol=1e-4, atol=1e-5)
 
 
+def test_a_step_returns_the_sum_of_all_losses(tmp_path: Path) -> None:
+    net = gc.Net("two")
+    y = gc.affine(net.input("x", (gc.N, 3)), 2)
+    net.loss("size", gc.mean(y * y))
+    net.loss("sum", gc.sum(y))
+    plan = gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy")
+    ex, x = gc.Executor(plan, seed=0), np.ones((4, 3), "float32")
+    model = CModel(ex, tmp_path, "-O0")
+    assert model.call("train_step", {"x": x})["loss"] == pytest.approx(ex.step(x=x), rel=1e-5)
+
+
 def test_weights_in_a_file_and_gradients(tmp_path: Path) -> None:
     ex = executor()
     model = CModel(ex, tmp_path, "-O1", weights="file", backward=True)

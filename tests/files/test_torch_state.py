@@ -252,6 +252,21 @@ def test_a_file_that_is_not_there() -> None:
         gc.load_torch_state(executor(), "nowhere")
 
 
+def test_square_weights_are_transposed_on_any_axis(tmp_path: Path) -> None:
+    net = gc.Net("square")
+    h = gc.affine(net.input("x", (gc.N, 3, 4)), 4, axis=-1, name="steps")
+    net.output("y", gc.affine(gc.reshape(h[:, 0], (gc.N, 4)), 4, name="row"))
+    ex = gc.Executor(gc.compile(net, batch=2, backend="numpy"))
+    weights = np.arange(16, dtype=np.float32).reshape(4, 4)
+    given = dict.fromkeys(("steps.weight", "row.weight"), weights)
+    given |= dict.fromkeys(("steps.bias", "row.bias"), np.zeros(4, np.float32))
+    names = gc.load_torch_state(ex, given).names
+    back = load_file(gc.save_torch_state(tmp_path / "back.safetensors", ex, names=names))
+    for layer in ("steps.weight", "row.weight"):
+        np.testing.assert_array_equal(ex.parameters[layer], weights.T)
+        np.testing.assert_array_equal(back[layer], weights)
+
+
 def test_there_and_back_with_torch(tmp_path: Path) -> None:
     torch = needs("torch")
     from safetensors import torch as safetensors_torch

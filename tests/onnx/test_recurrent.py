@@ -94,6 +94,26 @@ def test_rows_have_lengths(fed: bool) -> None:
         assert not y[row, length:].any()
 
 
+@pytest.mark.parametrize("layout", [0, 1])
+def test_each_direction_begins_with_its_own_state(layout: int) -> None:
+    """Both are those of a layer in one direction."""
+    shapes = {"w": (2, UNITS, FEATURES), "r": (2, UNITS, UNITS), "b": (2, 2 * UNITS)}
+    weights = {name: numbers(*shape, seed=i) for i, (name, shape) in enumerate(shapes.items())}
+    start, x = numbers(2, 3, UNITS, seed=7), numbers(STEPS, 3, FEATURES, seed=9)
+
+    def last(held: dict[str, Array], start: Array, way: str) -> Array:
+        x_, start_ = (np.moveaxis(a, 0, 1) if layout else a for a in (x, start))
+        rnn = node("RNN", "x w r b - h", "y last", direction=way, hidden_size=UNITS, layout=layout)
+        net = load(model([rnn], {"x": x_.shape}, ["last"], held | {"h": start_}, opset=21))
+        found = gc.Executor(gc.compile(net, batch=1, backend="numpy")).forward(x=x_)["last"]
+        return np.moveaxis(found, 1, 0) if layout else found
+
+    both = last(weights, start, "bidirectional")
+    for i, way in enumerate(("forward", "reverse")):
+        own = {name: array[i : i + 1] for name, array in weights.items()}
+        np.testing.assert_allclose(both[i], last(own, start[i : i + 1], way)[0], rtol=1e-5)
+
+
 def by_steps(x: Array, weights: dict[str, Array]) -> Array:
     """The last state by the formulas of ONNX; gates: input, output, forget, cell."""
     w, r, b = (weights[name][0].astype(np.float64) for name in "wrb")

@@ -189,7 +189,9 @@ def test_shards_draw_what_the_whole_batch_does(backend: str) -> None:
         w = net.parameter("w", (5,), init=1.0)
         x = net.input("x", (gc.N, 5))
         kept = gc.dropout(gc.random_normal(x) * w, keep_prob=0.5)
-        net.loss("loss", gc.mean(kept * (1 + gc.random_uniform(x))))
+        steps = gc.reshape(gc.stack([x + w, x - 2 * w], 1), (-1, 5))  # two rows for each
+        apart = gc.reshape(gc.dropout(steps, keep_prob=0.5), (gc.N, 2, 5))
+        net.loss("loss", gc.mean(kept * (1 + gc.random_uniform(x)) + gc.sum(apart, 1)))
         how = {"backend": backend, "shards": shards}
         ex = gc.Executor(gc.compile(net, batch=16, optimizer=gc.SGD(lr=1.0), **how), seed=0)
         ex.step(x=np.zeros((13, 5)))

@@ -194,6 +194,19 @@ def test_what_is_not_finite_comes_out_as_nan_in_its_rows(by: str, bad: float) ->
     assert np.isnan(found["mean"])
 
 
+@pytest.mark.needs("c")
+@pytest.mark.parametrize("terms", [1, 31, 33])
+def test_an_odd_number_of_terms_has_the_same_sums_in_c(terms: int) -> None:
+    net = gc.Net("odd")
+    net.output("y", gc.affine(net.input("x", (gc.N, terms)), 37))
+    x = np.random.default_rng(0).normal(size=(20, terms)).astype(np.float32)
+    found = {}
+    for by in ("numpy", "c"):
+        ex = gc.Executor(gc.compile(net, batch=20, backend=by), seed=0)
+        found[by] = gc.quantize(ex, x).forward(x=x)["y"]
+    assert np.array_equal(found["numpy"], found["c"])
+
+
 def test_a_logarithm_between_products_gives_nan_to_its_rows() -> None:
     net = gc.Net("log")
     h = gc.log(net.input("x", (gc.N, 2)) @ net.constant(np.eye(2, dtype=np.float32)))

@@ -413,11 +413,14 @@ def test_lengths_may_lie_in_a_file(tmp_path: Path) -> None:
     assert histories[0].loss == histories[1].loss
 
 
-def test_standardised_steps_have_the_statistics_of_all_steps_that_there_are() -> None:
+@pytest.mark.parametrize("first", ["x", "label"])
+def test_standardised_steps_have_the_statistics_of_all_steps_that_there_are(first: str) -> None:
+    """Also of an input that is not the one that lengths are named for."""
     net = gc.Net("scaled", dtype="float64")
-    x = net.input("x", (gc.N, STEPS, 2))
+    x, label = net.input("x", (gc.N, STEPS, 2)), net.input("label", (gc.N, STEPS))
     net.output("scaled", gc.standardize(x, name="s"))
-    n = gc.lengths(x)
+    net.output("label_too", label * 2)
+    n = gc.lengths(x, label) if first == "x" else gc.lengths(label, x)
     net.output("mask", gc.length_mask(n, STEPS))
     given, _, _ = rows(12, "float64")
     given = [5 * row + [2, -3] for row in given]
@@ -426,7 +429,9 @@ def test_standardised_steps_have_the_statistics_of_all_steps_that_there_are() ->
     every, by = np.concatenate(given), np.repeat(weight, lengths)
     mean = np.average(every, 0, by)
     scale = np.sqrt(np.average((every - mean) ** 2, 0, by))
-    for feeds in ({"x": given}, {"x": padded(given, 99), "lengths:x": lengths}):
+    both = {"x": given, "label": [row[:, 0] for row in given]}
+    whole = {name: padded(array, 99) for name, array in both.items()}
+    for feeds in (both, whole | {n.name: lengths}):
         ex = gc.Executor(gc.compile(net, batch=5, backend="numpy"))
         gc.fit_standardize(ex, feeds, weight=weight)
         np.testing.assert_allclose(ex.state["s.mean"], np.tile(mean, (STEPS, 1)))

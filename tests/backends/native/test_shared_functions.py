@@ -20,9 +20,10 @@ from graphc.backends.native.ir import Module, _named_by_text
 from graphc.backends.native.loops import emit_loop
 from graphc.backends.native.pack_panels import emit_packing
 from graphc.backends.native.target import DOTS, PAIRS, TILES, VNNI, WIDENED, Words
+from graphc.backends.native.transpose_scatter import emit_scatter_add
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import Dim, N
-from graphc.kernels.kernel import LANES, Convolution, Gemm, Loop
+from graphc.kernels.kernel import LANES, Convolution, Gemm, Loop, ScatterAdd
 from tests.backends.native.gemm_function import store_product
 from tests.backends.native.window_function import specs
 
@@ -67,6 +68,7 @@ def matrices() -> Iterator[Emit]:
             yield gemm(of(N, 300, 300, False, b, kind), bits)
         if kind != "float64":
             yield gemm(of(N, 64, 64, kind=kind), packed=True)
+            yield gemm(of(N, 62, 64, kind=kind), packed=True)
             yield gemm(of(N, 64, 64, False, True, kind), packed=True)
     for m, n, k in ((30, 20, N), (30, 21, N), (31, 20, N), (30, 300, N)):
         yield gemm(of(m, n, k, True), rows=4096)
@@ -141,11 +143,25 @@ def loops() -> Iterator[Emit]:
             yield partial(emit_loop, kernel=kernel, pitch=pitch)
 
 
+def scatters() -> Iterator[Emit]:
+    """Rows that are added to a table of 9, by indices of two types."""
+    for columns, dtype, index, count in combinations(
+        (5, 33), ("float32", "float64"), ("int32", "int64"), (N, 7)
+    ):
+        b = BodyBuilder()
+        b.store(b.product(dtype), "y", "each")
+        for partition in ("columns", "none"):
+            of_rows = {"source": "x", "indices": "i", "index_dtype": index, "count": count}
+            kernel = ScatterAdd(9, columns, None, b.body(), partition, **of_rows)  # type: ignore[arg-type]
+            yield partial(emit_scatter_add, kernel=kernel)
+
+
 NARROW = "loops without vectors"
 FAMILIES: dict[str, Callable[[], Iterator[Emit]]] = {
     "matrices": matrices,
     "packings": packings,
     "loops": loops,
+    "scatters": scatters,
     NARROW: loops,
     **{
         f"convolutions, {kind}": partial(convolutions, kind)
