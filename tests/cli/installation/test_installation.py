@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import graphc as gc
 from graphc.cli import main
 from graphc.cli.installation import SECTIONS, calls, formulas
 from graphc.cli.installation.bundle import Bundle
-from graphc.cli.installation.ops import BUNDLE, check_bundle
+from graphc.cli.installation.ops import BATCH, BUNDLE, compare, compare_slopes, run_of
 from graphc.cli.installation.tables import LABELS
 from graphc.cli.installation.trial import Trial, some
 from graphc.ir.build import Builder, Value
@@ -88,9 +89,13 @@ BUNDLES = list(some(calls.calls(), BUNDLE))
 
 @pytest.mark.needs("native")
 @pytest.mark.parametrize("number", range(len(BUNDLES)))
-def test_native_code_computes_what_the_formulas_do(number: int, tmp_path: Path) -> None:
+def test_native_code_computes_what_the_formulas_do(number: int) -> None:
+    """In steps of training; `graphc verify` does so with other rows, threads and backends, too."""
     bundle = Bundle({name: calls.calls()[name] for name in BUNDLES[number]})
-    check_bundle(Trial(0, 0.0, tmp_path), bundle, "native", slopes=True)
+    ex = gc.Executor(gc.compile(bundle.net, batch=BATCH, backend="native"))
+    arrays = bundle.drawn(np.random.default_rng(number), BATCH)
+    compare(bundle, arrays, run_of(ex, arrays, train=True), train=True)
+    compare_slopes(bundle, arrays, ex.backward())
 
 
 ELSEWHERE = {
