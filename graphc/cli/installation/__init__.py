@@ -19,6 +19,7 @@ from graphc.cli.installation.members import populations
 from graphc.cli.installation.nets import nets, passes
 from graphc.cli.installation.ops import backends, ops
 from graphc.cli.installation.optimizers import optimizers
+from graphc.cli.installation.shards import shards
 from graphc.cli.installation.sizes import edges, sizes
 from graphc.cli.installation.tables import tables
 from graphc.cli.installation.trial import Trial, Wrong
@@ -26,8 +27,8 @@ from graphc.cli.installation.trial import Trial, Wrong
 SECTIONS: Mapping[str, Callable[[Trial], str]] = {
     section.__name__: section
     for section in (
-        *(ops, backends, families, sizes, edges, optimizers, fit, populations, files, tables),
-        *(onnx, nets, passes),
+        *(ops, backends, families, sizes, edges, optimizers, fit, shards, populations, files),
+        *(tables, onnx, nets, passes),
     )
 }
 """The sections by name: each returns what was checked, or raises Wrong."""

@@ -9,6 +9,7 @@ import numpy as np
 import graphc as gc
 from graphc.cli.installation.plain import Array
 from graphc.cli.installation.trial import ROUGH, Trial, Wrong, near, same
+from graphc.cli.installation.weighted import check_folds, check_weights
 
 ROWS, BATCH, EPOCHS, RATE = 23, 5, 6, 0.3
 
@@ -55,6 +56,8 @@ def fit(trial: Trial) -> str:
         for accumulate in (1, 5):
             with trial.case(f"gc.fit, weights {shares is not None}, accumulate={accumulate}"):
                 _epochs(trial, (x, y), held, shares, accumulate, orders)
+    check_weights(trial, ROWS, BATCH, orders)
+    check_folds(trial, ROWS, BATCH)
     return f"{EPOCHS} epochs by a loop: orders, losses, weights, best and last states, stops"
 
 

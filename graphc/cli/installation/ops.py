@@ -55,6 +55,8 @@ def check_bundle(trial: Trial, bundle: Bundle, backend: str, slopes: bool) -> No
         compare(bundle, arrays, found, train=True)
         gradients = one.backward()
         compare_slopes(bundle, arrays, gradients)
+    fewer = bundle.drawn(trial.rng, BATCH // 2)  # what the larger batch left behind is not read
+    compare(bundle, fewer, run_of(one, fewer), train=False)
     if slopes and backend == BACKENDS[0]:  # the others take one thread
         two = proved(bundle, threads=2, **options)
         all_same("with two threads", found, run_of(two, arrays, train=True))
