@@ -235,9 +235,9 @@ class Predicted:
 
     def _write_npy(self, file: BinaryIO, pieces: Iterable[Feeds]) -> None:
         """Write the only output; the header comes first, and gets the number of rows at the end."""
-        left = iter(pieces)
+        left = map(self._in_probabilities, pieces)
         first = next(left)
-        own = [name for name in first if name in self.types]
+        own = [name for name in first if name in {*self.types, PROBA}]
         if len(own) != 1:
             raise GraphError(
                 f"a .npy file holds one array, the net has the outputs {', '.join(own)}",
@@ -289,11 +289,18 @@ class Predicted:
             return piece
         scores = piece[classes.scores]
         best = scores.argmax(axis=1)
-        if self.proba:
-            chances = Softmax().reference([scores])
-            named = {PROBA if k == classes.scores else k: v for k, v in piece.items()}
-            piece = named | {PROBA: chances}
-        return {CLASS: np.array(self.words)[best] if self.words else best, **piece}
+        named = np.array(self.words)[best] if self.words else best
+        return {CLASS: named, **self._in_probabilities(piece)}
+
+    def _in_probabilities(self, piece: Feeds) -> Feeds:
+        """Return outputs with probabilities in place of the scores, if they are asked for."""
+        if not self.proba or self.classes is None or self.classes.scores not in piece:
+            return piece
+        of = self.classes.scores
+        return {
+            PROBA if name == of else name: Softmax().reference([array]) if name == of else array
+            for name, array in piece.items()
+        }
 
     def _numbers(self, name: str, count: int) -> Sequence[object]:
         """Return what is added to an output's name for its columns: numbers, or the classes."""

@@ -84,6 +84,26 @@ def check(text: str, scores: Array) -> None:
     np.testing.assert_allclose(values[:, 4], spread, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "npy", "npz"])
+def test_each_kind_of_file_takes_probabilities(folder: Path, capsys: Any, suffix: str) -> None:
+    net = gc.Net("iris")
+    scores = gc.affine(net.input("features", (gc.N, 4)), 3)
+    net.output("scores", scores)
+    net.loss("loss", gc.softmax_loss(scores, net.input("species", (gc.N,), dtype="int64")))
+    ex = gc.Executor(gc.compile(net, batch=16), seed=3)
+    gc.save("iris.gc", ex)
+    np.save("in.npy", rows(40))
+    predicted(capsys, "--data", "in.npy", "--proba", "--out", f"out.{suffix}")
+    odds = np.exp(ex.predict(rows(40)))
+    if suffix == "csv":
+        lines = list(csv.reader(Path("out.csv").read_text().splitlines()))[1:]
+        found = np.array([list(map(float, line[1:])) for line in lines])
+    else:
+        found = np.load(f"out.{suffix}")
+        found = found["probability"] if suffix == "npz" else found
+    np.testing.assert_allclose(found, odds / odds.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("count", [0, 1, 40, 127])
 @pytest.mark.parametrize("suffix", ["csv", "npy", "npz"])

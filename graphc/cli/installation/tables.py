@@ -13,6 +13,7 @@ import graphc as gc
 from graphc.backends.backend import PORTABLE
 from graphc.cli.data import TableInputs
 from graphc.cli.installation.plain import Array
+from graphc.cli.installation.predicted import check_predictions
 from graphc.cli.installation.trial import Trial, Wrong, same
 from graphc.cli.table_net import chosen_model
 from graphc.data import load_table
@@ -34,6 +35,7 @@ LABELS = (
 
 def tables(trial: Trial) -> str:
     """Check numbers, missing cells, quotes, words and classes, in several forms of files."""
+    check_predictions(trial)
     number = 0
     for number in trial.numbers(2 * len(LABELS)):
         rng = np.random.default_rng([trial.seed, number])
@@ -49,7 +51,7 @@ def tables(trial: Trial) -> str:
             _classes(trial, path, form, (names, rows), words)
             _gaps(path, form, rows)
             _refused(path, form, [names, *rows], at)
-    return f"{number + 1} tables, the classes of tables that are read later, and missing cells"
+    return f"{number + 1} tables, the classes of tables that are read later, gaps, and predictions"
 
 
 def _rows(rng: np.random.Generator, words: list[str]) -> list[list[str]]:
