@@ -33,11 +33,48 @@ def files(trial: Trial) -> str:
             _go_on(trial, ex, ways)
             _begin_anew(trial, ex)
         count += len(ways)
-    with trial.case("files of shards, frozen weights and PyTorch's names"):
-        _shards(trial)
+    for options in OPTIONS:
+        with trial.case(f"a file of a plan with {options}"):
+            _options(trial, options)
+    with trial.case("files of frozen weights and PyTorch's names"):
         _frozen(trial, ex)
         _torch_names(trial)
-    return f"{count} executors read from files, pickles and states train on: every byte"
+    return (
+        f"{count} executors read from files, pickles and states train on: every byte; "
+        f"plans with {len(OPTIONS)} options are the same"
+    )
+
+
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {"contract": "unfused"},
+    {"precision": {"*": "bf16"}},
+    {"precision": {"*": "bf16_blocks", "last": "float32"}},
+    {"passes": gc.passes.DEFAULT.without("fuse_affine_relu")},
+    {"threads": 2, "backend": "numpy"},
+    {"shards": 2},
+    {"shards": 2, "sync_batchnorm": True},
+    {"budget": 1 << 16},
+    {"outputs": ["scores"], "wrt": ["last.weight"]},
+)
+"""The choices that a plan keeps in its file, each with a value that is not its default."""
+
+
+def _options(trial: Trial, options: dict[str, Any]) -> None:
+    """Check that the programs and steps of a plan are those of the plan that is read."""
+    how: dict[str, Any] = {"batch": 6, "optimizer": OPTIMIZERS[0], **options}
+    if "wrt" in options:
+        del how["optimizer"]
+    ex = gc.Executor(gc.compile(trained_net(), **how), seed=trial.seed)
+    other = gc.load(gc.save(trial.folder / "options.gc", ex))
+    all_same("programs", _texts(ex), _texts(other))
+    for rows in (6, 3) if "wrt" not in options else ():
+        fed = feeds_of(trial.rng, rows)
+        same("the loss", ex.step(fed), other.step(fed))
+        all_same("the state", ex.snapshot(), other.snapshot())
+
+
+def _texts(ex: gc.Executor) -> dict[str, Any]:
+    return {name: np.array(str(program)) for name, program in ex.plan.programs.items()}
 
 
 def _begin_anew(trial: Trial, ex: gc.Executor) -> None:
@@ -54,20 +91,6 @@ def _begin_anew(trial: Trial, ex: gc.Executor) -> None:
 
 KEY = ("seed", "draws")
 """The states of random numbers."""
-
-
-def _shards(trial: Trial) -> None:
-    """Check shards that normalize together, or each for itself, after a file."""
-    for together in (False, True):
-        plan = gc.compile(
-            trained_net(), batch=6, optimizer=OPTIMIZERS[0], shards=2, sync_batchnorm=together
-        )
-        ex = gc.Executor(plan, seed=trial.seed)
-        other = gc.load(gc.save(trial.folder / "shards.gc", ex))
-        for rows in (6, 3):
-            fed = feeds_of(trial.rng, rows)
-            same("the loss of shards", ex.step(fed), other.step(fed))
-            all_same("the state of shards", ex.snapshot(), other.snapshot())
 
 
 def _frozen(trial: Trial, ex: gc.Executor) -> None:
@@ -88,8 +111,10 @@ def _torch_names(trial: Trial) -> None:
     """Check weights under PyTorch's names and in its layouts, by the layers in plain NumPy."""
     net, rng = gc.Net("torch", dtype="float64"), trial.rng
     y = gc.batchnorm(gc.conv2d(net.input("x", (gc.N, 2, 5, 4)), 3, 3, name="conv"), name="norm")
-    net.output("y", gc.affine(gc.flatten(gc.relu(y)), 4, name="head"))
+    y = gc.affine(gc.relu(y), 2, axis=-1, name="square")
+    net.output("y", gc.affine(gc.flatten(y), 4, name="head"))
     shapes = {"conv.weight": (3, 2, 3, 3), "head.weight": (4, 18), "head.bias": (4,)}
+    shapes |= {"square.weight": (2, 2), "square.bias": (2,)}
     shapes |= dict.fromkeys(("conv.bias", "norm.weight", "norm.bias", "norm.running_mean"), (3,))
     given = {name: rng.normal(size=shape) for name, shape in shapes.items()}
     given["norm.running_var"] = rng.uniform(1, 2, 3)
@@ -99,7 +124,8 @@ def _torch_names(trial: Trial) -> None:
     mean, var = (given[f"norm.running_{what}"][:, None, None] for what in ("mean", "var"))
     h = plain.conv(x, given["conv.weight"], given["conv.bias"])
     h = plain.by_channel((h - mean) / np.sqrt(var + 1e-5), given["norm.weight"], given["norm.bias"])
-    right = np.maximum(h, 0).reshape(5, -1) @ given["head.weight"].T + given["head.bias"]
+    h = np.maximum(h, 0) @ given["square.weight"].T + given["square.bias"]
+    right = h.reshape(5, -1) @ given["head.weight"].T + given["head.bias"]
     near("what PyTorch's weights predict", right, ex.predict(x), ROUGH["float64"])
 
 

@@ -23,7 +23,7 @@ def trained_net(loop: bool = False) -> gc.Net:
     x = net.input("x", (gc.N, 6, 3))
     h = gc.gru(x, 5)[1] if loop else gc.affine(gc.flatten(x), 9)
     h = gc.dropout(gc.relu(gc.batchnorm(h)), keep_prob=0.7)
-    scores = net.output("scores", gc.affine(h, 3))
+    scores = net.output("scores", gc.affine(h, 3, name="last"))
     net.loss("loss", gc.softmax_loss(scores, net.input("y", (gc.N,), dtype="int64")))
     return net
 
