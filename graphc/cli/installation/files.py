@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
+from graphc.backends.backend import PORTABLE
 from graphc.cli.installation import plain
 from graphc.cli.installation.members import OPTIMIZERS, feeds_of, trained_net
 from graphc.cli.installation.trial import ROUGH, Trial, all_same, near, same
@@ -50,7 +51,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"precision": {"*": "bf16"}},
     {"precision": {"*": "bf16_blocks", "last": "float32"}},
     {"passes": gc.passes.DEFAULT.without("fuse_affine_relu")},
-    {"threads": 2, "backend": "numpy"},
+    {"threads": 2, "backend": PORTABLE},
     {"shards": 2},
     {"shards": 2, "sync_batchnorm": True},
     {"budget": 1 << 16},

@@ -1,4 +1,4 @@
-"""What the command `predict` writes of a table, in each form, with what its net computes."""
+"""Predictions that `graphc predict` writes of a table, in each form, with what its net computes."""
 
 from __future__ import annotations
 
