@@ -19,8 +19,8 @@ from graphc.base.errors import (
     RuleError,
     StateError,
 )
-from graphc.base.import_paths import answer_former_paths, own_passes
 from graphc.base.other_names import no_attribute
+from graphc.base.own_passes import own_passes
 from graphc.declare.mlp import mlp
 from graphc.declare.net import Net
 from graphc.declare.optim import every_kind
@@ -125,8 +125,8 @@ _FIRST_USE = {
     "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
     "graphc.onnx": ("onnx",),
-    "graphc.plots": ("plots",),
-    "graphc.optim": ("optim",),
+    "graphc.view.plots": ("plots",),
+    "graphc.declare.optim": ("optim",),
     "graphc.check.check_layer": ("check_layer",),
     "graphc.check": ("check",),
     "graphc.check.check_op": ("check_op",),
@@ -148,9 +148,6 @@ _MODULE_OF = {name: module for module, names in _FIRST_USE.items() for name in n
 globals().update(FUNCTIONS)
 
 
-answer_former_paths()
-
-
 def __getattr__(name: str) -> Any:
     if name == "passes":
         return own_passes()
@@ -158,7 +155,7 @@ def __getattr__(name: str) -> Any:
         return sorted({*_NAMES, *every_kind()})
     if name in _MODULE_OF:
         module = import_module(_MODULE_OF[name])
-        value = module if _MODULE_OF[name] == f"graphc.{name}" else getattr(module, name)
+        value = getattr(module, name, module)
     elif name in every_kind():
         value = every_kind()[name]
     else:

@@ -55,7 +55,7 @@ IMPORTERS = (
     "graphc/__init__.py",
     "graphc/backends/backend.py",
     "graphc/base/door.py",
-    "graphc/base/import_paths.py",
+    "graphc/base/own_passes.py",
     "graphc/cli/",
     "graphc/declare/",
     "graphc/ops/__init__.py",

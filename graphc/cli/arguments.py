@@ -19,7 +19,7 @@ import numpy as np
 
 from graphc.backends.backend import BACKENDS
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
+from graphc.base.own_passes import own_passes
 from graphc.data.table import PLAIN
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 

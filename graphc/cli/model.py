@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.base.loc import users_frames
+from graphc.base.own_passes import own_passes
 from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds, index_bounds
 from graphc.compiler.compile import compile

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
+from graphc.base.own_passes import own_passes
 from graphc.cli.arguments import (
     Command,
     Parser,

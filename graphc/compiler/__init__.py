@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from graphc.base.import_paths import own_passes
+from graphc.base.own_passes import own_passes
 
 own_passes()
