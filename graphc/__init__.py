@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from graphc.ops.shape import *
     from graphc.ops.slicing import *
     from graphc.ops.sorting import *
+    from graphc.ops.sums import *
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze

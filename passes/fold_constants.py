@@ -27,10 +27,10 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import Shape, TensorType, normal_axis
 from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
 from graphc.ops.exchange import Send
-from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import Constant, constant_op
+from graphc.ops.sums import BroadcastTo
 from passes.contract import graph_pass, pinned
 
 KINDS = Mul, Div, Sub, Neg, Power, Transpose, Slice, Reshape, BroadcastTo, Cast, Concat

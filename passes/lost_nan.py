@@ -17,8 +17,8 @@ from graphc.ops import OPS
 from graphc.ops.arithmetic import Fmod, Mod, Pow
 from graphc.ops.elementwise import Div, Power, Sub
 from graphc.ops.functions import Exp, Expm1, Log, Log1p, Sqrt
-from graphc.ops.reduce import Sum
 from graphc.ops.shape import Reshape
+from graphc.ops.sums import Sum
 from graphc.ops.trigonometry import Acos, Acosh, Asin, Atanh, Cosh, Sinh
 
 PARTIAL = (

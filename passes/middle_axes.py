@@ -39,20 +39,10 @@ from graphc.ops.elementwise import div, mul, sub
 from graphc.ops.functions import LogSoftmax, Softmax, exp, log
 from graphc.ops.index import ExtremeIndex
 from graphc.ops.linalg import matmul
-from graphc.ops.reduce import (
-    BroadcastTo,
-    Extreme,
-    Mean,
-    Reduction,
-    Sum,
-    broadcast_to,
-    is_reducible,
-    max_,
-    split_at,
-    sum_,
-)
+from graphc.ops.reduce import Extreme, Mean, max_, split_at
 from graphc.ops.shape import reshape, transpose
 from graphc.ops.source import Constant
+from graphc.ops.sums import BroadcastTo, Reduction, Sum, broadcast_to, is_reducible, sum_
 from passes.contract import graph_pass
 
 Run = tuple[int, ...]

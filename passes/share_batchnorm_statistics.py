@@ -27,8 +27,9 @@ from graphc.ops.norm import (
     Normalize,
     feature_axes,
 )
-from graphc.ops.reduce import Mean, Sum
+from graphc.ops.reduce import Mean
 from graphc.ops.shape import Reshape
+from graphc.ops.sums import Sum
 from passes.contract import graph_pass
 
 

@@ -20,10 +20,10 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.rows import keeps_rows, leads
 from graphc.ir.step_graph import StepGraph, stacked
 from graphc.ir.tensor_type import Batch
-from graphc.ops.reduce import Sum
 from graphc.ops.scan import Scan, loops
 from graphc.ops.shape import Reshape, Transpose
 from graphc.ops.source import Input
+from graphc.ops.sums import Sum
 from passes.contract import graph_pass
 
 Rows = Literal["rows", "sums"]

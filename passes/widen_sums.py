@@ -27,8 +27,9 @@ from graphc.kernels.iteration_space import is_number
 from graphc.ops.elementwise import Elementwise, add, div, mul, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.fused import NormalizeDgamma
-from graphc.ops.reduce import Mean, Sum, broadcast_to
+from graphc.ops.reduce import Mean
 from graphc.ops.shape import reshape
+from graphc.ops.sums import Sum, broadcast_to
 from passes.contract import graph_pass
 
 BLOCK = 64

@@ -19,8 +19,8 @@ from graphc.declare.net import Net
 from graphc.ir.tensor_type import N
 from graphc.ops.linalg import affine
 from graphc.ops.losses.classes import softmax_loss
-from graphc.ops.reduce import sum_
 from graphc.ops.select import relu
+from graphc.ops.sums import sum_
 from graphc.runtime.reference import evaluate
 from tests.together import together
 

@@ -24,8 +24,8 @@ from graphc.ir.op import Array
 from graphc.ops.elementwise import Div, Mul
 from graphc.ops.linalg import MatMul
 from graphc.ops.losses.base import RowLoss
-from graphc.ops.reduce import Sum
 from graphc.ops.shape import Reshape
+from graphc.ops.sums import Sum
 
 Share = Literal["rows", "sum"]
 ROWS: Share = "rows"

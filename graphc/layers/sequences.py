@@ -26,10 +26,10 @@ from graphc.ops.gather import Gather
 from graphc.ops.linalg import AffineLayer
 from graphc.ops.pool_layer import fixed
 from graphc.ops.recurrent_cells import lstm_cell, rnn_cell
-from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import concat
 from graphc.ops.source import constant
+from graphc.ops.sums import broadcast_to
 from graphc.runtime.reference import Build, operand_names
 
 _RECURRENT = """

@@ -44,9 +44,9 @@ from graphc.onnx.narrow import declared_narrow, held, narrow_inside, narrow_resu
 from graphc.ops import OPS
 from graphc.ops.lengths import WithinLengths, has_lengths
 from graphc.ops.random_numbers import Noise, keys_of
-from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
+from graphc.ops.sums import broadcast_to
 
 DOMAIN = "graphc"
 """The domain of functions that represent ops of graphc, and the producer of its files."""

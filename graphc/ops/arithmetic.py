@@ -14,19 +14,10 @@ from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.apply import Operand, binary, of_one, of_two, pair, with_attributes
-from graphc.ops.elementwise import (
-    Binary,
-    Power,
-    Unary,
-    check_float,
-    div,
-    mul,
-    neg,
-    sub,
-    unbroadcast,
-)
+from graphc.ops.elementwise import Binary, Power, Unary, div, mul, neg, sub
 from graphc.ops.functions import log
 from graphc.ops.select import equal, where
+from graphc.ops.sums import check_float, unbroadcast
 
 __all__ = [
     "ceil",

@@ -12,9 +12,9 @@ from graphc.ir.build import Value, as_value
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, shape_text
 from graphc.ops.apply import with_attributes
-from graphc.ops.reduce import BroadcastTo, broadcast_to
 from graphc.ops.shape import Reshape, reshape
 from graphc.ops.slicing import Concat, Slice, concat
+from graphc.ops.sums import BroadcastTo, broadcast_to
 
 __all__ = [
     "expand",

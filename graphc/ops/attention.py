@@ -23,11 +23,11 @@ from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import Softmax
 from graphc.ops.linalg import MatMul, affine
-from graphc.ops.reduce import sum_
 from graphc.ops.select import where
 from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import concat
 from graphc.ops.source import constant, parameter
+from graphc.ops.sums import sum_
 
 __all__ = [
     "attention",

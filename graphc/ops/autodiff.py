@@ -16,9 +16,9 @@ from graphc.ir.op import Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import Add
-from graphc.ops.reduce import broadcast_to
 from graphc.ops.slicing import Concat, joined_axis, slice_start
 from graphc.ops.source import constant
+from graphc.ops.sums import broadcast_to
 
 __all__ = ["grad"]
 

@@ -18,11 +18,12 @@ from graphc.ops.arrange import axes_of, cut, fixed_sizes, flip
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import abs_, exp, log, sqrt
 from graphc.ops.logic import isfinite
-from graphc.ops.reduce import Axes, broadcast_to, max_, over_axes, reduced_shape, sum_
+from graphc.ops.reduce import max_
 from graphc.ops.select import not_equal, where
 from graphc.ops.shape import reshape, stop_gradient, transpose
 from graphc.ops.slicing import Slice, concat
 from graphc.ops.source import constant
+from graphc.ops.sums import Axes, broadcast_to, over_axes, reduced_shape, sum_
 
 __all__ = ["cumprod", "cumsum", "l1_norm", "l2_norm", "logsumexp", "prod", "sum_squares"]
 

@@ -15,9 +15,10 @@ from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.op import Array, Iteration, NoGradient
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.apply import with_attributes
-from graphc.ops.reduce import max_, sum_
+from graphc.ops.reduce import max_
 from graphc.ops.select import Where
 from graphc.ops.source import constant
+from graphc.ops.sums import sum_
 
 __all__ = ["diagonal", "eye_like", "tril", "triu"]
 

@@ -12,9 +12,8 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.kernels.iteration_space import broadcast_kind, leads
 from graphc.ops.apply import of_one, of_two
-from graphc.ops.shape import reshape
+from graphc.ops.sums import check_float, elements, unbroadcast
 
 __all__ = ["add", "div", "mul", "neg", "sub"]
 
@@ -90,14 +89,6 @@ class Binary(Elementwise, base=True):
         if ins[0].dtype == "bool":
             return "call"  # in NumPy + of bools is or, * is and
         return elements(ins, self.infer(ins))
-
-
-def check_float(op: Op, role: str, x: TensorType) -> None:
-    """Raise ValueError unless the operand of that role has floats."""
-    if not x.is_float:
-        raise ValueError(
-            f"{role} is {x.dtype}, {op.name} takes floats\ncast it: gc.cast({role}, 'float32')"
-        )
 
 
 class Add(Binary):
@@ -206,38 +197,12 @@ class Power(Unary):
         return (mul(dout, mul(slope, self.exponent)),)
 
 
-def elements(ins: Sequence[TensorType], result: TensorType) -> Iteration:
-    """Return "elements" for an elementwise op, or "call" if no kernel can compute it.
-
-    A kernel computes a matrix; every operand must broadcast to it by a broadcast kind.
-    """
-    fits = any(
-        all(broadcast_kind(x.shape, result.shape, lead) is not None for x in ins)
-        for lead in leads(result.shape)
-    )
-    return "elements" if fits else "call"
-
-
 def _whole_power(x: Expr, exponent: int) -> Expr:
     """Return x to a power from 0 up, as products."""
     if exponent < 2:
         return x if exponent else x.builder.const(1, x.dtype)
     half = _whole_power(x, exponent // 2)
     return half * half * x if exponent % 2 else half * half
-
-
-def unbroadcast(value: Value, operand: Value) -> Value:
-    """Sum a cotangent over the axes that `operand` was broadcast over."""
-    if value.shape == operand.shape:
-        return value
-    from graphc.ops.reduce import sum_  # whose gradients need this file
-
-    pad = len(value.shape) - len(operand.shape)
-    shape = (1,) * pad + operand.shape
-    axes = tuple(i for i, dim in enumerate(shape) if dim == 1 and value.shape[i] != 1)
-    if axes:
-        value = sum_(value, axes, keepdims=True)
-    return value if value.shape == operand.shape else reshape(value, operand.shape)
 
 
 add = of_two(Add())

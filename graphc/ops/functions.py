@@ -16,7 +16,7 @@ from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
 from graphc.ops.apply import of_one, with_attributes
 from graphc.ops.elementwise import Called, Unary, add, div, mul, neg, sub
-from graphc.ops.reduce import sum_
+from graphc.ops.sums import sum_
 
 __all__ = [
     "abs_",

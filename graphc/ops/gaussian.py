@@ -14,8 +14,8 @@ from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import exp, softplus, tanh
 from graphc.ops.functions import log as log_of
 from graphc.ops.random_numbers import random_normal
-from graphc.ops.reduce import broadcast_to, sum_
 from graphc.ops.select import clip
+from graphc.ops.sums import broadcast_to, sum_
 
 __all__ = ["Gaussian"]
 

@@ -25,8 +25,9 @@ from graphc.ir.tensor_type import (
 from graphc.ops.apply import with_attributes
 from graphc.ops.arrange import fixed_sizes, flip
 from graphc.ops.elementwise import mul
-from graphc.ops.reduce import below_largest, reduced_shape
+from graphc.ops.reduce import below_largest
 from graphc.ops.shape import reshape
+from graphc.ops.sums import reduced_shape
 
 __all__ = ["argmax", "argmin", "one_hot", "pick"]
 

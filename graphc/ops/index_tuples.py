@@ -14,9 +14,9 @@ from graphc.ir.op import Array, NoGradient, Op
 from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
 from graphc.ops.apply import with_attributes
 from graphc.ops.gather import Gather, check_whole, checked, indices_of
-from graphc.ops.reduce import broadcast_to
 from graphc.ops.scatter import GatherElements, Reduction, ScatterElements, check_reduction
 from graphc.ops.shape import reshape
+from graphc.ops.sums import broadcast_to
 
 __all__ = ["gather_nd", "scatter_nd"]
 

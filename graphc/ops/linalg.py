@@ -29,11 +29,10 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.ops.apply import OF_LAYER, pair, with_attributes
-from graphc.ops.elementwise import unbroadcast
 from graphc.ops.product import OrderedProduct
-from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import parameter
+from graphc.ops.sums import sum_, unbroadcast
 
 __all__ = ["affine", "matmul"]
 

@@ -19,9 +19,10 @@ from graphc.ops.arithmetic import power
 from graphc.ops.autodiff import pullback
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
-from graphc.ops.reduce import mean, sum_
+from graphc.ops.reduce import mean
 from graphc.ops.shape import channels_first, channels_last, pixels, reshape
 from graphc.ops.source import Parameter, State
+from graphc.ops.sums import sum_
 
 __all__ = ["batchnorm"]
 

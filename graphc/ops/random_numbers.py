@@ -17,9 +17,9 @@ from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, shape_at
 from graphc.kernels.interpret import evaluated
 from graphc.kernels.philox import keep_words, stream_of
 from graphc.ops.elementwise import add, mul
-from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import cast
 from graphc.ops.source import constant, draws, seed
+from graphc.ops.sums import broadcast_to
 
 __all__ = ["random_normal", "random_uniform"]
 

@@ -16,10 +16,10 @@ from graphc.ops.arrange import stack
 from graphc.ops.dropout import dropout
 from graphc.ops.linalg import matmul
 from graphc.ops.recurrent_cells import States, Step, product
-from graphc.ops.reduce import broadcast_to
 from graphc.ops.scan_layer import scan
 from graphc.ops.slicing import concat
 from graphc.ops.source import constant, parameter
+from graphc.ops.sums import broadcast_to
 
 MOST_LAYERS = 1000
 """The most layers: each has nodes and parameters of its own."""

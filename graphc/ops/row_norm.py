@@ -19,9 +19,10 @@ from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.norm import check_features, columns, with_vectors
-from graphc.ops.reduce import broadcast_to, mean
+from graphc.ops.reduce import mean
 from graphc.ops.shape import reshape
 from graphc.ops.source import State
+from graphc.ops.sums import broadcast_to
 
 __all__ = ["groupnorm", "instancenorm", "layernorm", "rmsnorm", "standardize"]
 

@@ -22,9 +22,9 @@ from graphc.ir.op import Cotangents
 from graphc.ir.step_graph import Carried, StepGraph, stacked
 from graphc.ops.autodiff import vjp
 from graphc.ops.functions import abs_
-from graphc.ops.reduce import broadcast_to
 from graphc.ops.select import where
 from graphc.ops.source import Input, constant
+from graphc.ops.sums import broadcast_to
 
 NEGLIGIBLE = {"float32": 2.0**-80, "float64": 2.0**-900}
 """The least cotangent that a step hands on.

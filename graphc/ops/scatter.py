@@ -16,10 +16,10 @@ from graphc.ir.tensor_type import Dim, TensorType, normal_axis, shape_text
 from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import div, mul
 from graphc.ops.gather import AxisIndexed, by_index, entries
-from graphc.ops.reduce import broadcast_to, reduced_shape
 from graphc.ops.select import equal, where
 from graphc.ops.shape import Move, cast
 from graphc.ops.source import constant
+from graphc.ops.sums import broadcast_to, reduced_shape
 
 __all__ = ["gather_elements", "scatter_elements"]
 

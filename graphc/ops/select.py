@@ -14,7 +14,8 @@ from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.ops.apply import Operand, of_one, of_two, pair, with_attributes
-from graphc.ops.elementwise import Binary, Unary, elements, unbroadcast
+from graphc.ops.elementwise import Binary, Unary
+from graphc.ops.sums import elements, unbroadcast
 
 __all__ = [
     "clip",

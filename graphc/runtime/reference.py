@@ -19,8 +19,8 @@ from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_at, shape_text
 from graphc.ops.autodiff import vjp
-from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import Input, constant
+from graphc.ops.sums import broadcast_to
 from graphc.runtime.state import initial_value
 from passes.specialize import Specialize
 

@@ -98,7 +98,7 @@ def test_the_form_of_a_gradient() -> None:
     @dataclass(frozen=True)
     class Reduced(Cube):
         def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
-            from graphc.ops.reduce import sum_
+            from graphc.ops.sums import sum_
 
             return (sum_(dout, 0),)
 

@@ -24,9 +24,10 @@ from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Add, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Tanh
 from graphc.ops.optim import Momentum, SgdStep
-from graphc.ops.reduce import BroadcastTo, Mean, MeanGrad, Min, Sum
+from graphc.ops.reduce import Mean, MeanGrad, Min
 from graphc.ops.select import Relu, ReluGrad, Where
 from graphc.ops.source import Constant, Parameter
+from graphc.ops.sums import BroadcastTo, Sum
 from passes.contract import Pass, graph_pass
 from passes.recompute_scans import recompute_scans
 from passes.repeat_elements import repeat_elements

@@ -10,10 +10,10 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, count
 from graphc.ops.index import OneHot
 from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
-from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Reshape
 from graphc.ops.slicing import Slice
 from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.ops.sums import BroadcastTo
 from tests.generate import CLASSES
 
 LEAST = (1, 2, 3)

@@ -70,7 +70,7 @@ from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
 from graphc.ops.random_numbers import Noise
-from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
+from graphc.ops.reduce import Max, Mean, Min
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
 from graphc.ops.scan import Scan
 from graphc.ops.scatter import GatherElements, ScatterElements
@@ -91,6 +91,7 @@ from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.sorting import TopK
 from graphc.ops.source import Constant
+from graphc.ops.sums import BroadcastTo, Sum
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]

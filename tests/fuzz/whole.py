@@ -11,10 +11,11 @@ from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import Mul, Neg
 from graphc.ops.gather import Gather
 from graphc.ops.losses.base import RowLoss
-from graphc.ops.reduce import Mean, Sum
+from graphc.ops.reduce import Mean
 from graphc.ops.scan import Scan
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, Input
+from graphc.ops.sums import Sum
 
 
 def whole_outputs(graph: Graph) -> set[str]:

@@ -34,7 +34,7 @@ from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
 from graphc.ops.random_numbers import RandomNormal, RandomUniform
-from graphc.ops.reduce import BroadcastTo, Max, Min
+from graphc.ops.reduce import Max, Min
 from graphc.ops.scan import Scan
 from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
@@ -42,6 +42,7 @@ from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice, SliceGrad
 from graphc.ops.sorting import TopK
 from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.ops.sums import BroadcastTo
 from tests.fuzz.kinks import has_kinks, kink_distance
 from tests.fuzz.looped import Steps
 from tests.fuzz.rounded import Precision, half_gap, loop_of, rounds, to_bfloat16

@@ -20,9 +20,9 @@ from graphc.ir.text.graph import word_of
 from graphc.ops import OPS
 from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import Mul
-from graphc.ops.reduce import Sum
 from graphc.ops.shape import Reshape
 from graphc.ops.slicing import Concat
+from graphc.ops.sums import Sum
 from tests.fuzz_files.mutate import assembled, changed_text
 
 SIZES = (0, 1, 2, 3, 7, 16, 255, 1000, 3000, 10**5, 10**7, 10**9, 2**31, 2**40, 2**60, -1)

@@ -106,7 +106,7 @@ from graphc.ops.pool import (
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.random_numbers import Noise
 from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
-from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
+from graphc.ops.reduce import Max, Mean, MeanGrad, Min
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
 from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
@@ -126,6 +126,7 @@ from graphc.ops.select import (
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice, SliceGrad
 from graphc.ops.sorting import TopK
+from graphc.ops.sums import BroadcastTo, Sum
 from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
 from tests.ops.example import (
     ABOVE,

@@ -21,9 +21,10 @@ from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
 from graphc.ops.losses.elements import mse_loss
 from graphc.ops.losses.labels import SoftmaxRows, SoftmaxRowsGrad, SvmRowsGrad
 from graphc.ops.norm import BatchNorm, batchnorm
-from graphc.ops.reduce import Max, sum_
+from graphc.ops.reduce import Max
 from graphc.ops.select import Maximum, Minimum, Relu, ReluGrad, relu
 from graphc.ops.source import Input
+from graphc.ops.sums import sum_
 from graphc.runtime import reference
 from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.specialize import Specialize

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.ir.graph import Graph
-from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Cast, Transpose
 from graphc.ops.source import Constant
+from graphc.ops.sums import BroadcastTo
 from graphc.runtime.reference import evaluate
 from passes.dead_code import dead_code
 from passes.fold_constants import fold_constants

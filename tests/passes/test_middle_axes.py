@@ -10,7 +10,8 @@ import graphc as gc
 from graphc.ir.access import AxisMap, merged_axes
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import Dim
-from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
+from graphc.ops.reduce import Max, Mean, Min
+from graphc.ops.sums import BroadcastTo, Sum
 from passes.middle_axes import middle_axes
 from tests.passes.same import assert_preserved, differentiated
 

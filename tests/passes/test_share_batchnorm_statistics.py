@@ -7,7 +7,7 @@ import graphc as gc
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain
-from graphc.ops.reduce import Sum
+from graphc.ops.sums import Sum
 from passes.backward import Backward
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from tests.generate import nets

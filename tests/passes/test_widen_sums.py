@@ -8,7 +8,8 @@ import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import Shape, TensorType
 from graphc.ops.fused import NormalizeDgamma
-from graphc.ops.reduce import Mean, Sum
+from graphc.ops.reduce import Mean
+from graphc.ops.sums import Sum
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.widen_sums import BLOCK, MANY, WIDTH, lines_of, widen_sums
 from tests.generate import nets

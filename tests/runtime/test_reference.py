@@ -19,8 +19,8 @@ from graphc.ops.elementwise import Unary
 from graphc.ops.linalg import affine
 from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.norm import batchnorm
-from graphc.ops.reduce import sum_
 from graphc.ops.select import relu
+from graphc.ops.sums import sum_
 from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.specialize import Specialize
 

@@ -13,11 +13,11 @@ from graphc.ops.conv import Conv
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power
 from graphc.ops.functions import Exp, Sigmoid
 from graphc.ops.pad import Pad
-from graphc.ops.reduce import Sum
 from graphc.ops.select import Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Transpose, channels_first
 from graphc.ops.shape import channels_last as to_last
 from graphc.ops.slicing import Concat, Slice
+from graphc.ops.sums import Sum
 from passes.channels_last import channels_last
 from passes.middle_axes import middle_axes
 

@@ -34,8 +34,8 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape
 from graphc.ops.linalg import MatrixProduct
 from graphc.ops.norm import ByFeature, feature_axes
-from graphc.ops.reduce import Reduction
 from graphc.ops.source import Constant
+from graphc.ops.sums import Reduction
 
 # ------------------------------------------------------------------ graphs
 

@@ -18,11 +18,12 @@ from graphc.ops.norm import (
     Normalize,
     feature_axes,
 )
-from graphc.ops.reduce import BroadcastTo, Mean, Sum
+from graphc.ops.reduce import Mean
 from graphc.ops.select import Relu, ReluGrad
 from graphc.ops.shape import Cast, Reshape, Transpose, pixels
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import draws, seed, state
+from graphc.ops.sums import BroadcastTo, Sum
 from passes.cse import cse
 from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm

@@ -11,14 +11,15 @@ from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import N
 from graphc.ops.autodiff import vjp
 from graphc.ops.dropout import DropoutMask
-from graphc.ops.elementwise import Power, unbroadcast
+from graphc.ops.elementwise import Power
 from graphc.ops.functions import Exp, Sigmoid
 from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import BatchNormTrain
-from graphc.ops.reduce import Mean, Sum
+from graphc.ops.reduce import Mean
 from graphc.ops.select import Relu
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import draws, seed
+from graphc.ops.sums import Sum, unbroadcast
 from passes import Pass
 from passes.backward import Backward
 from passes.data_parallel import DataParallel

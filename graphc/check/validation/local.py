@@ -20,7 +20,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array, attributes
 from graphc.ops.arithmetic import RoundBfloat16, ToBfloat16
-from graphc.ops.reduce import Mean, Sum
+from graphc.ops.reduce import Mean
+from graphc.ops.sums import Sum
 
 TINY = 1e-37
 """Near the smallest normal float32: native code takes smaller numbers as zero."""

@@ -24,7 +24,7 @@ from graphc.onnx.call import (
     dims_array,
     type_of,
 )
-from graphc.ops.reduce import reduced_shape
+from graphc.ops.sums import reduced_shape
 
 
 def _shape(call: Call) -> Array:

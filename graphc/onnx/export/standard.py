@@ -34,7 +34,7 @@ from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad, Pads
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
-from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
+from graphc.ops.reduce import Max, Mean, Min
 from graphc.ops.row_norm import GroupNorm, LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
@@ -43,6 +43,7 @@ from graphc.ops.select import (
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.sorting import TopK
+from graphc.ops.sums import BroadcastTo, Reduction, Sum
 
 
 def _pads(pairs: Pads) -> list[int]:

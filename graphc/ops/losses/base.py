@@ -16,8 +16,9 @@ from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
 from graphc.ops.apply import F, described
 from graphc.ops.elementwise import div, mul
-from graphc.ops.reduce import mean, sum_
+from graphc.ops.reduce import mean
 from graphc.ops.shape import reshape, transpose
+from graphc.ops.sums import sum_
 
 REDUCTIONS = ("mean", "sum", "none")
 

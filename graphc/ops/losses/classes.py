@@ -19,10 +19,11 @@ from graphc.ops.index import pick
 from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class, loss_function
 from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows
 from graphc.ops.losses.rows import SoftNllLoss
-from graphc.ops.reduce import mean, sum_
+from graphc.ops.reduce import mean
 from graphc.ops.select import not_equal, relu, where
 from graphc.ops.shape import cast
 from graphc.ops.source import constant
+from graphc.ops.sums import sum_
 
 __all__ = ["hinge_loss", "nll_loss", "softmax_loss", "svm_loss"]
 

@@ -17,10 +17,11 @@ from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, abs_, softmax
 from graphc.ops.index import ByIndex, OneHot, argmax, hit
 from graphc.ops.losses.base import check_scores
-from graphc.ops.reduce import broadcast_to, mean, sum_
+from graphc.ops.reduce import mean
 from graphc.ops.select import equal
 from graphc.ops.shape import as_dtype, cast, reshape
 from graphc.ops.source import constant
+from graphc.ops.sums import broadcast_to, sum_
 
 __all__ = ["accuracy", "mean_absolute_error"]
 

@@ -16,8 +16,8 @@ from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import div, mul, neg, sub
 from graphc.ops.functions import log, sqrt
 from graphc.ops.losses.base import RowLoss, apply_loss, loss_function
-from graphc.ops.reduce import sum_
 from graphc.ops.select import greater, maximum, relu, where
+from graphc.ops.sums import sum_
 
 __all__ = ["cosine_loss", "cosine_similarity", "kl_loss"]
 

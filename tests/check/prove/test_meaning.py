@@ -26,11 +26,12 @@ from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import SquareSum
 from graphc.ops.pad import Pad
-from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.reduce import Max, Mean, MeanGrad
 from graphc.ops.select import Maximum, Minimum, Relu, ReluGrad
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice, SliceGrad
 from graphc.ops.source import Input
+from graphc.ops.sums import BroadcastTo, Sum
 
 IMAGE, EACH = (3, 4, 2), (4,)
 CASES: tuple[tuple[Op, tuple[tuple[int, ...], ...]], ...] = (

@@ -26,10 +26,11 @@ from graphc.ir.op import Op
 from graphc.ops.elementwise import Add, Mul, Power, Sub
 from graphc.ops.functions import Tanh
 from graphc.ops.pool import MaxPool
-from graphc.ops.reduce import Max, Mean, Sum
+from graphc.ops.reduce import Max, Mean
 from graphc.ops.select import Clip, Relu
 from graphc.ops.shape import Cast
 from graphc.ops.source import Parameter, constant_op
+from graphc.ops.sums import Sum
 from passes.backward import Backward
 from passes.contract import Pass
 from passes.specialize import Specialize
