@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from numbers import Real
@@ -86,13 +86,6 @@ def _misfit(
 
     hint = hints.get(odd) or option_hint(odd, known)
     return GraphError(f"{called} has no option {odd!r}", hint=hint or f"it has {', '.join(known)}")
-
-
-def close_names(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
-    """Return at most `n` of the known names that may be meant by a name, the closest first."""
-    from difflib import get_close_matches  # mistakes alone need it
-
-    return get_close_matches(name, list(known), n=n, cutoff=cutoff)
 
 
 def plain(number: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from graphc.base.arguments import close_names
+from graphc.base.close_names import close_names
 from graphc.base.door import higher
 
 

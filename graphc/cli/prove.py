@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from graphc.base.arguments import close_names
+from graphc.base.close_names import close_names
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import Command, Parser, print_json
 

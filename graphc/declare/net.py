@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.arguments import close_names, sizes_of
+from graphc.base.arguments import sizes_of
+from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
 from graphc.base.errors import GraphError, UnknownName

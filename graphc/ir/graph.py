@@ -161,7 +161,7 @@ class Graph:
         return name in self.nodes
 
     def __str__(self) -> str:
-        from graphc.ir.text import graph_text
+        from graphc.ir.text.graph import graph_text
 
         return graph_text(self)
 

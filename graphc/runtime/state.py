@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.backend import Call
-from graphc.base.arguments import array_of, close_names
+from graphc.base.arguments import array_of
+from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan

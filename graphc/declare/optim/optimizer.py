@@ -20,11 +20,11 @@ from graphc.base.arguments import (
     call_text,
     checked_number,
     checked_whole,
-    close_names,
     finite,
     lost_in,
     options,
 )
+from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.declare.schedules import Schedule
