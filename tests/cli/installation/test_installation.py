@@ -133,6 +133,11 @@ def test_each_option_of_a_function_is_in_a_formula() -> None:
     assert not missing
 
 
+@pytest.mark.slow
+def test_all_that_is_installed_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--seconds", "1"]) == 0, capsys.readouterr().out
+
+
 def test_a_model_is_asked_for_where_one_must_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--run"]) == 2
     assert "no model is given" in capsys.readouterr().err
