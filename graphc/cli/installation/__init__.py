@@ -55,7 +55,7 @@ def check_installation(
 ) -> Iterator[Line]:
     """Yield the result of each section, which has a share of the seconds for more random cases."""
     for name in sections or SECTIONS:
-        with tempfile.TemporaryDirectory() as folder, _cache(Path(folder, "cache")):
+        with tempfile.TemporaryDirectory() as folder, _environment(Path(folder, "cache")):
             trial = Trial(seed, seconds / len(sections or SECTIONS), Path(folder))
             start = time.perf_counter()
             try:
@@ -68,14 +68,15 @@ def check_installation(
 
 
 @contextmanager
-def _cache(path: Path) -> Iterator[None]:
-    """Let machine code be kept in a folder of its own, not with what was compiled before."""
-    before = os.environ.get("GRAPHC_CACHE")
-    os.environ["GRAPHC_CACHE"] = str(path)
+def _environment(cache: Path) -> Iterator[None]:
+    """Keep machine code in a folder of its own, and let what is read choose its own backend."""
+    changed = {"GRAPHC_CACHE": str(cache), "GRAPHC_BACKEND": None}
+    before = {name: os.environ.pop(name, None) for name in changed}
     try:
+        os.environ.update({name: value for name, value in changed.items() if value is not None})
         yield
     finally:
-        if before is None:
-            del os.environ["GRAPHC_CACHE"]
-        else:
-            os.environ["GRAPHC_CACHE"] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
