@@ -144,6 +144,8 @@ _FIRST_USE = {
     "graphc.train.replay": ("Replay", "RunDifference", "compare_runs", "replay"),
 }
 """The modules that are imported at first use, and their names here; optimizers are such, too."""
+_MODULES = ("check", "layers", "onnx", "optim", "plots")
+"""The names that are modules themselves."""
 _MODULE_OF = {name: module for module, names in _FIRST_USE.items() for name in names}
 
 globals().update(FUNCTIONS)
@@ -156,7 +158,7 @@ def __getattr__(name: str) -> Any:
         return sorted({*_NAMES, *every_kind()})
     if name in _MODULE_OF:
         module = import_module(_MODULE_OF[name])
-        value = getattr(module, name, module)
+        value = module if name in _MODULES else getattr(module, name)
     elif name in every_kind():
         value = every_kind()[name]
     else:

@@ -24,7 +24,8 @@ from functools import cached_property
 from typing import Literal
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.step_graph import StepGraph, step_of
+from graphc.ir.op import step_of
+from graphc.ir.step_graph import StepGraph
 from graphc.ir.text.graph import head_text, name_text, node_text
 
 Kind = Literal["equal", "removed", "added", "changed", "renamed"]

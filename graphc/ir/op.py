@@ -24,6 +24,7 @@ from graphc.ir.tensor_type import Batch, TensorType, dim_at
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
     from graphc.ir.graph import Node
+    from graphc.ir.step_graph import StepGraph
 
 Array = NDArray[Any]
 Cotangents: TypeAlias = "Sequence[Value | None]"
@@ -471,6 +472,12 @@ def inferred(op: Op, ins: Sequence[TensorType]) -> TensorType:
                     "pairs of rows are for products, reductions and functions of each element"
                 )
     return found
+
+
+def step_of(op: Op) -> StepGraph | None:
+    """Return the step that an op runs, or None if it runs none."""
+    step: StepGraph | None = getattr(op, "step", None) if op.is_joint else None
+    return step
 
 
 def _is_batched(value: object) -> bool:

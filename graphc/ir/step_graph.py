@@ -19,7 +19,7 @@ from typing import Literal
 
 from graphc.base.errors import counted
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
+from graphc.ir.op import step_of
 from graphc.ir.tensor_type import TensorType
 
 Kind = Literal["stacked", "last", "sum"]
@@ -138,12 +138,6 @@ class StepGraph:
             needed.add(self.lengths)
         needed.update(one.input for one in carried)
         return self.with_nodes((node for node in self.nodes if node.name in needed), carried)
-
-
-def step_of(op: Op) -> StepGraph | None:
-    """Return the step that an op runs, or None if it runs none."""
-    found = getattr(op, "step", None) if op.is_joint else None
-    return found if isinstance(found, StepGraph) else None
 
 
 def nested(nodes: Iterable[Node]) -> Iterator[Node]:

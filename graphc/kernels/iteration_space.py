@@ -6,7 +6,10 @@ broadcast so, rows are more of the first dimensions; for results of products all
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphc.ir.expr import Broadcast
+from graphc.ir.op import Iteration
 from graphc.ir.tensor_type import Dim, Shape, TensorType, count
 
 Space = tuple[Dim, Dim]
@@ -115,3 +118,15 @@ def is_of_kind(type: TensorType, kind: Broadcast, space: Space) -> bool:
             len(shape) > 1 and shape[0] == 1 and matrix(shape) == (1, space[1])
         )
     return False
+
+
+def elements(ins: Sequence[TensorType], result: TensorType) -> Iteration:
+    """Return "elements" for an elementwise op, or "call" if no kernel can compute it.
+
+    A kernel computes a matrix; every operand must broadcast to it by a broadcast kind.
+    """
+    fits = any(
+        all(broadcast_kind(x.shape, result.shape, lead) is not None for x in ins)
+        for lead in leads(result.shape)
+    )
+    return "elements" if fits else "call"

@@ -14,13 +14,12 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.init import Constant
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.apply import of_one, with_attributes
+from graphc.ops.apply import check_float, of_one, with_attributes
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import abs_, erf, sigmoid, softplus, tanh
 from graphc.ops.select import clip, where
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
-from graphc.ops.sums import check_float
 
 __all__ = [
     "celu",

@@ -18,10 +18,18 @@ from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, apply, not_a_value
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import FLOATS
+from graphc.ir.tensor_type import FLOATS, TensorType
 from graphc.ops.source import constant
 
 Operand = Value | float
+
+
+def check_float(op: Op, role: str, x: TensorType) -> None:
+    """Raise ValueError unless the operand of that role has floats."""
+    if not x.is_float:
+        raise ValueError(
+            f"{role} is {x.dtype}, {op.name} takes floats\ncast it: gc.cast({role}, 'float32')"
+        )
 
 
 def binary(op: Op, a: Operand, b: Operand, name: str | None = None) -> Value:

@@ -13,11 +13,11 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.apply import Operand, binary, of_one, of_two, pair, with_attributes
+from graphc.ops.apply import Operand, binary, check_float, of_one, of_two, pair, with_attributes
 from graphc.ops.elementwise import Binary, Power, Unary, div, mul, neg, sub
 from graphc.ops.functions import log
 from graphc.ops.select import equal, where
-from graphc.ops.sums import check_float, unbroadcast
+from graphc.ops.sums import unbroadcast
 
 __all__ = [
     "ceil",

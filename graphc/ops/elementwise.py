@@ -12,8 +12,9 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.ops.apply import of_one, of_two
-from graphc.ops.sums import check_float, elements, unbroadcast
+from graphc.kernels.iteration_space import elements
+from graphc.ops.apply import check_float, of_one, of_two
+from graphc.ops.sums import unbroadcast
 
 __all__ = ["add", "div", "mul", "neg", "sub"]
 

@@ -10,11 +10,11 @@ from graphc.ir.build import Value, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
+from graphc.kernels.iteration_space import elements
 from graphc.ops.apply import of_one, of_two, with_attributes
 from graphc.ops.elementwise import Binary, Unary
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
-from graphc.ops.sums import elements
 
 __all__ = ["isfinite", "isinf", "isnan", "logical_and", "logical_not", "logical_or", "logical_xor"]
 

@@ -24,18 +24,11 @@ from graphc.ir.tensor_type import (
     count,
     shape_text,
 )
+from graphc.kernels.iteration_space import elements
 from graphc.ops.elementwise import div, mul
 from graphc.ops.select import equal
 from graphc.ops.shape import cast
-from graphc.ops.sums import (
-    Reduction,
-    elements,
-    is_reducible,
-    reduced_shape,
-    reducing,
-    repeated,
-    sum_,
-)
+from graphc.ops.sums import Reduction, is_reducible, reduced_shape, reducing, repeated, sum_
 
 __all__ = ["max_", "mean", "min_"]
 

@@ -13,9 +13,10 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
+from graphc.kernels.iteration_space import elements
 from graphc.ops.apply import Operand, of_one, of_two, pair, with_attributes
 from graphc.ops.elementwise import Binary, Unary
-from graphc.ops.sums import elements, unbroadcast
+from graphc.ops.sums import unbroadcast
 
 __all__ = [
     "clip",

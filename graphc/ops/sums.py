@@ -16,33 +16,13 @@ from graphc.ir.expr import Axis, Broadcast, Expr
 from graphc.ir.forms import GatherRule, moved
 from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, broadcast, normal_axes, shape_text
-from graphc.kernels.iteration_space import broadcast_kind, leads
-from graphc.ops.apply import described, with_attributes
+from graphc.kernels.iteration_space import elements, leads
+from graphc.ops.apply import check_float, described, with_attributes
 from graphc.ops.shape import reshape
 
 __all__ = ["broadcast_to", "sum_"]
 
 Axes = SupportsIndex | Iterable[SupportsIndex] | None
-
-
-def check_float(op: Op, role: str, x: TensorType) -> None:
-    """Raise ValueError unless the operand of that role has floats."""
-    if not x.is_float:
-        raise ValueError(
-            f"{role} is {x.dtype}, {op.name} takes floats\ncast it: gc.cast({role}, 'float32')"
-        )
-
-
-def elements(ins: Sequence[TensorType], result: TensorType) -> Iteration:
-    """Return "elements" for an elementwise op, or "call" if no kernel can compute it.
-
-    A kernel computes a matrix; every operand must broadcast to it by a broadcast kind.
-    """
-    fits = any(
-        all(broadcast_kind(x.shape, result.shape, lead) is not None for x in ins)
-        for lead in leads(result.shape)
-    )
-    return "elements" if fits else "call"
 
 
 def unbroadcast(value: Value, operand: Value) -> Value:

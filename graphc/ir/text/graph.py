@@ -18,7 +18,7 @@ import numpy as np
 from graphc.base.errors import GraphError, counted
 from graphc.base.work import bytes_left, spend_bytes
 from graphc.ir.bfloat16 import numpy_dtype
-from graphc.ir.op import Layer, Op, attributes
+from graphc.ir.op import Layer, Op, attributes, step_of
 from graphc.ir.tensor_type import Batch, TensorType
 
 if TYPE_CHECKING:  # graphs print themselves
@@ -54,17 +54,12 @@ def _node_lines(nodes: Iterable[Node], locs: bool) -> Iterator[str]:
     """Yield a line for each node; the steps of loops come before the first node of the loop."""
     steps: dict[StepGraph, str] = {}
     for node in nodes:
-        step = _step_of(node.op)
+        step = step_of(node.op)
         if step is not None and step not in steps:
             steps[step] = node.name
             yield from _step_lines(node.name, step, locs)
         where = f"  # {'; '.join(map(str, node.locs))}" if locs and node.locs else ""
         yield node_text(node, steps) + where.replace("\n", " ")
-
-
-def _step_of(op: Op) -> StepGraph | None:
-    step: StepGraph | None = getattr(op, "step", None) if op.is_joint else None
-    return step
 
 
 def _step_lines(name: str, step: StepGraph, locs: bool) -> Iterator[str]:
@@ -119,7 +114,7 @@ def _attributes(
     op: Op, result: TensorType | None, steps: Mapping[StepGraph, str] | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yield the attributes that must be written, given the type of the result."""
-    unset, step = empty_values(type(op)), _step_of(op)
+    unset, step = empty_values(type(op)), step_of(op)
     for key, value in attributes(op).items():
         implied = result is not None and _is_in_type(result, key, value)
         if implied or (key in unset and value == unset[key]):
