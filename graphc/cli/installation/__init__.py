@@ -69,14 +69,11 @@ def check_installation(
 
 @contextmanager
 def _environment(cache: Path) -> Iterator[None]:
-    """Keep machine code in a folder of its own, and let what is read choose its own backend."""
-    changed = {"GRAPHC_CACHE": str(cache), "GRAPHC_BACKEND": None}
-    before = {name: os.environ.pop(name, None) for name in changed}
+    """Keep machine code in another folder, and let no GRAPHC_BACKEND choose for what is read."""
+    before = {name: os.environ.pop(name, None) for name in ("GRAPHC_CACHE", "GRAPHC_BACKEND")}
+    os.environ["GRAPHC_CACHE"] = str(cache)
     try:
-        os.environ.update({name: value for name, value in changed.items() if value is not None})
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        del os.environ["GRAPHC_CACHE"]
+        os.environ.update({name: value for name, value in before.items() if value is not None})

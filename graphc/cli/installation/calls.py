@@ -107,7 +107,7 @@ def parsed(text: str) -> dict[str, Call]:
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """Yield the names that an expression looks up, in functions of its own, too."""
+    """Yield the names that an expression looks up, also inside its lambdas."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

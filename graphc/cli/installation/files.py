@@ -1,4 +1,4 @@
-"""Files, pickles and states: the nets that are read go on as those that never stopped."""
+"""Files, pickles and states: a net that is read goes on as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 
 
 def _options(trial: Trial, options: dict[str, Any]) -> None:
-    """Check that the programs and steps of a plan are those of the plan that is read."""
+    """Check that a plan comes back from a file with its programs, and takes the same steps."""
     how: dict[str, Any] = {"batch": 6, "optimizer": OPTIMIZERS[0], **options}
     if "wrt" in options:
         del how["optimizer"]
@@ -95,14 +95,11 @@ KEY = ("seed", "draws")
 
 
 def _frozen(trial: Trial, ex: gc.Executor) -> None:
-    """Check what is frozen, read, and takes new weights."""
+    """Check that frozen weights come back from a file, and take new numbers."""
     x = feeds_of(trial.rng, 5)["x"]
     served = gc.load(gc.save(trial.folder / "frozen.gc", gc.freeze(ex, batch=5)))
-    same(
-        "what a file of frozen weights predicts",
-        gc.freeze(ex, batch=5).predict(x),
-        served.predict(x),
-    )
+    right = gc.freeze(ex, batch=5).predict(x)
+    same("what a file of frozen weights predicts", right, served.predict(x))
     ex.step(feeds_of(trial.rng, 5))
     served.refresh(ex)
     same("what new weights predict", gc.freeze(ex, batch=5).predict(x), served.predict(x))

@@ -88,7 +88,7 @@ def _live(rng: np.random.Generator, plan: gc.Plan, folder: Path) -> None:
 def _take_rows(
     rng: np.random.Generator, population: gc.Population, alone: list[gc.Executor]
 ) -> None:
-    """Compare some members, in any order, that take rows of their own from one array."""
+    """Compare some members, in any order, each of which takes other rows of one array."""
     members = rng.permutation(len(alone))[: max(1, len(alone) - 1)].tolist()
     held = feeds_of(rng, 12)
     for size in rng.permutation([2, 5]).tolist():
@@ -97,7 +97,7 @@ def _take_rows(
         losses = population.step(held, rows=rows, members=members)
         for place, member in enumerate(members):
             own = {name: array[rows[place]] for name, array in held.items()}
-            what, outputs = f"member {member} on {size} rows of its own", alone[member].forward(own)
+            what, outputs = f"member {member} on {size} chosen rows", alone[member].forward(own)
             all_same(what, outputs, {name: array[place] for name, array in found.items()})
             same(f"the loss of {what}", alone[member].step(own), float(losses[place]))
 

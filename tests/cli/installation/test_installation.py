@@ -104,7 +104,7 @@ ELSEWHERE = {
     *("conv1d", "conv3d", "conv_transpose1d", "conv_transpose2d"),
     *("lengths", "scan", "grad", "eye_like"),
 }
-"""Functions without a formula: of random numbers or states, or made of others in a few lines."""
+"""Functions whose options have no formula: of random numbers or states, or made of others."""
 UNSET = {"name", "init", "dropout", "keep_prob", "drop_prob", "running_decay", "dtype"}
 """Options that need draws or a history, or that only name."""
 
