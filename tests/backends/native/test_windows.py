@@ -44,7 +44,7 @@ def test_shapes(name: str) -> None:
     check_in_turn(list(SHAPES).index(name), SHAPES[name])
 
 
-@pytest.mark.parametrize(("bits", "columns"), zip(WIDTHS, (50, 63, 66), strict=True))
+@pytest.mark.parametrize(("bits", "columns"), [*zip(WIDTHS, (50, 63, 66), strict=True)])
 def test_image_gradients_of_lines_longer_than_a_tile(bits: int, columns: int) -> None:
     """The last places of a line may have no pixel to read; its tiles are not the first ones."""
     check_both(((3, columns, 2), (2, 4, 2, 20), (1, 2), (1, 1)), 1, bits)
