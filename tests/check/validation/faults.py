@@ -133,19 +133,24 @@ class Fault(NamedTuple):
 
 def plant(fault: Fault, patch: pytest.MonkeyPatch) -> PassList:
     """Put the faulty function in its place; the passes to compile with."""
-    path, _, name = fault.where.partition(":")
-    module = importlib.import_module(path)
-    owner_name, _, method = name.rpartition(".")
-    owner: Any = getattr(module, owner_name) if owner_name else module
+    owner, method = place(fault)
     right = inspect.getattr_static(owner, method)
     made = edited(right, fault.old, fault.new)
     patch.setattr(owner, method, made)
-    for user in [] if owner_name else importers(method, right):
+    for user in importers(method, right) if isinstance(owner, ModuleType) else []:
         patch.setattr(user, method, made)
     if not isinstance(right, FunctionPass):
         return gc.passes.DEFAULT
     entries = tuple(made if entry is right else entry for entry in gc.passes.DEFAULT)
     return PassList(entries, gc.passes.DEFAULT.required)
+
+
+def place(fault: Fault) -> tuple[Any, str]:
+    """Return the owner, a module or class, and the name of the function that the fault changes."""
+    path, _, name = fault.where.partition(":")
+    module = importlib.import_module(path)
+    owner_name, _, method = name.rpartition(".")
+    return getattr(module, owner_name) if owner_name else module, method
 
 
 def importers(name: str, function: Any) -> list[ModuleType]:

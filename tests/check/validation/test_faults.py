@@ -231,7 +231,7 @@ FAULTS = (
           "b.value(b.updates[p.name])", "p", "update: update", STEADY),
     Fault("averages are not counted", layers, f"{PASSES}.update:count_average",
           "b.update(count,", "(count,", "update: update", STEADY),
-    Fault("nadam looks one step behind", layers, f"{OPTIM}.nadam:NAdam._shares",
+    Fault("nadam looks one step behind", layers, f"{OPTIM}.adam:NAdam._shares",
           "ahead=1", "ahead=0", "update: update", STEADY),
     Fault("large gradients pass", layers, f"{PASSES}.update:clipped_by_value",
           "-most, most,", "-2 * most, 2 * most,", "update: update",
