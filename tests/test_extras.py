@@ -22,7 +22,7 @@ OTHER_WAYS = re.compile(
 
 def files() -> list[Path]:
     """All but the mechanism, this test of it, and commands, which say what they leave out."""
-    commands = [*TESTS.glob("benchmarks/**/[!t]*.py"), *TESTS.rglob("__main__.py")]
+    commands = [*TESTS.glob("tools/benchmarks/**/[!t]*.py"), *TESTS.rglob("__main__.py")]
     return sorted({*TESTS.rglob("*.py")} - {*commands, Path(extras.__file__), Path(__file__)})
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.runtime.reference import evaluate
-from tests.generate.pairs import Pairs
+from tests.tools.generate.pairs import Pairs
 
 CAPACITY = 20
 ROWS = (CAPACITY, 1, 3, 17)

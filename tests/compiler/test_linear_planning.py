@@ -8,7 +8,7 @@ from types import FrameType
 import pytest
 
 import graphc as gc
-from tests.benchmarks.compile_scale import KINDS
+from tests.tools.benchmarks.compile_scale import KINDS
 
 SIZES = 250, 1_750
 """The nodes of the steps, about: at the first, what happens once for a plan is a small part."""

@@ -18,7 +18,7 @@ from graphc.check.validation import ValidationError
 from graphc.kernels.program import LiveRange
 from tests.check.verify.test_faults import LIVE, PLACE, THREADS
 from tests.error_text import error_text
-from tests.generate import random_feeds, random_net, trainable
+from tests.tools.generate import random_feeds, random_net, trainable
 
 BACKENDS = ("numpy", "native")
 BATCH = 64

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from tests.generate import random_feeds, random_net
+from tests.tools.generate import random_feeds, random_net
 
 OPTIONAL = tuple(name for name in gc.passes.DEFAULT.names if name not in gc.passes.REQUIRED)
 WITHOUT = [*((name,) for name in dict.fromkeys(OPTIONAL)), tuple(dict.fromkeys(OPTIONAL))]

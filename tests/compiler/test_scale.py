@@ -10,7 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.verify import verify
-from tests.benchmarks.compile_scale import declare
+from tests.tools.benchmarks.compile_scale import declare
 
 SGD = gc.SGD(lr=1e-3, momentum=0.9)
 

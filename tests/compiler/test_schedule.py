@@ -14,7 +14,7 @@ from graphc.ir.op import Source
 from graphc.ir.text.parse import parse_graph
 from graphc.ops import OPS
 from graphc.ops.source import Input
-from tests.generate import nets
+from tests.tools.generate import nets
 
 
 def parsed(text: str) -> Graph:

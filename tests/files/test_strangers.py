@@ -23,8 +23,8 @@ from graphc.files.serialize import from_bytes, to_bytes
 from graphc.ir.text import parse_graph
 from graphc.ir.text.graph import bytes_value
 from tests.extras import needs
-from tests.fuzz_files.mutate import assembled
-from tests.fuzz_files.read import checkpoint
+from tests.tools.fuzz_files.mutate import assembled
+from tests.tools.fuzz_files.read import checkpoint
 from tests.train.nets import classes, executor
 
 Change = Callable[[dict[str, Any], dict[str, Any]], None]

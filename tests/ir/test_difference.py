@@ -15,7 +15,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.source import State
 from graphc.view.cost import changed_totals, totals, totals_after
-from tests.generate import nets
+from tests.tools.generate import nets
 from tests.view.render.graphs import compiled, digits
 
 

@@ -19,7 +19,7 @@ from passes import DEFAULT
 from passes.pipeline import run_passes
 from passes.specialize import Specialize
 from tests.error_text import error_text
-from tests.generate import nets
+from tests.tools.generate import nets
 
 T = TensorType((N, 3), "float32")
 X = Node("x", Input((N, 3), "float32"), (), T)

@@ -22,9 +22,9 @@ from graphc.kernels.text import program_text
 from graphc.ops import OPS
 from graphc.ops.source import Constant
 from passes.pipeline import run_passes
-from tests.generate import nets
 from tests.passes.same import training_passes
 from tests.together import together
+from tests.tools.generate import nets
 
 SCALAR = TensorType((), "float32")
 

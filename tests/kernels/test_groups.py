@@ -14,7 +14,7 @@ from graphc.kernels.group import Group
 from graphc.kernels.groups import MOST
 from graphc.kernels.kernel import Loop
 from graphc.kernels.program import Instr, Program
-from tests.generate import trainable_net
+from tests.tools.generate import trainable_net
 
 
 def computed_twice(plan: Plan) -> list[str]:

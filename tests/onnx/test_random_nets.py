@@ -14,9 +14,9 @@ import graphc as gc
 from graphc.onnx import load, to_proto
 from graphc.ops.scan import Scan
 from passes.dead_code import dead_code
-from tests.generate import random_feeds, random_net
 from tests.onnx.compare import agree
 from tests.onnx.test_save import declared
+from tests.tools.generate import random_feeds, random_net
 
 
 def exported(seed: int) -> tuple[gc.Net, bytes] | None:

@@ -15,7 +15,7 @@ from graphc.runtime.reference import evaluate
 from passes.backward import Backward
 from passes.contract import Pass, preserves_of
 from passes.specialize import Specialize
-from tests.generate import random_feeds, random_state
+from tests.tools.generate import random_feeds, random_state
 
 
 def results(graph: Graph, feeds: dict[str, Any], state: dict[str, Any], n: int) -> dict[str, Any]:

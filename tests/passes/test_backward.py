@@ -15,8 +15,8 @@ from graphc.ops.reduce import Mean
 from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate
 from passes.backward import Backward
-from tests.generate import nets, random_feeds, random_state
 from tests.passes.same import differentiated, specialized
+from tests.tools.generate import nets, random_feeds, random_state
 
 BEFORE = """\
 graph net

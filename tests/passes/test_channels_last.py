@@ -12,8 +12,8 @@ from graphc.ops.source import Parameter
 from passes.channels_last import channels_last
 from passes.dead_code import dead_code
 from passes.fold_constants import fold_constants
-from tests.generate import nets
 from tests.passes.same import assert_preserved, specialized
+from tests.tools.generate import nets
 
 BEFORE = """\
 graph net

@@ -7,8 +7,8 @@ from graphc.ir.graph import Graph
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.select import Clip
 from passes.cse import cse
-from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated, specialized
+from tests.tools.generate import nets
 
 BEFORE = """\
 graph twice

@@ -23,8 +23,8 @@ from passes.keep_sends import keep_sends
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update
-from tests.generate import random_feeds, random_state
 from tests.passes.same import parameters
+from tests.tools.generate import random_feeds, random_state
 
 
 def sharded(net: gc.Net, synchronise: bool = False) -> Graph:

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 import graphc as gc
 from graphc.ir.step_graph import nested
 from passes.dead_code import dead_code
-from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated, specialized
+from tests.tools.generate import nets
 
 BEFORE = """\
 graph net

@@ -15,8 +15,8 @@ from passes.channels_last import channels_last
 from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
-from tests.generate import nets
 from tests.passes.same import assert_preserved, frozen, specialized
+from tests.tools.generate import nets
 
 BEFORE = """\
 graph net

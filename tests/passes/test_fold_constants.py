@@ -17,8 +17,8 @@ from graphc.ops.sums import BroadcastTo
 from graphc.runtime.reference import evaluate
 from passes.dead_code import dead_code
 from passes.fold_constants import fold_constants
-from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated, frozen, specialized
+from tests.tools.generate import nets
 
 BEFORE = """\
 graph net

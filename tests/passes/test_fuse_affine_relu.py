@@ -9,8 +9,8 @@ from graphc.ir.graph import Graph
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from passes.dead_code import dead_code
 from passes.fuse_affine_relu import fuse_affine_relu
-from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated, frozen, specialized
+from tests.tools.generate import nets
 
 BEFORE = """\
 graph net

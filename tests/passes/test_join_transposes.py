@@ -12,8 +12,8 @@ from graphc.ops.shape import Transpose
 from passes.dead_code import dead_code
 from passes.fold_constants import fold_constants
 from passes.join_transposes import join_transposes
-from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated
+from tests.tools.generate import nets
 
 N = gc.N
 

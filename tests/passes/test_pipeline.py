@@ -16,8 +16,8 @@ from passes.contract import bound_of, graph_pass, name_of, preserves_of
 from passes.pipeline import run_passes
 from passes.specialize import Specialize
 from tests.error_text import error_text
-from tests.generate import nets, random_feeds, random_state
 from tests.passes.same import assert_equal_results, results, specialized, training_passes
+from tests.tools.generate import nets, random_feeds, random_state
 
 OPTIONAL = [name for name in dict.fromkeys(passes.DEFAULT.names) if name not in passes.REQUIRED]
 

@@ -14,8 +14,8 @@ from passes.channels_last import channels_last
 from passes.dead_code import dead_code
 from passes.fold_constants import fold_constants
 from passes.quantize_products import QuantizeProducts, quantizable, rounded
-from tests.generate import nets, random_feeds
 from tests.passes.same import frozen
+from tests.tools.generate import nets, random_feeds
 
 BEFORE = """\
 graph net

@@ -21,8 +21,8 @@ from passes.dead_code import dead_code
 from passes.rematerialize import Rematerialize
 from passes.update import Update
 from tests.compiler.remat.nets import BACKENDS, SGD, deep, residual
-from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated
+from tests.tools.generate import nets
 
 
 def small() -> gc.Net:

@@ -18,8 +18,8 @@ from graphc.runtime.reference import evaluate
 from passes.backward import Backward
 from passes.shard import Shard
 from passes.specialize import Specialize
-from tests.generate import random_feeds, random_state
 from tests.passes.same import parameters
+from tests.tools.generate import random_feeds, random_state
 
 ROWS = 12
 CUT = ((0, 5), (5, 6), (6, 12))

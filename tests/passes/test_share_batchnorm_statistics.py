@@ -10,8 +10,8 @@ from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain
 from graphc.ops.sums import Sum
 from passes.backward import Backward
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
-from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated, specialized
+from tests.tools.generate import nets
 
 BEFORE = """\
 bn: float32[N, 3] = batchnorm_train(x, bn.gamma, bn.beta)  eps=1e-05

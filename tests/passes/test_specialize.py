@@ -9,7 +9,7 @@ from graphc.ir.op import Layer
 from graphc.ir.verify import verify
 from graphc.runtime.reference import evaluate
 from passes.specialize import Specialize
-from tests.generate import nets, random_feeds, random_state
+from tests.tools.generate import nets, random_feeds, random_state
 
 BEFORE = """\
 graph net

@@ -16,7 +16,7 @@ from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.backward import Backward
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
-from tests.generate import nets, random_feeds, random_state
+from tests.tools.generate import nets, random_feeds, random_state
 
 FORWARD_AND_BACKWARD = """\
 graph net

@@ -12,8 +12,8 @@ from graphc.ops.reduce import Mean
 from graphc.ops.sums import Sum
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.widen_sums import BLOCK, MANY, WIDTH, lines_of, widen_sums
-from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated
+from tests.tools.generate import nets
 
 N = gc.N
 

@@ -15,7 +15,7 @@ from passes.set_precision import Precision
 from tests.backends.c.trained import digest, executor_of, trained
 from tests.backends.native.shared_runs import shared_runs
 from tests.extras import missing
-from tests.fuzz.bits import without_tiles
+from tests.tools.fuzz.bits import without_tiles
 
 pytestmark = pytest.mark.needs("native")
 

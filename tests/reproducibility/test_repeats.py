@@ -12,9 +12,9 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native import cache
-from tests.benchmarks.peers.workloads import Workload
 from tests.extras import where
 from tests.reproducibility.workloads import SMALLER, executor, printed, trained
+from tests.tools.benchmarks.peers.workloads import Workload
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6

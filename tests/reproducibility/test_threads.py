@@ -15,8 +15,8 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import WIDTHS, host
 from tests.backends.native.shared_runs import shared_runs
-from tests.benchmarks.peers.workloads import MAIN, Workload
 from tests.reproducibility.workloads import SMALLER, batches, digests, executor, trained
+from tests.tools.benchmarks.peers.workloads import MAIN, Workload
 
 pytestmark = pytest.mark.needs("native")
 

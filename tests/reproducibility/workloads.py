@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
-from tests.benchmarks.peers.sides.graphc_side import Declare
-from tests.benchmarks.peers.workloads import MAIN, MOMENTUM, Chain, Workload
+from tests.tools.benchmarks.peers.sides.graphc_side import Declare
+from tests.tools.benchmarks.peers.workloads import MAIN, MOMENTUM, Chain, Workload
 
 SMALLER = {
     "tiny": MAIN["tiny"],

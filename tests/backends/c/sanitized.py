@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 import graphc as gc
 from tests.backends.c.trained import SANITIZED, Target, Trained, executor_of, trained, unlike
-from tests.fuzz import draw as fuzz
-from tests.generate import random_feeds
 from tests.onnx import zoo
-from tests.random_nets.draw import draw
-from tests.random_nets.runs import executor, plan_of
+from tests.tools.fuzz import draw as fuzz
+from tests.tools.generate import random_feeds
+from tests.tools.random_nets.draw import draw
+from tests.tools.random_nets.runs import executor, plan_of
 
 STEPS = 20
 ROWS = 3

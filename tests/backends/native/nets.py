@@ -9,7 +9,7 @@ import numpy as np
 
 import graphc as gc
 from graphc import N
-from tests.generate import CLASSES, random_feeds
+from tests.tools.generate import CLASSES, random_feeds
 
 Make = Callable[[str], gc.Net]
 Optimizers = Mapping[str, Callable[[], Any]]

@@ -12,9 +12,9 @@ import graphc as gc
 from graphc.declare.optim import Optimizer
 from tests.backends.native.nets import NETS, OPTIMIZERS, assert_close, feeds_of
 from tests.backends.native.test_ops_native import chosen
-from tests.generate import CLASSES
 from tests.ops.example import Example
 from tests.ops.test_contract import OP_EXAMPLES, by_op, close
+from tests.tools.generate import CLASSES
 
 pytestmark = pytest.mark.needs("native")
 

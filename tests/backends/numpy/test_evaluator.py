@@ -14,8 +14,8 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.prepare import PREPARE
 from graphc.ir.op import Array
 from tests.backends.numpy.against_oracle import Compared
-from tests.fuzz.case import Case, Event
-from tests.fuzz.draw import Wishes, draw
+from tests.tools.fuzz.case import Case, Event
+from tests.tools.fuzz.draw import Wishes, draw
 
 WISHES = Wishes(native=0.0, interpreted=0.0, cut=0.0)
 

@@ -21,7 +21,7 @@ import graphc as gc
 from graphc.ops.source import Parameter, State, constant_op
 from passes.contract import FunctionPass
 from passes.pipeline import PassList
-from tests.generate import random_state
+from tests.tools.generate import random_state
 
 
 def layers() -> gc.Net:

@@ -205,7 +205,7 @@ def twice() -> Graph:
 
 
 def test_every_graph_between_two_is_sound_and_computes_the_same() -> None:
-    from tests.generate import random_feeds
+    from tests.tools.generate import random_feeds
 
     before = twice()
     made = cse(before)

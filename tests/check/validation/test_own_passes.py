@@ -14,7 +14,7 @@ from graphc.check.validation.validate import OPTIMIZERS, Watch, validate_model
 from graphc.cli.demo import digits_net as digits
 from graphc.ir.graph import Graph
 from tests.check.validation.faults import derivative, layers, ops
-from tests.generate import random_net, trainable
+from tests.tools.generate import random_net, trainable
 
 
 def course(loss: Callable[..., gc.Value], normalise: bool) -> gc.Net:

@@ -5,7 +5,7 @@ import inspect
 from passes.contract import FunctionPass
 from tests.check.validation import test_faults, test_loop_faults, test_run_faults, test_shard_faults
 from tests.check.validation.faults import place
-from tests.fuzz import test_planted_windows
+from tests.tools.fuzz import test_planted_windows
 
 
 def test_each_place_is_there() -> None:

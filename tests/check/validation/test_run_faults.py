@@ -29,7 +29,7 @@ from graphc.kernels.program import Program
 from graphc.ops.optim import AdamStep
 from tests.check.validation.faults import Fault, plant
 from tests.check.validation.run_nets import images, layers, maths, noise, slices, tables
-from tests.fuzz.draw import Wishes, draw
+from tests.tools.fuzz.draw import Wishes, draw
 
 ADAM = gc.Adam(weight_decay=0.01)
 KERNELS, NUMPY = "graphc.kernels", "graphc.backends.numpy"

@@ -10,7 +10,7 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.program import build_program
 from graphc.ir.graph import Graph
 from graphc.runtime.reference import evaluate, initial_state, next_state
-from tests.benchmarks.compile_scale import declare
+from tests.tools.benchmarks.compile_scale import declare
 
 BACKENDS = ("numpy", "native")
 

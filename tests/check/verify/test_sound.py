@@ -13,10 +13,10 @@ import graphc as gc
 from graphc.cli.model import load_model
 from graphc.declare.optim import Optimizer
 from tests.backends.native import nets
-from tests.benchmarks.compile_scale import compiled
-from tests.benchmarks.peers.sides.graphc_side import Declare
-from tests.benchmarks.peers.workloads import MAIN
-from tests.generate import trainable_net
+from tests.tools.benchmarks.compile_scale import compiled
+from tests.tools.benchmarks.peers.sides.graphc_side import Declare
+from tests.tools.benchmarks.peers.workloads import MAIN
+from tests.tools.generate import trainable_net
 
 ROOT = Path(__file__).resolve().parents[3]
 NETS = {

@@ -34,7 +34,7 @@ from tests.compiler.remat.nets import (
     results,
     tight,
 )
-from tests.generate import random_feeds, random_net, trainable
+from tests.tools.generate import random_feeds, random_net, trainable
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 OPTIMIZERS = {

@@ -23,8 +23,8 @@ from passes.dead_code import dead_code
 from passes.rematerialize import Rematerialize
 from passes.update import Update
 from tests.compiler.remat.nets import SGD, deep, dropped, residual
-from tests.generate import nets
 from tests.passes.same import differentiated
+from tests.tools.generate import nets
 
 ROWS = 512
 

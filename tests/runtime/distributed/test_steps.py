@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.runtime.distributed.loopback import Loopback, run_ranks
-from tests.generate import random_feeds, random_net, trainable
 from tests.runtime.distributed.nets import ROWS, bits, classes, executor, feeds, stepped
+from tests.tools.generate import random_feeds, random_net, trainable
 
 NATIVE = pytest.mark.needs("native")
 OPTIMIZERS = {

@@ -12,7 +12,7 @@ from graphc.check.verify.claims import MEETINGS
 from graphc.ir.graph import Graph
 from graphc.ops.exchange import Send
 from passes.contract import graph_pass
-from tests.generate import random_feeds
+from tests.tools.generate import random_feeds
 
 ROWS = 12
 NATIVE = pytest.param("native", marks=pytest.mark.needs("native"))

@@ -6,7 +6,7 @@ import pytest
 
 import graphc as gc
 from graphc.view.render.derivation import derivation
-from tests.generate import trainable_net
+from tests.tools.generate import trainable_net
 from tests.view.render.graphs import digits, hostile
 
 

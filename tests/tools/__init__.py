@@ -1,0 +1,1 @@
+"""Tools that live beside the tests: generators of nets, campaigns, comparisons of speed."""
