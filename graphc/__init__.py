@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from graphc.files.serialize import load, save
     from graphc.files.torch_state import load_torch_state, save_torch_state
     from graphc.ops.activations import *
+    from graphc.ops.argmax import *
     from graphc.ops.arithmetic import *
     from graphc.ops.arrange import *
     from graphc.ops.attention import *
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from graphc.ops.losses.classes import *
     from graphc.ops.losses.elements import *
     from graphc.ops.losses.labels import *
+    from graphc.ops.losses.metrics import *
     from graphc.ops.losses.rows import *
     from graphc.ops.norm import *
     from graphc.ops.pad import *

@@ -26,7 +26,6 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Shape, TensorType, normal_axis
 from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
-from graphc.ops.exchange import Send
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import Constant, constant_op
@@ -56,7 +55,7 @@ def fold_constants(graph: Graph) -> Graph:
             pass
         elif pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
             pass  # Backward differentiates by it or by an operand
-        elif not isinstance(made.op, Send):  # other shards have other constants
+        elif made.op.transfer is None:  # other shards have other constants
             operands = [seen[operand] for operand in made.inputs]
             folded = _folded(made, operands, left)
             left -= 0 if folded is None else _work(made, operands)

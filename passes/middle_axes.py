@@ -35,9 +35,9 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import count, normal_axis
 from graphc.kernels.iteration_space import broadcast_kind, leads
 from graphc.kernels.traits import iteration_of
+from graphc.ops.argmax import ExtremeIndex
 from graphc.ops.elementwise import div, mul, sub
 from graphc.ops.functions import LogSoftmax, Softmax, exp, log
-from graphc.ops.index import ExtremeIndex
 from graphc.ops.linalg import matmul
 from graphc.ops.reduce import Extreme, Mean, max_, split_at
 from graphc.ops.shape import reshape, transpose

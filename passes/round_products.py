@@ -16,12 +16,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from graphc.ir.bfloat16 import rounded
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.narrow import narrow
 from graphc.ir.step_graph import StepGraph
-from graphc.ops.arithmetic import RoundBfloat16, ToBfloat16
 from graphc.ops.product import order_of
+from graphc.ops.rounding import RoundBfloat16, ToBfloat16
 from graphc.ops.scan import Scan
 from graphc.ops.source import Constant, Input
 from passes.contract import graph_pass
@@ -100,7 +100,7 @@ class _Rewriter:
         name, op = self._name(node.name), node.op
         with self.b.at(node.locs):
             if isinstance(op, Constant) and isinstance(self.rounding, ToBfloat16):
-                data = rounded(op.array()).tobytes()
+                data = narrow().rounded(op.array()).tobytes()
                 op = replace(op, dtype="bfloat16", data=data, label=op.label and name)
                 self.rounded[node.name] = self.b.apply(op, name=name)
             else:

@@ -20,8 +20,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import ClassVar, Literal
 
-from graphc.ir.bfloat16 import Order
-from graphc.ir.forms import Product
+from graphc.ir.forms import Product, TermOrder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.product import OrderedProduct
@@ -29,7 +28,7 @@ from graphc.ops.scan import Scan
 
 Precision = Literal["bf16", "bf16_blocks", "float32"]
 """The precision of a layer's products."""
-ORDERS: Mapping[Precision, Order | None] = {
+ORDERS: Mapping[Precision, TermOrder | None] = {
     "bf16": "pairs",
     "bf16_blocks": "blocks",
     "float32": None,

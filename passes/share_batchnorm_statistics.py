@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from graphc.ir.graph import Graph, Node
 from graphc.ops.elementwise import Power, Sub
-from graphc.ops.fused import NormalizeDgamma, NormalizeDx
+from graphc.ops.fused_norm import NormalizeDgamma, NormalizeDx
 from graphc.ops.norm import (
     BatchNormDgamma,
     BatchNormDx,

@@ -31,7 +31,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import Optimizer
 from graphc.declare.optim.slots import (
     Casts,
     add_average,

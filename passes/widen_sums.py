@@ -26,7 +26,7 @@ from graphc.ir.tensor_type import Batch, TensorType, count, divided
 from graphc.kernels.iteration_space import is_number
 from graphc.ops.elementwise import Elementwise, add, div, mul, sub
 from graphc.ops.functions import sqrt
-from graphc.ops.fused import NormalizeDgamma
+from graphc.ops.fused_norm import NormalizeDgamma
 from graphc.ops.reduce import Mean
 from graphc.ops.shape import reshape
 from graphc.ops.sums import Sum, broadcast_to

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, settings
 
 from graphc.backends.c import backend as c_backend
 from graphc.backends.native import target
-from graphc.compiler import options, program
+from graphc.compiler import driver, program
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Program
 from graphc.kernels.traits import Forms
@@ -254,5 +254,5 @@ def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "build_program", build_program)
-        patch.setattr(options, "build_program", build_program)
+        patch.setattr(driver, "build_program", build_program)
         yield

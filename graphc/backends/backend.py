@@ -13,10 +13,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.backends.interface import Interface
 from graphc.base.errors import GraphError, RuleError
 from graphc.base.loc import caller_loc
-from graphc.ir import bfloat16
+from graphc.ir.forms import TermOrder
 from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
@@ -207,7 +206,7 @@ class Backend(Protocol):
         """Return the most threads that a plan may use, given the number asked for."""
         return 1
 
-    def bfloat16_rates(self) -> Mapping[bfloat16.Order, float]:
+    def rates_of_orders(self) -> Mapping[TermOrder, float]:
         """Return how many times as fast as those of float32 products in each order of terms are.
 
         All have their factors in a cache.  Orders that are always slower are left out.
@@ -235,25 +234,6 @@ class Backend(Protocol):
 
     def peak_work(self) -> PeakWork:
         """Return the fastest multiply-adds that the backend can make here."""
-
-
-class ModelWriter(Protocol):
-    """The writer of exported models in one language."""
-
-    backend: str
-    """The backend whose programs it writes."""
-
-    def scratch(self, program: Program) -> Sequence[int]:
-        """Return for each instruction the bytes of scratch that it needs."""
-
-    def write(
-        self, model: Interface, header: str, separate: bool, test: str
-    ) -> tuple[bytes, int | None]:
-        """Return the file of a model, and the bytes of stack that a call needs at most, if known.
-
-        `header` is the name of the header beside it, `test` the text of its self-test.
-        `separate` is true if the first state is a file of its own.
-        """
 
 
 def bind_exchange(program: str, instr: Instr, view: View, link: Link | None) -> Sequence[Call]:
@@ -295,20 +275,6 @@ PORTABLE = "numpy"
 """The backend that is available everywhere."""
 USUAL = (BACKENDS[0], PORTABLE)
 """The backends of plans that ask for none."""
-
-
-WRITERS = {"c": "c", "object": "native"}
-"""The backend that has the writer of each language."""
-
-
-def model_writer(language: str, *target: str | None) -> ModelWriter:
-    """Return the writer of exported models in a language; for objects, of a triple and processor.
-
-    Raise GraphError for a target that is not known.
-    """
-    module = import_module(f"graphc.backends.{WRITERS[language]}.export")
-    found: ModelWriter = module.writer(*target)
-    return found
 
 
 @cache

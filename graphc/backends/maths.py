@@ -321,7 +321,7 @@ def _product(v: Arithmetic, x: Value, times: int, dtype: str) -> Value:
 
 
 def _round_bfloat16(v: Arithmetic, x: Value, dtype: str) -> Value:
-    """Emit the rounding to a number of bfloat16: `nearest` in graphc/ir/bfloat16.py."""
+    """Emit the rounding to a number of bfloat16, as `Narrow.nearest` does."""
     words = v.bitcast(x, dtype, "uint32")
     upper = v.binary("lshr", words, v.const(16, "uint32"), "uint32")
     tie = v.binary("and", upper, v.const(1, "uint32"), "uint32")

@@ -13,9 +13,8 @@ import numpy as np
 
 from graphc.backends.backend import Backend, Call, Memory, View, in_order
 from graphc.backends.layout import columns_of
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.ir.tensor_type import TensorType, numpy_dtype, shape_at
 from graphc.kernels.program import Program
 from graphc.kernels.scan import ScanKernel
 from graphc.ops.source import Constant

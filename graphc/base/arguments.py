@@ -82,9 +82,9 @@ def _misfit(
     if odd is None:
         _, _, rest = problem.partition("() ")
         return GraphError(f"{called}: {rest}", hint=example)
-    from graphc.base.other_names import option_hint  # mistakes alone need it
+    from graphc.base.door import ask  # mistakes alone need it
 
-    hint = hints.get(odd) or option_hint(odd, known)
+    hint = hints.get(odd) or ask("option hint", odd, known)
     return GraphError(f"{called} has no option {odd!r}", hint=hint or f"it has {', '.join(known)}")
 
 

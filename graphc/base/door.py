@@ -1,15 +1,20 @@
-"""Late imports: the table of functions that implement methods of classes in lower packages.
+"""Late imports: what is below asks here, by a name, for what is above.
 
 A package of graphc imports only packages below its own.  A method such as `plan.render` needs one
-above: it gets the function here by name, and its package is imported at the first call.
+above, and a product of a dtype that NumPy lacks the functions of that dtype.  `graphc.features` has
+the names and what is behind them; each is imported when it is first asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Protocol
+
+from graphc.base.errors import GraphError
 
 OPERATORS = {
     "abs": "functions.abs_",
@@ -36,37 +41,43 @@ OPERATORS = {
 }
 """The functions of graphc.ops that implement Python's operators on values."""
 
-HIGHER = {
-    **{f"Value.{name}": f"graphc.ops.{path}" for name, path in OPERATORS.items()},
-    "names": "graphc.__all__",
-    "Net.render": "graphc.view.render.render_net",
-    "Net.summary": "graphc.view.reports.summary",
-    "Plan.render": "graphc.view.render.render_plan",
-    "Plan.report": "graphc.view.reports.plan_report",
-    "certificate_text": "graphc.check.certificate.text.certificate_text",
-    "certify_model": "graphc.check.certificate.export.certify_model",
-    "certify_program": "graphc.check.certificate.export.certify_program",
-    "verify_plan": "graphc.check.plan_proof.verify_plan",
-    "verify_program": "graphc.check.verify.verify_program",
-    "Curve.plot": "graphc.view.plots.memory_curve",
-    "MemoryReport.pictures": "graphc.view.render.memory_view.arena_steps",
-    "MemoryReport.render": "graphc.view.render.memory_view.render_arena",
-    "Executor.profile": "graphc.view.profile.profile",
-    "Executor.evaluate": "graphc.train.user_data.part_file_batches",
-    "History.plot": "graphc.view.plots.learning_curve",
-    "compile.validate": "graphc.check.validation.validate.Watch",
-    "compile.run": "graphc.check.validation.plans.validate_plan",
-    "compile.limit": "graphc.check.validation.bisect.from_environment",
-    "notebook": "graphc.view.render.notebook_bundle",
-    "pickled": "graphc.files.serialize.pickled",
-}
-"""The path of the object behind each name."""
+FEATURES = "graphc.features"
+"""The module with the table of what is above, `PARTS`; the core runs without it."""
+
+
+@cache
+def parts() -> Mapping[str, str]:
+    """Return the paths of the objects above, by their names; none if the core stands alone."""
+    try:
+        found: Mapping[str, str] = import_module(FEATURES).PARTS
+    except ModuleNotFoundError as error:
+        if error.name != FEATURES:
+            raise
+        found = {}
+    return found
 
 
 def higher(name: str) -> Any:
-    """Import and return the object with this name in the table."""
-    module, _, member = HIGHER[name].rpartition(".")
-    return getattr(import_module(module), member)
+    """Return the object with this name; raise GraphError if it is not a part of this copy.
+
+    Operators of values are found in `OPERATORS`.
+    """
+    operator = OPERATORS.get(name.removeprefix("Value.")) if name.startswith("Value.") else None
+    path = parts().get(name) if operator is None else f"graphc.ops.{operator}"
+    if path is None:
+        raise GraphError(f"{name!r} is not a part of this copy of graphc")
+    return resolve_name(path)
+
+
+def optional(name: str) -> Any | None:
+    """Return the object with this name, or None if this copy has none."""
+    return higher(name) if name in parts() else None
+
+
+def ask(name: str, *args: Any) -> Any:
+    """Call the function with this name, and return its result; None if the core stands alone."""
+    function = optional(name)
+    return None if function is None else function(*args)
 
 
 class Proof(Protocol):

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from graphc.base.close_names import close_names
 from graphc.base.door import higher
-
-
-class Missing:
-    """A base of classes that answers the names of other libraries with a hint."""
-
-    __slots__ = ()
-
-    if not TYPE_CHECKING:  # type checkers shall report missing attributes
-
-        def __getattr__(self, name: str) -> object:
-            raise no_member(type(self), name)
-
 
 VALUE = {
     "T": "gc.transpose(x)",

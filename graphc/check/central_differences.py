@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.arguments import checked_number
-from graphc.ir.bfloat16 import widened as from_bits
+from graphc.features.precision.bfloat16 import widened as from_bits
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
@@ -19,8 +19,8 @@ from graphc.ir.interpreter import Rule, by_reference, interpret
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.arithmetic import RoundBfloat16, ToBfloat16
 from graphc.ops.product import order_of
+from graphc.ops.rounding import RoundBfloat16, ToBfloat16
 from graphc.ops.scan import Scan
 from graphc.ops.shape import Cast
 from graphc.ops.source import Constant, Input

@@ -14,10 +14,9 @@ from graphc.base.errors import GraphError, RuleError, counted, failure_text, rul
 from graphc.check.central_differences import checked_steps, widened, wrong_entries
 from graphc.check.gradient_text import formula_mistakes
 from graphc.check.op_kernels import kernel_fault, open_types, rows_of
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op, attributes
-from graphc.ir.tensor_type import TensorType, shape_at, shape_text
+from graphc.ir.tensor_type import TensorType, numpy_dtype, shape_at, shape_text
 from graphc.ops import OPS
 from graphc.ops.fused import Fused
 from graphc.ops.shape import StopGradient

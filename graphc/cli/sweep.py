@@ -30,8 +30,7 @@ from graphc.cli.arguments import (
 from graphc.cli.data import feeds_of, split
 from graphc.cli.model import Model, check_has_loss, compiled, metrics
 from graphc.cli.table_net import add_net, chosen_model
-from graphc.declare.optim import Optimizer
-from graphc.declare.optim.optimizer import leading, numbers_of
+from graphc.declare.optim.optimizer import Optimizer, leading, numbers_of
 from graphc.files.disk import make_folder
 from graphc.files.serialize import save
 from graphc.ir.tensor_type import N

@@ -5,7 +5,7 @@ Live ranges of buffers are counted in epochs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
@@ -13,8 +13,8 @@ from itertools import chain
 from graphc.compiler.index_bounds import index_bounds
 from graphc.compiler.lowering import Lowering
 from graphc.compiler.memory import place
-from graphc.compiler.own import Planner, Scheduled, Scheduler, planned
 from graphc.compiler.schedule import Schedule
+from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
 from graphc.kernels.barriers import (
     ALL,
@@ -24,8 +24,12 @@ from graphc.kernels.barriers import (
     Barriers,
     Region,
 )
-from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
+from graphc.kernels.program import Arena, Buffer, Instr, LiveRange, Program, Space, Storage
 
+Planner = Callable[[str, Graph, Sequence[LiveRange]], Arena]
+"""Gives the live ranges of a program, by its name and graph, their places."""
+Scheduler = Callable[[str, Sequence[Instr], int, Callable[[str], str]], Arrangement]
+"""Arranges instructions, of which so many are forward; the function names a buffer's memory."""
 FLAT = "%exchange"
 """The storage that holds all buckets in a row."""
 
@@ -156,7 +160,7 @@ class Assignment:
         if scheduler is None:
             most = SPARING_BYTES if sparing else WAITING_BYTES
             return Barriers(low.instrs, low.boundary, memory, nbytes, low.capacity, most)
-        return Scheduled(scheduler, self.name, low.instrs, low.boundary, memory)
+        return scheduler(self.name, low.instrs, low.boundary, memory)
 
     def _lives(self) -> tuple[list[int], list[int]]:
         """Return the first and last instruction of each buffer; 0 and -1 for an unused one."""
@@ -322,7 +326,7 @@ class Assignment:
         storages = self._storages()
         ranges = [storage.range_at(self.low.capacity) for storage in storages]
         given = self.name, self.graph, ranges
-        arena = planned(planner, *given) if planner and ranges else place(ranges)
+        arena = planner(*given) if planner and ranges else place(ranges)
         for slot in (*self.made, *self.flat.values()):
             slot.offset += arena.offsets[slot.key]
         return Program(

@@ -1,32 +1,26 @@
-"""The function `compile`: checks its options, chooses the defaults, returns an immutable plan."""
+"""The function `compile`: the options of the core and of all features, and the plan of them."""
 
 from __future__ import annotations
 
-import gc
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
-from graphc.backends.backend import chosen_backend
-from graphc.base.arguments import check_choice, checked_whole, plain, takes
-from graphc.base.door import higher
+from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc, warn
-from graphc.compiler.options import CompileOptions, Watch
+from graphc.base.loc import caller_loc
+from graphc.compiler.driver import Watch
+from graphc.compiler.options import CompileOptions
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
-from graphc.compiler.precision import PrecisionChoice, precision_of_layers
+from graphc.compiler.request import collector_paused, compiled, request
 from graphc.compiler.sharding import Sharding, sharding
-from graphc.declare.net import Net, declared_graph
-from graphc.declare.optim import Optimizer
-from graphc.declare.optim.rule import Training, UpdateRule, one_rule, several_rules
+from graphc.declare.net import Net
+from graphc.declare.optim.optimizer import Optimizer
+from graphc.declare.optim.rule import UpdateRule
 from graphc.declare.selection import Names
+from graphc.features.precision.option import PrecisionChoice, precision_of_layers
 from graphc.ir.graph import Graph
-from graphc.ir.tensor_type import LARGEST
 from graphc.kernels.program import Contract
-from passes import DEFAULT
 from passes.pipeline import PassList
 
 
@@ -141,51 +135,46 @@ def compile(
     >>> list(plan.programs)
     ['infer', 'grad', 'step', 'apply']
     """
-    batch, threads, budget, shards, ranks = map(plain, (batch, threads, budget, shards, ranks))
+    batch, budget, shards, ranks = map(plain, (batch, budget, shards, ranks))
     with collector_paused():
-        hint = "gc.compile(net, batch=128); what to return is chosen by outputs="
-        graph = declared_graph("compile", net, hint)
-        check_options(graph, batch, optimizer, threads, budget, contract)
+        given = request(
+            net,
+            batch=batch,
+            optimizer=optimizer,
+            updates=updates,
+            losses=losses,
+            outputs=outputs,
+            wrt=wrt,
+            backend=backend,
+            threads=threads,
+            passes=passes,
+            contract=contract,
+        )
+        check_budget(budget)
         check_own(planner=planner, schedule=schedule)
-        backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
-        training = _training(graph, losses, outputs, wrt, optimizer, updates)
-        if training.rules and isinstance(net, Net) and net.for_inference:
-            warn(f"compile: net {net.name!r} may not train as it should: {net.for_inference}")
-        rows = batch if cut is None else _rows(cut, batch, training.rules, schedule)
-        passes = _passes(passes)
-        graph, names, required, rules = training
-        given = precision_of_layers(graph, precision, passes, rows, bool(rules), backend)
-        chosen, full = _limited(passes), outputs is not None
-        run = backend, threads, budget, batch, cut, planner, schedule, contract, given
-        options = CompileOptions(graph, rows, names, required, rules, chosen, full, *run)
-        plan = options.plan(_watch(graph, batch, validate))
+        rows = batch if cut is None else _rows(cut, batch, given.rules, schedule)
+        trains = bool(given.rules)
+        chosen = given.graph, precision, given.passes, rows, trains, given.backend
+        options = CompileOptions(
+            **{**vars(given), "batch": rows},
+            budget=budget,
+            rows=batch,
+            sharding=cut,
+            planner=planner,
+            schedule=schedule,
+            precision=precision_of_layers(*chosen),
+        )
+    plan = compiled(options, validate)
     if budget is not None:
         plan.memory.check_budget(budget)
-    plan.memory.check_machine(LARGEST)
-    if validate is not False and not callable(validate):
-        higher("compile.run")(plan)
     return plan
 
 
-def _training(
-    graph: Graph,
-    losses: Names,
-    outputs: Names,
-    wrt: Names,
-    optimizer: Optimizer | None,
-    updates: Sequence[UpdateRule] | None,
-) -> Training:
-    """Return what a plan trains; raise GraphError for losses or rules that make no sense."""
-    if updates is None:
-        training = one_rule(graph, losses, outputs, wrt, optimizer)
-        check_losses(training.graph, optimizer)
-        return training
-    _check_alone(losses=losses, wrt=wrt, optimizer=optimizer)
-    training = several_rules(graph, outputs, updates)
-    for rule in training.rules:
-        check_losses(training.graph, rule.optimizer)
-    return training
+def check_budget(budget: int | None) -> None:
+    """Raise GraphError unless a budget is a number of bytes."""
+    if budget is not None:
+        checked_whole("budget", budget, hint="it is in bytes: 8 MB are budget=8_000_000")
 
 
 def _rows(
@@ -206,112 +195,3 @@ def _rows(
             "shards= and ranks=",
         )
     return cut.rows(batch)
-
-
-def _check_alone(**others: object) -> None:
-    """Raise GraphError for an option of compile() that `updates` replaces."""
-    for name, given in others.items():
-        if given is not None:
-            raise GraphError(
-                f"compile: {name}= does not go with updates=",
-                loc=caller_loc(),
-                hint="each gc.UpdateRule(losses, wrt, optimizer) has its own",
-            )
-
-
-def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Watch | None:
-    if validate is False:
-        return None
-    if callable(validate):
-        return validate
-    folder = () if validate is True else (validate,)
-    watch: Watch = higher("compile.validate")(graph, batch, *folder)
-    return watch
-
-
-def _passes(given: PassList | None) -> PassList:
-    """Return the pass list that was given or the default; raise GraphError for anything else."""
-    if given is None:
-        return DEFAULT
-    if isinstance(given, PassList):
-        return given
-    raise GraphError(
-        f"passes is {given!r}, not a list of passes",
-        loc=caller_loc(),
-        hint='gc.passes.without("cse"), or gc.passes.after("cse", my_pass)',
-    )
-
-
-def _limited(passes: PassList) -> PassList:
-    """Return the pass list, limited by the variables that `graphc bisect` sets."""
-    if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
-        return passes
-    limited: PassList = higher("compile.limit")(passes)
-    return limited
-
-
-def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
-    """Raise GraphError for an optimizer with nothing to minimise or train, or an empty group."""
-    if optimizer is not None and not graph.losses:
-        raise GraphError(
-            f"net {graph.name!r} has no loss for the optimizer to minimise",
-            loc=caller_loc(),
-            hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
-        )
-    parameters = [node.name for node in graph if node.op.is_parameter]
-    if optimizer is not None and not parameters:
-        raise GraphError(
-            f"net {graph.name!r} has no parameter for the optimizer to train",
-            loc=caller_loc(),
-            hint="layers such as gc.affine(x, 10) make them, and net.parameter(name, shape)",
-        )
-    if optimizer is not None:
-        optimizer.check_groups(parameters)
-        dtypes = sorted({graph[name].type.dtype for name in parameters})
-        for made in (optimizer, *optimizer.groups):
-            made.check_held(dtypes)
-
-
-def check_options(
-    graph: Graph,
-    batch: int,
-    optimizer: Optimizer | None = None,
-    threads: int | None = None,
-    budget: int | None = None,
-    contract: str = "fused",
-) -> None:
-    """Raise GraphError for an impossible batch, optimizer, threads, budget or contract."""
-    check_choice("contract", contract, get_args(Contract))
-    checked_whole("batch", batch, hint="it is the largest number of rows of a run")
-    if threads is not None:
-        hint = "leave it out to use every core that the process may run on"
-        checked_whole("threads", threads, hint=hint)
-    if budget is not None:
-        checked_whole("budget", budget, hint="it is in bytes: 8 MB are budget=8_000_000")
-    if optimizer is not None and not isinstance(optimizer, Optimizer):
-        raise GraphError(
-            f"optimizer is {optimizer!r}, not an optimizer of graphc",
-            loc=caller_loc(),
-            hint="gc.SGD(lr=0.1, momentum=0.9), gc.Adam() or gc.AdamW()",
-        )
-    if not graph.outputs:
-        raise GraphError(
-            f"net {graph.name!r} has no output and no loss",
-            loc=caller_loc(),
-            hint='declare one: net.output("scores", scores)',
-        )
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Pause the search for reference cycles: a plan is many small objects that are all kept.
-
-    The search would take a third of the compile time of a large net, and grow faster than the net.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

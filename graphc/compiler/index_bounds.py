@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
+from graphc.ir.op import Op, step_of
 from graphc.ir.tensor_type import Dim
 from graphc.ops.losses.labels import LabelHit
-from graphc.ops.scan import Scan
 from graphc.ops.shape import Cast, Transpose
 
 
@@ -22,7 +21,7 @@ def indexed(graph: Graph) -> dict[str, tuple[Dim, Node]]:
     bounds: dict[str, tuple[Dim, Node]] = {}
     for node in graph:
         for position, limit, reader in _limits(graph, node):
-            name = _through_moves(graph, node.inputs[position])
+            name = through_moves(graph, node.inputs[position])
             known = bounds.get(name)
             if graph[name].op.is_input and (known is None or _is_below(limit, known[0])):
                 bounds[name] = limit, reader
@@ -31,24 +30,14 @@ def indexed(graph: Graph) -> dict[str, tuple[Dim, Node]]:
 
 def _limits(graph: Graph, node: Node) -> Iterator[tuple[int, Dim, Node]]:
     """Yield the operands of a node that are indices, with their bounds and the node that reads."""
-    if isinstance(node.op, Scan):
-        step = node.op.step
+    step = step_of(node.op)
+    if step is not None:
         for name, (limit, reader) in indexed(step.graph(())).items():
             if name in step.inputs:
                 yield step.inputs.index(name), limit, reader
     elif type(node.op).index_bounds is not Op.index_bounds:  # most ops index nothing
         limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
         yield from ((position, limit, node) for position, limit in limits.items())
-
-
-def steps_of_loops(graph: Graph) -> dict[str, int]:
-    """Return the steps of the loops that feeds of lengths belong to."""
-    found: dict[str, int] = {}
-    for node in graph:
-        if isinstance(node.op, Scan) and (name := node.op.step.lengths):
-            operand = node.inputs[node.op.step.inputs.index(name)]
-            found[_through_moves(graph, operand)] = node.op.steps
-    return {name: steps for name, steps in found.items() if graph[name].op.is_input}
 
 
 def _is_below(limit: Dim, other: Dim) -> bool:
@@ -63,14 +52,14 @@ def ignored_labels(graph: Graph) -> dict[str, int]:
     found: dict[str, set[int | None]] = {}
     for node in graph:
         for position in node.op.index_bounds([graph[operand].type for operand in node.inputs]):
-            name = _through_moves(graph, node.inputs[position])
+            name = through_moves(graph, node.inputs[position])
             ignored = node.op.ignore if isinstance(node.op, LabelHit) else None
             found.setdefault(name, set()).add(ignored)
     single = {name: one for name, (one, *others) in found.items() if not others}
     return {name: one for name, one in single.items() if one is not None}
 
 
-def _through_moves(graph: Graph, name: str) -> str:
+def through_moves(graph: Graph, name: str) -> str:
     """Return the node whose numbers a value has, perhaps in another order."""
     while graph[name].op.alias or isinstance(graph[name].op, (Cast, Transpose)):
         name = graph[name].inputs[0]

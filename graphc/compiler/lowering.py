@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Protocol
 
-from graphc.compiler.scan_lowering import Build, lower_scan
+from graphc.base.door import higher, optional
 from graphc.compiler.schedule import Schedule, fusing_order
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType, count
 from graphc.kernels.aliases import View
-from graphc.kernels.chains import Stacks, chained
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
@@ -27,11 +25,21 @@ from graphc.kernels.kernel import (
     inputs,
     loop_partition,
 )
-from graphc.kernels.program import Instr
+from graphc.kernels.program import Instr, Program
 from graphc.kernels.traits import Forms, TraitsOf
-from graphc.ops.exchange import Receive, Send
 from graphc.ops.fused import is_event_of
-from graphc.ops.scan import loops
+
+
+class Build(Protocol):
+    """The builder of the program of a step."""
+
+    def __call__(
+        self, name: str, graph: Graph, rows: int, carried: Mapping[str, str], at_once: bool
+    ) -> Program:
+        """Return the program for up to `rows` rows, those of all steps if they run at once.
+
+        `carried` maps results to the feeds that they become.
+        """
 
 
 class Lowering:
@@ -52,8 +60,9 @@ class Lowering:
         threads: int = 1,
     ) -> None:
         self.graph = graph
-        self._build, self._by_rows = build, bool(by_rows)
-        self._loops = {node.name: nodes for nodes in loops(graph).values() for node in nodes}
+        self.build = build
+        """The builder of the programs of steps."""
+        self._by_rows = bool(by_rows)
         self.capacity = capacity
         self.keeps = keeps
         """True if every value is stored, with the same bits, and lives to the end of the run."""
@@ -65,39 +74,32 @@ class Lowering:
         self.given = schedule.in_place.keys()
         """The values that are written to states."""
         self.boundary = -1
-        self._sent: dict[int, dict[str, str]] = {}
-        self._scanned: set[str] = set()
+        self._lowerings: dict[str, Callable[[Node], None]] = {}
+        """The functions that lower nodes with a form of their own, by `Op.lowering`."""
         forms = forms or Forms()
-        self._steps = forms.steps
+        self.known_steps = forms.steps
+        """The programs of steps that are known already."""
         traits = TraitsOf(graph, forms)
         order, boundary = fusing_order(graph, schedule, traits)
         trains = graph.updates or graph.gradients
-        whole = by_rows is not None or any(isinstance(node.op, Send) for node in graph)
+        whole = by_rows is not None or any(node.op.transfer for node in graph)
         infers = not (trains or whole)
-        self._grouping = Grouping(graph, order, boundary, schedule.in_place, traits, infers)
-        self._fuser = Fuser(self._grouping, capacity, forms.bodies, self._by_rows)
-        permuted = self._grouping.strides
-        self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
+        self.grouping = Grouping(graph, order, boundary, schedule.in_place, traits, infers)
+        self._fuser = Fuser(self.grouping, capacity, forms.bodies, self._by_rows)
+        permuted = self.grouping.strides
+        self.roots = {k: v for k, v in self.grouping.roots.items() if k not in permuted}
         """For each alias, the buffer whose bytes it shares."""
-        self.views: dict[str, View] = dict(self._grouping.views)
+        self.views: dict[str, View] = dict(self.grouping.views)
         """For each alias that is some columns of its root, those columns."""
         self._lower_all(schedule)
-        if not keeps:
-            self._chain(threads)
-
-    def _chain(self, threads: int) -> None:
-        """Join kernels of stacks to chains, which up to so many threads share."""
-        aside = {*self.roots, *self.roots.values(), *self.graph.roots, *self.given}
-        parts = {*self.views, *self.given}
-        places = aside.__contains__, parts.__contains__
-        stacks = Stacks(self.type, *places, self.capacity, threads)
-        self.instrs, workspaces, self.boundary = chained(self.instrs, self.boundary, stacks)
-        self.types.update(workspaces)
+        chain = None if keeps else optional("chain kernels")
+        if chain is not None:
+            chain(self, threads)
 
     def _lower_all(self, schedule: Schedule) -> None:
         """Add the instructions of all units, in order."""
         backward = {node.name for node in schedule.order[schedule.boundary :]}
-        for unit in self._grouping:
+        for unit in self.grouping:
             last = unit if isinstance(unit, Node) else _last(unit)
             if self.boundary < 0 and last.name in backward:
                 self._end_forward(schedule)
@@ -114,31 +116,18 @@ class Lowering:
             self._permute(unit, unit.op.permutation)
         elif unit.op.is_scatter_add(unit.type):
             self._scatter_add(unit)
-        elif isinstance(unit.op, (Send, Receive)):
-            self._exchange(unit, unit.op)
-        elif unit.name in self._loops:
-            self._scan(self._loops[unit.name])
+        elif unit.op.lowering:
+            self._lowering(unit.op.lowering)(unit)
         else:
             self.instrs.append(
                 Instr("call", unit.op.name, unit.op, unit.inputs, (unit.name,), unit.name)
             )
 
-    def _scan(self, nodes: list[Node]) -> None:
-        """Add one instruction for all results of a loop, at the first of them."""
-        if nodes[0].name in self._scanned:
-            return
-        self._scanned.add(nodes[0].name)
-        assert self._build is not None, "loops are lowered by programs"
-        firsts: dict[Op, Node] = {}
-        for node in nodes:
-            firsts.setdefault(node.op, node)
-        root, known = self._grouping.root, self._steps
-        made = lower_scan([*firsts.values()], self._build, self.capacity, root, known)
-        self.types[made.instr.outs[0]] = made.workspace
-        self.instrs.append(made.instr)
-        for node in nodes:
-            if (first := firsts[node.op]) is not node:
-                self.copy(first.name, node.name, node.type, node.name)
+    def _lowering(self, name: str) -> Callable[[Node], None]:
+        """Return the function that lowers nodes of a form of their own."""
+        if name not in self._lowerings:
+            self._lowerings[name] = higher(name)(self)
+        return self._lowerings[name]
 
     def _end_forward(self, schedule: Schedule) -> None:
         """Copy values that could not be written in place to their states; backward reads none."""
@@ -173,7 +162,7 @@ class Lowering:
         (source,) = node.inputs
         space = by_last(node.type.shape)
         builder = BodyBuilder()
-        value = builder.load(self._grouping.root(source), "each", node.type.dtype)
+        value = builder.load(self.grouping.root(source), "each", node.type.dtype)
         builder.store(value, node.name, "each")
         shape, body = self.graph[source].type.shape, builder.body()
         kernel = Permutation(*space, "columns", body, "matrices", shape=shape, axes=axes)
@@ -192,8 +181,8 @@ class Lowering:
             "rows",
             builder.body(),
             "columns",
-            source=self._grouping.root(source),
-            indices=self._grouping.root(indices),
+            source=self.grouping.root(source),
+            indices=self.grouping.root(indices),
             index_dtype=of_indices.dtype,
             count=count(of_indices.shape),
         )
@@ -217,7 +206,7 @@ class Lowering:
 
     def _writes_columns(self, name: str, joined: Node) -> bool:
         """Return whether a kernel may store a step's value, read once, as columns of a concat."""
-        group = self._grouping.group_of.get(name)
+        group = self.grouping.group_of.get(name)
         if not self._by_rows or group is None or isinstance(group.product, Node):
             return False
         alone = self.graph.feeds_only(name, joined.name) and self.root(name) == name
@@ -231,7 +220,7 @@ class Lowering:
         if source is None:
             value = builder.const(0, dtype)
         else:
-            value = builder.load(self._grouping.bytes_of(source), "each", dtype)
+            value = builder.load(self.grouping.bytes_of(source), "each", dtype)
         builder.store(value, out, "each")
         body = builder.body()
         partition = loop_partition(*space, "columns", body, self.capacity, self._by_rows)
@@ -241,7 +230,7 @@ class Lowering:
         """Return whether anything outside the group reads a node, or an alias of it."""
         if name in self.graph.roots:
             return True
-        grouping = self._grouping
+        grouping = self.grouping
         for user in self.graph.users[name]:
             if grouping.group_of.get(user) is group or is_event_of(name, self.graph[user]):
                 continue
@@ -255,43 +244,6 @@ class Lowering:
         self.types[out] = type
         space = matrix(type.shape) if self._by_rows and type.batched else flat(type.shape)
         self._copy_matrix(source, out, type.dtype, space, (node,))
-
-    # ------------------------------------------------------------------ exchange
-
-    def _exchange(self, node: Node, op: Send | Receive) -> None:
-        """Add one instruction for a whole bucket, at its last value to send or first to receive."""
-        (source,), out = node.inputs, node.name
-        if isinstance(op, Send):
-            source = self._sendable(source, node)
-            self.flat.update({source: op.offset, out: op.offset})
-            members = self._sent.setdefault(op.bucket, {})
-            members[out] = source
-            if len(members) == op.members:
-                self._exchanged("send", op, members)
-        elif out not in self.flat:
-            arriving = {
-                user: name for name in self._sent[op.bucket] for user in self.graph.users[name]
-            }
-            self.flat.update({user: self.flat[name] for user, name in arriving.items()})
-            self._exchanged("receive", op, arriving)
-
-    def _exchanged(
-        self, kind: Literal["send", "receive"], op: Op, members: Mapping[str, str]
-    ) -> None:
-        """Add the instruction for a bucket; `members` maps each result to its operand."""
-        outs = tuple(sorted(members, key=self.flat.__getitem__))
-        ins = tuple(members[out] for out in outs)
-        self.instrs.append(Instr(kind, kind, op, ins, outs, outs[-1]))
-
-    def _sendable(self, name: str, node: Node) -> str:
-        """Return the value, or a copy of it if its place in memory is fixed already."""
-        own = self.graph[name].op.is_source or name in self.given
-        alone = self.graph.feeds_only(name, node.name) and self.root(name) == name
-        if alone and not own:
-            return name
-        copy = f"{node.name}.copy"
-        self.copy(name, copy, self.type(name), node.name)
-        return copy
 
 
 def kernel_instr(kernel: Single, nodes: tuple[str, ...]) -> Instr:

@@ -1,89 +1,99 @@
-"""Compile options, and how programs are compiled from them: passes, schedule, memory, backend."""
+"""The options of `compile` that features add, and how they take their places in a compilation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
 
-from graphc.backends.backend import backend
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.compiler.blocks import block_rows
+from graphc.compiler.assignment import Planner as AnyPlanner
+from graphc.compiler.assignment import Scheduler as AnyScheduler
+from graphc.compiler.driver import Compilation, Records, Rows, Watch, only_losses, split
 from graphc.compiler.loss_share import divisors, loss_shares
-from graphc.compiler.own import Planner, Scheduler
+from graphc.compiler.own import Planner, Scheduled, Scheduler, planned
 from graphc.compiler.plan import Plan
-from graphc.compiler.prepare import PREPARE, given, keeping, prepare_graph, prepared
-from graphc.compiler.program import build_program
 from graphc.compiler.remat.fit import fitted, sparing
 from graphc.compiler.sharding import Sharding
-from graphc.declare.optim import Optimizer
-from graphc.declare.optim.rule import UpdateRule
-from graphc.declare.track import tracked, untracked
-from graphc.ir.graph import Graph, Node
-from graphc.kernels.program import Contract, Program
-from graphc.kernels.traits import Forms
-from passes.backward import Backward
+from graphc.declare.track import tracked
+from graphc.ir.graph import Graph
 from passes.data_parallel import DataParallel
-from passes.dead_code import dead_code
 from passes.keep_sends import keep_sends
-from passes.pipeline import Pass, PassList, PassRecord, run_passes
+from passes.pipeline import Pass, run_passes
 from passes.recompute_scans import has_long_loops, recompute_scans
 from passes.repeat_elements import repeat_elements
 from passes.round_products import round_products
 from passes.set_precision import Precision, SetPrecision
 from passes.shard import Shard
-from passes.specialize import Specialize
-from passes.update import Update, apply_graph
-
-
-class Watch(Protocol):
-    """A callback after each pass of a compilation, such as its validation."""
-
-    def __call__(self, step: Pass, before: Graph, made: Graph) -> None:
-        """Examine the graph that a pass made of another."""
-
-    def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
-        """Examine the graph of an update alone."""
+from passes.update import Update
 
 
 @dataclass(frozen=True)
-class CompileOptions:
+class CompileOptions(Compilation):
     """The compile options of a plan: the declared graph and the choices of compile()."""
 
-    graph: Graph
-    batch: int
-    wrt: tuple[str, ...]
-    required: tuple[str, ...]
-    rules: tuple[UpdateRule, ...]
-    """The updates of a step, in order; none if the plan does not train."""
-    passes: PassList
-    all_outputs: bool
-    """True if a training step also computes outputs that no loss depends on."""
-    backend: str
-    threads: int | None = None
     budget: int | None = None
     rows: int = 0
     """The rows of a step: those of all its shards; 0 means those of a run."""
     sharding: Sharding | None = None
     planner: Planner | None = None
     schedule: Scheduler | None = None
-    contract: Contract = "fused"
     precision: tuple[tuple[str, Precision], ...] = ()
     """Patterns of layers' names, and the precision of their products."""
     sparing: bool = False
     """True if programs have more barriers, so that they keep less memory: see `remat/fit.py`."""
-    blocks: bool = True
-    """True if inference may run its rows in blocks, see `blocks.py`."""
     recompute_loops: bool = False
     """True if gradients recompute long loops, a segment at a time."""
-    keeps: bool = True
-    """True if inference may keep what depends on parameters alone, see `prepare.py`."""
+
+    @property
+    def step_rows(self) -> int:
+        """The most rows of a step: those of all shards together."""
+        return self.rows or self.batch
+
+    def of_rows(self, rows: int) -> CompileOptions:
+        """Return the options for steps of `rows` rows."""
+        cut = self.sharding
+        return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
+
+    # ------------------------------------------------------------------ passes
+
+    def slots(self) -> dict[str, Pass]:
+        """Return the passes of precision, and the one that cuts loops that are recomputed."""
+        rounds = (SetPrecision(self.precision), round_products) if self.precision else ()
+        cuts = (recompute_scans,) if self.recompute_loops else ()
+        return {step.name: step for step in (*rounds, *cuts)}
+
+    def last_passes(self, name: str) -> tuple[Pass, ...]:
+        """Return the pass that repeats cheap elements, unless the list lacks it."""
+        return (repeat_elements,) if repeat_elements.name in self.passes.names else ()
+
+    def step_records(
+        self, name: str, slots: dict[str, Pass], common: Graph, first: Rows, watch: Watch | None
+    ) -> Records:
+        """Return the pass records of a step, or of a rank's last shard and of those before it."""
+        cut = self.sharding
+        if cut is None:
+            return super().step_records(name, slots, common, first, watch)
+        named = tuple(divisor.name for divisor in divisors(self.graph))
+        slots = slots | {
+            "shard": Shard(loss_shares(self.graph), named, cut.sync_batchnorm),
+            "data_parallel": DataParallel(),
+        }
+        (rule,) = self.rules
+        update = Update(rule.optimizer, rule.wrt, tracked(self.graph))
+        common, first, tail = self.differentiate(slots | {"update": update}, watch)
+        trained = only_losses(common)
+        records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
+        if cut.lanes > 1:
+            passes = self.filled(**slots, update=keep_sends)
+            _, tail = split(passes, slots["backward"])
+            records["shard"] = first + run_passes(trained, tail, watch, verified=True)[1]
+        return records
+
+    # ------------------------------------------------------------------ memory
 
     @property
     def prepares(self) -> bool:
-        """True if inference does so: it takes more memory."""
-        return self.keeps and not self.sparing
+        """True if inference keeps what depends on parameters alone: it takes more memory."""
+        return super().prepares and not self.sparing
 
     @property
     def arena_threads(self) -> int | None:
@@ -93,32 +103,10 @@ class CompileOptions:
     @property
     def has_more_barriers(self) -> bool:
         """True if programs have the barriers that keep less memory, as those of one thread do."""
-        return self.sparing or backend(self.backend).threads(self.threads) == 1
+        return self.sparing or super().has_more_barriers
 
-    @property
-    def own(self) -> tuple[str, ...]:
-        """The options that are functions of the user's own: "planner", "schedule"."""
-        given = {"planner": self.planner, "schedule": self.schedule}
-        return tuple(name for name, function in given.items() if function is not None)
-
-    def of_rows(self, rows: int) -> CompileOptions:
-        """Return the options for steps of `rows` rows."""
-        cut = self.sharding
-        return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
-
-    def plan(self, watch: Watch | None = None) -> Plan:
-        """Compile all programs, recomputing values to fit the budget; call `watch` after passes."""
-        records = {"infer": self._infer(watch)}
-        if self.wrt:
-            records.update(self._training(watch))
-        if repeat_elements.name in self.passes.names:
-            records = {name: _repeating(rows, watch) for name, rows in records.items()}
-        forms = Forms()
-        last = {name: rows[-1].graph for name, rows in records.items()}
-        programs = self.programs(last, forms)
-        graphs = dict(records)
-        trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
-        plan = Plan(self.graph, self.batch, self.rules, programs, graphs, trained, self)
+    def fitted(self, plan: Plan, watch: Watch | None) -> Plan:
+        """Return the plan, or one that recomputes values to fit the budget."""
         if self.budget is None or plan.memory.total <= self.budget:
             return plan
         plan = plan.without_kept
@@ -128,200 +116,20 @@ class CompileOptions:
             return replace(self, recompute_loops=True).plan(watch)
         return fitted(plan, self.budget) or sparing(plan)
 
-    def programs(self, graphs: Mapping[str, Graph], forms: Forms) -> dict[str, Program]:
-        """Return the programs of graphs by name, `prepare` included if inference needs it."""
-        made = {name: self.program(name, graph, forms) for name, graph in graphs.items()}
-        first = prepare_graph(graphs["infer"]) if self.prepares else None
-        return made if first is None else {**made, PREPARE: self.program(PREPARE, first, forms)}
+    # ------------------------------------------------------------------ the user's own functions
 
-    def program(
-        self, name: str, graph: Graph, forms: Forms | None = None, rows: int | None = None
-    ) -> Program:
-        """Return the program of a graph for up to `rows` rows, or those of a run or of a block."""
-        if rows is None:
-            made = self.program(name, graph, forms, self.batch)
-            block = block_rows(made) if self.blocks and name == "infer" else self.batch
-            return made if block == self.batch else self.program(name, graph, forms, block)
-        names = prepared(graph) if self.prepares and name == "infer" else ()
-        made = build_program(
-            name,
-            given(graph, names),
-            rows,
-            self.backend,
-            forms,
-            planner=self.planner,
-            scheduler=self.schedule,
-            contract=self.contract,
-            sparing=self.has_more_barriers,
-            threads=backend(self.backend).threads(self.threads),
-        )
-        if not self.prepares or name != "infer":
-            return made
-        return keeping(made, graph, names, trains=bool(self.rules))
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The options that are functions of the user's own: "planner", "schedule"."""
+        given = {"planner": self.planner, "schedule": self.schedule}
+        return tuple(name for name, function in given.items() if function is not None)
 
-    def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
-        passes = self.filled(specialize=Specialize(train=False), **self._of_loops())
-        return run_passes(untracked(self.graph), passes, watch)[1]
+    @property
+    def own_planner(self) -> AnyPlanner | None:
+        """The user's planner, with checks of what it returns."""
+        return None if self.planner is None else partial(planned, self.planner)
 
-    def _of_loops(self) -> dict[str, Pass]:
-        """Return the pass that cuts long loops, if their gradients recompute them."""
-        return {recompute_scans.name: recompute_scans} if self.recompute_loops else {}
-
-    def filled(self, **made: Pass) -> tuple[Pass, ...]:
-        """Return the pass list with its slots filled; slots without a pass are left out."""
-        rounds = (SetPrecision(self.precision), round_products) if self.precision else ()
-        return self.passes.fill({**made, **{step.name: step for step in rounds}})
-
-    def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
-        """Return the pass records of programs that train; passes up to backward run only once."""
-        backward, *later = self._backwards()
-        slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
-        slots |= self._of_loops()
-        common, first, tail = self._differentiate(slots, watch)
-        if self.graph.losses and not common.gradients:
-            raise self._no_gradient()
-        records = {"grad": first + run_passes(common, (*later, *tail), watch, verified=True)[1]}
-        if not self.rules:
-            return records
-        follow = tracked(self.graph)
-        updates = [Update(rule.optimizer, rule.wrt, follow) for rule in self.rules]
-        slots["update"] = updates[0]
-        name = "accumulate" if self.rules[0].optimizer.accumulate > 1 else "step"
-        if self.sharding is None:
-            trained = common if self.all_outputs else _only_losses(common)
-            _, tail = _split(self.filled(**slots), backward)
-            chain = _each_rule(tail, updates, later)
-            records[name] = first + run_passes(trained, chain, watch, verified=True)[1]
-        else:
-            records.update(self._sharded(name, slots, self.sharding, watch))
-        apply = self._apply(records["grad"][-1].graph.gradients, watch)
-        _, tail = _split(self.filled(backward=backward), backward)
-        records["apply"] = run_passes(apply, tail, watch)[1]
-        return records
-
-    def _differentiate(
-        self, slots: Mapping[str, Pass], watch: Watch | None
-    ) -> tuple[Graph, tuple[PassRecord, ...], tuple[Pass, ...]]:
-        """Run the passes up to backward; return the graph, their records and the passes left."""
-        head, tail = _split(self.filled(**slots), slots["backward"])
-        declared = _keeping(untracked(self.graph), self.required)  # verified for inference
-        return *run_passes(declared, head, watch, verified=True), tail
-
-    def _backwards(self) -> list[Backward]:
-        """Return the pass that differentiates for each rule, or for all losses without rules."""
-        if not self.rules:
-            required = self.required if self.graph.losses else ()
-            return [Backward(self.graph.losses, self.wrt, required)]
-        found: list[Backward] = []
-        for i, rule in enumerate(self.rules):
-            asked = tuple(name for name in self.required if name in rule.wrt)
-            wrt, before = self._differentiated(rule), self.rules[:i]
-            found.append(Backward(rule.losses, wrt, asked, before=before))
-        return found
-
-    def _differentiated(self, rule: UpdateRule) -> tuple[str, ...]:
-        """Return the names to differentiate by: frozen ones only if they were asked for by name."""
-        trains = rule.optimizer.trains
-        names = tuple(name for name in rule.wrt if name in self.required or trains(name))
-        if not any(map(trains, names)):
-            raise GraphError(
-                f"every parameter of net {self.graph.name!r} that could be trained is frozen",
-                loc=caller_loc(),
-                hint='freeze a part of them: groups=[gc.Group("body.*", frozen=True)]',
-            )
-        return names
-
-    def _apply(self, gradients: Iterable[str], watch: Watch | None) -> Graph:
-        """Return the graph of all updates by fed gradients, or by accumulated ones."""
-        graph, follow = Graph("apply", ()), tracked(self.graph)
-        for rule in self.rules:
-            names = (n for n in gradients if n in rule.wrt and self.graph[n].op.is_parameter)
-            nodes = [self.graph[name] for name in names if rule.optimizer.trains(name)]
-            if watch is not None:
-                watch.apply(nodes, rule.optimizer, apply_graph(nodes, rule.optimizer))
-            graph = apply_graph(nodes, rule.optimizer, graph, follow)
-        return graph
-
-    def _sharded(
-        self, name: str, slots: dict[str, Pass], cut: Sharding, watch: Watch | None
-    ) -> dict[str, tuple[PassRecord, ...]]:
-        """Return the pass records of a rank's last shard, and of the shards before it."""
-        named = tuple(divisor.name for divisor in divisors(self.graph))
-        slots = slots | {
-            "shard": Shard(loss_shares(self.graph), named, cut.sync_batchnorm),
-            "data_parallel": DataParallel(),
-        }
-        common, first, tail = self._differentiate(slots, watch)
-        trained = _only_losses(common)
-        records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
-        if cut.lanes > 1:
-            passes = self.filled(**(slots | {"update": keep_sends}))
-            _, tail = _split(passes, slots["backward"])
-            records["shard"] = first + run_passes(trained, tail, watch, verified=True)[1]
-        return records
-
-    def _no_gradient(self) -> GraphError:
-        losses = [self.graph[self.graph.outputs[name]] for name in self.graph.losses]
-        what = ", ".join(self.wrt[:3]) + (", ..." if len(self.wrt) > 3 else "")
-        return GraphError(
-            f"no gradient flows from {' or '.join(map(repr, self.graph.losses))} to {what}",
-            operands=[node.described("loss") for node in losses],
-            loc=caller_loc(),
-            hint="argmax, comparisons, casts to integers and gc.stop_gradient pass none",
-        )
-
-    def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
-        """Compile the program that differentiates outputs by cotangents that are fed."""
-        for name in outputs:
-            if name not in self.graph.outputs:
-                known = ", ".join(self.graph.outputs)
-                raise GraphError(
-                    f"backward: there is no output {name!r}",
-                    loc=caller_loc(),
-                    hint=f"there are {known}",
-                )
-        chosen = {name: self.graph.outputs[name] for name in outputs}
-        graph = _keeping(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
-        passes = self.filled(
-            specialize=Specialize(train=True),
-            backward=Backward(outputs, self.wrt, fed=True),
-        )
-        result = run_passes(graph, passes)[0]
-        bare = Graph(result.name, result, gradients=result.gradients)
-        return self.program("cotangent", dead_code(bare))
-
-
-def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
-    """Run repeat_elements, and return the pass records with its own if it changes something."""
-    graph, more = run_passes(rows[-1].graph, (repeat_elements,), watch, verified=True)
-    return rows if graph is rows[-1].graph else rows + more
-
-
-def _each_rule(
-    passes: tuple[Pass, ...], updates: Sequence[Update], backwards: Sequence[Backward]
-) -> tuple[Pass, ...]:
-    """Return the passes after the first backward, with those up to update for each other rule."""
-    own, rest = _split(passes, updates[0])
-    found = [*own]
-    for update, backward in zip(updates[1:], backwards, strict=True):
-        parameters = replace(backward, required=())  # the program of gradients has checked them
-        found += [parameters, *own[:-1], update]
-    return (*found, *rest)
-
-
-def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
-    """Return the passes up to `last`, itself included, and those after it."""
-    position = passes.index(last) + 1
-    return passes[:position], passes[position:]
-
-
-def _keeping(graph: Graph, names: Iterable[str]) -> Graph:
-    """Return the graph with these nodes as gradients of themselves, so that passes keep them."""
-    return graph.with_nodes(graph, gradients={name: name for name in names})
-
-
-def _only_losses(graph: Graph) -> Graph:
-    """Return the graph without the outputs that no loss depends on."""
-    needed = graph.upstream(graph.outputs[name] for name in graph.losses)
-    outputs = {name: value for name, value in graph.outputs.items() if value in needed}
-    return graph.with_nodes(graph, outputs=outputs)
+    @property
+    def own_scheduler(self) -> AnyScheduler | None:
+        """The user's schedule, with checks of what it returns."""
+        return None if self.schedule is None else partial(Scheduled, self.schedule)

@@ -7,24 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from graphc.base.docstrings import with_shared
-from graphc.base.door import Proof, higher
-from graphc.compiler.memory_report import MemoryReport
+from graphc.base.door import Proof, higher, optional
+from graphc.compiler.memory_sizes import MemorySizes
 from graphc.compiler.prepare import PREPARE
 from graphc.compiler.sizes import state_nodes
 from graphc.declare.net import Net
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import Optimizer
 from graphc.declare.optim.rule import UpdateRule
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Program
 from graphc.ops.source import Input, Parameter
 from passes.pipeline import PassRecord
-from passes.set_precision import Precision
 
 if TYPE_CHECKING:
+    from graphc.compiler.memory_report import MemoryReport
     from graphc.compiler.options import CompileOptions
+    from passes.set_precision import Precision
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Plan:
     @property
     def rows(self) -> int:
         """The most rows of a step: `batch`, or those of all shards together."""
-        return self.options.rows or self.batch
+        return self.options.step_rows
 
     @property
     def shards(self) -> int | None:
@@ -155,7 +156,9 @@ class Plan:
     @cached_property
     def memory(self) -> MemoryReport:
         """The exact memory that the plan needs, before anything runs."""
-        return MemoryReport(self)
+        report = optional("memory report") or cast("type[MemoryReport]", MemorySizes)
+        made: MemoryReport = report(self)
+        return made
 
     def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
         """Compile the program that differentiates outputs by cotangents that are fed.

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from graphc.base.work import spend_nodes
-from graphc.compiler.assignment import Assignment
-from graphc.compiler.lowering import Lowering
-from graphc.compiler.own import Planner, Scheduler
-from graphc.compiler.scan_lowering import Build
+from graphc.compiler.assignment import Assignment, Planner, Scheduler
+from graphc.compiler.lowering import Build, Lowering
 from graphc.compiler.schedule import keep_old_states, schedule
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Contract, Program

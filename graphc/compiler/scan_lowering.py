@@ -8,31 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+from graphc.compiler.lowering import Build, Lowering
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
 from graphc.ir.step_graph import Carried, Kind, StepGraph
 from graphc.ir.tensor_type import TensorType, align
 from graphc.kernels.barriers import reads_of_others
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.elementwise import Add
-from graphc.ops.scan import Scan
+from graphc.ops.scan import Scan, loops
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Input
 from passes.split_scans import runs_at_once
-
-
-class Build(Protocol):
-    """The builder of the program of a step."""
-
-    def __call__(
-        self, name: str, graph: Graph, rows: int, carried: Mapping[str, str], at_once: bool
-    ) -> Program:
-        """Return the program for up to `rows` rows, those of all steps if they run at once.
-
-        `carried` maps results to the feeds that they become.
-        """
 
 
 @dataclass(frozen=True)
@@ -41,6 +30,33 @@ class LoweredScan:
 
     instr: Instr
     workspace: TensorType
+
+
+class LoopLowering:
+    """Lowers the loops of a graph: all results of one by one instruction, at the first of them."""
+
+    def __init__(self, low: Lowering) -> None:
+        self._low = low
+        self._loops = {n.name: nodes for nodes in loops(low.graph).values() for n in nodes}
+        self._done: set[str] = set()
+
+    def __call__(self, node: Node) -> None:
+        """Add the instruction of the loop that a node is a result of, once."""
+        low, nodes = self._low, self._loops[node.name]
+        if nodes[0].name in self._done:
+            return
+        self._done.add(nodes[0].name)
+        assert low.build is not None, "loops are lowered by programs"
+        firsts: dict[Op, Node] = {}
+        for one in nodes:
+            firsts.setdefault(one.op, one)
+        results, root = [*firsts.values()], low.grouping.root
+        made = lower_scan(results, low.build, low.capacity, root, low.known_steps)
+        low.types[made.instr.outs[0]] = made.workspace
+        low.instrs.append(made.instr)
+        for one in nodes:
+            if (first := firsts[one.op]) is not one:
+                low.copy(first.name, one.name, one.type, one.name)
 
 
 def lower_scan(

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
 from graphc.kernels.traits import TraitsOf
-from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Cast
 
 KINDS = 6
@@ -152,18 +151,22 @@ def _eager(graph: Graph) -> set[str]:
             fed.add(node.name)
         elif node.op.is_source or node.type.rank == 0:
             early.add(node.name)
-    return early.union(node.name for node in graph if isinstance(node.op, Send))
+    return early.union(node.name for node in graph if _end(node) == "send")
 
 
 def arrivals(graph: Graph) -> dict[str, list[str]]:
-    """Return, for each received value, the sends of its bucket, which travels as a whole."""
-    sent: dict[int, list[str]] = {}
+    """Return, for each value that arrives, the ones sent with it: they travel as a whole."""
+    ends: dict[str, dict[int, list[str]]] = {"send": {}, "receive": {}}
     for node in graph:
-        if isinstance(node.op, Send):
-            sent.setdefault(node.op.bucket, []).append(node.name)
-    if not sent:
-        return {}
-    return {node.name: sent[node.op.bucket] for node in graph if isinstance(node.op, Receive)}
+        if node.op.transfer is not None:
+            end, number = node.op.transfer
+            ends[end].setdefault(number, []).append(node.name)
+    return {name: ends["send"][i] for i, names in ends["receive"].items() for name in names}
+
+
+def _end(node: Node) -> str:
+    """Return the end of a transfer that a node is; "" for other nodes."""
+    return "" if node.op.transfer is None else node.op.transfer[0]
 
 
 def _writers(
@@ -209,7 +212,7 @@ def _may_be_view(graph: Graph, name: str) -> bool:
 
 def _may_write(graph: Graph, state: str, value: str, users: Mapping[str, Sequence[str]]) -> bool:
     node = graph[value]
-    if isinstance(node.op, (Source, Receive)) or node.op.alias:
+    if isinstance(node.op, Source) or node.op.alias or _end(node) == "receive":
         return False
     if any([o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)]):
         return False
@@ -251,7 +254,7 @@ def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[i
     Values received from other shards come last: until then all other nodes hide the exchange.
     """
     count = len(nodes)
-    late = [4 * isinstance(node.op, Receive) for node in nodes]
+    late = [4 * (_end(node) == "receive") for node in nodes]
     return [
         (late[i] + (node.name in backward) * 2 + (node.name not in eager)) * count + i
         for i, node in enumerate(nodes)
@@ -322,8 +325,8 @@ def fusing_order(
 
 def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int:
     """Return the rank of a node among those that could run next: the lowest runs first."""
-    if isinstance(node.op, (Send, Receive)):
-        return 0 if isinstance(node.op, Send) else 5
+    if node.op.transfer is not None:
+        return 0 if _end(node) == "send" else 5
     if node.name in schedule.in_place and not node.type.rank:
         return 4  # a counter: whoever reads the old number may then still be moved
     others = {*schedule.waits.get(node.name, ())}

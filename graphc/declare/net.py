@@ -14,7 +14,7 @@ from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
 from graphc.base.errors import GraphError, UnknownName
-from graphc.base.other_names import Missing
+from graphc.base.missing import Missing
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.init import FromArray, generator, resolve

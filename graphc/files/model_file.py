@@ -17,16 +17,17 @@ from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError, RankError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
-from graphc.compiler.compile import check_losses, check_options
+from graphc.compiler.compile import check_budget
 from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
-from graphc.compiler.precision import PrecisionChoice, precision_of_layers
+from graphc.compiler.request import check_losses, check_options
 from graphc.compiler.sharding import Sharding, sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
 from graphc.declare.optim.rule import UpdateRule, check_rules
 from graphc.declare.schedules import Schedule
+from graphc.features.precision.option import PrecisionChoice, precision_of_layers
 from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.ir.graph import Graph, Node
@@ -225,8 +226,8 @@ class Model:
         with damage(self, "a plan"):
             options = self._compile_options(graph, self.notes["plan"], optimizer)
             options = options.of_rows(batch or options.rows)
-            given = options.threads, options.budget, options.contract
-            check_options(graph, options.rows, None, *given)
+            check_budget(options.budget)
+            check_options(graph, options.rows, None, options.threads, options.contract)
         if precision is not None:
             asked = precision, options.passes, options.batch, bool(options.rules), options.backend
             options = replace(options, precision=precision_of_layers(graph, *asked))

@@ -18,10 +18,10 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import warn
 from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
-from graphc.compiler.precision import PrecisionChoice
 from graphc.declare.net import Net
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import Optimizer
 from graphc.declare.optim.rule import UpdateRule
+from graphc.features.precision.option import PrecisionChoice
 from graphc.files.container import pack, read_file, single
 from graphc.files.disk import write_file
 from graphc.files.graph_file import graph_file, tensors_named, user_ops
@@ -267,7 +267,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
     trained = [_rule(rule) for rule in options.rules]
     alone = options.sharding and options.sharding.alone
     return {
-        "batch": options.rows or options.batch,
+        "batch": options.step_rows,
         "shards": alone and alone.shards,
         "sync_batchnorm": bool(alone and alone.sync_batchnorm),
         "wrt": options.wrt,

@@ -10,15 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from graphc.ir.access import AccessMap, AxisMap, dense_maps, merged_axes
-from graphc.ir.bfloat16 import Order
 from graphc.ir.expr import BodyBuilder, Expr
-from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType
+from graphc.ir.tensor_type import ORDERED, Batch, Dim, Shape, TensorType
 
 Sizes = tuple[int, ...]
 """A number for each dimension of space."""
+TermOrder = Literal["pairs", "blocks"]
+"""The order in which the products of a sum are added: 1, 0, 3, 2, ..., or in blocks.
+
+Of each block of terms those of even and of odd number are added up apart, from 0 on; the sum of
+both is added to that of the blocks before.
+"""
+BLOCK = 32
+"""The terms of a block; the last one may have fewer."""
 
 
 class Phase(NamedTuple):
@@ -204,8 +211,8 @@ class Product:
     inner: Dim
     trans_a: bool = False
     trans_b: bool = False
-    order: Order | None = None
-    """The order in which terms of bfloat16 are added; None for factors of another dtype."""
+    order: TermOrder | None = None
+    """The order in which terms are added; None for factors of another dtype than `ORDERED`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,19 +231,19 @@ MOST_INT8 = (2**31 - 1) // 128**2
 """The most products of int8 whose sum always fits int32."""
 
 
-def sum_dtype(a: TensorType, b: TensorType, order: Order | None) -> str | None:
+def sum_dtype(a: TensorType, b: TensorType, order: TermOrder | None) -> str | None:
     """Return the dtype of sums of products: that of floats, one of 32 bits for narrow factors.
 
-    None for factors of other dtypes, or of two.  Raise ValueError unless those of bfloat16, or
+    None for factors of other dtypes, or of two.  Raise ValueError unless those of `ORDERED`, or
     those of float32 that are rounded first, have an order of terms, and no others.
     """
-    if order is None and a.dtype == "bfloat16":
-        raise ValueError("products of bfloat16 need an order of terms")
-    if order is not None and a.dtype not in ("bfloat16", "float32"):
+    if order is None and a.dtype == ORDERED:
+        raise ValueError(f"products of {ORDERED} need an order of terms")
+    if order is not None and a.dtype not in (ORDERED, "float32"):
         raise ValueError(f"products of {a.dtype} have no order of terms")
     if a.dtype != b.dtype:
         return None
-    return a.dtype if a.is_float else {"int8": "int32", "bfloat16": "float32"}.get(a.dtype)
+    return a.dtype if a.is_float else {"int8": "int32", ORDERED: "float32"}.get(a.dtype)
 
 
 def check_sums(terms: Dim, dtype: str) -> None:
@@ -249,7 +256,7 @@ def matrix_product(
     ins: Sequence[TensorType],
     trans_a: bool = False,
     trans_b: bool = False,
-    order: Order | None = None,
+    order: TermOrder | None = None,
 ) -> Product | None:
     """Return the form of a @ b, either one transposed, or None if it has no such kernel.
 

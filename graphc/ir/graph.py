@@ -383,3 +383,12 @@ def boundary(graph: Graph, order: Iterable[Node]) -> int:
     """Return the position in this order of the last node that an output depends on."""
     forward = graph.forward()
     return max((i for i, node in enumerate(order) if node.name in forward), default=-1)
+
+
+def joint_results(nodes: Iterable[Node]) -> list[list[Node]]:
+    """Return the nodes of each joint computation, such as a loop: `Op.joint` says which."""
+    found: dict[object, list[Node]] = {}
+    for node in nodes:
+        if node.op.is_joint:
+            found.setdefault((node.op.joint, node.inputs), []).append(node)
+    return [*found.values()]

@@ -13,10 +13,9 @@ from typing import TypeVar
 import numpy as np
 
 from graphc.base.errors import GraphError, RuleError
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import shape_at
+from graphc.ir.tensor_type import numpy_dtype, shape_at
 
 T = TypeVar("T")
 Rule = Callable[[Node, Sequence[Array]], Array]

@@ -23,7 +23,7 @@ from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
-    from graphc.ir.graph import Node
+    from graphc.ir.graph import Graph, Node
     from graphc.ir.step_graph import StepGraph
 
 Array = NDArray[Any]
@@ -121,6 +121,10 @@ class Op(KernelRules):
     """True if its operands broadcast, so that gradients are summed to an operand's shape."""
     is_joint: ClassVar[bool] = False
     """True if several nodes over the same operands are results of one computation."""
+    takes_positions: ClassVar[bool] = False
+    """True if its indices are positions in another operand, not classes."""
+    lowering: ClassVar[str] = ""
+    """The part of `graphc.features` that lowers its nodes; "" means kernels and calls."""
     finite_hint: ClassVar[str] = ""
     """The advice for a result that is not finite."""
     onnx: ClassVar[str] = ""
@@ -275,6 +279,45 @@ class Op(KernelRules):
     def joint(self) -> Op:
         """The op without its choice of a result, for an op with several: equal for all of them."""
         return self
+
+    @property
+    def transfer(self) -> tuple[Literal["send", "receive"], int] | None:
+        """The end of a transfer that it is, and the number of all that travels together."""
+        return None
+
+    def with_inside(
+        self, nodes: Sequence[Node], run: Callable[[Graph], Graph]
+    ) -> dict[str, Node | None]:
+        """Return the nodes that change if a pass runs on the graph that the op has inside.
+
+        Parameters
+        ----------
+        nodes
+            The results of a joint computation.
+        run
+            The pass; it returns the same object if it changes nothing.
+
+        Returns
+        -------
+        dict
+            The new nodes by name: none by default.
+        """
+        return {}
+
+    def pruned(self, nodes: Sequence[Node]) -> dict[str, Node | None]:
+        """Return the results of a joint computation without what none of them needs.
+
+        Parameters
+        ----------
+        nodes
+            The results that are read.
+
+        Returns
+        -------
+        dict
+            The new nodes by name: none by default.
+        """
+        return {}
 
     def joint_grad(self, b: Builder, nodes: Sequence[Node], douts: Sequence[Value]) -> Cotangents:
         """Build the gradient rule of an op with several results.

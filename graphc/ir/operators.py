@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
-from graphc.base.other_names import Missing
+from graphc.base.missing import Missing
 
 if TYPE_CHECKING:
     from graphc.ir.build import Value

@@ -12,10 +12,12 @@ from graphc.base.arguments import is_whole, plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 
+ORDERED = "bfloat16"
+"""The dtype of factors of products whose terms have an order; the compiler alone makes it."""
 ITEMSIZE = {
     "float32": 4,
     "float64": 8,
-    "bfloat16": 2,
+    ORDERED: 2,
     "int64": 8,
     "int32": 4,
     "int16": 2,
@@ -26,10 +28,10 @@ ITEMSIZE = {
     "uint16": 2,
     "uint8": 1,
 }
-DECLARED = tuple(dtype for dtype in ITEMSIZE if dtype != "bfloat16")
-"""The dtypes that users declare; the compiler alone makes bfloat16."""
+DECLARED = tuple(dtype for dtype in ITEMSIZE if dtype != ORDERED)
+"""The dtypes that users declare."""
 FLOATS = ("float32", "float64")
-"""The dtypes that gradients flow through; bfloat16 is made once they are there."""
+"""The dtypes that gradients flow through; `ORDERED` is made once they are there."""
 # NumPy 1 takes no more; NumPy 2 takes 64.
 MOST_DIMENSIONS = 32
 LARGEST = 1 << 47
@@ -296,16 +298,21 @@ def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType
 def dtype_name(dtype: Any) -> str:
     """Return the name of a dtype given as a name, as `numpy.float32` or as `numpy.dtype`.
 
-    Raise GraphError for bfloat16, which users do not declare.
+    Raise GraphError for `ORDERED`, which users do not declare.
     """
     name = str(getattr(dtype, "__name__", dtype))
-    if name == "bfloat16":
+    if name == ORDERED:
         raise GraphError(
-            "bfloat16 is the dtype of factors of products alone",
+            f"{ORDERED} is the dtype of factors of products alone",
             loc=caller_loc(),
             hint='gc.compile(net, precision={"*": "bf16"}) rounds them',
         )
     return name
+
+
+def numpy_dtype(dtype: str) -> str:
+    """Return the dtype of NumPy's arrays of a dtype: NumPy lacks `ORDERED`, and holds its bits."""
+    return "uint16" if dtype == ORDERED else dtype
 
 
 def normal_axis(axis: SupportsIndex, rank: int) -> int:

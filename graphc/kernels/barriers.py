@@ -9,14 +9,16 @@ another barrier, while the kernels that wait are short and little memory is kept
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.duration import microseconds
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.program import Instr, Program
-from graphc.kernels.scan import ScanKernel
+
+if TYPE_CHECKING:
+    from graphc.kernels.scan import ScanKernel
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")
 """The instruction at which all threads wait for each other."""

@@ -53,7 +53,7 @@ def kernel_microseconds(kernel: Kernel, n: int) -> float:
     if isinstance(kernel, Gemm):
         k = dim_at(kernel.k, n)
         item = ITEMSIZE[kernel.factor_dtype]
-        at_once = 1 if kernel.bfloat16 else ITEMSIZE[kernel.dtype] // item
+        at_once = 1 if kernel.ordered else ITEMSIZE[kernel.dtype] // item
         operations += 2 * rows * columns * k // at_once
         moved = (rows * k + k * columns) * item + rows * columns * ITEMSIZE[kernel.dtype]
         if isinstance(kernel, Convolution):

@@ -15,7 +15,7 @@ from graphc.ir.access import AccessMap
 from graphc.ir.expr import OTHER_STEPS, Axis, Body, BodyBuilder, Expr
 from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Node
-from graphc.ir.tensor_type import Shape
+from graphc.ir.tensor_type import ORDERED, Shape
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.interpret import FUNCTIONS
@@ -98,7 +98,7 @@ class Fuser:
     def _check_rounded(self, product: Node, of: Product) -> None:
         """Raise GraphError for a product that is to round its factors: kernels do not."""
         dtype = self._grouping.type(product.inputs[0]).dtype
-        if of.order is not None and dtype != "bfloat16":
+        if of.order is not None and dtype != ORDERED:
             raise GraphError(
                 f"{product.name!r} has an order of terms, but its factors are of {dtype}",
                 loc=product.loc,

@@ -15,19 +15,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from graphc.base.door import higher
 from graphc.ir.access import AccessMap
-from graphc.ir.bfloat16 import (
-    converted,
-    multiplied,
-    multiply_add,
-    nearest,
-    numpy_dtype,
-    pairs,
-    widened,
-)
 from graphc.ir.expr import BodyBuilder, Broadcast, Expr, Step
 from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
+from graphc.ir.narrow import converted, narrow
+from graphc.ir.tensor_type import ORDERED, Batch, Shape, dim_at, numpy_dtype, shape_at
 from graphc.kernels.kernel import (
     LANES,
     BatchedGemm,
@@ -40,7 +33,6 @@ from graphc.kernels.kernel import (
     ScatterAdd,
     Single,
 )
-from graphc.kernels.philox import keep_words
 
 Array = NDArray[Any]
 
@@ -62,7 +54,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round": np.rint,
-    "round_bfloat16": nearest,
+    f"round_{ORDERED}": lambda x: narrow().nearest(x),
     "maximum": np.maximum,
     "minimum": np.minimum,
     "less": np.less,
@@ -161,7 +153,8 @@ class _Run:
         if step.op == "philox":
             assert isinstance(step.value, int), "the value is the stream"
             seed, draws, *first = (int(arg.item()) for arg in args)
-            return keep_words(seed, step.value, draws, self.rows, self.columns, *first)
+            given = seed, step.value, draws, self.rows, self.columns, *first
+            return np.asarray(higher("philox").keep_words(*given))
         return np.asarray(FUNCTIONS[step.op](*args))
 
     def _loaded(self, step: Step) -> Array:
@@ -273,7 +266,7 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
     """
     if kernel.order == "blocks":
         a, b = _factors(kernel, arrays[kernel.a], arrays[kernel.b], n)
-        total = multiplied(a, b, kernel.run, "blocks")
+        total = narrow().multiplied(a, b, kernel.run, "blocks")
         return total.reshape(-1, total.shape[-1])
     a, b = (_factor(kernel, arrays[name]) for name in (kernel.a, kernel.b))
     if isinstance(kernel, Convolution) and kernel.window.groups > 1:
@@ -284,16 +277,18 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
         _pixels(kernel, n) if isinstance(kernel, Convolution) else np.broadcast_to(True, a.shape)
     )
     terms = range(a.shape[-1])
-    for p in pairs(len(terms), kernel.run) if kernel.bfloat16 else terms:
+    for p in narrow().pairs(len(terms), kernel.run) if kernel.ordered else terms:
         left, right = a[..., :, p : p + 1], b[..., p : p + 1, :]
-        added = multiply_add(total, left, right) if kernel.bfloat16 else total + left * right
+        added = (
+            narrow().multiply_add(total, left, right) if kernel.ordered else total + left * right
+        )
         np.copyto(total, added, where=there[..., :, p : p + 1])
     return total.reshape(-1, total.shape[-1])
 
 
 def _factor(kernel: Gemm, factor: Array) -> Array:
     """Return a factor in the dtype of the sums."""
-    return widened(factor) if kernel.bfloat16 else factor.astype(kernel.dtype, copy=False)
+    return narrow().widened(factor) if kernel.ordered else factor.astype(kernel.dtype, copy=False)
 
 
 def _factors(kernel: Gemm, a: Array, b: Array, n: int) -> tuple[Array, Array]:

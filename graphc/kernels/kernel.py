@@ -18,10 +18,9 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal, NamedTuple, Self
 
-from graphc.ir.bfloat16 import Order
 from graphc.ir.expr import Axis, Body, Step, Store
-from graphc.ir.forms import Product, Sizes, Window, WindowProduct
-from graphc.ir.tensor_type import Dim, Shape, count, dim_at, divided
+from graphc.ir.forms import Product, Sizes, TermOrder, Window, WindowProduct
+from graphc.ir.tensor_type import ORDERED, Dim, Shape, count, dim_at, divided
 from graphc.kernels.iteration_space import Space
 
 CHUNK = 16
@@ -126,8 +125,8 @@ class Gemm:
 
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
     has one accumulator an element, in the order of p, with fused multiply-add.  Sums of `dtype`
-    int32 are of int8 factors, and exact in any order.  Those of bfloat16 factors are float32, and
-    their terms are added in the given order: see `graphc/ir/bfloat16.py`.
+    int32 are of int8 factors, and exact in any order.  Those of factors of `ORDERED` are float32,
+    and their terms are added in the given order: see `graphc/features/precision/bfloat16.py`.
     """
 
     m: Dim
@@ -140,8 +139,8 @@ class Gemm:
     dtype: str
     body: Body
     partition: Partition
-    order: Order | None = field(default=None, kw_only=True)
-    """The order in which terms of bfloat16 are added; None for factors of another dtype."""
+    order: TermOrder | None = field(default=None, kw_only=True)
+    """The order in which terms are added; None for factors of another dtype than `ORDERED`."""
 
     @property
     def space(self) -> Space:
@@ -154,15 +153,15 @@ class Gemm:
         return ()
 
     @property
-    def bfloat16(self) -> bool:
-        """True if the factors are of bfloat16."""
+    def ordered(self) -> bool:
+        """True if terms have an order, and factors are of `ORDERED`."""
         return self.order is not None
 
     @property
     def factor_dtype(self) -> str:
         """The dtype of both factors."""
-        if self.bfloat16:
-            return "bfloat16"
+        if self.ordered:
+            return ORDERED
         return "int8" if self.dtype == "int32" else self.dtype
 
     @property
@@ -230,7 +229,7 @@ class Convolution(Gemm):
     convolution, (offsets, n, channels), and its offsets are read in reverse.  With groups each
     has its part of the columns: a column reads only the channels of its group in a pixel, and such
     a weight is stored (offsets, n / groups, groups * channels).  Pairs and blocks of
-    bfloat16 terms are those of the channels of each offset.  With `trans_a` blocks are those of the
+    ordered terms are those of the channels of each offset.  With `trans_a` blocks are those of the
     places of an image; in the order of pairs terms are added one after the other, since places side
     by side may not be pixels side by side.
     """

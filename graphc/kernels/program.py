@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from graphc.base.door import Proof, higher
 from graphc.ir.graph import Graph
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Dim, TensorType, align
 from graphc.kernels.kernel import Kernel
-from graphc.kernels.scan import ScanKernel
 from graphc.kernels.text import program_text
+
+if TYPE_CHECKING:
+    from graphc.kernels.scan import ScanKernel
 
 Space = Literal["arena", "state", "feed", "constant", "gradient", "result"]
 """The memory of a buffer: only arena and gradient buffers have offsets.

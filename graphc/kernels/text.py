@@ -32,10 +32,10 @@ from graphc.kernels.kernel import (
     ScatterAdd,
     Single,
 )
-from graphc.kernels.scan import ScanKernel
 
 if TYPE_CHECKING:
     from graphc.kernels.program import Buffer, Instr, Program
+    from graphc.kernels.scan import ScanKernel
 
 
 INFIX = {

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, defs
 
-from graphc.ir.bfloat16 import nearest
+from graphc.features.precision.bfloat16 import nearest
 from graphc.ir.build import Value
 from graphc.ir.op import Op
 from graphc.onnx.call import Binding, Call
 from graphc.onnx.function import schema_of
-from graphc.ops.arithmetic import RoundBfloat16
+from graphc.ops.rounding import RoundBfloat16
 from graphc.ops.shape import Cast
 
 NARROW = TensorProto.BFLOAT16

@@ -8,7 +8,6 @@ from math import inf
 
 import numpy as np
 
-from graphc.ir.bfloat16 import nearest, rounded
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
@@ -138,48 +137,6 @@ class Quantize(NoGradient, Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         steps = call("round", ins[0] * (1 / self.step))
         return call("minimum", call("maximum", steps, -127), 127).cast("int8")
-
-
-class ToBfloat16(NoGradient, Unary):
-    """x, of float32, rounded to bfloat16: to nearest, ties to even.
-
-    Magnitudes below 2**-56 become 0, so that no sum of products is ever subnormal; see
-    `graphc/ir/bfloat16.py`.  NaN becomes the positive quiet NaN.
-    """
-
-    inplace = ()
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return bfloat16 of x's shape; raise ValueError unless x is float32."""
-        (x,) = ins
-        if x.dtype != "float32":
-            raise ValueError(f"x is {x.dtype}, only float32 is rounded to bfloat16")
-        return x.with_dtype("bfloat16")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return rounded(ins[0])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0].cast("bfloat16")
-
-
-class RoundBfloat16(Unary):
-    """x, of float32, rounded to the nearest number of bfloat16, half to even, and kept in float32.
-
-    Gradients flow through it as if it did not round.
-    """
-
-    gradient_text = ("d_out",)
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return x's type; raise ValueError unless x is float32."""
-        return ToBfloat16().infer(ins).with_dtype("float32")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return nearest(ins[0])
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (dout,)
 
 
 class WholeQuotient(NoGradient, Binary, base=True):

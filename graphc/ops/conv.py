@@ -12,11 +12,11 @@ from math import prod
 
 import numpy as np
 
-from graphc.ir.bfloat16 import add_products, dtype_of_sums, multiplied
 from graphc.ir.build import Builder, Value
 from graphc.ir.forms import Product, Window, WindowProduct, check_sums, sum_dtype
+from graphc.ir.narrow import dtype_of_sums, narrow
 from graphc.ir.op import Array, Cotangents
-from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
+from graphc.ir.tensor_type import ORDERED, Dim, Shape, TensorType, shape_at
 from graphc.kernels.iteration_space import by_last
 from graphc.ops.product import OrderedProduct
 from graphc.ops.window import Sizes, places, windows
@@ -44,7 +44,7 @@ class Convolution(OrderedProduct, base=True):
         Raise ValueError unless dy has the type of the convolution of x and w, or is it rounded.
         """
         y = self.result(x, w)
-        if dy != (y.with_dtype(x.dtype) if x.dtype == "bfloat16" else y):
+        if dy != (y.with_dtype(x.dtype) if x.dtype == ORDERED else y):
             raise ValueError(f"dy is {dy}, the convolution of {x} gives {y}")
         return y.dtype
 
@@ -61,7 +61,7 @@ class Convolution(OrderedProduct, base=True):
         *kernel, part, channels = w.shape
         sizes = tuple(size for size in kernel if isinstance(size, int))
         if self.order is not None and self.groups > 1:
-            raise ValueError("convolutions in groups do not multiply bfloat16")
+            raise ValueError(f"convolutions in groups do not multiply {ORDERED}")
         if 0 in (*w.shape, x.shape[-1]):
             raise ValueError(f"x is {x}, w is {w}: the filter and the channels may not be empty")
         if w.batched or not isinstance(x.shape[-1], int):
@@ -111,7 +111,9 @@ class Convolution(OrderedProduct, base=True):
         """Return sums plus the products of pixels and the filters of one offset."""
         if self.order is not None:
             total = sums.reshape(-1, sums.shape[-1]).copy()
-            add_products(total, pixels.reshape(-1, pixels.shape[-1]), filters, order=self.order)
+            narrow().add_products(
+                total, pixels.reshape(-1, pixels.shape[-1]), filters, order=self.order
+            )
             return total.reshape(sums.shape)
         product = self.joined(self.parts(pixels) @ self.parts(filters))
         return np.asarray(sums + product.reshape(sums.shape))
@@ -273,10 +275,10 @@ class ConvDw(Convolution):
     def _product(self, pixels: Array, dy: Array, run: int | None) -> Array:
         if self.order is None:
             return np.asarray(pixels @ dy)
-        return multiplied(pixels, dy, run, self.order)
+        return narrow().multiplied(pixels, dy, run, self.order)
 
     def _run(self, dy: Array) -> int | None:
-        """Return the number of terms within which pairs or blocks of bfloat16 are counted."""
+        """Return the number of terms within which pairs or blocks are counted."""
         if self.is_pointwise(_sizes(self.shape[:-2])):
             return None
         return 1 if self.order == "pairs" else prod(dy.shape[1:-1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Cotangents, Op, Role
@@ -67,9 +68,15 @@ class Send(Fused):
 
     roles = ("x",)
     inplace = (0,)
+    lowering = "lower transfers"
     bucket: int
     members: int
     offset: int
+
+    @property
+    def transfer(self) -> tuple[Literal["send"], int]:
+        """The end that sends, and the bucket."""
+        return "send", self.bucket
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of x; raise ValueError for whole numbers, rows or a misaligned offset."""
@@ -91,8 +98,14 @@ class Receive(Fused):
 
     roles = ("sent",)
     inplace = (0,)
+    lowering = "lower transfers"
     bucket: int
     members: int
+
+    @property
+    def transfer(self) -> tuple[Literal["receive"], int]:
+        """The end that receives, and the bucket."""
+        return "receive", self.bucket
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the value sent."""

@@ -39,6 +39,7 @@ __all__ = ["embedding", "gather"]
 class AxisIndexed(Op, base=True):
     """The base of ops that index one axis; indices computed in the net are clipped to its range."""
 
+    takes_positions = True
     axis: int
 
     def check_indices(self, x: TensorType, indices: TensorType) -> int:

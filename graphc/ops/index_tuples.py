@@ -25,6 +25,7 @@ __all__ = ["gather_nd", "scatter_nd"]
 class FlatIndex(NoGradient):
     """The flat index, in C order over `sizes`, of each tuple in the last axis, clipped to axes."""
 
+    takes_positions = True
     is_exact = True
     roles = ("indices",)
     sizes: tuple[int, ...]

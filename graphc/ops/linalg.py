@@ -11,11 +11,11 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
-from graphc.ir.bfloat16 import multiplied
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Expr
 from graphc.ir.forms import Product, check_sums, matrix_product, sum_dtype
 from graphc.ir.init import Zeros
+from graphc.ir.narrow import narrow
 from graphc.ir.op import Array, Cotangents, Layer, shared
 from graphc.ir.tensor_type import (
     Batch,
@@ -91,7 +91,7 @@ class MatMul(MatrixProduct):
         left = a.swapaxes(-1, -2) if self.trans_a else a
         right = b.swapaxes(-1, -2) if self.trans_b else b
         if self.order is not None:
-            return multiplied(left, right, order=self.order)
+            return narrow().multiplied(left, right, order=self.order)
         return np.asarray(left @ right)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:

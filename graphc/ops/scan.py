@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,11 +14,12 @@ import numpy as np
 
 from graphc.base.errors import counted
 from graphc.ir.build import Builder, Value
-from graphc.ir.graph import Node
+from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import Rule, by_reference, interpret
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.step_graph import Kind, StepGraph, flops, stacked
 from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ir.verify import verify
 from graphc.ops.scan_gradient import gradient
 
 Values = dict[str, Array]
@@ -40,6 +41,7 @@ class Scan(Op):
     """True if the last step runs first."""
 
     is_joint = True
+    lowering = "lower loops"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the result; raise ValueError if the operands are not the step's."""
@@ -63,6 +65,40 @@ class Scan(Op):
     def joint(self) -> Scan:
         """The same loop, whatever its result: equal for all results of one loop."""
         return replace(self, kind="stacked", result="")
+
+    def with_inside(
+        self, nodes: Sequence[Node], run: Callable[[Graph], Graph]
+    ) -> dict[str, Node | None]:
+        """Return the results of a loop with the step that a pass makes.
+
+        The step is a graph whose outputs are the values that the loop hands on or returns; the loop
+        loses the operands that it no longer reads.
+        """
+        before = self.step.graph(_results(nodes))
+        made = run(before)
+        if made is before:
+            return {}
+        verify(made, before)
+        found = self.step.of(made)
+        if found == self.step:  # all that was left out is an input that stays
+            return {}
+        inputs = self._operands(nodes[0], found)
+        return {node.name: _with_step(node, found, inputs, made) for node in nodes}
+
+    def pruned(self, nodes: Sequence[Node]) -> dict[str, Node | None]:
+        """Return the results of a loop without the carried values that none of them needs."""
+        lasts = [op.result for op in _scans(nodes) if op.kind == "last"]
+        found = self.step.pruned(_results(nodes), lasts)
+        if len(found.nodes) == len(self.step.nodes) and found.inputs == self.step.inputs:
+            return {}
+        inputs = self._operands(nodes[0], found)
+        pairs = zip(nodes, _scans(nodes), strict=True)
+        return {n.name: replace(n, op=replace(op, step=found), inputs=inputs) for n, op in pairs}
+
+    def _operands(self, node: Node, step: StepGraph) -> tuple[str, ...]:
+        """Return the operands of a result that are left if the loop has another step."""
+        operands = dict(zip(self.step.inputs, node.inputs, strict=True))
+        return tuple(operands[name] for name in step.inputs)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Compute the steps as `reference_in` does in inference."""
@@ -144,6 +180,22 @@ class Scan(Op):
     def joint_grad(self, b: Builder, nodes: Sequence[Node], douts: Sequence[Value]) -> Cotangents:
         """Build the gradient of all results of the loop: a loop in the other direction."""
         return gradient(b, self, nodes, douts)
+
+
+def _scans(nodes: Sequence[Node]) -> list[Scan]:
+    """Return the ops of the results of a loop."""
+    return [node.op for node in nodes if isinstance(node.op, Scan)]
+
+
+def _results(nodes: Sequence[Node]) -> list[str]:
+    """Return the nodes of the step that the results of a loop read."""
+    return [op.result for op in _scans(nodes) if op.kind != "last"]
+
+
+def _with_step(node: Node, step: StepGraph, inputs: tuple[str, ...], made: Graph) -> Node:
+    (op,) = _scans([node])
+    result = op.result if op.kind == "last" else made.outputs[op.result]
+    return replace(node, op=replace(op, step=step, result=result), inputs=inputs)
 
 
 def loops(graph: Iterable[Node]) -> dict[tuple[Scan, tuple[str, ...]], list[Node]]:

@@ -19,6 +19,7 @@ from graphc.ir.forms import GatherRule, moved
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import (
     FLOATS,
+    ORDERED,
     Batch,
     Dim,
     Shape,
@@ -128,10 +129,10 @@ class Cast(Op):
     dtype: str
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the dtype of x's shape; raise ValueError for bfloat16, of which products are."""
-        if "bfloat16" in (self.dtype, ins[0].dtype):
+        """Return the dtype of x's shape; raise ValueError for `ORDERED`, of which products are."""
+        if ORDERED in (self.dtype, ins[0].dtype):
             raise ValueError(
-                "bfloat16 is the dtype of factors of products alone\n"
+                f"{ORDERED} is the dtype of factors of products alone\n"
                 'gc.compile(net, precision={"*": "bf16"}) rounds them'
             )
         return ins[0].with_dtype(self.dtype)

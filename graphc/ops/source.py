@@ -11,11 +11,10 @@ import numpy as np
 from graphc.base.arguments import array_of
 from graphc.base.errors import GraphError
 from graphc.ir import init as initial
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.build import Builder, Value
 from graphc.ir.init import FromArray, Initializer, OutAt, Zeros, resolve
 from graphc.ir.op import PLAIN, Array, Op, Role, Source
-from graphc.ir.tensor_type import Shape, TensorType
+from graphc.ir.tensor_type import Shape, TensorType, numpy_dtype
 
 ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, initial.Uniform
 """The initializers that do not depend on the axis of a weight's outputs."""

@@ -52,6 +52,11 @@ def no_losses() -> StateError:
     )
 
 
+def no_cotangents() -> StateError:
+    """Return the error for cotangents where the part that takes them is left out."""
+    return StateError("backward: this copy of graphc takes no cotangents")
+
+
 def no_gradients(accumulates: bool) -> StateError:
     """Return the error for an `update` without gradients."""
     hint = "call ex.backward() first, or pass them: ex.update({name: array})"

@@ -7,8 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphc.base.door import Profile, higher
-from graphc.base.other_names import Missing
-from graphc.compiler.freeze import refreshed
+from graphc.base.missing import Missing
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.runtime import errors
@@ -16,7 +15,6 @@ from graphc.runtime.bound import NOTHING
 from graphc.runtime.entry import Entry
 from graphc.runtime.feeds import gradient_arrays, merged
 from graphc.runtime.parameters import Hyper, Parameters, averaged
-from graphc.runtime.rows import by_position, evaluate, predict
 from graphc.runtime.runs import Runs
 from graphc.runtime.state import State
 
@@ -271,7 +269,7 @@ class Executor(Runs, Missing):
             If an array does not fit its input.
         """
         check = self._check(self._program(self._step_name if train else "infer"))
-        shown, kept = self.ragged(by_position(self.plan.data_names, (data,), {}))
+        shown, kept = self.ragged(higher("Executor.rows")(self.plan.data_names, (data,), {}))
         arrays, rows = check.arrays(shown, optional=not train, limit=False)
         return {**arrays, **kept}, rows
 
@@ -337,7 +335,7 @@ class Executor(Runs, Missing):
         FeedError
             If an array does not fit its input.
         """
-        return predict(self, arrays, by_name)
+        return higher("Executor.predict")(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
         """Compute the losses and scalar outputs of any number of rows together.
@@ -359,7 +357,8 @@ class Executor(Runs, Missing):
         FeedError
             If an array does not fit its input, or if there are no rows.
         """
-        return evaluate(self, arrays, by_name)
+        found: dict[str, float] = higher("Executor.score")(self, arrays, by_name)
+        return found
 
     def profile(
         self, feeds: Mapping[str, Any] | None = None, /, *, rounds: int = 20, **by_name: Any
@@ -419,4 +418,5 @@ class Executor(Runs, Missing):
         GraphError
             If this executor is not frozen, or of another net.
         """
-        self._entry(self._take_over, refreshed(self.plan, other.state.read))
+        made: Plan = higher("Executor.refresh")(self.plan, other.state.read)
+        self._entry(self._take_over, made)

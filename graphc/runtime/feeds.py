@@ -17,13 +17,10 @@ from graphc.base.errors import FeedError
 from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array
+from graphc.ir.op import Array, step_of
 from graphc.ir.tensor_type import Batch, Dim, TensorType, batch_axes, shape_at
 from graphc.kernels.program import Program
 from graphc.kernels.traits import counts_rows
-from graphc.ops.gather import AxisIndexed
-from graphc.ops.index_tuples import FlatIndex
-from graphc.ops.scan import Scan
 from graphc.runtime.errors import FeedErrors, accumulates
 
 
@@ -314,23 +311,24 @@ def feeds_of(program: Program, plan: Plan) -> dict[str, Feed]:
     graph = program.graph
     limits, ignored = indexed(graph), ignored_labels(graph)
     users = [graph[name] for name in program.feeds if not graph[name].op.is_of_shard]
-    looped = plan.declared.upstream(_sequences(plan.declared))
+    looped = plan.declared.upstream(_stepped(plan.declared))
     return {
         n.name: _feed(n, limits.get(n.name), ignored.get(n.name), n.name in looped) for n in users
     }
 
 
-def _sequences(graph: Graph) -> Iterator[str]:
+def _stepped(graph: Graph) -> Iterator[str]:
     """Yield the values over whose steps loops run."""
     for node in graph:
-        if isinstance(node.op, Scan):
-            yield from node.inputs[: len(node.op.step.sequences)]
+        step = step_of(node.op)
+        if step is not None:
+            yield from node.inputs[: len(step.sequences)]
 
 
 def _feed(node: Node, limit: tuple[Dim, Node] | None, ignored: int | None, looped: bool) -> Feed:
     """Return the feed that an input accepts; losses and the like have labels, not indices."""
     bound, by = limit or (None, None)
-    indexed = (by,) if by and isinstance(by.op, (AxisIndexed, FlatIndex)) else ()
+    indexed = (by,) if by and by.op.takes_positions else ()
     return Feed(node, bound, indexed, ignored, looped)
 
 

@@ -7,7 +7,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
-from graphc.compiler.precision import PrecisionChoice, known_layers
+from graphc.features.precision.option import PrecisionChoice, known_layers
 from graphc.ir.graph import Graph
 from graphc.runtime.executor import Executor
 from passes.contract import name_of

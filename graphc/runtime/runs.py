@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from graphc.backends.backend import Call, SideBySide, Spread, ZeroCopy
+from graphc.base.door import ask
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.program import Program
 from graphc.runtime import errors
 from graphc.runtime.bound import BOUND_BATCHES, NOTHING, Binder, Bound, Outcome, fixed
-from graphc.runtime.cotangents import CotangentRuns
-from graphc.runtime.distributed.step import sharded_step
 from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.feeds import FeedCheck, Feeds, program_check
-from graphc.runtime.sequences import Sequences
 from graphc.runtime.state import State
 from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
+    from graphc.runtime.cotangents import CotangentRuns
     from graphc.runtime.distributed.communicator import Communicator
+    from graphc.runtime.distributed.step import ShardedStep
+    from graphc.runtime.sequences import Sequences
 
 KNOWN_FEEDS = 64
 """The number of sets of inputs of a program that may be fed without a copy."""
@@ -98,13 +99,13 @@ class Runs:
         self.plan = plan
         self._state, self._workspace = memory_of(plan, seed, state, self.has_members)
         self._lock = self._state.lock
-        self.sharded = sharded_step(plan, communicator, self._state)
+        self.sharded: ShardedStep | None = ask("sharded step", plan, communicator, self._state)
         """The step as the shards of this rank; None if the plan has no shards."""
         link = None if self.sharded is None else self.sharded.exchange
         self._binder = Binder(self._workspace, link)
         self._checks: dict[str, FeedCheck] = {}
-        self._cotangents = CotangentRuns(plan, self._state)
-        self._sequences = Sequences.of(plan.declared, plan.rows)
+        self._cotangents: CotangentRuns | None = ask("cotangent runs", plan, self._state)
+        self._sequences: Sequences | None = ask("sequences", plan.declared, plan.rows)
         self._quiet = quiet_context()
         self._outcome = NOTHING
         self._prepared: object = None
@@ -123,7 +124,8 @@ class Runs:
         else:
             bound = self._ready("grad", feeds)
             self._outcome = NOTHING
-            self._cotangents.note()
+            if self._cotangents is not None:
+                self._cotangents.note()
             self._write(bound.calls[: bound.forward_calls])
             self._outcome = Outcome(bound.outputs, bound)
         return {k: v.copy() if copy else v for k, v in self._outcome.outputs.items()}
@@ -207,6 +209,8 @@ class Runs:
         if saved is None:
             raise errors.no_forward()
         if cotangents:
+            if self._cotangents is None:
+                raise errors.no_cotangents()
             saved = self._cotangents.bind(saved, cotangents)
             self._run(saved.calls)
             return {name: array.copy() for name, array in saved.gradients.items()}

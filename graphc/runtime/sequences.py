@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from graphc.compiler.index_bounds import through_moves
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ops.lengths import with_lengths
+from graphc.ops.scan import Scan
 from graphc.runtime.errors import FeedErrors
 from graphc.runtime.feeds import Feed, check_kind, read
 
@@ -242,3 +244,13 @@ def _lengths(rows: Rows) -> Array:
     if isinstance(rows, np.ndarray):
         return np.full(len(rows), rows.shape[1], np.int32)
     return np.fromiter(map(len, rows), np.int32, len(rows))
+
+
+def steps_of_loops(graph: Graph) -> dict[str, int]:
+    """Return the steps of the loops that feeds of lengths belong to."""
+    found: dict[str, int] = {}
+    for node in graph:
+        if isinstance(node.op, Scan) and (name := node.op.step.lengths):
+            operand = node.inputs[node.op.step.inputs.index(name)]
+            found[through_moves(graph, operand)] = node.op.steps
+    return {name: steps for name, steps in found.items() if graph[name].op.is_input}

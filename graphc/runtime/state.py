@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,15 +24,17 @@ from graphc.base.docstrings import with_shared
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes, layout
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import Optimizer
 from graphc.ir.graph import Node
 from graphc.ir.init import FromArray, SameAs, generator
 from graphc.ir.op import Array, Role
 from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
-from graphc.runtime.columns import Columns
 from graphc.runtime.entry import StateLock
+
+if TYPE_CHECKING:
+    from graphc.runtime.columns import Columns
 
 LARGE = 2 << 20
 """The bytes of a large page."""

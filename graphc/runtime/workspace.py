@@ -10,8 +10,8 @@ import numpy as np
 
 from graphc.backends.backend import Call, backend
 from graphc.backends.layout import columns_of
+from graphc.base.door import ask
 from graphc.base.errors import OutOfMemoryError
-from graphc.base.memory import most_bytes
 from graphc.compiler.plan import Plan
 from graphc.compiler.prepare import PREPARE, moved
 from graphc.compiler.sizes import (
@@ -25,9 +25,8 @@ from graphc.compiler.sizes import (
     run_rows,
     scratch_size,
 )
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, TensorType, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, TensorType, numpy_dtype, shape_at
 from graphc.kernels.program import Buffer, Program
 from graphc.ops.source import Constant
 from graphc.runtime.entry import run_all
@@ -218,11 +217,12 @@ def memory_of(
     own, owners = State({}, seed) if state is None else state, Owner.of(plan)
     for owner in owners:
         owner.check(own.owners)
-    if plan.memory.total > WORTH_ASKING:
-        plan.memory.check_machine(most_bytes())
+    most = ask("most bytes") if plan.memory.total > WORTH_ASKING else None
+    if most is not None:
+        plan.memory.check_machine(most)
     try:
         options = plan.options
-        of_plan = options.threads, options.sparing, members
+        of_plan = options.threads, options.arena_threads == 1, members
         workspace = Workspace(plan.programs, plan.batch, own, *of_plan)
         own.extend(plan.state_nodes)
     except MemoryError:

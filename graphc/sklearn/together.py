@@ -18,8 +18,7 @@ from scipy.sparse import issparse
 from graphc.base.errors import NotFiniteError
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
-from graphc.declare.optim import Optimizer
-from graphc.declare.optim.optimizer import leading, numbers_of
+from graphc.declare.optim.optimizer import Optimizer, leading, numbers_of
 from graphc.declare.perceptrons import Declare
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor

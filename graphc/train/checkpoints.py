@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, ModelFileError, Operand
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import Optimizer
 from graphc.files.disk import FolderLock, make_folder, remove_temporaries, shown
 from graphc.files.graph_file import UnknownOp, user_ops
 from graphc.files.model_file import Model, damage, optimizer_of, saved_rules

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from graphc.backends.backend import backend
 from graphc.base.errors import counted, first_of
 from graphc.compiler.plan import Plan
-from graphc.compiler.precision import layers_of
-from graphc.compiler.precision_choice import Times, relative_times
 from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.compiler.sharding import buckets
+from graphc.features.precision.choice import Times, relative_times
+from graphc.features.precision.option import layers_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import Kind
 from graphc.ir.tensor_type import shape_text
@@ -120,7 +120,7 @@ def _multiplied(plan: Plan) -> Iterator[str]:
     options = plan.options
     if not options.precision:
         return
-    rates = backend(options.backend).bfloat16_rates()
+    rates = backend(options.backend).rates_of_orders()
     times = relative_times(plan.declared, options.batch, bool(plan.rules), rates)
     layers: dict[Precision, list[str]] = {to: [] for to in _FACTORS}
     for name in layers_of(plan.declared):

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.ir.bfloat16 import Order, nearest, rounded, widened
+from graphc.features.precision.bfloat16 import nearest, rounded, widened
+from graphc.ir.forms import TermOrder
 from graphc.ir.op import Array
-from graphc.ops.arithmetic import RoundBfloat16
 from graphc.ops.conv import ConvDw
+from graphc.ops.rounding import RoundBfloat16
 from passes.set_precision import Precision
 from tests.extras import EACH_BACKEND
 from tests.together import together
@@ -203,7 +204,7 @@ def test_the_gradient_of_a_filter_adds_places_in_order(
 @pytest.mark.parametrize(("precision", "order"), [("bf16", "pairs"), ("bf16_blocks", "blocks")])
 @pytest.mark.parametrize("case", ["grey", "point"])
 def test_the_reference_of_a_filter_gradient_has_these_bits(
-    case: str, precision: str, order: Order
+    case: str, precision: str, order: TermOrder
 ) -> None:
     x, w, _, dy, _, dw = results("numpy", precision)[case].values()
     channels, size, *filter_size = w.shape

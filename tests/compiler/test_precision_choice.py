@@ -7,8 +7,8 @@ import pytest
 
 import graphc as gc
 from graphc.backends.backend import backend
-from graphc.compiler.precision_choice import chosen_precision, relative_times
-from graphc.ir.bfloat16 import Order
+from graphc.features.precision.choice import chosen_precision, relative_times
+from graphc.ir.forms import TermOrder
 from graphc.runtime.freeze import frozen
 
 
@@ -32,7 +32,7 @@ def chosen(
 ) -> dict[str, str]:
     """The layers that are chosen for a frozen net, or for one that trains, given the rates."""
     graph = net.graph() if trains else frozen(executor(net))
-    rates: dict[Order, float] = {"pairs": pairs, "blocks": blocks}
+    rates: dict[TermOrder, float] = {"pairs": pairs, "blocks": blocks}
     times = relative_times(graph, batch, trains, {to: x for to, x in rates.items() if x})
     return {layer: to for layer, to in chosen_precision(times) if to != "float32"}
 
@@ -73,7 +73,7 @@ def test_many_rows_are_multiplied_in_blocks_where_these_are_fast() -> None:
 
 
 def test_a_narrow_layer_fills_a_part_of_its_tiles() -> None:
-    rates: dict[Order, float] = {"blocks": 8.0}
+    rates: dict[TermOrder, float] = {"blocks": 8.0}
     wide, narrow = relative_times(stack(1024).graph(), 512, True, rates).values()
     assert wide["bf16_blocks"] < 0.4 < narrow["bf16_blocks"]
 
@@ -105,7 +105,7 @@ def test_few_rows_read_the_large_weights_of_a_loop_at_each_step() -> None:
 
 
 def test_a_loop_rounds_its_weights_once() -> None:
-    rates: dict[Order, float] = {"blocks": 8.0}
+    rates: dict[TermOrder, float] = {"blocks": 8.0}
     nets = [loop(128, steps).graph() for steps in (1, 32)]
     one, many = (relative_times(net, 64, True, rates)["memory.affine_2"] for net in nets)
     assert many["bf16_blocks"] < 0.9 * one["bf16_blocks"]
@@ -140,7 +140,7 @@ def test_a_report_tells_what_each_layer_would_take() -> None:
     net = stack(1024)
     options = {"backend": "native", "batch": 512, "optimizer": gc.SGD(lr=0.1)}
     plan = gc.compile(net, precision={"narrow": "bf16"}, **options)  # type: ignore[arg-type]
-    times = relative_times(net.graph(), 512, True, backend("native").bfloat16_rates())
+    times = relative_times(net.graph(), 512, True, backend("native").rates_of_orders())
     assert f"  products of bfloat16: narrow ({times['narrow']['bf16']:.2f})" in plan.report()
     assert f"  products of float32: wide ({min(times['wide'].values()):.2f})" in plan.report()
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
-from graphc.backends.backend import model_writer
 from graphc.backends.interface import Interface
+from graphc.backends.writers import model_writer
 from graphc.files.code.interface import interface
 from graphc.ir.tensor_type import shape_at
 from tests.extras import needs

@@ -8,8 +8,15 @@ from math import copysign, inf
 import numpy as np
 import pytest
 
-from graphc.ir import bfloat16
-from graphc.ir.bfloat16 import add_products, multiplied, multiply_add, pairs, rounded, widened
+from graphc.features.precision import bfloat16
+from graphc.features.precision.bfloat16 import (
+    add_products,
+    multiplied,
+    multiply_add,
+    pairs,
+    rounded,
+    widened,
+)
 from graphc.ir.op import Array
 
 GREATEST = float(np.finfo(np.float32).max)

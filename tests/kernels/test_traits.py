@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import graphc as gc
-from graphc.compiler import options
+from graphc.compiler import driver
 from graphc.ir.expr import Body
 from graphc.ir.graph import Node
 from graphc.ir.op import Op
@@ -70,5 +70,5 @@ def _bodies(layers: int) -> dict[object, Body]:
     plan = gc.compile(net, batch=4, optimizer=gc.Adam())
     forms = Forms()
     for name, program in plan.programs.items():
-        options.build_program(name, program.graph, 4, plan.backend, forms)
+        driver.build_program(name, program.graph, 4, plan.backend, forms)
     return forms.bodies

@@ -9,7 +9,7 @@ import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import graphc as gc
-from graphc.ir.bfloat16 import nearest
+from graphc.features.precision.bfloat16 import nearest
 from graphc.ir.op import Array
 from graphc.onnx import load, prepare
 from tests.onnx.models import node

@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, TensorProto
 
 import graphc as gc
-from graphc.ir.bfloat16 import nearest
+from graphc.features.precision.bfloat16 import nearest
 from graphc.ir.op import Array
 from graphc.onnx import load, save, to_proto
 from tests.onnx.runtimes import by_both

@@ -26,6 +26,7 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
+from graphc.ops.argmax import Argmax, Argmin
 from graphc.ops.arithmetic import (
     Ceil,
     Floor,
@@ -35,8 +36,6 @@ from graphc.ops.arithmetic import (
     Pow,
     Quantize,
     Round,
-    RoundBfloat16,
-    ToBfloat16,
     TruncDiv,
 )
 from graphc.ops.attention import CausalSoftmax
@@ -62,14 +61,22 @@ from graphc.ops.functions import (
     Sqrt,
     Tanh,
 )
-from graphc.ops.fused import AffineRelu, After, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.fused import AffineRelu, After, MatMulReluGrad
+from graphc.ops.fused_norm import NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Embedding, Gather, GatherGrad
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick
+from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.lengths import WithinLengths
 from graphc.ops.linalg import Affine, AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
+from graphc.ops.losses.classes import (
+    HingeLoss,
+    NllLoss,
+    SoftmaxLoss,
+    SoftNllLoss,
+    SvmLoss,
+    WeightedNllLoss,
+)
 from graphc.ops.losses.elements import (
     HuberLoss,
     LogCoshLoss,
@@ -79,7 +86,7 @@ from graphc.ops.losses.elements import (
     SigmoidLoss,
 )
 from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
-from graphc.ops.losses.rows import CosineLoss, KlLoss, SoftNllLoss
+from graphc.ops.losses.rows import CosineLoss, KlLoss
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
@@ -107,6 +114,7 @@ from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.random_numbers import Noise
 from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import Max, Mean, MeanGrad, Min
+from graphc.ops.rounding import RoundBfloat16, ToBfloat16
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
 from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.ir.tensor_type import TensorType, numpy_dtype, shape_at
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Loop
 from graphc.kernels.traits import placements_of

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import graphc  # noqa: F401  (loads every module that defines ops)
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array, Layer, Op, Source
-from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.ir.tensor_type import TensorType, numpy_dtype, shape_at
 from graphc.ir.text.parse import check_count
 from graphc.ops import OPS
 from graphc.ops.autodiff import Gradient

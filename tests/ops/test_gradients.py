@@ -13,10 +13,10 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op, Source
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.ops import OPS, optim, rate
-from graphc.ops.arithmetic import RoundBfloat16
 from graphc.ops.autodiff import vjp
 from graphc.ops.elementwise import add, mul
 from graphc.ops.fused import Fused
+from graphc.ops.rounding import RoundBfloat16
 from graphc.ops.shape import StopGradient, stop_gradient
 from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate

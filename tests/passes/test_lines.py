@@ -7,7 +7,7 @@ import pytest
 import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.fused import NormalizeDgamma, NormalizeDx
+from graphc.ops.fused_norm import NormalizeDgamma, NormalizeDx
 from graphc.ops.norm import Normalize
 from graphc.ops.source import state
 from passes.backward import Backward

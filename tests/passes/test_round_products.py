@@ -15,17 +15,18 @@ from graphc.backends.numpy import functions
 from graphc.backends.numpy.functions import Function
 from graphc.backends.numpy.kernels import known_plan
 from graphc.check.validation import ValidationError, validate_pass
-from graphc.compiler.precision import layers_of
-from graphc.ir.bfloat16 import Order, multiplied, rounded
+from graphc.features.precision.bfloat16 import multiplied, rounded
+from graphc.features.precision.option import layers_of
 from graphc.ir.build import Builder
+from graphc.ir.forms import TermOrder
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.text.parse import parse_graph
 from graphc.ops import OPS
-from graphc.ops.arithmetic import ToBfloat16
 from graphc.ops.elementwise import Mul
 from graphc.ops.linalg import MatrixProduct
 from graphc.ops.product import order_of
+from graphc.ops.rounding import ToBfloat16
 from graphc.ops.scan import Scan
 from graphc.ops.source import constant
 from passes.contract import graph_pass
@@ -83,7 +84,7 @@ def test_gradients_belong_to_the_layer_that_they_are_of() -> None:
     assert rounded_values(step_graph({"hidden": "float32", "*": "bf16"})) > factors
 
 
-def orders(graph: Graph) -> dict[str, Order | None]:
+def orders(graph: Graph) -> dict[str, TermOrder | None]:
     """Return the order of each product of matrices, also of those in loops."""
     found = {n.name: order_of(n.op) for n in graph if isinstance(n.op, MatrixProduct)}
     for node in graph:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.compiler.precision import layers_of
-from graphc.ir.bfloat16 import Order, multiplied, rounded
+from graphc.features.precision.bfloat16 import multiplied, rounded
+from graphc.features.precision.option import layers_of
+from graphc.ir.forms import TermOrder
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Op
 from graphc.ir.step_graph import nested
@@ -30,7 +31,7 @@ def numbers(*shape: int) -> Array:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def orders(graph: Graph) -> dict[str, Order | None]:
+def orders(graph: Graph) -> dict[str, TermOrder | None]:
     """Return the order of each product of a graph, by name."""
     return {node.name: order_of(node.op) for node in graph if isinstance(node.op, OrderedProduct)}
 
@@ -145,7 +146,7 @@ def test_layers_that_multiply_the_same_keep_their_own_precision(chosen: str, to:
     ex = gc.Executor(gc.compile(net, batch=4, backend="numpy", precision=precision), seed=1)
     x_fed = numbers(4, 5, 2)
     made, w = ex.forward(x=x_fed), ex.parameters["weight"]
-    order: Order = "pairs" if to == "bf16" else "blocks"
+    order: TermOrder = "pairs" if to == "bf16" else "blocks"
     wanted = multiplied(rounded(x_fed.reshape(4, 10)), rounded(w), order=order)
     assert np.array_equal(made.pop(chosen), wanted)
     (plain,) = made.values()
@@ -172,7 +173,7 @@ def test_a_statistic_is_that_of_the_layer_in_its_own_precision() -> None:
 
 
 @pytest.mark.parametrize("order", ["pairs", "blocks"])
-def test_a_product_of_frozen_weights_is_rounded(order: Order) -> None:
+def test_a_product_of_frozen_weights_is_rounded(order: TermOrder) -> None:
     net = gc.Net("frozen")
     net.output("y", gc.matmul(net.parameter("a", (2, 9)), net.parameter("b", (9, 3)), name="both"))
     precision: Any = {"both": "bf16" if order == "pairs" else "bf16_blocks"}

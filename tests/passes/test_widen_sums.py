@@ -7,7 +7,7 @@ from hypothesis import given, settings
 import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import Shape, TensorType
-from graphc.ops.fused import NormalizeDgamma
+from graphc.ops.fused_norm import NormalizeDgamma
 from graphc.ops.reduce import Mean
 from graphc.ops.sums import Sum
 from passes.share_batchnorm_statistics import share_batchnorm_statistics

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.backend import model_writer
+from graphc.backends.writers import model_writer
 from graphc.check.certificate.export import certify
 from graphc.check.verify import verify
 from graphc.compiler import blocks

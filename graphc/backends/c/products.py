@@ -157,7 +157,7 @@ class ProductWriter:
                 with code.loop("q", "depth"), code.loop("j", "width"):
                     code.do(f"taps[q * {self.columns} + j] = {self._tap(kernel.window, b)};")
                 right, pitch = "taps", self.columns
-            exact = kernel.dtype == "int32" or kernel.bfloat16  # zeros change no sum
+            exact = kernel.dtype == "int32" or kernel.ordered  # zeros change no sum
             skips = not kernel.window.is_direct and not exact
             if skips:
                 code.do("gc_rows missing[GC_DEPTH] = {0};")
@@ -179,7 +179,7 @@ class ProductWriter:
         """Write a loop over parts of k that panels hold; pairs and blocks are within a run."""
         kernel, code = self.kernel, self.code
         left = f"{k} - start"
-        if kernel.bfloat16 and (kernel.run != 1 or kernel.order == "blocks"):
+        if kernel.ordered and (kernel.run != 1 or kernel.order == "blocks"):
             left = f"{kernel.run} - start % {kernel.run}"
         with code.block(f"for (ptrdiff_t start = 0, depth; start < {k}; start += depth)"):
             code.do(f"depth = {left} < GC_DEPTH ? {left} : GC_DEPTH;")

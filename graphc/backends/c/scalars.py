@@ -17,10 +17,10 @@ from graphc.backends.c.target import own_instruction
 from graphc.backends.c.tile import PLAIN_DEPTH, block_head, present_function, product_function
 from graphc.backends.interface import C_TYPES
 from graphc.backends.softfloat import ARITY, computed
-from graphc.ir.bfloat16 import LEAST, NAN, numpy_dtype
 from graphc.ir.expr import Step
+from graphc.ir.narrow import narrow
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, numpy_dtype
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
 _SUFFIX = {"float32": "f", "float64": ""}
@@ -307,11 +307,11 @@ class Functions:
         return self._add(f"gc_{dtype}_from_{source}", C_TYPES[dtype], f"{C_TYPES[source]} x", write)
 
     def to_bfloat16(self) -> str:
-        """Return the name of the function that rounds as `graphc/ir/bfloat16.py` defines it."""
+        """Return the name of the function that rounds as `Narrow.rounded` does."""
 
         def write(code: Code) -> Value:
-            code.do(f"if (x != x) return {NAN};")
-            least = literal(LEAST, "float32")
+            code.do(f"if (x != x) return {narrow().NAN};")
+            least = literal(narrow().LEAST, "float32")
             code.do(f"if (-{least} < x && x < {least}) return 0;")
             code.do(f"const uint32_t w = {self.bits('float32', 'uint32')}(x);")
             return "(uint16_t)((w + 0x7fffu + (w >> 16 & 1u)) >> 16)"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from graphc.ir.bfloat16 import BLOCK
+from graphc.ir.forms import BLOCK
 from graphc.ir.tensor_type import ITEMSIZE
 
 PLAIN_DEPTH = 32

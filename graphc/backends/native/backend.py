@@ -38,7 +38,7 @@ from graphc.backends.native.target import DOTS, TILES, available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.scan import bind_compiled_scan
 from graphc.base.usable_cores import thread_count
-from graphc.ir import bfloat16
+from graphc.ir.forms import TermOrder
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.duration import epoch_microseconds, is_shared, microseconds
@@ -222,10 +222,10 @@ class NativeBackend:
         """Return how many cores a plan may use, at most as many as asked for."""
         return thread_count(asked)
 
-    def bfloat16_rates(self) -> Mapping[bfloat16.Order, float]:
+    def rates_of_orders(self) -> Mapping[TermOrder, float]:
         """Return those measured: widening costs nothing; pairs and tiles have instructions."""
         words = host().words
-        rates: dict[bfloat16.Order, float] = {"pairs": 2.0 if words["pairs"] == DOTS else 1.0}
+        rates: dict[TermOrder, float] = {"pairs": 2.0 if words["pairs"] == DOTS else 1.0}
         return {**rates, "blocks": TILE_RATE} if words["blocks"] == TILES else rates
 
     def scratch(self, program: Program) -> Sequence[int]:

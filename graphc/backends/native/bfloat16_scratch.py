@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from graphc.backends.native.gemm_scratch import K_BLOCK, LongScratch, Scratch, WindowScratch
 from graphc.backends.native.gemm_tile import Tile
-from graphc.ir.bfloat16 import BLOCK
-from graphc.ir.forms import Window
+from graphc.ir.forms import BLOCK, Window
 from graphc.ir.tensor_type import ITEMSIZE, Dim, align, count, dim_at
 from graphc.kernels.kernel import CHUNK, Convolution, Gemm
 

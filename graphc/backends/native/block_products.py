@@ -16,7 +16,7 @@ from graphc.backends.native.loop_structure import clear, each_vector
 from graphc.backends.native.target import TILES
 from graphc.backends.native.tile_registers import configure, emit_tile_products, release
 from graphc.backends.native.vectors import Vectors
-from graphc.ir.bfloat16 import BLOCK
+from graphc.ir.forms import BLOCK
 from graphc.kernels.kernel import CHUNK
 
 PAIRS = BLOCK // 2

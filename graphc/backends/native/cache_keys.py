@@ -22,7 +22,7 @@ WRITERS = (
     "backends/maths.py",
     "backends/softfloat.py",
     "kernels",
-    "ir/bfloat16.py",
+    "features/precision/bfloat16.py",
     "ir/tensor_type.py",
     "ir/expr.py",
     "ir/access.py",

@@ -38,7 +38,7 @@ def scratch_of(kernel: Gemm, tile: Tile, *, packs: bool = True, long: bool = Fal
     """
     if long:
         return LongScratch(kernel, tile)
-    if kernel.bfloat16:
+    if kernel.ordered:
         return bfloat16_scratch(kernel, tile)
     if tile.words is not None:
         return WordScratch(kernel, tile)

@@ -129,7 +129,7 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     """Emit the product of two stored matrices, by a method for few rows or for many."""
     f, kernel = frame.f, frame.kernel
     tiles = _tiles(frame)
-    in_rows = Registers(frame) if is_near(frame) and not kernel.bfloat16 else Sweeps(frame)
+    in_rows = Registers(frame) if is_near(frame) and not kernel.ordered else Sweeps(frame)
     few = Squares(frame) if kernel.trans_b else in_rows
     if frame.tiles_only:
         tiles.emit(rows, panels)

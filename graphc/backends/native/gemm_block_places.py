@@ -21,7 +21,7 @@ from graphc.backends.native.gemm_long import LongSums
 from graphc.backends.native.held_images import HeldImages, offset_start, place_start
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
-from graphc.ir.bfloat16 import BLOCK
+from graphc.ir.forms import BLOCK
 from graphc.kernels.kernel import CHUNK
 
 

@@ -20,7 +20,7 @@ from graphc.backends.native.block_products import (
 from graphc.backends.native.gemm_frame import Frame, Panel
 from graphc.backends.native.held_images import HeldImages, offset_start, place_start
 from graphc.backends.native.ir import Function, Range, Value
-from graphc.ir.bfloat16 import BLOCK
+from graphc.ir.forms import BLOCK
 from graphc.kernels.kernel import CHUNK
 
 

@@ -15,7 +15,7 @@ from graphc.backends.native.block_products import (
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_pairs import PairSums
 from graphc.backends.native.ir import Range, Value
-from graphc.ir.bfloat16 import BLOCK
+from graphc.ir.forms import BLOCK
 from graphc.kernels.kernel import CHUNK
 
 TOGETHER = 8

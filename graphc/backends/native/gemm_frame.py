@@ -237,7 +237,7 @@ class Panel:
     def stored(self, p: Value | int = 0) -> Value:
         """Emit the address of row p, or of pairs from it on, if b is packed before the product."""
         frame, f = self.frame, self.frame.f
-        each = 2 if frame.kernel.bfloat16 else 1
+        each = 2 if frame.kernel.ordered else 1
         start = f.mul(self.column, frame.depth // each)
         panels = "%panels" if frame.full else frame.b
         return frame.address(panels, f.add(start, f.mul(f.quotient(p, each), self.pitch)))

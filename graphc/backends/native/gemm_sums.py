@@ -68,7 +68,7 @@ class Sweeps:
 
         f.loop(*rows, 1, clear_row)
         done: Value = "0"
-        for height in (AT_ONCE, 2, 1) if frame.kernel.bfloat16 else (AT_ONCE, 1):
+        for height in (AT_ONCE, 2, 1) if frame.kernel.ordered else (AT_ONCE, 1):
             full = f.round_down(frame.k, height)
             f.loop(done, full, height, partial(self._sweep, height))
             done = full
@@ -91,7 +91,7 @@ class Sweeps:
     def _is_far(self) -> bool:
         kernel = self.frame.kernel
         size = dim_at(kernel.k, 1) * self.frame.scratch.columns * ITEMSIZE[kernel.factor_dtype]
-        return size >= FAR and not kernel.bfloat16
+        return size >= FAR and not kernel.ordered
 
 
 NEAR = 1 << 20

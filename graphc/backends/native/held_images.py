@@ -8,8 +8,7 @@ from graphc.backends.native.gemm_windows import emit_image
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.loop_structure import clear
 from graphc.backends.native.vectors import Vectors
-from graphc.ir.bfloat16 import BLOCK
-from graphc.ir.forms import Window
+from graphc.ir.forms import BLOCK, Window
 
 
 class HeldImages:

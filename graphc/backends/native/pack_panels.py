@@ -39,7 +39,7 @@ def _pack(panel: Panel) -> None:
     pitch, kernel = f.size(frame.rows_b), panel.frame.kernel
     first = f.mul(panel.column, pitch) if kernel.trans_b else panel.column
     source, target = frame.factor(frame.b, first), panel.stored()
-    if kernel.bfloat16:
+    if kernel.ordered:
         pack = pack_blocks if kernel.order == "blocks" else pack_panel
         pack(panel, source, pitch, target, frame.k)
     else:

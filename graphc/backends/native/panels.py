@@ -141,9 +141,9 @@ def panels_of(kernel: Gemm, tile: Tile) -> Panels | None:
     """Return the order of a product's panels, or None if it has none."""
     scratch = scratch_of(kernel, tile)
     assert isinstance(kernel.k, int), "a constant has no rows of the batch"
-    if kernel.bfloat16 and (isinstance(kernel, Convolution) or kernel.k % 2):
+    if kernel.ordered and (isinstance(kernel, Convolution) or kernel.k % 2):
         return None
-    order = Panels(kernel.k, scratch.part, tile.width, kernel.trans_b, pairs=kernel.bfloat16)
+    order = Panels(kernel.k, scratch.part, tile.width, kernel.trans_b, pairs=kernel.ordered)
     if not isinstance(scratch, WindowScratch):
         return order
     window = scratch.kernel.window
@@ -176,7 +176,7 @@ def _pays(kernel: Gemm, tile: Tile) -> bool:
     counted = isinstance(kernel.n, int) and isinstance(kernel.k, int)
     if type(kernel) is not Gemm or not counted or kernel.partition != "rows":
         return False
-    packs = kernel.bfloat16 or kernel.trans_b
+    packs = kernel.ordered or kernel.trans_b
     return packs or scratch_of(kernel, tile).full_panels > NEAR
 
 

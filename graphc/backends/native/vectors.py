@@ -10,7 +10,7 @@ import numpy as np
 from graphc.backends import softfloat
 from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic
 from graphc.backends.native.ir import Function, Value
-from graphc.ir.bfloat16 import LEAST, NAN
+from graphc.ir.narrow import narrow
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import LANES
 
@@ -172,17 +172,17 @@ class Vectors(Arithmetic):
         return self.function.value(f"{_conversion(source, dtype)} {before} {x} to {after}")
 
     def _rounded(self, x: Value) -> Value:
-        """Return floats rounded to bfloat16: `graphc/ir/bfloat16.py` says how."""
+        """Return floats rounded to bfloat16: `graphc/features/precision/bfloat16.py` says how."""
         words = self.bitcast(x, "float32", "int32")
         upper = self._shifted("lshr", words)
         tie = self.binary("and", upper, self.const(1, "int32"), "int32")
         bits = self.add(words, self.add(tie, self.const(0x7FFF, "int32"), "int32"), "int32")
         bits = self.cast(self._shifted("lshr", bits), "int32", "uint16")
         size = self.intrinsic("fabs", (x,), "float32")
-        small = self.compare("less", size, self.const(LEAST, "float32"), "float32")
+        small = self.compare("less", size, self.const(narrow().LEAST, "float32"), "float32")
         bits = self.select(small, self.const(0, "uint16"), bits, "uint16")
         nan = self.is_nan(x, "float32")
-        return self.select(nan, self.const(NAN, "uint16"), bits, "uint16")
+        return self.select(nan, self.const(narrow().NAN, "uint16"), bits, "uint16")
 
     def _shifted(self, operation: str, words: Value) -> Value:
         return self.binary(operation, words, self.const(16, "int32"), "int32")

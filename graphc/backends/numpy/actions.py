@@ -12,11 +12,11 @@ import numpy as np
 from graphc.backends.backend import Call
 from graphc.backends.numpy import access, functions, products
 from graphc.backends.numpy.values import Part, Sizes, Value
+from graphc.base.door import higher
 from graphc.ir.expr import Attribute, Broadcast, Step
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import FLOATS, dim_at
+from graphc.ir.tensor_type import FLOATS, ORDERED, dim_at
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
-from graphc.kernels.philox import fill_words, mask_scratch
 
 ONES = 4096
 """The number of shared ones: sums are products with ones."""
@@ -58,8 +58,8 @@ def form_of(steps: Sequence[Step], step: Step) -> Form:
     """Return the cheapest form of a step."""
     op, args = step.op, step.args
     constants = {at: steps[a].value for at, a in enumerate(args) if steps[a].op == "const"}
-    if op == "cast" and step.dtype == "bfloat16":
-        return Form("to_bfloat16", args)
+    if op == "cast" and step.dtype == ORDERED:
+        return Form(f"to_{ORDERED}", args)
     if op == "select":
         return _form_of_select(steps, step, constants)
     if op == "pow" and step.dtype in FLOATS:
@@ -289,7 +289,9 @@ def _places_shape(added: ScatterAdd, sizes: Sizes, part: Part) -> tuple[int, int
 
 
 def _random_shape(number: int, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    return mask_scratch(part.height * prod(sizes.places), part.width)[number][0]
+    shapes = higher("philox").mask_scratch(part.height * prod(sizes.places), part.width)
+    shape: tuple[int, ...] = shapes[number][0]
+    return shape
 
 
 def _random(
@@ -305,4 +307,4 @@ def _random(
 
 def _fill(words: Array, stream: int, row: int, scratch: Sequence[Array], *keys: Array) -> None:
     seed, draws, *first = (int(key.item()) for key in keys)
-    fill_words(words, seed, stream, draws, scratch, sum(first) + row)
+    higher("philox").fill_words(words, seed, stream, draws, scratch, sum(first) + row)

@@ -19,8 +19,8 @@ from graphc.backends.backend import (
     bind_exchange,
     bind_reference,
 )
-from graphc.backends.numpy.horizontal import horizontal
-from graphc.backends.scan import bind_scan
+from graphc.backends.numpy.planned import planned
+from graphc.base.door import higher
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 
@@ -56,19 +56,19 @@ def parts(
     link: Link | None = None,
 ) -> Iterator[Part]:
     """Yield the calls of each instruction; updates that run as one loop end with the last one."""
-    known = horizontal(program)
+    known = planned(program)
     joined = known.bind(n, view, scratch, skip)
     for i, (instr, kernel) in enumerate(zip(program.instrs, known.kernels, strict=True)):
         ends: tuple[int, ...] = (i,)
         calls: list[Call] = []
         if instr.scan is not None:
             if i not in skip:
-                calls.append(bind_scan(instr.scan, n, view, partial(_step, scratch)))
+                calls.append(higher("bind loop")(instr.scan, n, view, partial(_step, scratch)))
         elif instr.kind in ("send", "receive"):
             calls.extend(bind_exchange(program.name, instr, view, link))
         elif i in joined:
             calls.extend(joined[i])
-            group = sorted(joined.keys() & known.of[i].updates.keys())
+            group = sorted(joined.keys() & {*known.joined(i)})
             ends = tuple(group) if i == group[-1] else ()
         elif kernel is not None and i not in skip:
             calls.extend(kernel.bind(n, view, scratch))
@@ -99,7 +99,7 @@ class NumpyBackend(Backend):
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the bytes of the temporaries of each instruction."""
-        return horizontal(program).scratch
+        return planned(program).scratch
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

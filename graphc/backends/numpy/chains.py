@@ -10,9 +10,8 @@ import numpy as np
 
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.kernels import Planned, overlaps
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, numpy_dtype, shape_at
 from graphc.kernels.kernel import Chain, Loop, inputs
 from graphc.kernels.program import Program
 from graphc.kernels.stack import Link, links_of

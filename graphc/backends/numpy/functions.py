@@ -14,8 +14,9 @@ import numpy as np
 from graphc.backends.backend import Call
 from graphc.backends.coefficients import ERF, ERFCX
 from graphc.backends.numpy.values import number
-from graphc.ir.bfloat16 import LEAST, NAN
+from graphc.ir.narrow import narrow
 from graphc.ir.op import Array
+from graphc.ir.tensor_type import ORDERED
 from graphc.kernels.interpret import FUNCTIONS as VOCABULARY
 
 Rule = Callable[..., Sequence[Call]]
@@ -101,23 +102,23 @@ def cast(out: Array, x: Array) -> Sequence[Call]:
     return (partial(np.copyto, out, x, casting="unsafe"),)
 
 
-def to_bfloat16(out: Array, x: Array, words: Array, mask: Array) -> Sequence[Call]:
-    """Return calls that round x as `graphc/ir/bfloat16.py` defines it."""
+def to_ordered(out: Array, x: Array, words: Array, mask: Array) -> Sequence[Call]:
+    """Return calls that round x to bits of `ORDERED`, as `Narrow.rounded` does."""
     sizes = words.view(np.float32)
     return (
         *_near(x, words),
         partial(np.right_shift, words, number(16, "uint32"), words),
         *cast(out, words),
         partial(np.absolute, x, sizes),
-        partial(np.less, sizes, number(LEAST, "float32"), mask),
+        partial(np.less, sizes, number(narrow().LEAST, "float32"), mask),
         partial(np.copyto, out, number(0, out.dtype), where=mask),
         partial(np.isnan, x, mask),
-        partial(np.copyto, out, number(NAN, out.dtype), where=mask),
+        partial(np.copyto, out, number(narrow().NAN, out.dtype), where=mask),
     )
 
 
-def round_bfloat16(out: Array, x: Array, words: Array, mask: Array) -> Sequence[Call]:
-    """Return calls that round x to numbers of bfloat16: `nearest` in `graphc/ir/bfloat16.py`."""
+def round_ordered(out: Array, x: Array, words: Array, mask: Array) -> Sequence[Call]:
+    """Return calls that round x to numbers of `ORDERED`, as `Narrow.nearest` does."""
     return (
         *_near(x, words),
         partial(np.bitwise_and, words, number(0xFFFF0000, "uint32"), words),
@@ -195,7 +196,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "select_or_zero": Function(select_or_zero, (), ()),
     "clip": Function(clip),
     "cast": Function(cast, (), ()),
-    "to_bfloat16": Function(to_bfloat16, ("uint32", "bool"), ()),
-    "round_bfloat16": Function(round_bfloat16, ("uint32", "bool")),
+    f"to_{ORDERED}": Function(to_ordered, ("uint32", "bool"), ()),
+    f"round_{ORDERED}": Function(round_ordered, ("uint32", "bool")),
 }
 """The rules by name: those of `graphc.kernels.interpret`, and cheaper forms of special cases."""

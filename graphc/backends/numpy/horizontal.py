@@ -6,28 +6,30 @@ write to scratch; after the last of them one tail updates all states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import finalize
 
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, View
-from graphc.backends.numpy.chains import PlannedChain
 from graphc.backends.numpy.kernels import (
     Planned,
     bind_plan,
     bytes_of,
     plan_bytes,
 )
+from graphc.backends.numpy.planned import PlannedProgram
 from graphc.backends.numpy.updates import HEAD, Tail, Update, update_of
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import align
-from graphc.kernels.kernel import Chain, Kernel
 from graphc.kernels.program import Buffer, Instr, Program
+
+if TYPE_CHECKING:
+    from graphc.backends.numpy.chains import PlannedChain
 
 MOST = 1 << 18
 """The most bytes that the heads of a group write."""
@@ -92,17 +94,15 @@ def horizontal(program: Program) -> Horizontal:
     return found
 
 
-class Horizontal:
-    """The groups of a program, and the scratch that its instructions need."""
+class Horizontal(PlannedProgram):
+    """The kernels of a program in groups, and the scratch that its instructions need."""
 
     def __init__(self, program: Program) -> None:
-        bodies = [instr.body for instr in program.instrs]
-        self.kernels = [None if body is None else _planned(program, body) for body in bodies]
-        """The kernel of each instruction."""
-        own = [_own_bytes(*pair) for pair in zip(program.instrs, self.kernels, strict=True)]
+        super().__init__(program)
+        own = self.scratch
         found = _groups(program, self.kernels)
         self.groups = [group for group in found if len(group.updates) > 1]
-        self.of = {i: group for group in self.groups for i in group.updates}
+        self.groups_of = {i: group for group in self.groups for i in group.updates}
         tails = [group.tail_bytes(program.capacity) for group in self.groups]
         base = align(max((*own, *tails), default=0))
         slots = max((group.slot + 1 for group in self.groups), default=0)
@@ -111,7 +111,9 @@ class Horizontal:
         for slot in range(slots):
             most = max((g.room for g in self.groups if g.slot == slot), default=0)
             self.starts.append(self.starts[-1] + most)
-        self.scratch = [self.starts[-1] if i in self.of else need for i, need in enumerate(own)]
+        self.scratch = [
+            self.starts[-1] if i in self.groups_of else need for i, need in enumerate(own)
+        ]
 
     def bind(
         self, n: int, view: View, scratch: Array, skip: frozenset[int]
@@ -126,6 +128,10 @@ class Horizontal:
                 found.update(run.calls())
                 heads = heads[align(run.nbytes) :]
         return found
+
+    def joined(self, i: int) -> Iterable[int]:
+        """Return the instructions whose updates may run as one loop with that of another."""
+        return self.groups_of[i].updates
 
 
 class _Run:
@@ -172,19 +178,6 @@ class _Run:
         arrays[HEAD] = self.heads[: self.nbytes if update.room else 0].view(parts.dtype)
         plan = parts.tail.plan(self.nbytes // update.itemsize)
         return bind_plan(plan, kernel.capacity, self.n, arrays.__getitem__, self.scratch)
-
-
-def _own_bytes(instr: Instr, kernel: Planned | PlannedChain | None) -> int:
-    """Return the scratch bytes of an instruction by itself; steps of a loop run one by one."""
-    if instr.scan is not None:
-        return max(horizontal(instr.scan.program).scratch, default=0)
-    return 0 if kernel is None else kernel.nbytes
-
-
-def _planned(program: Program, kernel: Kernel) -> Planned | PlannedChain:
-    if isinstance(kernel, Chain):
-        return PlannedChain.of(program, kernel)
-    return Planned.of(program, kernel)
 
 
 def _groups(program: Program, kernels: Sequence[Planned | PlannedChain | None]) -> list[Group]:

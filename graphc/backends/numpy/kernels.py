@@ -16,10 +16,9 @@ from graphc.backends.numpy.actions import Action
 from graphc.backends.numpy.body import BodyPlan, Shared, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.ir.access import AccessMap
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Step
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, Batch, align, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, Batch, align, numpy_dtype, shape_at
 from graphc.kernels.kernel import BatchedGemm, Permutation, Single, inputs
 from graphc.kernels.program import Buffer, Program
 

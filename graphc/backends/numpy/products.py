@@ -16,8 +16,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
 from graphc.backends.numpy.values import Part, Sizes, matrix_of
-from graphc.ir.bfloat16 import add_products
 from graphc.ir.forms import Window
+from graphc.ir.narrow import narrow
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at, shape_at
 from graphc.kernels.interpret import matrices
@@ -26,7 +26,7 @@ from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 BLOCK = 1 << 16
 """The most elements of columns of a block, unless one image has more."""
 ROUNDED = 1 << 14
-"""The most sums to which terms of bfloat16 are added at a time, unless one row has more."""
+"""The most sums to which terms are added in order at a time, unless one row has more."""
 
 
 def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ...]]]]:
@@ -97,7 +97,7 @@ def _dot(kernel: Gemm, left: Array, right: Array, out: Array) -> Sequence[Call]:
     `dot` starts faster and passes transposes to BLAS as they are, but copies a view of some
     columns; matmul does not.
     """
-    if kernel.bfloat16:
+    if kernel.ordered:
         return partial(out.fill, 0), *_rounded(kernel, left, right, out)
     whole = all(array.flags.forc for array in (left, right))
     if whole and out.flags.c_contiguous:
@@ -106,13 +106,13 @@ def _dot(kernel: Gemm, left: Array, right: Array, out: Array) -> Sequence[Call]:
 
 
 def _rounded(kernel: Gemm, left: Array, right: Array, out: Array) -> Iterator[Call]:
-    """Yield the calls that add products of bfloat16 to sums, for rows that the cache holds."""
-    assert kernel.order is not None, "factors are of bfloat16"
+    """Yield the calls that add ordered products to sums, for rows that the cache holds."""
+    assert kernel.order is not None, "terms have an order"
     step = max(ROUNDED // max(out.shape[-1], 1), 1)
     for start in range(0, out.shape[-2], step):
         rows = slice(start, start + step)
         sums, factor = out[..., rows, :], left[..., rows, :]
-        yield partial(add_products, sums, factor, right, kernel.run, kernel.order)
+        yield partial(narrow().add_products, sums, factor, right, kernel.run, kernel.order)
 
 
 # ------------------------------------------------------------------ stacks
@@ -126,7 +126,7 @@ def _batched(
     right = matrices(b, kernel.sizes, kernel.strides_b, of_b, sizes.n)[part.rows]
     left = left.swapaxes(-1, -2) if kernel.trans_a else left
     right = right.swapaxes(-1, -2) if kernel.trans_b else right
-    if kernel.bfloat16:
+    if kernel.ordered:
         return _dot(kernel, left, right, out)
     return (partial(np.matmul, left, right, out),)
 
@@ -340,7 +340,7 @@ def _weight_gradient(
         if window.groups > 1:
             sent = copied[: len(dy)]
             yield partial(np.copyto, sent, dy[:, part])
-        if kernel.bfloat16:
+        if kernel.ordered:
             yield from _rounded(kernel, matrix.T, sent, out)
             continue
         yield from _dot(kernel, matrix.T, sent, sums)

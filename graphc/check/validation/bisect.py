@@ -36,7 +36,7 @@ from graphc.check.validation.run import (
     values_of_arrays,
 )
 from graphc.compiler.compile import compile
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from passes.contract import Pass, Preserves, name_of, preserves_of

@@ -45,14 +45,14 @@ from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.index_bounds import ignored_labels
 from graphc.compiler.plan import Plan, program_name
-from graphc.compiler.precision import known_layers
+from graphc.features.precision.option import known_layers
 from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load_executor, save
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import dim_at
-from graphc.ops.arithmetic import RoundBfloat16
+from graphc.ops.rounding import RoundBfloat16
 from graphc.runtime.executor import Executor
 from graphc.runtime.sequences import Sequences
 from passes import DEFAULT

@@ -22,7 +22,7 @@ from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, NoSource, shrunk, write_test
 from graphc.check.validation.run import Draw, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim.optimizer import Optimizer
 from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node
 from graphc.ir.text.graph import name_text, node_text

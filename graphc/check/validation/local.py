@@ -15,12 +15,13 @@ from graphc.check.validation.run import (
     value_of,
     values_of_arrays,
 )
-from graphc.ir.bfloat16 import LEAST, converted, halfway
+from graphc.features.precision.bfloat16 import LEAST, halfway
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import computed, interpret
+from graphc.ir.narrow import converted
 from graphc.ir.op import Array, attributes
-from graphc.ops.arithmetic import RoundBfloat16, ToBfloat16
 from graphc.ops.reduce import Mean
+from graphc.ops.rounding import RoundBfloat16, ToBfloat16
 from graphc.ops.sums import Sum
 
 TINY = 1e-37

@@ -26,10 +26,10 @@ from graphc.check.validation.unwritten import Bytes, first_unwritten, overlap, p
 from graphc.compiler.plan import Plan
 from graphc.compiler.prepare import moved
 from graphc.compiler.sizes import ScratchSize
-from graphc.ir.bfloat16 import numpy_dtype, widened
+from graphc.features.precision.bfloat16 import widened
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, numpy_dtype, shape_at
 from graphc.kernels import interpret as interpreter
 from graphc.kernels.kernel import Chain
 from graphc.kernels.program import Instr, Program

@@ -27,8 +27,7 @@ from graphc.check.validation.run import (
     values_of_arrays,
     without_gradients,
 )
-from graphc.declare.optim import Group, Optimizer
-from graphc.declare.optim.optimizer import Update
+from graphc.declare.optim.optimizer import Group, Optimizer, Update
 from graphc.declare.optim.rule import UpdateRule
 from graphc.declare.optim.slots import without_own_states
 from graphc.declare.track import Tracked

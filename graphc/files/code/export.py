@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from graphc.backends.backend import ModelWriter, model_writer
 from graphc.backends.elf import undefined
+from graphc.backends.writers import ModelWriter, model_writer
 from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError

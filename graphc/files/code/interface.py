@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.backend import ModelWriter, chosen_backend
+from graphc.backends.backend import chosen_backend
 from graphc.backends.interface import Entry, Interface
 from graphc.backends.names import model_word
+from graphc.backends.writers import ModelWriter
 from graphc.base.errors import BudgetError, GraphError, counted
 from graphc.base.loc import caller_loc
 from graphc.compiler.freeze import frozen_graph

@@ -17,9 +17,8 @@ import numpy as np
 
 from graphc.base.errors import GraphError, counted
 from graphc.base.work import bytes_left, spend_bytes
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.op import Layer, Op, attributes, step_of
-from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ir.tensor_type import Batch, TensorType, numpy_dtype
 
 if TYPE_CHECKING:  # graphs print themselves
     from graphc.ir.graph import Graph, Node
@@ -28,7 +27,7 @@ if TYPE_CHECKING:  # graphs print themselves
 BARE = re.compile(r"(?!(?:inf|nan)\Z)[A-Za-z_][A-Za-z0-9_./]*\Z")
 FROM_TYPE = ("shape", "dtype")
 """Attributes that are left out if they are those of the node's type."""
-EMPTY: Mapping[str, bool | str | None] = {"bool": False, "str": "", "Order | None": None}
+EMPTY: Mapping[str, bool | str | None] = {"bool": False, "str": "", "TermOrder | None": None}
 """By the types of attributes, the values that are left out."""
 
 

@@ -17,7 +17,7 @@ from graphc.onnx.call import Call, Converter, dtype_of
 from graphc.onnx.export.standard import ONE_TO_ONE
 from graphc.onnx.narrow import NARROW
 from graphc.ops.activations import PRelu
-from graphc.ops.arithmetic import RoundBfloat16
+from graphc.ops.rounding import RoundBfloat16
 from graphc.ops.shape import as_dtype
 
 

@@ -21,20 +21,22 @@ from graphc.ops.activations import (
     Shrink,
     ThresholdedRelu,
 )
-from graphc.ops.arithmetic import Fmod, Mod, RoundBfloat16, TruncDiv
+from graphc.ops.argmax import Argmax, Argmin
+from graphc.ops.arithmetic import Fmod, Mod, TruncDiv
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import Power
 from graphc.ops.functions import LogSoftmax, Softmax
 from graphc.ops.gather import Embedding, Gather
-from graphc.ops.index import Argmax, Argmin, OneHot
+from graphc.ops.index import OneHot
 from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad, Pads
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.reduce import Max, Mean, Min
+from graphc.ops.rounding import RoundBfloat16
 from graphc.ops.row_norm import GroupNorm, LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (

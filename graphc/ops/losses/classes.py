@@ -9,16 +9,14 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from graphc.base.arguments import checked_number, checked_whole
-from graphc.ir.build import Builder, Value, as_value, misfit
+from graphc.ir.build import Builder, Value, apply, as_value, misfit
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.arithmetic import power
-from graphc.ops.elementwise import add, mul, neg, sub
+from graphc.ops.elementwise import Power, add, mul, neg, sub
 from graphc.ops.functions import log_softmax
 from graphc.ops.index import pick
 from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class, loss_function
 from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows
-from graphc.ops.losses.rows import SoftNllLoss
 from graphc.ops.reduce import mean
 from graphc.ops.select import not_equal, relu, where
 from graphc.ops.shape import cast
@@ -135,6 +133,30 @@ class WeightedNllLoss(NllLoss):
         labels, class_weight = ins
         hit = self._hit(len(class_weight)).reference([labels])
         return np.asarray(np.where(hit, class_weight, 0).sum(axis=1))
+
+
+class SoftNllLoss(RowLoss):
+    """-sum(t * l) of each row of log-probabilities l and targets t."""
+
+    roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
+
+    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (N,); raise ValueError unless both are floats of one shape (N, classes)."""
+        logs, target = ins
+        if logs != target or not logs.is_float or logs.rank != 2:
+            raise ValueError(
+                f"log_probs are {logs}, target is {target}; both are (N, classes)\n"
+                "labels that are class numbers are declared with dtype='int64'"
+            )
+        return logs.with_shape(logs.shape[:1])
+
+    def reference_rows(self, ins: Sequence[Array]) -> Array:
+        logs, target = ins
+        return np.asarray(-(target * logs).sum(axis=1))
+
+    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        logs, target = ins
+        return neg(sum_(mul(target, logs, name=f"{name}.each"), 1), name=name)
 
 
 @loss_function(
@@ -309,7 +331,7 @@ class HingeLoss(ElementLoss):
         short = sub(1.0, mul(target, prediction), name=f"{node}.short")
         if not self.squared:
             return relu(short, name=name)
-        return power(relu(short, name=f"{node}.missed"), 2, name=name)
+        return apply(Power(2.0), relu(short, name=f"{node}.missed"), name=name)
 
 
 @loss_function(

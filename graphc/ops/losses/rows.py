@@ -13,7 +13,7 @@ from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.apply import with_attributes
-from graphc.ops.elementwise import div, mul, neg, sub
+from graphc.ops.elementwise import div, mul, sub
 from graphc.ops.functions import log, sqrt
 from graphc.ops.losses.base import RowLoss, apply_loss, loss_function
 from graphc.ops.select import greater, maximum, relu, where
@@ -164,27 +164,3 @@ def kl_loss(
     "mean" is what PyTorch calls batchmean.
     """
     return apply_loss(KlLoss(reduction), log_probs, target, weight=weight, name=name)
-
-
-class SoftNllLoss(RowLoss):
-    """-sum(t * l) of each row of log-probabilities l and targets t."""
-
-    roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return (N,); raise ValueError unless both are floats of one shape (N, classes)."""
-        logs, target = ins
-        if logs != target or not logs.is_float or logs.rank != 2:
-            raise ValueError(
-                f"log_probs are {logs}, target is {target}; both are (N, classes)\n"
-                "labels that are class numbers are declared with dtype='int64'"
-            )
-        return logs.with_shape(logs.shape[:1])
-
-    def reference_rows(self, ins: Sequence[Array]) -> Array:
-        logs, target = ins
-        return np.asarray(-(target * logs).sum(axis=1))
-
-    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
-        logs, target = ins
-        return neg(sum_(mul(target, logs, name=f"{name}.each"), 1), name=name)

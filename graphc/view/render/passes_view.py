@@ -7,8 +7,8 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from graphc.base.errors import counted
-from graphc.compiler.compile import collector_paused
 from graphc.compiler.plan import Plan
+from graphc.compiler.request import collector_paused
 from graphc.ir.difference import difference
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.kernel import Chain, Gemm

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import graphc as gc
-from graphc.backends.backend import model_writer
+from graphc.backends.writers import model_writer
 from graphc.files.code.interface import interface
 from graphc.ir.tensor_type import shape_at
 from tests.files.c_model import STRICT

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.target import CODEGEN
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.ir.bfloat16 import numpy_dtype
+from graphc.ir.tensor_type import numpy_dtype
 
 Array = NDArray[Any]
 Emit = Callable[[Vectors, list[Value]], Sequence[Value]]

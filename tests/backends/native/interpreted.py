@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from graphc.backends.backend import bind_reference
 from graphc.compiler.plan import Plan
 from graphc.compiler.prepare import PREPARE
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Broadcast
 from graphc.ir.graph import Graph
-from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, dim_at, numpy_dtype, shape_at
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program

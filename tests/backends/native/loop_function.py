@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.loops import emit_loop
-from graphc.ir.bfloat16 import numpy_dtype
 from graphc.ir.expr import Broadcast
-from graphc.ir.tensor_type import dim_at
+from graphc.ir.tensor_type import dim_at, numpy_dtype
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Loop
 from tests.backends.native.compiled_function import Compiled

@@ -19,8 +19,9 @@ from graphc.backends.native.gemm_tile import choose_tile, tile_of
 from graphc.backends.native.ir import Module
 from graphc.backends.native.panels import panels_of
 from graphc.backends.native.target import DOTS, TILES, WIDENED, Target, Words, host
-from graphc.ir.bfloat16 import BLOCK, Order, rounded, widened
+from graphc.features.precision.bfloat16 import BLOCK, rounded, widened
 from graphc.ir.expr import BodyBuilder
+from graphc.ir.forms import TermOrder
 from graphc.ir.tensor_type import Dim, N, shape_at
 from graphc.kernels import interpret
 from graphc.kernels.kernel import Gemm, Partition
@@ -76,7 +77,7 @@ def drawn(shape: Sequence[int], seed: int) -> Array:
 
 
 def gemm(
-    m: Dim, n: Dim, k: Dim, sides: Sides, partition: Partition = "rows", order: Order = "pairs"
+    m: Dim, n: Dim, k: Dim, sides: Sides, partition: Partition = "rows", order: TermOrder = "pairs"
 ) -> Gemm:
     builder = BodyBuilder()
     store_product(builder, builder.product("float32"))
@@ -138,7 +139,7 @@ SIDES = [(False, False), (False, True), (True, False), (True, True)]
 @pytest.mark.parametrize("sides", SIDES)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("order", ["pairs", "blocks"])
-def test_matrices_have_the_stated_bits(form: str, sides: Sides, order: Order) -> None:
+def test_matrices_have_the_stated_bits(form: str, sides: Sides, order: TermOrder) -> None:
     m, n, k, batches = FORMS[form]
     check(gemm(m, n, k, sides, order=order), batches, 512, host().words[order])
 
@@ -207,14 +208,16 @@ def test_small_matrices_need_little_scratch() -> None:
 @EACH_WAY
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("sides", SIDES[1:3])
-def test_all_ways_have_the_same_bits(sides: Sides, order: Order, bits: int, words: Words) -> None:
+def test_all_ways_have_the_same_bits(
+    sides: Sides, order: TermOrder, bits: int, words: Words
+) -> None:
     check(gemm(N, 37, 67, sides, order=order), (1, 2, 21), bits, words)
 
 
 @EACH_WAY
 @pytest.mark.one_in(4)
 def test_a_factor_stored_in_panels_of_pairs_gives_the_same_bits(
-    order: Order, bits: int, words: Words
+    order: TermOrder, bits: int, words: Words
 ) -> None:
     for n, k in ((37, 50), (20, 1026), (64, 96)):
         kernel = gemm(N, n, k, (False, False), order=order)
@@ -270,7 +273,7 @@ IMAGES = {  # image, filter, stride, dilation
 @pytest.mark.parametrize("order", ["pairs", "blocks"])
 @pytest.mark.parametrize("images", IMAGES)
 def test_convolutions_have_the_bits_of_the_interpreter(
-    images: str, order: Order, bits: int
+    images: str, order: TermOrder, bits: int
 ) -> None:
     words = host().words[order] if bits == 512 else WIDENED
     for spec in specs(*IMAGES[images]):

@@ -110,6 +110,7 @@ def test_the_key_knows_all_that_writes_programs() -> None:
         "graphc.base.arguments": "what is asked for, and checked",
         "graphc.base.errors": "what is refused",
         "graphc.base.docstrings": "what docstrings say",
+        "graphc.ir.narrow": "the same as graphc.features.precision.bfloat16, which is digested",
         "graphc.ir.graph": "programs are made of it, and said in the key",
         "graphc.ir.op": "the same",
         "graphc.ir.kernel_rules": "the same",

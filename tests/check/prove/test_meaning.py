@@ -20,7 +20,8 @@ from graphc.ir.tensor_type import N
 from graphc.ops.conv import Conv
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Exp, LogSoftmax, Softmax, Sqrt
-from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.fused import AffineRelu, MatMulReluGrad
+from graphc.ops.fused_norm import NormalizeDgamma, NormalizeDx
 from graphc.ops.index import OneHot
 from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize

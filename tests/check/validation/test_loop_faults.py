@@ -10,7 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.check.validation import ValidationError, validate_pass
-from graphc.compiler import options as compiler_options
+from graphc.compiler import driver
 from graphc.ir.step_graph import nested as nodes_within
 from passes.specialize import Specialize
 from tests.check.loops import derived, mixed, nested, several
@@ -65,8 +65,8 @@ def test_a_planted_fault_is_caught(
     passes = plant(fault, monkeypatch)
     options = {"batch": 8, "optimizer": gc.SGD(lr=0.1), "backend": "numpy", "passes": passes}
     if fault.caught == "proof":
-        unverified = inspect.unwrap(compiler_options.build_program)
-        monkeypatch.setattr(compiler_options, "build_program", unverified)
+        unverified = inspect.unwrap(driver.build_program)
+        monkeypatch.setattr(driver, "build_program", unverified)
         report = gc.compile(net, **options).verify()
         assert not report.ok
         return

@@ -84,7 +84,7 @@ FAULTS = (
     Planted("normalisation with a larger eps", "lowering", layers, f"{OPS}.norm:Normalize.scalar",
             "self.eps", "1000 * self.eps"),
     Planted("normalisation's gradient without a mean", "lowering", layers,
-            f"{OPS}.fused:NormalizeDx.scalar", "dout - dbeta / rows -", "dout -"),
+            f"{OPS}.fused_norm:NormalizeDx.scalar", "dout - dbeta / rows -", "dout -"),
     Planted("a label's score counted twice", "lowering", layers,
             f"{OPS}.losses.labels:SoftmaxRowsGrad.scalar", "hit(labels).cast(p.dtype)",
             "2 * hit(labels).cast(p.dtype)"),

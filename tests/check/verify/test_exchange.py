@@ -14,7 +14,7 @@ from graphc.check.certificate.text import certificate_data, certificate_of
 from graphc.check.verify import Report, verify
 from graphc.check.verify.claims import EXCHANGE, TOTALS
 from graphc.check.verify.invariants import DEFINED
-from graphc.compiler.lowering import Lowering
+from graphc.compiler.transfer_lowering import TransferLowering
 from tests.runtime.distributed.nets import classes
 
 Data = dict[str, Any]
@@ -121,7 +121,7 @@ def test_a_planner_that_sends_what_others_read_is_found(
     """The gradient of gamma is read by that of x, too, after it may have been sent."""
     monkeypatch.setattr("passes.data_parallel.BUCKET_BYTES", 64)
     assert plan(backend).verify().ok
-    monkeypatch.setattr(Lowering, "_sendable", lambda self, name, node: name)
+    monkeypatch.setattr(TransferLowering, "_sendable", lambda self, name, node: name)
     with pytest.raises(AssertionError, match="data that is exchanged is left alone"):
         proof = plan(backend).verify()  # unless building proved some of its programs
         assert proof.ok, proof.counterexample

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.compiler import assignment, lowering, memory, options, schedule, sizes
+from graphc.compiler import assignment, driver, lowering, memory, schedule, sizes
 from graphc.compiler.program import build_program as unverified
 from graphc.kernels import barriers, fuse, program
 from graphc.kernels.groups import Grouping
@@ -254,7 +254,7 @@ def test_a_plan_of_a_wrong_planner_is_refused(
     rules: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(options, "build_program", unverified)
+    monkeypatch.setattr(driver, "build_program", unverified)
     monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
     optimizer = gc.SGD(lr=0.1, momentum=0.9)
     for net in (declare(), square(), images(), called(), tied()):

@@ -10,9 +10,9 @@ import numpy as np
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
+from graphc.ops.argmax import Argmax, Argmin
 from graphc.ops.arithmetic import Ceil, Floor, Fmod, Mod, Round
 from graphc.ops.functions import Abs, Sign
-from graphc.ops.index import Argmax, Argmin
 from graphc.ops.losses.labels import SvmRows, SvmRowsGrad
 from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max, Min

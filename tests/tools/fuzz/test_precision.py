@@ -19,7 +19,7 @@ import graphc as gc
 from graphc.backends.c import tile
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
 from graphc.backends.numpy.functions import Function
-from graphc.ir.bfloat16 import rounded, widened
+from graphc.features.precision.bfloat16 import rounded, widened
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ops.product import OrderedProduct

@@ -28,6 +28,7 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
+from graphc.ops.argmax import Argmax, Argmin
 from graphc.ops.arithmetic import Ceil, Floor, FloorDiv, Fmod, Mod, Pow, Round, TruncDiv
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.autodiff import Gradient
@@ -51,12 +52,19 @@ from graphc.ops.functions import (
     Tanh,
 )
 from graphc.ops.gather import Embedding, Gather
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick
+from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.losses.base import RowLoss
-from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
+from graphc.ops.losses.classes import (
+    HingeLoss,
+    NllLoss,
+    SoftmaxLoss,
+    SoftNllLoss,
+    SvmLoss,
+    WeightedNllLoss,
+)
 from graphc.ops.losses.elements import (
     HuberLoss,
     LogCoshLoss,
@@ -65,7 +73,7 @@ from graphc.ops.losses.elements import (
     PoissonLoss,
     SigmoidLoss,
 )
-from graphc.ops.losses.rows import CosineLoss, KlLoss, SoftNllLoss
+from graphc.ops.losses.rows import CosineLoss, KlLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer

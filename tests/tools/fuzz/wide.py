@@ -21,12 +21,13 @@ import numpy as np
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import FLOATS, shape_at
+from graphc.ops.argmax import Argmax, Argmin
 from graphc.ops.arithmetic import Ceil, Floor, Round, WholeQuotient
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Binary, Neg, Unary
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.gather import Gather
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick
+from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.logic import Logic, Not
 from graphc.ops.norm import BatchNormDx, columns, feature_axes

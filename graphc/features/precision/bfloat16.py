@@ -11,20 +11,14 @@ subnormal numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Order = Literal["pairs", "blocks"]
-"""The order in which the products of a sum are added: that of `pairs`, or that of blocks.
+from graphc.ir.forms import BLOCK, TermOrder
 
-Of each block of terms those of even and of odd number are added up apart, from 0 on; the sum of
-both is added to that of the blocks before.
-"""
-BLOCK = 32
-"""The terms of a block; the last one may have fewer."""
+Array = NDArray[Any]
 
 LEAST = 2.0**-56
 """The least magnitude besides 0."""
@@ -32,16 +26,6 @@ NAN = 0x7FC0
 """The bits of every NaN that rounding makes."""
 OVERFLOW = 2.0**128
 """The least power of two that float32 does not hold."""
-
-
-def numpy_dtype(dtype: str) -> str:
-    """Return the dtype of NumPy's arrays of a dtype."""
-    return "uint16" if dtype == "bfloat16" else dtype
-
-
-def dtype_of_sums(factor: Array) -> np.dtype[Any]:
-    """Return the dtype in which products of an array's numbers are added."""
-    return np.dtype(np.float32) if factor.dtype == np.uint16 else factor.dtype
 
 
 def rounded(x: Array) -> Array:
@@ -75,13 +59,6 @@ def halfway(x: Array) -> Array:
 def widened(bits: Array) -> Array:
     """Return the numbers of such bits as float32, which is exact."""
     return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
-
-
-def converted(x: Array, dtype: str) -> Array:
-    """Return numbers as an array of a dtype, toward zero for integers; bits stay bits."""
-    if dtype == "bfloat16":
-        return x if x.dtype == np.uint16 else rounded(x)
-    return x.astype(dtype, copy=False)
 
 
 def pairs(terms: int, run: int | None = None) -> Iterator[int]:
@@ -120,7 +97,7 @@ def multiply_add(total: Array, a: Array, b: Array) -> Array:
 
 
 def add_products(
-    total: Array, a: Array, b: Array, run: int | None = None, order: Order = "pairs"
+    total: Array, a: Array, b: Array, run: int | None = None, order: TermOrder = "pairs"
 ) -> None:
     """Add a @ b, for bits (..., m, k) and (..., k, n), to float32 sums: each term rounds once.
 
@@ -141,7 +118,7 @@ def _block(a: Array, b: Array) -> Array:
     return np.asarray(even + odd)
 
 
-def multiplied(a: Array, b: Array, run: int | None = None, order: Order = "pairs") -> Array:
+def multiplied(a: Array, b: Array, run: int | None = None, order: TermOrder = "pairs") -> Array:
     """Return a @ b, for bits (..., m, k) and (..., k, n), in float32: see `add_products`."""
     leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     total = np.zeros((*leading, a.shape[-2], b.shape[-1]), np.float32)

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from graphc.ir.bfloat16 import BLOCK, Order
-from graphc.ir.forms import BatchedProduct, Product, WindowProduct
+from graphc.ir.forms import BLOCK, BatchedProduct, Product, TermOrder, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
@@ -47,12 +46,12 @@ GAIN = 0.9
 
 
 def relative_times(
-    graph: Graph, batch: int, trains: bool, rates: Mapping[Order, float]
+    graph: Graph, batch: int, trains: bool, rates: Mapping[TermOrder, float]
 ) -> dict[str, Times]:
     """Estimate the times of the layers of a declared graph in each precision that has a rate.
 
     `batch` is the rows of a run.  `trains` is true if the gradients of layers are products too;
-    `rates` are those of a backend: see `Backend.bfloat16_rates`.
+    `rates` are those of a backend: see `Backend.rates_of_orders`.
     """
     made = Specialize(train=trains)(graph)
     weights = sum(node.type.nbytes(batch) for node in made if _is_weight(node))

@@ -9,7 +9,7 @@ from graphc.backends.backend import backend
 from graphc.base.arguments import check_choice
 from graphc.base.errors import GraphError, first_of
 from graphc.base.loc import caller_loc
-from graphc.compiler.precision_choice import chosen_precision, relative_times
+from graphc.features.precision.choice import chosen_precision, relative_times
 from graphc.ir.graph import Graph
 from graphc.ops.scan import Scan
 from passes.pipeline import PassList
@@ -36,7 +36,7 @@ def precision_of_layers(
     if asked is None:
         return ()
     if asked == "bf16":
-        rates = backend(backend_name).bfloat16_rates()
+        rates = backend(backend_name).rates_of_orders()
         found = chosen_precision(relative_times(graph, batch, trains, rates))
     else:
         found = _checked(graph, asked)

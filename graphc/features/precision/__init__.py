@@ -1,0 +1,1 @@
+"""Products of factors that are rounded to bfloat16."""

@@ -1,0 +1,29 @@
+"""The files of the core, in the order in which one may read them.
+
+They are what one must know to change the compiler, and run without any other file of graphc.
+"""
+
+from __future__ import annotations
+
+CORE = {
+    "graphc/base": "errors loc arguments docstrings close_names door missing own_passes work "
+    "scoped_lock",
+    "graphc/ir": "exact tensor_type expr access forms kernel_rules op graph operators init build "
+    "verify narrow interpreter rows text/graph",
+    "graphc/ops": "apply source elementwise functions select reduce sums shape slicing product "
+    "linalg index rate optim losses/base losses/labels losses/classes autodiff fused",
+    "graphc/declare": "selection schedules optim/optimizer optim/slots optim/rule optim/sgd "
+    "optim/adam track net",
+    "passes": "contract pipeline steps specialize cse fold_constants dead_code backward update "
+    "fuse_affine_relu core",
+    "graphc/kernels": "iteration_space kernel text program traits group aliases groups fuse "
+    "duration barriers interpret",
+    "graphc/compiler": "schedule lowering memory index_bounds assignment program sizes "
+    "memory_sizes prepare blocks plan driver request",
+    "graphc/backends": "layout backend coefficients numpy/functions numpy/values numpy/access "
+    "numpy/actions numpy/body numpy/products numpy/kernels numpy/planned numpy/backend",
+    "graphc/runtime": "errors entry state workspace feeds bound runs parameters executor",
+}
+"""The files by folder."""
+FILES = tuple(f"{room}/{name}.py" for room, names in CORE.items() for name in names.split())
+"""Their paths."""
