@@ -124,7 +124,8 @@ def test_tuples_need_no_names() -> None:
         if kind in met:
             continue
         met.add(kind)
-        hints = get_type_hints(kind, localns={"Program": Program}) if names_of(kind) else {}
+        known = {"Program": Program, "ScanKernel": ScanKernel}
+        hints = get_type_hints(kind, localns=known) if names_of(kind) else {}
         for name, hint in hints.items():
             found = {one for one in classes(hint) if issubclass(one, tuple) and one is not tuple}
             assert len(found) <= 1, (kind, name, found)
