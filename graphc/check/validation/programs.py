@@ -19,7 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, Part, Runner, backend, in_order
 from graphc.check.validation.compare import gap, same_bytes
-from graphc.check.validation.explain import Count, Fault, Layer
+from graphc.check.validation.faults import Count, Fault, Layer
 from graphc.check.validation.local import Local, wide_nodes
 from graphc.check.validation.random_numbers import wrong_draw
 from graphc.check.validation.unwritten import Bytes, first_unwritten, overlap, poison_results

@@ -14,7 +14,6 @@ import numpy as np
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, RuleError, rule_failure, shown
 from graphc.check.central_differences import in_float64, kinks_of
-from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.compiler.index_bounds import index_bounds, steps_of_loops
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
@@ -95,6 +94,7 @@ def rounding_bounds(
     plain: Results,
     runs: int,
     noise: Callable[[int], Noise] | None = None,
+    scale: float = 1.0,
 ) -> dict[str, float]:
     """Return how far rounding may move each result, which bounds a reassociated pass.
 
@@ -102,7 +102,8 @@ def rounding_bounds(
     graph runs again with every number that is read or rounded moved by one part in 2**52, or as
     `noise` moves it, at random.  The largest move of a result, times a factor that grows with the
     square root of the largest dimension, is the most that sums in another order may change it.
-    Without runs it is the least that the bound can be.
+    Without runs it is the least that the bound can be.  `scale` is how much coarser than float64
+    the results are.
     """
     made = noise or Noise
     moved, longest = dict.fromkeys(plain, 0.0), 1
@@ -118,26 +119,10 @@ def rounding_bounds(
     factor = 16 + 2 * longest**0.5
     eps = made(0).eps
     least = {name: eps(graph[node]) for name, node in result_names(graph).items()}
-    return {name: factor * moved[name] + 4 * least[name] * largest(plain[name]) for name in plain}
-
-
-def rounding_mismatch(
-    expected: Results,
-    found: Results,
-    bounds: Callable[[int], Mapping[str, float]],
-    rows: int,
-    allowed: str,
-    tries: Sequence[int] = (0, 2),
-) -> Mismatch | None:
-    """Return a result that differs by more than rounding may move it.
-
-    `bounds` returns the bounds by a number of runs; most results are within those of none.
-    """
-    for runs in tries:
-        mismatch = first_mismatch(expected, found, bounds(runs), rows, allowed)
-        if mismatch is None:
-            break
-    return mismatch
+    return {
+        name: scale * (factor * moved[name] + 4 * least[name] * largest(value))
+        for name, value in plain.items()
+    }
 
 
 class Noise:
@@ -243,6 +228,10 @@ class Draw:
         default_factory=dict, compare=False, repr=False
     )
     """The last graph that ran, and its values: one with numbers in float32, and one without."""
+
+    def other(self, **changes: Any) -> Draw:
+        """Return a draw with some fields changed, for which nothing is drawn or computed yet."""
+        return replace(self, **changes, edges=[], known={}, last={})
 
     def array(self, node: Node) -> Array:
         """Return the numbers of an input, parameter or state, in the dtype of its type."""
@@ -383,7 +372,7 @@ def far(graph: Graph, draw: Draw) -> Draw:
     """
     plain = expanded(graph)
     for size in FAR:
-        made = replace(draw, style="far", far=size, edges=[], known={}, last={})
+        made = draw.other(style="far", far=size)
         values = values_of(plain, made).values()
         if all(np.isfinite(value).all() for value in values if value.dtype.kind == "f"):
             break
@@ -404,15 +393,7 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
     """Draw again until all values are finite and away from kinks, or no style is left."""
     draw = first
     for number, style in enumerate(STYLES):
-        draw = replace(
-            first,
-            seed=first.seed + 1000 * number,
-            style=style,
-            redrawn=number,
-            edges=[],
-            known={},
-            last={},
-        )
+        draw = first.other(seed=first.seed + 1000 * number, style=style, redrawn=number)
         if nearest_kink(graph, draw) >= MARGIN:
             return draw
     return replace(draw, near=True)
