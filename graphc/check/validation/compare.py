@@ -64,45 +64,43 @@ class Case:
         return found
 
     def _first(self, rows: int, bounds: Mapping[str, float] | None) -> Mismatch | None:
-        for name, value in self.before.items():
+        for name in self.before:
             if name not in self.after:
                 if name.startswith("mask "):
                     continue  # a mask may be fused into its user
                 return Mismatch(name, rows, "is gone")
             bound = None if bounds is None else bounds.get(name, 0.0)
-            found = mismatch(name, value, self.after[name], bound, rows, self.allowed)
-            if found is not None:
-                return found
+            found = self._differs(name, bound)
+            if found:
+                return Mismatch(name, rows, *found)
         added = (n for n in self.after if n not in self.before and not n.startswith("mask "))
         return next((Mismatch(name, rows, "was not there before") for name in added), None)
+
+    def _differs(self, name: str, bound: float | None) -> tuple[str, ...]:
+        """Return how a result differs most, and what is allowed; empty if it is the same.
+
+        Without a bound above 0 every byte must be equal, but for the payload of NaN.
+        """
+        before, after = self.before[name], self.after[name]
+        if before is after:  # a node that a pass has left as it was
+            return ()
+        if (before.shape, before.dtype) != (after.shape, after.dtype):
+            now, then = (f"{array.dtype}{list(array.shape)}" for array in (after, before))
+            return (f"is {now}, it was {then}",)
+        worst = _worst(before, after, bound or 0.0, by_bits=not bound)
+        if worst is None or bound == np.inf:
+            return ()
+        index, at = worst
+        allowed = self.allowed
+        if bound is not None and before.dtype.kind == "f":
+            allowed = f"{allowed}, which allows a difference of {bound:.2g}"
+        return f"is {after[index]!s}{at}, it was {before[index]!s}", allowed
 
 
 def first_mismatch(cases: Iterable[Case | Mismatch], rows: int) -> Mismatch | None:
     """Return the first mismatch of some comparisons, which may be one already."""
     found = (case if isinstance(case, Mismatch) else case.mismatch(rows) for case in cases)
     return next(filter(None, found), None)
-
-
-def mismatch(
-    what: str, before: Array, after: Array, bound: float | None, rows: int, allowed: str
-) -> Mismatch | None:
-    """Return the place where a result differs most; None if it is the same.
-
-    Without a bound above 0 every byte must be equal, but for the payload of NaN.
-    """
-    if before is after:  # a node that a pass has left as it was
-        return None
-    if (before.shape, before.dtype) != (after.shape, after.dtype):
-        now, then = (f"{array.dtype}{list(array.shape)}" for array in (after, before))
-        return Mismatch(what, rows, f"is {now}, it was {then}")
-    worst = _worst(before, after, bound or 0.0, by_bits=not bound)
-    if worst is None or bound == np.inf:
-        return None
-    index, at = worst
-    fault = f"is {after[index]!s}{at}, it was {before[index]!s}"
-    if bound is not None and before.dtype.kind == "f":
-        allowed = f"{allowed}, which allows a difference of {bound:.2g}"
-    return Mismatch(what, rows, fault, allowed)
 
 
 def gap(

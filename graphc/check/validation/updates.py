@@ -148,11 +148,11 @@ def rounded_states(
     gradients = {name: gradient for name, gradient in given.items() if name in rule.wrt}
     if not has_rule(optimizer) or not gradients:
         return
-    exact = next_states(optimizer, _widened(gradients), _widened(states))
     rng = generator(0, "validation:rounding")
-    moved = [
-        next_states(optimizer, _rounded(gradients, rng), _rounded(states, rng)) for _ in range(4)
-    ]
+    exact, *moved = (
+        next_states(optimizer, _rounded(gradients, signs), _rounded(states, signs))
+        for signs in (None, rng, rng, rng, rng)
+    )
     for name, value in exact.items():
         if name in states and states[name].dtype.kind == "f":
             far = np.max([np.abs(run[name] - value) for run in moved], axis=0)
@@ -173,15 +173,11 @@ def _given(optimizer: Optimizer, graph: Graph, states: Mapping[str, Array]) -> d
     return {name.removesuffix(end): total / steps for name, total in sums.items()}
 
 
-def _widened(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: float64(array) for name, array in arrays.items()}
-
-
-def _rounded(arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-    """Return the arrays in float64, each number moved by a rounding of its dtype."""
-    found = _widened(arrays)
+def _rounded(arrays: Mapping[str, Array], rng: np.random.Generator | None) -> dict[str, Array]:
+    """Return the arrays in float64, each number moved by a rounding of its dtype at random."""
+    found = {name: float64(array) for name, array in arrays.items()}
     for name, array in arrays.items():
-        if array.dtype.kind == "f":
+        if array.dtype.kind == "f" and rng is not None:
             signs = rng.integers(0, 2, array.shape) * 2 - 1
             found[name] = found[name] * (1 + float(np.finfo(array.dtype).eps) * signs)
     return found
