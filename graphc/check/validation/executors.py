@@ -30,11 +30,11 @@ from graphc.check.validation.run import (
     ROUNDING,
     Draw,
     Noise,
+    Outcome,
     draws_for,
     expanded,
     largest,
     results_of,
-    rounding_bounds,
     source_arrays,
     values_of_arrays,
 )
@@ -313,7 +313,7 @@ class Ways:
         wide = {k: v.astype(graph[k].type.dtype) for k, v in arrays.items() if k in graph}
         wide |= {node.name: plain[node.name] for node in own if decides(own, node)}
         exact = results_of(graph, values_of_arrays(graph, rows, wide, train=False))
-        bounds = rounding_bounds(graph, rows, wide, exact, 2)
+        bounds = Outcome(graph, rows, wide, exact).bounds(2)
         single = any(node.type.dtype == "float32" for node in self.plan.declared)
         fed = frozen.plan.input_names if isinstance(frozen, Executor) else self.feeds
         scale = SINGLE if single or layer == "exchange file" else 1.0  # whose attributes are single

@@ -15,15 +15,11 @@ from graphc.check.validation.run import (
     ZEROS,
     Draw,
     FactorNoise,
-    Results,
+    Outcome,
     expanded,
     float64,
     has_layers,
     largest,
-    results_of,
-    rounding_bounds,
-    source_arrays,
-    values_of,
 )
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
@@ -205,20 +201,17 @@ def _in_float64(
         yield in_float64(made), SINGLE
 
 
-def _results(graph: Graph, draw: Draw) -> Results:
-    return results_of(graph, values_of(graph, draw))
-
-
 def _bitwise(before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
     """Yield the results by their bytes, in the dtypes that the graph has."""
-    yield Case(_results(before, draw), _results(made, draw), "the pass declares bitwise")
+    old, new = Outcome.of(before, draw), Outcome.of(made, draw)
+    yield Case(old.results, new.results, "the pass declares bitwise")
 
 
 def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
     """Yield the results, which may differ by what rounding in the graph itself may move them."""
-    old, arrays = _results(before, draw), source_arrays(before, draw)
-    bounds = partial(rounding_bounds, before, draw.rows, arrays, old, scale=scale)
-    yield Case(old, _results(made, draw), "the pass declares reassociated", bounds)
+    old, new = Outcome.of(before, draw), Outcome.of(made, draw)
+    bounds = partial(old.bounds, scale=scale)
+    yield Case(old.results, new.results, "the pass declares reassociated", bounds)
 
 
 def _rounded(before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
@@ -227,11 +220,10 @@ def _rounded(before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
     Without that rounding it is the same mathematics.
     """
     yield from _reassociated(1.0, before, in_float64(made), draw)
-    old, arrays = _results(before, draw), source_arrays(before, draw)
-    noise = partial(FactorNoise, factors=_factors(made))
-    bounds = partial(rounding_bounds, before, draw.rows, arrays, old, noise=noise)
-    new = {name: float64(value) for name, value in _results(made, draw).items()}
-    yield Case(old, new, "factors are rounded to bfloat16", bounds, (0, 2, 8))
+    old = Outcome.of(before, draw)
+    bounds = partial(old.bounds, noise=partial(FactorNoise, factors=_factors(made)))
+    new = {name: float64(value) for name, value in Outcome.of(made, draw).results.items()}
+    yield Case(old.results, new, "factors are rounded to bfloat16", bounds, (0, 2, 8))
 
 
 def _factors(graph: Graph) -> set[str]:
@@ -242,7 +234,7 @@ def _factors(graph: Graph) -> set[str]:
 
 def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
     """Yield the results, which may differ by the stated part of their largest numbers."""
-    old = _results(before, draw)
-    bounds = {name: bound * largest(value) for name, value in old.items()}
+    old, new = Outcome.of(before, draw), Outcome.of(made, draw)
+    bounds = {name: bound * largest(value) for name, value in old.results.items()}
     allowed = f"the pass states a bound of {bound:g} of the largest number"
-    yield Case(old, _results(made, draw), allowed, lambda _: bounds, (0,))
+    yield Case(old.results, new.results, allowed, lambda _: bounds, (0,))

@@ -11,9 +11,9 @@ from graphc.check.central_differences import Function, disagreement
 from graphc.check.validation.compare import Case, Mismatch
 from graphc.check.validation.run import (
     Draw,
+    Outcome,
     Results,
     results_of,
-    rounding_bounds,
     source_arrays,
     values_of_arrays,
 )
@@ -116,7 +116,7 @@ class _Expansion:
         if self.train and not self.inside:
             expected |= _updates(old, meant, self.values)
         after, arrays = results_of(self.new, self.values), source_arrays(self.new, draw)
-        bounds = partial(rounding_bounds, self.new, draw.rows, arrays, after, scale=scale)
+        bounds = partial(Outcome(self.new, draw.rows, arrays, after).bounds, scale=scale)
         unjudged = _states_of_users(old)
         judged = {
             name: value

@@ -87,42 +87,49 @@ def without_gradients(results: Results) -> Results:
     return {name: value for name, value in results.items() if not name.startswith("gradient ")}
 
 
-def rounding_bounds(
-    graph: Graph,
-    rows: int,
-    arrays: Mapping[str, Array],
-    plain: Results,
-    runs: int,
-    noise: Callable[[int], Noise] | None = None,
-    scale: float = 1.0,
-) -> dict[str, float]:
-    """Return how far rounding may move each result, which bounds a reassociated pass.
+@dataclass(frozen=True)
+class Outcome:
+    """The results of a graph for the arrays of its sources."""
 
-    Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
-    graph runs again with every number that is read or rounded moved by one part in 2**52, or as
-    `noise` moves it, at random.  The largest move of a result, times a factor that grows with the
-    square root of the largest dimension, is the most that sums in another order may change it.
-    Without runs it is the least that the bound can be.  `scale` is how much coarser than float64
-    the results are.
-    """
-    made = noise or Noise
-    moved, longest = dict.fromkeys(plain, 0.0), 1
-    for run in range(runs):
-        values = values_of_arrays(graph, rows, arrays, change=made(run))
-        longest = max(longest, *(max(value.shape, default=1) for value in values.values()))
-        for name, value in results_of(graph, values).items():
-            if value.dtype.kind == "f":
-                with np.errstate(invalid="ignore"):  # of infinities
-                    moved[name] = max(moved[name], largest(value - plain[name]))
-                if noise is not None and np.isfinite(plain[name][~np.isfinite(value)]).any():
-                    moved[name] = np.inf  # coarse noise leaves the domain of a function
-    factor = 16 + 2 * longest**0.5
-    eps = made(0).eps
-    least = {name: eps(graph[node]) for name, node in result_names(graph).items()}
-    return {
-        name: scale * (factor * moved[name] + 4 * least[name] * largest(value))
-        for name, value in plain.items()
-    }
+    graph: Graph
+    rows: int
+    arrays: Mapping[str, Array]
+    results: Results
+
+    @classmethod
+    def of(cls, graph: Graph, draw: Draw) -> Outcome:
+        """Return the outcome for the draw's numbers."""
+        results = results_of(graph, values_of(graph, draw))
+        return cls(graph, draw.rows, source_arrays(graph, draw), results)
+
+    def bounds(
+        self, runs: int, noise: Callable[[int], Noise] | None = None, scale: float = 1.0
+    ) -> dict[str, float]:
+        """Return how far rounding may move each result, which bounds a reassociated pass.
+
+        Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
+        graph runs again with every number that is read or rounded moved by one part in 2**52, or
+        as `noise` moves it, at random.  The largest move of a result, times a factor that grows
+        with the square root of the largest dimension, is the most that sums in another order may
+        change it.  Without runs it is the least that the bound can be.  `scale` is how much coarser
+        than float64 the results are.
+        """
+        made, plain = noise or Noise, self.results
+        moved, longest = dict.fromkeys(plain, 0.0), 1
+        for run in range(runs):
+            values = values_of_arrays(self.graph, self.rows, self.arrays, change=made(run))
+            longest = max(longest, *(max(value.shape, default=1) for value in values.values()))
+            for name, value in results_of(self.graph, values).items():
+                if value.dtype.kind == "f":
+                    with np.errstate(invalid="ignore"):  # of infinities
+                        moved[name] = max(moved[name], largest(value - plain[name]))
+                    if noise is not None and np.isfinite(plain[name][~np.isfinite(value)]).any():
+                        moved[name] = np.inf  # coarse noise leaves the domain of a function
+        factor, eps = 16 + 2 * longest**0.5, made(0).eps
+        return {
+            name: scale * (factor * moved[name] + 4 * eps(self.graph[node]) * largest(plain[name]))
+            for name, node in result_names(self.graph).items()
+        }
 
 
 class Noise:

@@ -13,11 +13,10 @@ from graphc.check.validation.compare import Case, Mismatch
 from graphc.check.validation.run import (
     EPS,
     Draw,
+    Outcome,
     Results,
     largest,
     result_names,
-    results_of,
-    rounding_bounds,
     source_arrays,
     value_of,
     values_of,
@@ -189,10 +188,10 @@ def shard_cases(step: Shard, old: Graph, new: Graph, draw: Draw) -> Iterator[Cas
             ways += [batch.shares(ROWS), batch.shares(SUM), *_by_weights(old, batch)]
         expected[f"output {name}"] = _total(terms, ways, whole[old.outputs[name]])
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
-    plain, arrays = results_of(old, whole), source_arrays(old, draw)
+    outcome = Outcome.of(old, draw)
 
     def bounds(runs: int) -> dict[str, float]:
-        moved = rounding_bounds(old, draw.rows, arrays, plain, runs)
+        moved = outcome.bounds(runs)
         return {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
 
     yield Case(expected, found, "the shards of a batch must add up to it", bounds)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
 from math import sqrt
 
 import numpy as np
@@ -16,11 +15,11 @@ import numpy as np
 from graphc.check.validation.compare import Case, Mismatch
 from graphc.check.validation.run import (
     Draw,
+    Outcome,
     Results,
     float64,
     largest,
     results_of,
-    rounding_bounds,
     source_arrays,
     values_of,
     values_of_arrays,
@@ -129,8 +128,9 @@ def _case(
     expected: Results, new: Graph, arrays: Mapping[str, Array], draw: Draw, allowed: str
 ) -> Case:
     """Return the results of the graph beside the expected ones."""
-    after = results_of(new, values_of_arrays(new, draw.rows, arrays))
-    return Case(expected, after, allowed, partial(rounding_bounds, new, draw.rows, arrays, after))
+    results = results_of(new, values_of_arrays(new, draw.rows, arrays))
+    outcome = Outcome(new, draw.rows, arrays, results)
+    return Case(expected, results, allowed, outcome.bounds)
 
 
 def rounded_states(
