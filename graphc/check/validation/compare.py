@@ -47,7 +47,7 @@ class Case:
     before: Results
     after: Results
     allowed: str
-    """What says how near they must be."""
+    """The property that says how near they must be."""
     bounds: Callable[[int], Mapping[str, float]] | None = None
     """The bounds by a number of runs that measure rounding; without, every byte must be equal."""
     tries: Sequence[int] = (0, 2)

@@ -79,7 +79,7 @@ class Trial:
     found: Results
     rows: int
     bounds: Mapping[str, Array | float] | None = None
-    """How far each result may differ; without, every byte must be equal."""
+    """The bounds of the results; without, every byte must be equal."""
     says: str = "{name} {wrong}"
     """The sentence about a result, of its name and what is wrong with it."""
     by: str = "the reference gives"
@@ -107,13 +107,13 @@ class Trial:
 
 
 Trials = Iterator[Trial | Fault]
-"""What must hold, one after the other, and faults that are known without a comparison."""
+"""Comparisons in their order, and faults that are known without one."""
 
 
 def first_fault(trials: Iterable[Trial | Fault]) -> Fault | None:
     """Return the first fault; later trials are not made."""
     faults = (each for t in trials for each in ((t,) if isinstance(t, Fault) else t.faults()))
-    return next(iter(faults), None)
+    return next(faults, None)
 
 
 class Untried(Exception):
