@@ -15,9 +15,10 @@ from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, counted, failure_text
 from graphc.check.random_net import DRAWS, Ops, listed_ops, random_net
 from graphc.check.validation.explain import ValidationError, written
+from graphc.check.validation.judge import DEFINING
 from graphc.check.validation.reproduce import shrunk
 from graphc.check.validation.run import checked_batches, draws_for
-from graphc.check.validation.validate import DEFINING, FOLDER, OPTIMIZERS, judged, stages
+from graphc.check.validation.validate import FOLDER, OPTIMIZERS, judged, stages
 from graphc.declare.net import Net
 from graphc.ir.graph import Graph
 from graphc.ir.op import Op

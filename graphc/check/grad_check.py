@@ -257,14 +257,10 @@ def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]
 
 def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     """Return, in the given order, the names that a gradient of the losses flows to."""
-    seen: set[str] = set()
-    stack = [graph.outputs[name] for name in graph.losses]
-    while stack:
-        node = graph[stack.pop()]
-        if node.name not in seen and node.type.is_float:
-            seen.add(node.name)
-            if not node.op.stops_gradients:
-                stack.extend(node.inputs)
+    seen = {graph.outputs[name] for name in graph.losses}
+    for node in reversed(list(graph)):  # operands precede their users
+        if node.name in seen and node.type.is_float and not node.op.stops_gradients:
+            seen.update(node.inputs)
     found = tuple(name for name in names if name in seen)
     if not found:
         what = ", ".join(names) or "anything that could be checked"

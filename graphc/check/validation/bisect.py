@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -154,11 +154,8 @@ class NotThePasses(GraphError):
     """The error for a symptom that occurs without passes, or if no pass can be left out."""
 
 
-class Symptom(Protocol):
-    """A test of the first passes; without a limit, of all."""
-
-    def __call__(self, limit: str | None) -> Tried:
-        """Compile with that many passes, and say whether the symptom shows."""
+Symptom = Callable[[str | None], Tried]
+"""Compiles with the first passes, up to a limit or all, and says whether the symptom shows."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from graphc.check.central_differences import Function, disagreement
-from graphc.check.validation.compare import Mismatch, first_mismatch
+from graphc.check.validation.compare import Case, Mismatch
 from graphc.check.validation.run import (
     Draw,
     Results,
@@ -20,8 +22,10 @@ from graphc.ir.op import Array
 from passes.backward import Backward
 
 
-def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a gradient that differences do not confirm, or a result that Backward changed.
+def derivative_cases(
+    step: Backward, old: Graph, new: Graph, draw: Draw
+) -> Iterator[Case | Mismatch]:
+    """Yield the results that Backward must not change, and gradients that differences refute.
 
     Each of `wrt` is tried by itself, in float64, against the sum of the losses, or of the outputs
     times the cotangents that are fed.  A node without gradient must not affect that sum.
@@ -29,9 +33,7 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
     values = values_of(new, draw)
     plain, before = _seen(step, old, draw)
     after = without_gradients(results_of(new, values))
-    changed = first_mismatch(before, after, None, draw.rows, "backward leaves it as it is")
-    if changed is not None:
-        return changed
+    yield Case(before, after, "backward leaves it as it is")
     weights: list[tuple[str, Array | float]] = [
         (old.outputs[name], values[f"cotangent:{name}"] if step.fed else 1.0)
         for name in step.losses
@@ -44,12 +46,11 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
         ours = np.zeros_like(x) if gradient is None else values[gradient]
         if ours.shape != x.shape:
             fault = f"has shape {list(ours.shape)}, {name!r} has {list(x.shape)}"
-            return Mismatch(f"gradient {name}", draw.rows, fault)
+            yield Mismatch(f"gradient {name}", draw.rows, fault)
         f = Function(old, plain, draw.rows, target, weights)
         found = disagreement(f, x, ours, name)
         if found is not None:
-            return Mismatch(f"gradient {name}", draw.rows, *found)
-    return None
+            yield Mismatch(f"gradient {name}", draw.rows, *found)
 
 
 def _seen(step: Backward, old: Graph, draw: Draw) -> tuple[dict[str, Array], Results]:

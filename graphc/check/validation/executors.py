@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,28 +18,28 @@ import numpy as np
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import FeedError, GraphError
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.compare import gap, same_bytes
-from graphc.check.validation.explain import Fault, Layer
+from graphc.check.validation.compare import Results
+from graphc.check.validation.faults import Fault, Layer, Trial, Trials, Untried
 from graphc.check.validation.judge import SINGLE
 from graphc.check.validation.local import TINY, decides, undecided
-from graphc.check.validation.members import member_faults
+from graphc.check.validation.members import member_trials
 from graphc.check.validation.programs import Bench
-from graphc.check.validation.quantized import quantized_faults
+from graphc.check.validation.quantized import quantized_trials
 from graphc.check.validation.run import (
     EPS,
     ROUNDING,
     Draw,
     Noise,
+    Outcome,
     draws_for,
     expanded,
     largest,
     results_of,
-    rounding_bounds,
     source_arrays,
     values_of_arrays,
 )
 from graphc.check.validation.shards import Batch
-from graphc.check.validation.training import fit_faults, not_fitted
+from graphc.check.validation.training import fit_trials
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.index_bounds import ignored_labels
@@ -72,23 +71,6 @@ def arrays_of(plan: Plan, graph: Graph, draw: Draw) -> dict[str, Array]:
         numbers = {1: 65_536 + 3, plan.batch: 2**32 + 65_535}
         arrays["draws"] = np.asarray(numbers.get(draw.rows, 65_535), arrays["draws"].dtype)
     return arrays
-
-
-def differing(
-    layer: Layer,
-    program: str,
-    expected: Mapping[str, Array],
-    found: Mapping[str, Array],
-    rows: int,
-    threads: int = 1,
-) -> Iterator[Fault]:
-    """Yield a fault for each result whose bytes differ."""
-    for name, value in expected.items():
-        if name not in found:
-            yield Fault(layer, program, f"{name} is gone", rows, threads=threads)
-        elif not same_bytes(value, np.asarray(found[name])):
-            text = gap(value, np.asarray(found[name]), 0.0) or "has other bytes"
-            yield Fault(layer, program, f"{name} {text}", rows, threads=threads)
 
 
 class Runs(Protocol):
@@ -130,46 +112,37 @@ class Ways:
         """The executor, which is made only when the programs are known to run."""
         return Executor(self.plan)
 
-    def faults(self) -> Iterator[Fault]:
-        """Yield the faults of all ways to run."""
+    def trials(self) -> Trials:
+        """Yield the trials of all ways to run that the plan has."""
         if self.plan.ranks > 1:
             self.left.append(f"the executor, which needs {self.plan.ranks} ranks")
             return
-        yield from self._inference()
-        yield from self._labels()
-        if "grad" in self.plan.programs:
-            yield from self._backward()
-        if self.plan.rules:
-            yield from self._steps() if self.plan.shards is None else self._shards()
-        if self._freezes():
-            yield from self._frozen()
-        yield from self._saved()
-        yield from self._in_int8()
-        yield from self._trained()
+        for name, way, there in self._all():
+            try:
+                yield from way() if there else ()
+            except Untried as reason:
+                self.left.extend(reason.args)
+            else:
+                self.done += [name] if there else []
+
+    def _all(self) -> Iterator[tuple[str, Callable[[], Trials], object]]:
+        """Yield the name of each way to run, its trials, and whether the plan has it."""
+        plan, freezes = self.plan, self._freezes()
+        alone = plan.rules and plan.shards is None
+        rates = f"{2 * STEPS} steps, half of them with other rates"
+        members = partial(member_trials, plan, self.feeds, self.thorough)
+        yield "forward", self._inference, True
+        yield "refuses labels out of range", self._labels, plan.programs["infer"].index_bounds
+        yield "backward and update", self._backward, "grad" in plan.programs
+        yield rates, self._steps, alone
+        yield f"a step of {plan.shards} shards", self._shards, plan.rules and not alone
+        yield "freeze and refresh", self._frozen, freezes
+        yield "save and load", self._saved, True
+        yield "quantize", self._in_int8, freezes and not plan.options.precision
+        yield "members of a population", members, alone
+        yield "gc.fit and its checkpoints", partial(fit_trials, plan), self.thorough and plan.rules
         for name, make in self.others.items():
-            yield from self._otherwise(name, make)
-
-    def _in_int8(self) -> Iterator[Fault]:
-        """Yield the products in int8 that are not what they are defined to be."""
-        if self._freezes() and not self.plan.options.precision:
-            self._reset(self.arrays)
-            made, faults = quantized_faults(self.ex, self.feeds, self.draw.rows)
-            yield from faults
-            if made is not None:
-                self.quantized = made.plan
-                self.done.append("quantize")
-
-    def _trained(self) -> Iterator[Fault]:
-        """Yield the faults of a population, and of `gc.fit` if that is asked for."""
-        if self.plan.rules and self.plan.shards is None:
-            yield from member_faults(self.plan, self.feeds, self.thorough)
-            self.done.append("members of a population")
-        if self.thorough and self.plan.rules:
-            if why := not_fitted(self.plan):
-                self.left.append(f"gc.fit: {why}")
-                return
-            yield from fit_faults(self.plan)
-            self.done.append("gc.fit and its checkpoints")
+            yield name, partial(self._otherwise, name, make), True
 
     def _reset(self, arrays: Mapping[str, Array]) -> None:
         self.ex.state = {name: arrays[name] for name in self.plan.state_nodes}
@@ -178,46 +151,42 @@ class Ways:
         """Return the results of a program that runs by itself."""
         return self.bench.run(self.bench.programs[name], arrays, self.draw.rows).whole()
 
-    def _differing(self, name: str, expected: Arrays, found: Arrays) -> Iterator[Fault]:
-        yield from differing("executor", name, expected, found, self.draw.rows)
+    def _same(self, program: str, expected: Results, found: Results) -> Trial:
+        """Return the comparison of a program's results by the executor and by itself."""
+        return Trial("executor", program, expected, found, self.draw.rows)
 
     def _states(self, updates: Mapping[str, Array]) -> Arrays:
         """Return the executor's states of those that a run updates."""
         names = [name for name in updates if name.startswith("update ")]
         return {name: self.ex.state[name.removeprefix("update ")] for name in names}
 
-    def _inference(self) -> Iterator[Fault]:
+    def _inference(self) -> Trials:
         self._reset(self.arrays)
         for _ in range(2):  # the second one reads feeds where they lie
-            yield from self._infers(self.arrays)
-        self.done.append("forward")
+            yield self._infers(self.arrays)
 
-    def _infers(self, arrays: Mapping[str, Array]) -> Iterator[Fault]:
-        """Yield the faults of inference on a state, of which it may have kept what was before."""
+    def _infers(self, arrays: Arrays) -> Trial:
+        """Return the trial of inference on a state, of which it may have kept what was before."""
         expected = self._alone("infer", arrays)
-        found = {f"output {k}": v for k, v in self.ex.forward(self.feeds).items()}
-        yield from self._differing("infer", expected, found)
+        return self._same("infer", expected, _named("output", self.ex.forward(self.feeds)))
 
-    def _backward(self) -> Iterator[Fault]:
-        """Yield the faults of forward in training, backward, and an update by hand."""
+    def _backward(self) -> Trials:
+        """Yield the trials of forward in training, backward, and an update by hand."""
         expected = self._alone("grad", self.arrays)
         for _ in range(2):
             self._reset(self.arrays)
             outputs = self.ex.forward(self.feeds, train=True)
             gradients = self.ex.backward() if self.plan.losses else {}
-            found = {f"output {k}": v for k, v in outputs.items()}
-            found |= {f"gradient {k}": v for k, v in gradients.items()}
-            yield from self._differing("grad", expected, found | self._states(expected))
+            found = _named("output", outputs) | _named("gradient", gradients)
+            yield self._same("grad", expected, found | self._states(expected))
         if "apply" in self.plan.programs and self.plan.accumulate == 1:
             self.ex.update()
-            fed = {f"gradient:{wrt}": gradients[wrt] for wrt in gradients}
-            after = {**self.arrays, **fed, **_updated(expected)}
+            after = {**self.arrays, **_named("gradient:", gradients, ""), **updated(expected)}
             applied = self._alone("apply", after)
-            yield from self._differing("apply", applied, self._states(applied))
-        self.done.append("backward and update")
+            yield self._same("apply", applied, self._states(applied))
 
-    def _steps(self) -> Iterator[Fault]:
-        """Yield the faults of several steps, then of as many with other rates."""
+    def _steps(self) -> Trials:
+        """Yield the trials of several steps, then of as many with other rates."""
         self._reset(self.arrays)
         arrays = dict(self.arrays)
         for rates in (False, True):
@@ -229,35 +198,32 @@ class Ways:
                 loss = self.ex.step(self.feeds)
                 expected = self._step(arrays)
                 losses = [expected[f"output {name}"] for name in self.plan.losses]
-                alone = {"loss": np.asarray(float(losses[0] if len(losses) == 1 else sum(losses)))}
-                yield from self._differing("step", alone, {"loss": np.asarray(loss)})
-                updates = {k: v for k, v in expected.items() if k.startswith("update ")}
-                yield from self._differing("step", updates, self._states(updates))
-                arrays |= _updated(expected)
-            yield from self._infers(arrays)
-        self.done.append(f"{2 * STEPS} steps, half of them with other rates")
+                total = np.asarray(float(losses[0] if len(losses) == 1 else sum(losses)))
+                found = {"loss": np.asarray(loss), **self._states(expected)}
+                updates = {k: v for k, v in expected.items() if k in found}
+                yield self._same("step", {"loss": total, **updates}, found)
+                arrays |= updated(expected)
+            yield self._infers(arrays)
 
-    def _shards(self) -> Iterator[Fault]:
-        """Yield the faults of a step cut into shards, by the rules for all of them together."""
+    def _shards(self) -> Trials:
+        """Yield the trial of a step cut into shards, by the rules for all of them together."""
         plan, name = self.plan, program_name(self.plan)
         graph = plan.programs[name].graph
         if plan.accumulate > 1 or any(node.op.role.kind == "divisor" for node in graph):
-            self.left.append("a step of shards that accumulate, or have a weighted mean")
-            return
+            raise Untried("a step of shards that accumulate, or have a weighted mean")
         (draw,) = draws_for(plan.declared, [plan.rows])
         batch, wide = Batch(draw, plan.shards or 1), in_float64(graph)
         exact, *moved = (_next_states(batch, wide, run) for run in (None, 0, 1, 2))
         self._reset({**self.arrays, **source_arrays(graph, draw)})
         declared = source_arrays(plan.declared, draw)
         self.ex.step({key: declared[key] for key in plan.input_names})
+        bounds, says = dict[str, float](), f"update {{name!r}} of {plan.shards} shards {{wrong}}"
         for state, value in exact.items():
             eps = 2.0**-23 if self.arrays[state].dtype == np.float32 else 2.0**-52
             far = max(largest(run[state] - value) for run in moved)
-            text = gap(value, self.ex.state[state], 64 * far + 4 * eps * largest(value))
-            if text:
-                what = f"update {state!r} of {plan.shards} shards {text}"
-                yield Fault("exchange", name, what, draw.rows, graph[graph.updates[state]])
-        self.done.append(f"a step of {plan.shards} shards")
+            bounds[state] = 64 * far + 4 * eps * largest(value)
+        nodes = {state: graph[value] for state, value in graph.updates.items()}
+        yield Trial("exchange", name, exact, self.ex.state, draw.rows, bounds, says, nodes=nodes)
 
     def _step(self, arrays: Arrays) -> Arrays:
         """Return the results of a step, and of the update that is due after it."""
@@ -267,9 +233,9 @@ class Ways:
         found = self._alone("accumulate", arrays)
         if int(found[f"update {plan.step_counter}"]) < plan.accumulate:
             return found
-        return found | self._alone("apply", {**arrays, **_updated(found)})
+        return found | self._alone("apply", {**arrays, **updated(found)})
 
-    def _labels(self) -> Iterator[Fault]:
+    def _labels(self) -> Trials:
         """Yield a fault for a label that is accepted out of range, or refused in it."""
         program = self.plan.programs["infer"]
         ignored = ignored_labels(program.graph)
@@ -283,8 +249,6 @@ class Ways:
                 if self._accepts(self._with_label(name, wrong)):
                     what = f"input {name!r} takes {wrong}, which is not from 0 to {bound - 1}"
                     yield Fault("feeds", "infer", what, self.draw.rows)
-        if program.index_bounds:
-            self.done.append("refuses labels out of range")
 
     def _with_label(self, name: str, label: int) -> Arrays:
         array = self.feeds[name].copy()
@@ -309,43 +273,37 @@ class Ways:
         weights = any(graph[name].op.persistent for name in needed)
         return weights and not any(node.op.needs_expansion for node in nested(graph))
 
-    def _frozen(self) -> Iterator[Fault]:
-        """Yield the faults of the frozen net, before and after it takes other weights."""
+    def _frozen(self) -> Trials:
+        """Yield the trials of the frozen net, before and after it takes other weights."""
         declared, options = self.plan.declared, self.plan.options
         made = options.backend if self.thorough else PORTABLE
-        frozen: Executor | None = None
-        for seed in (self.draw.seed, self.draw.seed + 1):
-            arrays = source_arrays(declared, replace(self.draw, seed=seed, known={}, last={}))
-            arrays |= self.feeds
-            if frozen is None:
-                graph = frozen_graph(declared, arrays)
-                batch, passes = self.plan.batch, options.passes
-                precision = known_layers(graph, options.precision)
-                plan = compile(graph, batch=batch, backend=made, passes=passes, precision=precision)
-                frozen = Executor(plan)
-            else:
-                self._reset({**self.arrays, **arrays})
-                frozen.refresh(self.ex)
-            yield from self._meant(frozen, arrays, "refresh" if seed > self.draw.seed else "freeze")
-        self.done.append("freeze and refresh")
+        first, other = (
+            {**source_arrays(declared, self.draw.other(seed=self.draw.seed + more)), **self.feeds}
+            for more in (0, 1)
+        )
+        graph = frozen_graph(declared, first)
+        batch, passes = self.plan.batch, options.passes
+        precision = known_layers(graph, options.precision)
+        plan = compile(graph, batch=batch, backend=made, passes=passes, precision=precision)
+        frozen = Executor(plan)
+        yield self._meant(frozen, first, "freeze")
+        self._reset({**self.arrays, **other})
+        frozen.refresh(self.ex)
+        yield self._meant(frozen, other, "refresh")
 
-    def _otherwise(self, name: str, make: Callable[[Executor], Runs]) -> Iterator[Fault]:
-        """Yield the faults of the net in another form."""
+    def _otherwise(self, name: str, make: Callable[[Executor], Runs]) -> Trials:
+        """Yield the trial of the net in another form."""
         self._reset(self.arrays)
         try:
             made = make(self.ex)  # it may set other weights, those of a file
             arrays = {**source_arrays(self.plan.declared, self.draw), **self.feeds}
             arrays |= {k: v for k, v in self.ex.snapshot().items() if k in self.plan.declared}
-            yield from self._meant(made, arrays, name, "exchange file")
+            yield self._meant(made, arrays, name, "exchange file")
         except GraphError as error:
-            self.left.append(f"{name}: {error.sentence}")
-        else:
-            self.done.append(name)
+            raise Untried(f"{name}: {error.sentence}") from None
 
-    def _meant(
-        self, frozen: Runs, arrays: Arrays, what: str, layer: Layer = "freeze"
-    ) -> Iterator[Fault]:
-        """Yield the faults of a frozen net's outputs, by the rules of the declared net.
+    def _meant(self, frozen: Runs, arrays: Arrays, what: str, layer: Layer = "freeze") -> Trial:
+        """Return the trial of a frozen net's outputs, by the rules of the declared net.
 
         An output is not judged where rounding decides, for example which of equal numbers is the
         largest.
@@ -355,50 +313,53 @@ class Ways:
         wide = {k: v.astype(graph[k].type.dtype) for k, v in arrays.items() if k in graph}
         wide |= {node.name: plain[node.name] for node in own if decides(own, node)}
         exact = results_of(graph, values_of_arrays(graph, rows, wide, train=False))
-        bounds = rounding_bounds(graph, rows, wide, exact, 2)
+        bounds = Outcome(graph, rows, wide, exact).bounds(2)
         single = any(node.type.dtype == "float32" for node in self.plan.declared)
         fed = frozen.plan.input_names if isinstance(frozen, Executor) else self.feeds
-        found = frozen.forward({name: self.feeds[name] for name in fed})
         scale = SINGLE if single or layer == "exchange file" else 1.0  # whose attributes are single
         rounds = any(isinstance(node.op, RoundBfloat16) for node in nested(self.plan.declared))
         scale = ROUNDING / EPS if rounds or self.plan.options.precision else scale
         least = TINY if single else 0.0
         near = undecided(own, rows, arrays, plain, scale * EPS)
-        for name, value in found.items():
+        expected, found, room = {}, {}, {}
+        for name, value in frozen.forward({name: self.feeds[name] for name in fed}).items():
             if not near.isdisjoint(own.upstream([own.outputs[name]])):
                 self.bench.count.near += 1
             elif value.dtype.kind == "f":
-                bound = scale * bounds[f"output {name}"] + least
-                text = gap(exact[f"output {name}"], value, bound)
-                if text:
-                    yield Fault(layer, "infer", f"output {name!r} {text}, after {what}", rows)
+                expected[name], found[name] = exact[f"output {name}"], value
+                room[name] = scale * bounds[f"output {name}"] + least
+        says = f"output {{name!r}} {{wrong}}, after {what}"
+        return Trial(layer, "infer", expected, found, rows, room, says)
 
-    def _saved(self) -> Iterator[Fault]:
-        """Yield the faults of an executor that was saved and loaded."""
+    def _saved(self) -> Trials:
+        """Yield the trials of an executor that was saved and loaded."""
         options = self.plan.options
         if options.own or not {*options.passes.names} <= {*DEFAULT.names}:
-            self.left.append("a model file, which does not hold functions of your own")
-            return
+            raise Untried("a model file, which does not hold functions of your own")
         self._reset(self.arrays)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 path = save(Path(folder) / "model.gc", self.ex)
             except GraphError as error:
-                self.left.append(f"a model file: {error.sentence}")
-                return
+                raise Untried(f"a model file: {error.sentence}") from None
             loaded = load_executor(path, ops=user_ops(self.plan.declared))
             written = _written(path.read_bytes(), self.ex.state)
-        before, after = dict(self.ex.state), dict(loaded.state)
-        yield from differing("model file", "state", before, written, self.draw.rows)
-        yield from differing("model file", "state", before, after, self.draw.rows)
-        one, other = self.ex.forward(self.feeds), loaded.forward(self.feeds)
-        yield from differing("model file", "infer", one, other, self.draw.rows)
+        for found in (written, loaded.state):
+            yield self._filed("state", self.ex.state, found)
+        yield self._filed("infer", self.ex.forward(self.feeds), loaded.forward(self.feeds))
         if self.plan.rules:
             self.ex.step(self.feeds)
             loaded.step(self.feeds)
-            before, after = dict(self.ex.state), dict(loaded.state)
-            yield from differing("model file", "step", before, after, self.draw.rows)
-        self.done.append("save and load")
+            yield self._filed("step", self.ex.state, loaded.state)
+
+    def _filed(self, program: str, expected: Results, found: Results) -> Trial:
+        return Trial("model file", program, expected, found, self.draw.rows)
+
+    def _in_int8(self) -> Trials:
+        """Yield the products in int8 that are not what they are defined to be."""
+        self._reset(self.arrays)
+        made = yield from quantized_trials(self.ex, self.feeds, self.draw.rows)
+        self.quantized = made.plan
 
 
 def _written(file: bytes, names: Iterable[str]) -> Arrays:
@@ -423,7 +384,12 @@ def _next_states(batch: Batch, graph: Graph, run: int | None) -> Arrays:
     return {state: last[value] for state, value in graph.updates.items()}
 
 
-def _updated(results: Mapping[str, Array]) -> Arrays:
+def _named(kind: str, arrays: Results, sep: str = " ") -> Arrays:
+    """Return arrays by their kind and name."""
+    return {f"{kind}{sep}{name}": array for name, array in arrays.items()}
+
+
+def updated(results: Mapping[str, Array]) -> Arrays:
     """Return the next states of results, by name."""
     start = "update "
     return {k.removeprefix(start): v for k, v in results.items() if k.startswith(start)}

@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import first_wrong_rule, in_float64
-from graphc.check.validation.compare import Mismatch
+from graphc.check.validation.compare import Mismatch, first_mismatch
+from graphc.check.validation.faults import HINTS, Fault
 from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, NoSource, shrunk, write_test
 from graphc.check.validation.run import Draw, draws_for, values_of
-from graphc.check.validation.updates import apply_mismatch
+from graphc.check.validation.updates import apply_cases
 from graphc.declare.optim.optimizer import Optimizer
+from graphc.declare.optim.slots import without_own_states
 from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node
 from graphc.ir.text.graph import name_text, node_text
@@ -132,62 +133,6 @@ def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:
 
 # ------------------------------------------------------------------ the report
 
-Layer = Literal[
-    "own plan", "reference", "lowering", "backend", "memory", "cached code", "update", "threads",
-    "executor", "freeze", "model file", "feeds", "exchange", "quantize", "population", "training",
-    "exchange file",
-]  # fmt: skip
-"""The part of graphc at fault, below the passes."""
-
-HINTS: Mapping[Layer, str] = {
-    "own plan": "plan.verify() proves or refutes what planner= and schedule= make",
-    "reference": "the reference rule of the op is not what the documentation promises",
-    "lowering": "if the op is yours, gc.check_op tries its rules; or else graphc is wrong",
-    "backend": f'graphc is wrong; backend="{PORTABLE}" computes kernels in another way',
-    "memory": "graphc is wrong; graphc verify may prove where",
-    "cached code": "delete the folder of the cache, which GRAPHC_CACHE names",
-    "update": "the optimizer's reference defines the update, in float64",
-    "threads": "graphc is wrong; threads=1 avoids it",
-    "executor": "graphc is wrong: the same program gives it by itself",
-    "freeze": "graphc is wrong; the executor that is not frozen gives the right numbers",
-    "model file": "graphc is wrong; keep ex.state until this is mended",
-    "feeds": "check the array before it is fed",
-    "exchange": "graphc is wrong; a plan without shards= gives the right numbers",
-    "exchange file": "graphc is wrong; a model file of graphc gives the right numbers",
-    "quantize": "graphc is wrong; the net in float gives the right numbers",
-    "population": "graphc is wrong; gc.Executor(plan, seed=...) trains a member alone",
-    "training": "graphc is wrong; a loop of ex.step trains as it should",
-}
-"""The advice for a fault of each layer."""
-
-
-@dataclass
-class Count:
-    """The number of kernels and values that were compared, and of those that could not be."""
-
-    kernels: int = 0
-    values: int = 0
-    large: int = 0
-    """Kernels with too much work for the interpreter."""
-    near: int = 0
-    """Values so near to a kink that rounding decides."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A wrong value: the layer at fault, its program, kernel and node, and the numbers."""
-
-    layer: Layer
-    program: str
-    what: str
-    """The fault, in a sentence."""
-    rows: int
-    node: Node | None = None
-    kernel: str = ""
-    """The text of the kernel."""
-    threads: int = 1
-
-
 SHOWN = 8
 """The number of nodes, from its end, that an error shows of the smallest graph."""
 
@@ -278,13 +223,14 @@ def explained_update(
     folder: Path | None,
 ) -> ValidationError:
     """Return the error for a wrong update; its test has a single parameter if that shows it."""
-    name, blame = "apply_update", _addition(made.nodes.get(mismatch.node))
+    name, values = "apply_update", without_own_states(made, optimizer).updates
+    blame = _addition(made.nodes.get(values.get(mismatch.what.removeprefix("update "), "")))
     if folder is None:
         return ValidationError(name, mismatch, blame)
     smallest = list(parameters)
     for each in parameters:
         alone = in_float64(apply_graph([each], optimizer))
-        if apply_mismatch([each], optimizer, alone, draw) is not None:
+        if first_mismatch(apply_cases([each], optimizer, alone, draw), draw.rows) is not None:
             smallest = [each]
             break
     call = f"validate_apply(graph, {{step}}, seed={draw.seed})"

@@ -1,30 +1,25 @@
-"""Judges passes: chooses the comparison that fits a pass, and runs it on random numbers."""
+"""Judges passes: chooses the comparisons that fit a pass, and runs them on random numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from graphc.check.central_differences import in_float64
 from graphc.check.validation import shards, updates
-from graphc.check.validation.compare import Mismatch, first_mismatch
-from graphc.check.validation.derivatives import derivative_mismatch
-from graphc.check.validation.layers import layer_mismatch
+from graphc.check.validation.compare import Case, Mismatch, first_mismatch
+from graphc.check.validation.derivatives import derivative_cases
+from graphc.check.validation.layers import layer_cases
 from graphc.check.validation.run import (
     ZEROS,
     Draw,
     FactorNoise,
-    Results,
+    Outcome,
     expanded,
     float64,
     has_layers,
     largest,
-    results_of,
-    rounding_bounds,
-    rounding_mismatch,
-    source_arrays,
-    values_of,
 )
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
@@ -40,8 +35,8 @@ from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update
 
-Check = Callable[[Graph, Graph, Draw], Mismatch | None]
-"""A function that compares what two graphs compute."""
+Check = Callable[[Graph, Graph, Draw], Iterable[Case | Mismatch]]
+"""A function that yields what two graphs compute, to be compared."""
 
 SINGLE = float(2**29)
 """The ratio of the precisions of float64 and float32."""
@@ -61,21 +56,17 @@ class Failure:
         """Return whether the same result is wrong in a graph that is between old and new."""
         try:
             verify(graph)
-            found = self.check(self.old, graph, self.draw)
+            found = first_mismatch(self.check(self.old, graph, self.draw), self.draw.rows)
         except Exception:
             return False
         return found is not None and found.what == self.mismatch.what
 
 
 def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Failure | None:
-    """Return the first comparison that shows a change beyond what the pass declares, or None.
-
-    The passes that expand layers, add gradients or updates, or work on shards do not keep all
-    results; they have comparisons of their own, by the mathematics of their results.
-    """
+    """Return the first comparison that shows a change beyond what the pass declares, or None."""
     for old, new, check, chosen in _comparisons(step, before, made, draws):
         for draw in chosen:
-            found = check(old, new, draw)
+            found = first_mismatch(check(old, new, draw), draw.rows)
             if found is not None:
                 return Failure(found, old, new, draw, check)
     return None
@@ -87,22 +78,46 @@ Comparison = tuple[Graph, Graph, Check, Sequence[Draw]]
 def _comparisons(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]
 ) -> Iterator[Comparison]:
-    """Yield the comparisons that a pass must hold: two graphs, a check, and random numbers."""
-    if step is not keep_sends.keep_sends:  # of shards before the last one, only sums are used
-        yield before, made, _kept_mismatch, draws[:1]
+    """Yield the comparisons that a pass must hold: two graphs, a check, and random numbers.
+
+    The passes that expand layers, add gradients or updates, or work on shards do not keep all
+    results; they have comparisons of their own, by the mathematics of their results.  Others must
+    keep every output, gradient and next state, as near as their class says.
+    """
+    if step is keep_sends.keep_sends:  # of shards before the last one, only sums are used
+        yield before, made, shards.held_cases, draws
+        return
+    yield before, made, _kept, draws[:1]
+    if isinstance(step, DataParallel):
+        yield before, made, shards.bucket_cases, draws[:1]
     if isinstance(step, Specialize):
         wide = in_float64(before)
         for new, scale in _in_float64(step, before, wide, made):
-            yield wide, new, partial(layer_mismatch, step.train, scale), draws
-    elif step is keep_sends.keep_sends:
-        yield before, made, shards.held_mismatch, draws
-    elif checks := _checks(step, before):
-        if shards.exchange_mismatch in checks:
-            yield before, made, shards.bucket_mismatch, draws[:1]
-        for check in checks:
+            yield wide, new, partial(layer_cases, step.train, scale), draws
+    elif isinstance(step, DEFINING):
+        for check in _checks(step, before):
             yield in_float64(_of_rule(step, before)), in_float64(made), check, draws
     else:
         yield from _general(step, before, made, draws)
+
+
+DEFINING = (Specialize, Backward, Update, Shard, DataParallel)
+"""The passes that define what a program computes; others see the graphs that they make."""
+
+
+def _checks(step: Pass, before: Graph) -> Iterator[Check]:
+    """Yield the checks in float64 of a pass that adds results, or computes on shards."""
+    if isinstance(step, Backward):
+        yield partial(derivative_cases, step)
+        if any(isinstance(node.op, Total) for node in before):
+            yield partial(shards.summed_derivative_cases, step)
+    elif isinstance(step, Update):
+        sums = step.optimizer.accumulate > 1
+        yield partial(updates.accumulation_cases if sums else updates.update_cases, step)
+    elif isinstance(step, Shard):
+        yield partial(shards.shard_cases, step)
+    else:
+        yield shards.exchange_cases
 
 
 def _of_rule(step: Pass, graph: Graph) -> Graph:
@@ -113,32 +128,16 @@ def _of_rule(step: Pass, graph: Graph) -> Graph:
     return graph.with_nodes(graph, gradients=own)
 
 
-def _kept_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a loss that is none any more, or a parameter or state that starts as another value."""
+def _kept(old: Graph, new: Graph, draw: Draw) -> Iterator[Mismatch]:
+    """Yield a loss that is none any more, or a parameter or state that starts as another value."""
     for name in old.losses:
         if name not in new.losses:
-            return Mismatch(f"loss {name}", draw.rows, "is no longer a loss, so nothing trains it")
+            yield Mismatch(f"loss {name}", draw.rows, "is no longer a loss, so nothing trains it")
     for node in old:
         other = new.nodes.get(node.name)
         if node.op.persistent and other is not None and other.op != node.op:
             fault = f"starts as {other.op}, it was {node.op}"
-            return Mismatch(f"start {node.name}", draw.rows, fault, node=node.name)
-    return None
-
-
-def _checks(step: Pass, before: Graph) -> list[Check]:
-    """Return the checks in float64 of a pass that adds results, or computes on shards."""
-    if isinstance(step, Backward):
-        summed = any(isinstance(node.op, Total) for node in before)
-        more = [partial(shards.summed_derivative_mismatch, step)] if summed else []
-        return [partial(derivative_mismatch, step), *more]
-    if isinstance(step, Update):
-        sums = step.optimizer.accumulate > 1
-        mismatch = updates.accumulation_mismatch if sums else updates.update_mismatch
-        return [partial(mismatch, step)]
-    if isinstance(step, Shard):
-        return [partial(shards.shard_mismatch, step)]
-    return [shards.exchange_mismatch] if isinstance(step, DataParallel) else []
+            yield Mismatch(f"start {node.name}", draw.rows, fault, node=node.name)
 
 
 def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Iterator[Comparison]:
@@ -149,23 +148,20 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
             yield old, new, _bitwise, with_edges(draws)
         return
     wide = in_float64(before)
+    ways: Iterable[tuple[Graph, Check]] = [(made, _rounded)]
     if kind == "reassociated":
-        for wide_made, scale in _in_float64(step, before, wide, made):
-            for old, new in _runnable(wide, wide_made):
-                yield old, new, partial(_reassociated, scale), draws
-        return
-    if isinstance(step, SetPrecision):
-        for old, new in _runnable(wide, made):
-            yield old, new, _rounded, draws
-        return
-    bound = bound_of(step)
-    for old, new in _runnable(wide, in_float64(made)):
-        yield old, new, partial(_approximate, bound), draws
+        pairs = _in_float64(step, before, wide, made)
+        ways = ((new, partial(_reassociated, scale)) for new, scale in pairs)
+    elif not isinstance(step, SetPrecision):
+        ways = [(in_float64(made), partial(_approximate, bound_of(step)))]
+    for wide_made, check in ways:
+        for old, new in _runnable(wide, wide_made):
+            yield old, new, check, draws
 
 
 def special(draw: Draw) -> Draw:
     """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
-    return replace(draw, style="special", edges=[], known={}, last={})
+    return draw.other(style="special")
 
 
 def with_edges(draws: Sequence[Draw]) -> list[Draw]:
@@ -175,7 +171,7 @@ def with_edges(draws: Sequence[Draw]) -> list[Draw]:
         first.edges.extend(special(draw) for draw in draws[:2])
         for number, style in enumerate(ZEROS):
             seed = first.seed + max(number - 1, 0)  # the first two draws differ by signs alone
-            first.edges.append(replace(special(first), style=style, seed=seed))
+            first.edges.append(first.other(style=style, seed=seed))
     return [*draws, *first.edges]
 
 
@@ -205,45 +201,29 @@ def _in_float64(
         yield in_float64(made), SINGLE
 
 
-def _results(graph: Graph, draw: Draw) -> Results:
-    return results_of(graph, values_of(graph, draw))
+def _bitwise(before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
+    """Yield the results by their bytes, in the dtypes that the graph has."""
+    old, new = Outcome.of(before, draw), Outcome.of(made, draw)
+    yield Case(old.results, new.results, "the pass declares bitwise")
 
 
-def _bitwise(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
-    """Return a result whose bytes differ, in the dtypes that the graph has."""
-    old, new = _results(before, draw), _results(made, draw)
-    return first_mismatch(old, new, None, draw.rows, "the pass declares bitwise")
+def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
+    """Yield the results, which may differ by what rounding in the graph itself may move them."""
+    old, new = Outcome.of(before, draw), Outcome.of(made, draw)
+    bounds = partial(old.bounds, scale=scale)
+    yield Case(old.results, new.results, "the pass declares reassociated", bounds)
 
 
-def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
-    """Return a result that differs by more than rounding in the graph itself may move it."""
-    old, arrays = _results(before, draw), source_arrays(before, draw)
-
-    def bounds(runs: int) -> Mapping[str, float]:
-        moved = rounding_bounds(before, draw.rows, arrays, old, runs)
-        return {name: scale * bound for name, bound in moved.items()}
-
-    new = _results(made, draw)
-    return rounding_mismatch(old, new, bounds, draw.rows, "the pass declares reassociated")
-
-
-def _rounded(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
-    """Return a result that differs by more than rounding of the factors may move it.
+def _rounded(before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
+    """Yield the results, which may differ by what rounding of the factors may move them.
 
     Without that rounding it is the same mathematics.
     """
-    old, arrays = _results(before, draw), source_arrays(before, draw)
-    found = _reassociated(1.0, before, in_float64(made), draw)
-    if found is not None:
-        return found
-    noise = partial(FactorNoise, factors=_factors(made))
-
-    def bounds(runs: int) -> Mapping[str, float]:
-        return rounding_bounds(before, draw.rows, arrays, old, runs, noise)
-
-    new = {name: float64(value) for name, value in _results(made, draw).items()}
-    allowed = "factors are rounded to bfloat16"
-    return rounding_mismatch(old, new, bounds, draw.rows, allowed, (0, 2, 8))
+    yield from _reassociated(1.0, before, in_float64(made), draw)
+    old = Outcome.of(before, draw)
+    bounds = partial(old.bounds, noise=partial(FactorNoise, factors=_factors(made)))
+    new = {name: float64(value) for name, value in Outcome.of(made, draw).results.items()}
+    yield Case(old.results, new, "factors are rounded to bfloat16", bounds, (0, 2, 8))
 
 
 def _factors(graph: Graph) -> set[str]:
@@ -252,9 +232,9 @@ def _factors(graph: Graph) -> set[str]:
     return loops.union(*(node.inputs[:2] for node in graph if order_of(node.op)))
 
 
-def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
-    """Return a result that differs by more than the stated part of its largest number."""
-    old = _results(before, draw)
-    bounds = {name: bound * largest(value) for name, value in old.items()}
+def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
+    """Yield the results, which may differ by the stated part of their largest numbers."""
+    old, new = Outcome.of(before, draw), Outcome.of(made, draw)
+    bounds = {name: bound * largest(value) for name, value in old.results.items()}
     allowed = f"the pass states a bound of {bound:g} of the largest number"
-    return first_mismatch(old, _results(made, draw), bounds, draw.rows, allowed)
+    yield Case(old.results, new.results, allowed, lambda _: bounds, (0,))

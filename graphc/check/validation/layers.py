@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
 from graphc.check.central_differences import Function, disagreement
-from graphc.check.validation.compare import Mismatch
+from graphc.check.validation.compare import Case, Mismatch
 from graphc.check.validation.run import (
     Draw,
+    Outcome,
     Results,
     results_of,
-    rounding_bounds,
-    rounding_mismatch,
     source_arrays,
     values_of_arrays,
 )
@@ -25,21 +24,20 @@ from graphc.ops.norm import BatchNorm, feature_axes
 from graphc.ops.scan import Scan
 
 
-def layer_mismatch(
+def layer_cases(
     train: bool, scale: float, old: Graph, new: Graph, draw: Draw
-) -> Mismatch | None:
-    """Return a result that is not what the layers mean in training or in inference, in float64.
+) -> Iterator[Case | Mismatch]:
+    """Yield the results, and what the layers mean in training or in inference, in float64.
 
     `scale` is how much coarser than float64 the constants of `new` are.
     In training, running statistics are `decay * old + (1 - decay) * batch` and the counter of
     draws increases by one; in inference nothing is updated.  A `gc.grad` is confirmed by
     differences in a random direction, in a loop at each step.
     """
-    found = _Expansion(train, old, new, draw).mismatch(scale)
-    left = next((node.name for node in new if node.op.is_layer), None)
-    if found is None and left is not None:
-        return Mismatch(f"layer {left}", draw.rows, "is still there", node=left)
-    return found
+    yield from _Expansion(train, old, new, draw).cases(scale)
+    for node in new:
+        if node.op.is_layer:
+            yield Mismatch(f"layer {node.name}", draw.rows, "is still there", node=node.name)
 
 
 class _Expansion:
@@ -59,40 +57,34 @@ class _Expansion:
         self.lost: set[str] = set()
         """The nodes that depend on a derivative that could not be found among the ops."""
 
-    def mismatch(self, scale: float) -> Mismatch | None:
-        """Return the first derivative that is wrong, or the first result."""
+    def cases(self, scale: float) -> Iterator[Case | Mismatch]:
+        """Yield the derivatives that are wrong, then the results."""
         for node in self.old:
-            found = None
             if node.op.needs_expansion:
-                found = self.derivative_mismatch(node)
+                yield from self.wrong_derivatives(node)
             elif any(inner.op.needs_expansion for inner in nested([node])):
-                found = self.loop_mismatch(node, scale)
-            if found is not None:
-                return found
-        return self.result_mismatch(scale)
+                yield from self.steps(node, scale)
+        yield self.results(scale)
 
-    def loop_mismatch(self, node: Node, scale: float) -> Mismatch | None:
-        """Return a mismatch in a step of a loop with a gc.grad inside.
+    def steps(self, node: Node, scale: float) -> Iterator[Case | Mismatch]:
+        """Yield the comparisons of each step of a loop with a gc.grad inside.
 
         The graphs of each step are judged; the loop is then known to be what it became.
         """
         own = _replacement(self.old, self.new, node.name)
         if own is None:
             self.lost |= self.old.downstream([node.name])
-            return None
+            return
         made = self.new[own]
         assert isinstance(node.op, Scan) and isinstance(made.op, Scan), "loops have steps"
         old, new = _step(node.op), _step(made.op)
         for _, values in made.op.runs([self.values[name] for name in made.inputs]):
-            draw = replace(self.draw, given=values, known={}, last={})
-            found = _Expansion(self.train, old, new, draw, inside=True).mismatch(scale)
-            if found is not None:
-                return found
+            draw = self.draw.other(given=values)
+            yield from _Expansion(self.train, old, new, draw, inside=True).cases(scale)
         self.known[node.name] = self.values[own]
-        return None
 
-    def derivative_mismatch(self, node: Node) -> Mismatch | None:
-        """Return a mismatch if differences of `of` by `wrt` do not confirm the value of a gc.grad.
+    def wrong_derivatives(self, node: Node) -> Iterator[Mismatch]:
+        """Yield a mismatch if differences of `of` by `wrt` do not confirm the value of a gc.grad.
 
         If the net itself puts values on a kink, as dropout's zeros before a relu, they cannot.
         """
@@ -100,21 +92,20 @@ class _Expansion:
         own, of, wrt = (_replacement(self.old, self.new, name) for name in names)
         if own is None or of is None or wrt is None:
             self.lost |= self.old.downstream([node.name])
-            return None
+            return
         ours, x, rows = self.values[own], self.values[wrt], self.draw.rows
         self.known[node.name] = ours
         if ours.shape != x.shape:
             wanted = f"the value it is taken with respect to has {list(x.shape)}"
             fault = f"has shape {list(ours.shape)}, {wanted}"
-            return Mismatch(f"grad {node.name}", rows, fault, node=node.name)
+            yield Mismatch(f"grad {node.name}", rows, fault, node=node.name)
         f = Function(self.new, self.values, rows, wrt, [(of, 1.0)])
         found = disagreement(f, x, ours, node.name)
-        if found is None or f.is_on_kink:
-            return None
-        return Mismatch(f"grad {node.name}", rows, found[0], found[1], node.name)
+        if found is not None and not f.is_on_kink:
+            yield Mismatch(f"grad {node.name}", rows, *found, node.name)
 
-    def result_mismatch(self, scale: float) -> Mismatch | None:
-        """Return the first wrong result of the nodes that depend on no lost derivative."""
+    def results(self, scale: float) -> Case:
+        """Return the results of the nodes that depend on no lost derivative."""
         old, draw = self.old, self.draw
         if self.lost:
             kept = {name: value for name, value in old.outputs.items() if value not in self.lost}
@@ -125,18 +116,14 @@ class _Expansion:
         if self.train and not self.inside:
             expected |= _updates(old, meant, self.values)
         after, arrays = results_of(self.new, self.values), source_arrays(self.new, draw)
-
-        def bounds(runs: int) -> Mapping[str, float]:
-            moved = rounding_bounds(self.new, draw.rows, arrays, after, runs)
-            return {name: scale * moved.get(name, 0.0) for name in expected}
-
+        bounds = partial(Outcome(self.new, draw.rows, arrays, after).bounds, scale=scale)
         unjudged = _states_of_users(old)
         judged = {
             name: value
             for name, value in after.items()
             if name in expected or (name.partition(" ")[2] not in unjudged and not self.lost)
         }
-        return rounding_mismatch(expected, judged, bounds, draw.rows, "the layers define it so")
+        return Case(expected, judged, "the layers define it so", bounds)
 
 
 def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Array]) -> Results:

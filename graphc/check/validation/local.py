@@ -209,13 +209,10 @@ def _needed(
     wide: Mapping[str, Node], saved: Mapping[str, Array], targets: Sequence[str]
 ) -> list[Node]:
     """Return the nodes between saved values and the targets; operands come first."""
-    found = set[str]()
-    stack = [name for name in targets if name not in saved]
-    while stack:
-        name = stack.pop()
-        if name not in found:
-            found.add(name)
-            stack.extend(x for x in wide[name].inputs if x not in saved)
+    found = {name for name in targets if name not in saved}
+    for name in reversed(list(wide) if found else []):  # operands precede their users
+        if name in found:
+            found.update(x for x in wide[name].inputs if x not in saved)
     return [node for name, node in wide.items() if name in found]
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from graphc.check.validation.compare import gap, same_bytes
-from graphc.check.validation.explain import Fault
+from graphc.check.validation.faults import Fault, Trial, Trials
 from graphc.compiler.plan import Plan
 from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load, save
@@ -25,23 +24,23 @@ RATES = (1.0, 0.5, 0.25)
 KEPT = (2, 0)
 
 
-def member_faults(plan: Plan, feeds: Arrays, files: bool) -> Iterator[Fault]:
-    """Yield the faults of three members: with rows, seeds and rates of their own, kept, copied.
+def member_trials(plan: Plan, feeds: Arrays, files: bool) -> Trials:
+    """Yield the trials of three members: with rows, seeds and rates of their own, kept, copied.
 
     With `files` the population is saved and loaded between two steps, too.
     """
     found = _Members(plan, feeds)
-    yield from found.faults("a step", found.step)
-    yield from found.faults("a step of rows of their own", found.step_of_rows)
+    yield from found.trials("a step", found.step)
+    yield from found.trials("a step of rows of their own", found.step_of_rows)
     found.keep()
-    yield from found.faults("keep", lambda: None)
+    yield from found.trials("keep", lambda: None)
     found.set_rates([0.125, 2.0])
-    yield from found.faults("a step after keep", found.step)
+    yield from found.trials("a step after keep", found.step)
     found.copy()
-    yield from found.faults("a step after copy", found.step_of_rows)
+    yield from found.trials("a step after copy", found.step_of_rows)
     if files:
         found.save_and_load()
-        yield from found.faults("save and load", found.step)
+        yield from found.trials("save and load", found.step)
 
 
 class _Members:
@@ -109,10 +108,8 @@ class _Members:
         assert isinstance(loaded, Population), "the file holds members"
         self.population = loaded
 
-    def faults(
-        self, what: str, run: Callable[[], tuple[Array, list[float]] | None]
-    ) -> Iterator[Fault]:
-        """Run, and yield each state, output and loss of a member that is not that of it alone."""
+    def trials(self, what: str, run: Callable[[], tuple[Array, list[float]] | None]) -> Trials:
+        """Run, and yield the states, outputs and loss of each member beside those of it alone."""
         losses = run()
         rows = next((len(x) for x in self.feeds.values() if x.ndim), 1)
         if list(self.population.seeds) != self.seeds:
@@ -120,14 +117,10 @@ class _Members:
             yield Fault("population", "step", text, rows)
         outputs = self.population.forward(self.feeds)
         for i, ex in enumerate(self.alone):
-            pairs = {f"state {k}": (v, self.population.state[k][i]) for k, v in ex.state.items()}
-            pairs |= {k: (v, outputs[k][i]) for k, v in ex.forward(self.feeds).items()}
+            expected = {f"state {k}": v for k, v in ex.state.items()} | dict(ex.forward(self.feeds))
+            found = {f"state {k}": self.population.state[k][i] for k in ex.state}
+            found |= {k: v[i] for k, v in outputs.items()}
             if losses is not None:
-                pairs["the loss"] = np.asarray(losses[1][i]), np.asarray(losses[0][i])
-            for name, (expected, found) in pairs.items():
-                if not same_bytes(expected, found):
-                    text = gap(expected, found, 0.0) or "has other bytes"
-                    text = text.replace("the reference gives", "the net alone gives")
-                    yield Fault(
-                        "population", "step", f"member {i}: {name} {text}, after {what}", rows
-                    )
+                expected["the loss"], found["the loss"] = np.asarray(losses[1][i]), losses[0][i]
+            says, by = f"member {i}: {{name}} {{wrong}}, after {what}", "the net alone gives"
+            yield Trial("population", "step", expected, found, rows, says=says, by=by)

@@ -11,9 +11,9 @@ import numpy as np
 from graphc.backends.backend import backend
 from graphc.base.errors import GraphError, counted
 from graphc.check.certificate.export import certify_program
-from graphc.check.validation.compare import gap
-from graphc.check.validation.executors import Arrays, Others, Ways, arrays_of, differing
-from graphc.check.validation.explain import Count, Fault, explained_fault
+from graphc.check.validation.executors import Arrays, Others, Ways, arrays_of, updated
+from graphc.check.validation.explain import explained_fault
+from graphc.check.validation.faults import Count, Fault, Trial, Trials, first_fault
 from graphc.check.validation.programs import THREADS, Bench
 from graphc.check.validation.run import Draw, batches_for, draws_for, far
 from graphc.check.validation.updates import rounded_states
@@ -77,17 +77,22 @@ def validate_plan(plan: Plan, thorough: bool = False, others: Others | None = No
     ]
     refuted = (_refuted(*each) for each in programs if plan.options.own)
     stale = (_stale_code(plan, *each, thorough) for each in programs)
-    wrong = (_wrong_values(*each, draws) for each in tried.values())
-    for fault in chain(*refuted, *stale, chain.from_iterable(wrong), ways.faults()):
-        raise explained_fault(fault)
+    values = (_values(*each, draws) for each in tried.values())
+    _check(chain(*refuted, *stale, chain.from_iterable(values), ways.trials()))
     if ways.quantized is not None:
         inner = Bench(ways.quantized, _of_whole_batches(ways.quantized), bench.count)
         for name, program in inner.programs.items():
             tried[f"{name} in int8"] = program, inner
-            for fault in _wrong_values(program, inner, draws):
-                raise explained_fault(fault)
+            _check(_values(program, inner, draws))
     rows = tuple(draw.rows for draw in draws[:-1])
     return Ran(tuple(tried), rows, bench.count, tuple(ways.done), tuple(ways.left))
+
+
+def _check(trials: Trials) -> None:
+    """Raise ValidationError for the first fault."""
+    fault = first_fault(trials)
+    if fault is not None:
+        raise explained_fault(fault)
 
 
 def _of_whole_batches(plan: Plan) -> dict[str, Program]:
@@ -112,32 +117,31 @@ def _stale_code(plan: Plan, name: str, program: Program, emits: bool) -> Iterato
         yield Fault("cached code", name, why, plan.batch)
 
 
-def _wrong_values(program: Program, bench: Bench, draws: Sequence[Draw]) -> Iterator[Fault]:
+def _values(program: Program, bench: Bench, draws: Sequence[Draw]) -> Trials:
     """Yield the fault of a program on one thread; then those of several, and of the update."""
     batched = any(node.type.batched for node in program.graph)
     for draw in draws if batched else (*draws[:2], draws[-1]):
-        arrays = _arrays(bench.plan, program, draw)
-        run = bench.run(program, arrays, draw.rows)
+        arrays, rows, name = _arrays(bench.plan, program, draw), draw.rows, program.name
+        run = bench.run(program, arrays, rows)
         fault = run.judge()
         if fault is not None:
             yield fault
         one = run.results()
-        several = bench.run(program, arrays, draw.rows, THREADS).whole()
-        yield from differing("threads", program.name, one, several, draw.rows, THREADS)
-        for rule in bench.plan.rules if program.name == "apply" else ():
-            yield from _wrong_update(rule, program, draw.rows, arrays, one)
+        several = bench.run(program, arrays, rows, THREADS).whole()
+        yield Trial("threads", name, one, several, rows, threads=THREADS)
+        for rule in bench.plan.rules if name == "apply" else ():
+            yield _update(rule, program, rows, arrays, one)
 
 
-def _wrong_update(
-    rule: UpdateRule, program: Program, rows: int, arrays: Arrays, found: Arrays
-) -> Iterator[Fault]:
-    """Yield the faults of next states, by the optimizer's own rule."""
-    graph = program.graph
-    for name, expected, bound in rounded_states(rule, graph, arrays):
-        text = gap(expected, found[f"update {name}"], bound)
-        if text:
-            what = f"update {name!r} {text} by the rule of {type(rule.optimizer).__name__}"
-            yield Fault("update", program.name, what, rows, graph.nodes.get(graph.updates[name]))
+def _update(rule: UpdateRule, program: Program, rows: int, arrays: Arrays, found: Arrays) -> Trial:
+    """Return the next states, beside those by the optimizer's own rule."""
+    graph, expected, bounds = program.graph, {}, {}
+    for name, value, bound in rounded_states(rule, graph, arrays):
+        expected[name], bounds[name] = value, bound
+    nodes = {name: graph[value] for name, value in graph.updates.items()}
+    says = f"update {{name!r}} {{wrong}} by the rule of {type(rule.optimizer).__name__}"
+    results = expected, updated(found), rows, bounds
+    return Trial("update", program.name, *results, says, nodes=nodes)
 
 
 def _arrays(plan: Plan, program: Program, draw: Draw) -> Arrays:

@@ -19,10 +19,11 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, Part, Runner, backend, in_order
 from graphc.check.validation.compare import gap, same_bytes
-from graphc.check.validation.explain import Count, Fault, Layer
+from graphc.check.validation.faults import Count, Fault, Layer
 from graphc.check.validation.local import Local, wide_nodes
 from graphc.check.validation.random_numbers import wrong_draw
-from graphc.check.validation.unwritten import Bytes, first_unwritten, overlap, poison_results
+from graphc.check.validation.run import result_names
+from graphc.check.validation.unwritten import Bytes, first_unwritten, overlap
 from graphc.compiler.plan import Plan
 from graphc.compiler.prepare import moved
 from graphc.compiler.sizes import ScratchSize
@@ -180,7 +181,7 @@ class Run:
             fault = self._overwritten(part)
             if fault is not None:
                 return fault
-            poison_results(self, part)
+            self._poison(part)
             try:
                 _run(part)
             except Exception as error:  # of code that does not fit its operands
@@ -189,6 +190,17 @@ class Run:
             if fault := next(filter(None, faults), None):
                 return fault
         return self._wrong_root()
+
+    def _poison(self, part: Part) -> None:
+        """Poison what a part is to write, except for what it writes in the place of an operand."""
+        made: set[str] = set()
+        read: list[Bytes] = []
+        for instr in (self.program.instrs[number] for number in part.starts):
+            read += [self.range_of(name) for name in instr.ins if self.root(name) not in made]
+            made.update(instr.outs)
+        for name in made:
+            if not any(overlap(self.range_of(name), other) for other in read):
+                poison(self.view(name))
 
     def _failed(self, numbers: Sequence[int], error: Exception) -> Fault:
         """Return the fault of code that raised an error: of lowering, if kernels are wrong, too."""
@@ -286,14 +298,13 @@ class Run:
             if unwritten := first_unwritten(*each):
                 layer, at = unwritten
                 what = f"{name!r}{at} is not written, or is computed of what is not written"
-                bound = local.bound(name, 8)  # a kernel may read beyond what the code has written
-                wrong = self._wrong(name, local.exact[name], bound, instr, interpreted)
+                # A kernel may read beyond what the code has written.
+                wrong = self._wrong(name, local, 8, instr, interpreted)
                 if layer == "backend" and wrong is not None and wrong.layer == "lowering":
                     return wrong
                 return self._fault(layer, what, self.graph[name], instr)
         for runs in (0, 2, 8):  # most values need no bound by runs, which take long
-            bounds = ((name, local.bound(name, runs)) for name in targets)
-            faults = (self._wrong(n, local.exact[n], b, instr, interpreted) for n, b in bounds)
+            faults = (self._wrong(name, local, runs, instr, interpreted) for name in targets)
             fault = next(filter(None, faults), None)
             if fault is None:
                 self.count.values += len(targets)
@@ -304,13 +315,9 @@ class Run:
         return fault
 
     def _wrong(
-        self,
-        name: str,
-        exact: Array,
-        bound: Array | float,
-        instr: Instr,
-        interpreted: Mapping[str, Array],
+        self, name: str, local: Local, runs: int, instr: Instr, interpreted: Mapping[str, Array]
     ) -> Fault | None:
+        exact, bound = local.exact[name], local.bound(name, runs)
         node, found = self.graph[name], self._array(name)
         ran = interpreted.get(name)
         if node.type.dtype == "bfloat16" and exact.dtype.kind == "f":
@@ -328,23 +335,16 @@ class Run:
 
     def _wrong_root(self) -> Fault | None:
         """Return the fault of an output, gradient or next state that is not the node's value."""
-        graph, program = self.graph, self.program
-        roots = {
-            f"output {k}": (graph.outputs[k], self.view(v)) for k, v in program.outputs.items()
-        }
-        roots |= {
-            f"gradient {k}": (graph.gradients[k], self.view(v))
-            for k, v in program.gradients.items()
-        }
-        roots |= {f"update {k}": (v, self.state[k]) for k, v in graph.updates.items()}
-        local = self._local([node for node, _ in roots.values()])
-        for what, (name, found) in roots.items():
-            expected, node = local.exact[name], graph[name]
+        graph, names, results = self.graph, result_names(self.graph), self.results()
+        local = self._local([names[what] for what in results])
+        for what, found in results.items():
+            name = names[what]
             known = self.saved.get(name)
             bound = 0.0 if known is not None else local.bound(name, 2)
-            text = gap(expected if known is None else known, found, bound)
+            text = gap(local.exact[name] if known is None else known, found, bound)
             if text and not (known is None and local.near_kink()):
-                return self._fault("memory", f"{what} {text}, at the end of the run", node, None)
+                text = f"{what} {text}, at the end of the run"
+                return self._fault("memory", text, graph[name], None)
         for name, node in graph.nodes.items():
             if node.op.persistent and name not in graph.updates:
                 text = gap(self.written[name], self.state[name], 0.0)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 import numpy as np
 
-from graphc.check.validation.compare import gap
-from graphc.check.validation.explain import Fault
+from graphc.check.validation.faults import Trial, Untried
 from graphc.check.validation.run import values_of_arrays
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
@@ -24,6 +23,7 @@ NEAR = 1e-3
 LEAST = 1e-5
 """The least range that is judged: smaller numbers may be what is left of larger ones."""
 ROUNDINGS = 64 * 2.0**-23
+DEFINED = "{name!r} {wrong}, in int8 by its definition"
 
 
 def products(ex: Executor) -> tuple[Graph, dict[str, Quantizable]]:
@@ -33,34 +33,20 @@ def products(ex: Executor) -> tuple[Graph, dict[str, Quantizable]]:
     return graph, {name: form for name, form in found.items() if form is not None}
 
 
-def quantized_faults(
-    ex: Executor, feeds: Arrays, rows: int
-) -> tuple[Executor | None, Iterator[Fault]]:
-    """Return the net in int8, calibrated on the feeds, if there is one, and its wrong products."""
+def quantized_trials(ex: Executor, feeds: Arrays, rows: int) -> Generator[Trial, None, Executor]:
+    """Yield the products of the net in int8, calibrated on the feeds, on values out of range.
+
+    Return the net; raise Untried if there is none.  Each product is compared with its definition,
+    on the value that its own net multiplies: inputs are twice those of calibration.
+    """
     graph, forms = products(ex)
     known = {name: array for name, array in feeds.items() if name in ex.plan.data_names}
     if not forms or len(known) < len(feeds):
-        return None, iter(())
+        raise Untried
     calibrated = values_of_arrays(graph, rows, feeds, train=False)
     if not all(np.isfinite(calibrated[form.source]).all() for form in forms.values()):
-        return None, iter(())
+        raise Untried
     made = quantize(ex, known)
-    return made, _wrong_products(graph, forms, made, feeds, calibrated, rows)
-
-
-def _wrong_products(
-    graph: Graph,
-    forms: Mapping[str, Quantizable],
-    made: Executor,
-    feeds: Arrays,
-    calibrated: Arrays,
-    rows: int,
-) -> Iterator[Fault]:
-    """Yield the products of int8 that are not what their definition says, on values out of range.
-
-    Each is compared on the value that its own net multiplies: inputs are twice those of
-    calibration.
-    """
     after = made.plan.declared
     far = {name: 2 * x if x.dtype.kind == "f" else x for name, x in feeds.items()}
     values = values_of_arrays(after, rows, far, train=False)
@@ -69,15 +55,15 @@ def _wrong_products(
         largest = np.abs(calibrated[form.source]).max(initial=0.0)
         if largest < LEAST or name not in values or form.source not in values:
             continue
-        step = np.asarray(steps[form.source])
-        text = gap(largest / LIMIT, step, 0.01 * largest / LIMIT)
-        if text:
-            text = f"the step of {form.source!r} {text}"
-        else:
-            text = gap(*_defined(graph, graph[name], form, values, step, rows))
-            text = text and f"{name!r} {text}, in int8 by its definition"
-        if text:
-            yield Fault("quantize", "infer", text, rows, graph[name])
+        step, node = np.asarray(steps[form.source]), graph[name]
+        right, by_step = np.asarray(largest / LIMIT), f"the step of {form.source!r} {{wrong}}"
+        for says, (expected, found, bound) in (
+            (by_step, (right, step, 0.01 * right)),
+            (DEFINED, _defined(graph, node, form, values, step, rows)),
+        ):
+            results = {name: expected}, {name: found}, rows, {name: bound}
+            yield Trial("quantize", "infer", *results, says, nodes={name: node})
+    return made
 
 
 def _defined(

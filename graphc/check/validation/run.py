@@ -14,7 +14,6 @@ import numpy as np
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, RuleError, rule_failure, shown
 from graphc.check.central_differences import in_float64, kinks_of
-from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.compiler.index_bounds import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
@@ -89,56 +88,49 @@ def without_gradients(results: Results) -> Results:
     return {name: value for name, value in results.items() if not name.startswith("gradient ")}
 
 
-def rounding_bounds(
-    graph: Graph,
-    rows: int,
-    arrays: Mapping[str, Array],
-    plain: Results,
-    runs: int,
-    noise: Callable[[int], Noise] | None = None,
-) -> dict[str, float]:
-    """Return how far rounding may move each result, which bounds a reassociated pass.
+@dataclass(frozen=True)
+class Outcome:
+    """The results of a graph for the arrays of its sources."""
 
-    Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
-    graph runs again with every number that is read or rounded moved by one part in 2**52, or as
-    `noise` moves it, at random.  The largest move of a result, times a factor that grows with the
-    square root of the largest dimension, is the most that sums in another order may change it.
-    Without runs it is the least that the bound can be.
-    """
-    made = noise or Noise
-    moved, longest = dict.fromkeys(plain, 0.0), 1
-    for run in range(runs):
-        values = values_of_arrays(graph, rows, arrays, change=made(run))
-        longest = max(longest, *(max(value.shape, default=1) for value in values.values()))
-        for name, value in results_of(graph, values).items():
-            if value.dtype.kind == "f":
-                with np.errstate(invalid="ignore"):  # of infinities
-                    moved[name] = max(moved[name], largest(value - plain[name]))
-                if noise is not None and np.isfinite(plain[name][~np.isfinite(value)]).any():
-                    moved[name] = np.inf  # coarse noise leaves the domain of a function
-    factor = 16 + 2 * longest**0.5
-    eps = made(0).eps
-    least = {name: eps(graph[node]) for name, node in result_names(graph).items()}
-    return {name: factor * moved[name] + 4 * least[name] * largest(plain[name]) for name in plain}
+    graph: Graph
+    rows: int
+    arrays: Mapping[str, Array]
+    results: Results
 
+    @classmethod
+    def of(cls, graph: Graph, draw: Draw) -> Outcome:
+        """Return the outcome for the draw's numbers."""
+        results = results_of(graph, values_of(graph, draw))
+        return cls(graph, draw.rows, source_arrays(graph, draw), results)
 
-def rounding_mismatch(
-    expected: Results,
-    found: Results,
-    bounds: Callable[[int], Mapping[str, float]],
-    rows: int,
-    allowed: str,
-    tries: Sequence[int] = (0, 2),
-) -> Mismatch | None:
-    """Return a result that differs by more than rounding may move it.
+    def bounds(
+        self, runs: int, noise: Callable[[int], Noise] | None = None, scale: float = 1.0
+    ) -> dict[str, float]:
+        """Return how far rounding may move each result, which bounds a reassociated pass.
 
-    `bounds` returns the bounds by a number of runs; most results are within those of none.
-    """
-    for runs in tries:
-        mismatch = first_mismatch(expected, found, bounds(runs), rows, allowed)
-        if mismatch is None:
-            break
-    return mismatch
+        Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
+        graph runs again with every number that is read or rounded moved by one part in 2**52, or
+        as `noise` moves it, at random.  The largest move of a result, times a factor that grows
+        with the square root of the largest dimension, is the most that sums in another order may
+        change it.  Without runs it is the least that the bound can be.  `scale` is how much coarser
+        than float64 the results are.
+        """
+        made, plain = noise or Noise, self.results
+        moved, longest = dict.fromkeys(plain, 0.0), 1
+        for run in range(runs):
+            values = values_of_arrays(self.graph, self.rows, self.arrays, change=made(run))
+            longest = max(longest, *(max(value.shape, default=1) for value in values.values()))
+            for name, value in results_of(self.graph, values).items():
+                if value.dtype.kind == "f":
+                    with np.errstate(invalid="ignore"):  # of infinities
+                        moved[name] = max(moved[name], largest(value - plain[name]))
+                    if noise is not None and np.isfinite(plain[name][~np.isfinite(value)]).any():
+                        moved[name] = np.inf  # coarse noise leaves the domain of a function
+        factor, eps = 16 + 2 * longest**0.5, made(0).eps
+        return {
+            name: scale * (factor * moved[name] + 4 * eps(self.graph[node]) * largest(plain[name]))
+            for name, node in result_names(self.graph).items()
+        }
 
 
 class Noise:
@@ -244,6 +236,10 @@ class Draw:
         default_factory=dict, compare=False, repr=False
     )
     """The last graph that ran, and its values: one with numbers in float32, and one without."""
+
+    def other(self, **changes: Any) -> Draw:
+        """Return a draw with some fields changed, for which nothing is drawn or computed yet."""
+        return replace(self, **changes, edges=[], known={}, last={})
 
     def array(self, node: Node) -> Array:
         """Return the numbers of an input, parameter or state, in the dtype of its type."""
@@ -384,7 +380,7 @@ def far(graph: Graph, draw: Draw) -> Draw:
     """
     plain = expanded(graph)
     for size in FAR:
-        made = replace(draw, style="far", far=size, edges=[], known={}, last={})
+        made = draw.other(style="far", far=size)
         values = values_of(plain, made).values()
         if all(np.isfinite(value).all() for value in values if value.dtype.kind == "f"):
             break
@@ -405,15 +401,7 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
     """Draw again until all values are finite and away from kinks, or no style is left."""
     draw = first
     for number, style in enumerate(STYLES):
-        draw = replace(
-            first,
-            seed=first.seed + 1000 * number,
-            style=style,
-            redrawn=number,
-            edges=[],
-            known={},
-            last={},
-        )
+        draw = first.other(seed=first.seed + 1000 * number, style=style, redrawn=number)
         if nearest_kink(graph, draw) >= MARGIN:
             return draw
     return replace(draw, near=True)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from graphc.check.central_differences import disagreement
-from graphc.check.validation.compare import Mismatch, first_mismatch
+from graphc.check.validation.compare import Case, Mismatch
 from graphc.check.validation.run import (
     EPS,
     Draw,
+    Outcome,
     Results,
     largest,
     result_names,
-    results_of,
-    rounding_bounds,
-    rounding_mismatch,
     source_arrays,
     value_of,
     values_of,
@@ -159,8 +157,8 @@ def joined_results(graph: Graph, found: Sequence[Values]) -> Results:
 # ---------------------------------------------------------------- the pass shard
 
 
-def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a result of shards that is not what the graph before computes for their rows.
+def shard_cases(step: Shard, old: Graph, new: Graph, draw: Draw) -> Iterator[Case]:
+    """Yield the results of shards, and what the graph before computes for their rows.
 
     That graph runs on each shard's rows alone, but with the whole batch's masks and, if it is
     synchronised, with batch normalisation over all rows, and with weighted means divided as the
@@ -190,15 +188,13 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
             ways += [batch.shares(ROWS), batch.shares(SUM), *_by_weights(old, batch)]
         expected[f"output {name}"] = _total(terms, ways, whole[old.outputs[name]])
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
-    plain, arrays = results_of(old, whole), source_arrays(old, draw)
+    outcome = Outcome.of(old, draw)
 
     def bounds(runs: int) -> dict[str, float]:
-        moved = rounding_bounds(old, draw.rows, arrays, plain, runs)
+        moved = outcome.bounds(runs)
         return {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
 
-    return rounding_mismatch(
-        expected, found, bounds, draw.rows, "the shards of a batch must add up to it"
-    )
+    yield Case(expected, found, "the shards of a batch must add up to it", bounds)
 
 
 def _normalised(graph: Graph) -> set[str]:
@@ -237,10 +233,10 @@ def _total(terms: Sequence[Array], ways: Sequence[Sequence[float]], whole: Array
 # ---------------------------------------------------------------- backward after shard
 
 
-def summed_derivative_mismatch(
+def summed_derivative_cases(
     step: Backward, old: Graph, new: Graph, draw: Draw
-) -> Mismatch | None:
-    """Return a parameter's gradient whose parts do not add up to that of the sum of the losses.
+) -> Iterator[Mismatch]:
+    """Yield each parameter's gradient whose parts do not add up to that of the sum of the losses.
 
     It is for graphs that continue after sums over shards: there a shard's numbers affect all
     losses.
@@ -260,15 +256,14 @@ def summed_derivative_mismatch(
             ours = np.asarray(sum(values[gradient] for values in plain))
             found = disagreement(loss, given[0][name], ours, name)
             if found is not None:
-                return Mismatch(f"gradient {name}", draw.rows, *found)
-    return None
+                yield Mismatch(f"gradient {name}", draw.rows, *found)
 
 
 # ---------------------------------------------------------------- the exchange between shards
 
 
-def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a gradient or loss that is not the shards' sum, or a state that is not their mean."""
+def exchange_cases(old: Graph, new: Graph, draw: Draw) -> Iterator[Case]:
+    """Yield gradients and losses beside the shards' sums, and states beside their means."""
     batch = Batch(draw)
     before, after = batch.values(old), batch.values(new)
     expected, found = joined_results(old, before), joined_results(new, after)
@@ -291,55 +286,54 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
         if old[value].type.is_float:
             total(f"update {name}", value, ROWS)
     bounds = {k: 64 * EPS * (sizes.get(k, 0.0) + largest(v)) for k, v in expected.items()}
-    return first_mismatch(expected, found, bounds, draw.rows, "it must be the sum over the shards")
+    yield Case(expected, found, "it must be the sum over the shards", lambda _: bounds, (0,))
 
 
-def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a bucket that is not awaited as it is sent, or whose values share bytes."""
+def bucket_cases(old: Graph, new: Graph, draw: Draw) -> Iterator[Mismatch]:
+    """Yield a bucket that is not awaited as it is sent, or whose values share bytes."""
     sent = _sends(new)
     for node in new:
         if isinstance(node.op, (Send, Receive)):
             send = new[node.inputs[0]].op if isinstance(node.op, Receive) else node.op
             what = f"bucket {node.op.bucket}"
             if not isinstance(send, Send) or send.bucket != node.op.bucket:
-                return Mismatch(what, draw.rows, "awaits another", node=node.name)
+                yield Mismatch(what, draw.rows, "awaits another", node=node.name)
+                return
             count = sum(op.bucket == send.bucket for _, op in sent)
             if node.op.members != count:
                 fault = f"has {count} values, {node.op.members} are expected"
-                return Mismatch(what, draw.rows, fault, node=node.name)
+                yield Mismatch(what, draw.rows, fault, node=node.name)
     end = 0
     for node, op in sorted(sent, key=lambda pair: pair[1].offset):
         if op.offset < end:
             fault = "overlaps another value"
-            return Mismatch(f"send {node.name}", draw.rows, fault, node=node.name)
+            yield Mismatch(f"send {node.name}", draw.rows, fault, node=node.name)
         end = op.offset + align(node.type.nbytes(1))
-    return None
 
 
 def _sends(graph: Graph) -> list[tuple[Node, Send]]:
     return [(node, node.op) for node in graph if isinstance(node.op, Send)]
 
 
-def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a value that a shard before the last does not send, sends otherwise, or changes.
+def held_cases(old: Graph, new: Graph, draw: Draw) -> Iterator[Case | Mismatch]:
+    """Yield a value that a shard before the last does not send, sends otherwise, or changes.
 
     If a value has no user the last shard does not send it, and then no other may.
     """
-    changed = next(iter([*new.updates, *new.gradients]), None)
-    if changed is not None:
-        return Mismatch(f"update {changed}", draw.rows, "is made by the last shard only")
+    for changed in (*new.updates, *new.gradients):
+        yield Mismatch(f"update {changed}", draw.rows, "is made by the last shard only")
     kept = new.upstream(new.outputs.values())
     alive = old.upstream(old.roots)
     sends = [node.name for node, _ in _sends(old) if node.name in alive]
     for name in sends:
         if name not in kept:
-            return Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
+            yield Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
     for node, _ in _sends(new):
         if node.name in kept and node.name not in alive:
-            return Mismatch(f"send {node.name}", draw.rows, "is sent", "no shard awaits it")
+            yield Mismatch(f"send {node.name}", draw.rows, "is sent", "no shard awaits it")
     batch = Batch(draw)
     before, after = (
         {f"send {n}": np.stack([values[n] for values in run]) for n in sends}
         for run in map(batch.values, (old, new))
     )
-    return first_mismatch(before, after, None, draw.rows, "all shards must send the same")
+    yield Case(before, after, "all shards must send the same")

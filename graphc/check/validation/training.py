@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 
 from graphc.base.errors import NotFiniteError
-from graphc.check.validation.compare import gap, same_bytes
-from graphc.check.validation.explain import Fault
+from graphc.check.validation.faults import Trial, Trials, Untried
 from graphc.check.validation.run import draws_for, source_arrays
 from graphc.compiler.loss_share import SUM
 from graphc.compiler.plan import Plan
@@ -24,21 +23,24 @@ from graphc.train.standardize import names_of_statistics
 EPOCHS = 2
 
 
-def not_fitted(plan: Plan) -> str:
-    """Return why training by `gc.fit` is not tried, or ""."""
+def _check_fitted(plan: Plan) -> None:
+    """Raise Untried if training by `gc.fit` is not tried."""
     types = [plan.declared[name].type for name in plan.data_names]
     rows = [type for type in types if type.batched]
     if not plan.rules or plan.shards is not None or plan.ranks > 1:
-        return "it trains nothing, or in shards"
+        raise Untried("gc.fit: it trains nothing, or in shards")
     if not rows or not all(map(has_plain_rows, rows)):
-        return "rows of its inputs cannot be cut by hand"
+        raise Untried("gc.fit: rows of its inputs cannot be cut by hand")
     if set(plan.data_names) != set(plan.input_names) or names_of_statistics(plan):
-        return "it feeds weights of rows, or statistics, by itself"
-    return ""
+        raise Untried("gc.fit: it feeds weights of rows, or statistics, by itself")
 
 
-def fit_faults(plan: Plan) -> Iterator[Fault]:
-    """Yield the faults of two epochs, of their losses, and of a run that a checkpoint cuts."""
+def fit_trials(plan: Plan) -> Trials:
+    """Yield the trials of two epochs, of their losses, and of a run that a checkpoint cuts.
+
+    Raise Untried if `gc.fit` does what steps by hand do not.
+    """
+    _check_fitted(plan)
     rows = plan.rows + plan.rows // 2 + 1
     (draw,) = draws_for(plan.declared, [rows])
     arrays = source_arrays(plan.declared, draw)
@@ -50,11 +52,11 @@ def fit_faults(plan: Plan) -> Iterator[Fault]:
         return
     whole, straight, cut, resumed = (Executor(plan, seed=seed) for seed in (1, 1, 1, 2))
     history = fit(whole, data, epochs=EPOCHS, shuffle=False, progress=False)
-    yield from _differing("fit", hand, whole, rows)
-    expected, found = np.array(losses), np.array(history.loss)
-    text = gap(expected, found, 1e-5 * np.abs(expected) + 1e-30)
-    if text:
-        yield Fault("training", "step", f"the loss of an epoch {text}", rows)
+    yield _states("fit", hand, whole, rows)
+    expected, what = np.array(losses), "the loss of an epoch"
+    bounds = {what: 1e-5 * np.abs(expected) + 1e-30}
+    found = {what: np.array(history.loss)}
+    yield Trial("training", "step", {what: expected}, found, rows, bounds)
     with tempfile.TemporaryDirectory() as folder:
         shuffled = partial(fit, data=data, seed=5, progress=False)
         try:
@@ -63,7 +65,7 @@ def fit_faults(plan: Plan) -> Iterator[Fault]:
             return
         shuffled(cut, epochs=1, checkpoint=folder)
         shuffled(resumed, epochs=EPOCHS, checkpoint=folder, resume=True)
-    yield from _differing("a run that a checkpoint continues", straight, resumed, rows)
+    yield _states("a run that a checkpoint continues", straight, resumed, rows)
 
 
 def _epoch(ex: Executor, data: Mapping[str, Array], rows: int) -> float:
@@ -77,10 +79,7 @@ def _epoch(ex: Executor, data: Mapping[str, Array], rows: int) -> float:
     return total if count.by == SUM else total / counts
 
 
-def _differing(what: str, one: Executor, other: Executor, rows: int) -> Iterator[Fault]:
-    """Yield a fault for each state that differs."""
-    for name, expected in one.state.items():
-        found = other.state[name]
-        if not same_bytes(expected, found):
-            text = gap(expected, found, 0.0) or "has other bytes"
-            yield Fault("training", "step", f"state {name!r} {text}, after {what}", rows)
+def _states(what: str, one: Executor, other: Executor, rows: int) -> Trial:
+    """Return the comparison of the states of two executors."""
+    says = f"state {{name!r}} {{wrong}}, after {what}"
+    return Trial("training", "step", one.state, other.state, rows, says=says)

@@ -1,17 +1,13 @@
-"""Poisons what kernels are to write, and finds what they leave unwritten."""
+"""Finds what kernels leave unwritten: memory is poisoned before they run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from graphc.backends.backend import Part
 from graphc.ir.op import Array
-from graphc.runtime.workspace import poison, poisoned
-
-if TYPE_CHECKING:
-    from graphc.check.validation.programs import Run
+from graphc.runtime.workspace import poisoned
 
 Bytes = tuple[str, int, int]
 """The memory of a buffer: the block, and its first byte and end in it."""
@@ -21,19 +17,6 @@ Side = Literal["lowering", "backend"]
 def overlap(one: Bytes, other: Bytes) -> bool:
     """Return whether two buffers share bytes."""
     return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
-
-
-def poison_results(run: Run, part: Part) -> None:
-    """Poison what a part is to write, except for what it writes in the place of an operand."""
-    made: set[str] = set()
-    read: list[Bytes] = []
-    for number in part.starts:
-        instr = run.program.instrs[number]
-        read += [run.range_of(name) for name in instr.ins if run.root(name) not in made]
-        made.update(instr.outs)
-    for name in made:
-        if not any(overlap(run.range_of(name), other) for other in read):
-            poison(run.view(name))
 
 
 def first_unwritten(

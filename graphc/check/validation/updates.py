@@ -7,21 +7,19 @@ PyTorch's conventions.  They share no code with the update rules, for which they
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from math import sqrt
 
 import numpy as np
 
-from graphc.check.validation.compare import Mismatch
+from graphc.check.validation.compare import Case, Mismatch
 from graphc.check.validation.run import (
     Draw,
+    Outcome,
     Results,
     float64,
     largest,
     results_of,
-    rounding_bounds,
-    rounding_mismatch,
     source_arrays,
     values_of,
     values_of_arrays,
@@ -37,31 +35,27 @@ from graphc.ir.op import Array
 from passes.update import Update as UpdatePass
 
 
-def update_mismatch(step: UpdatePass, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a next state that differs from the optimizer's rule for the gradients before."""
-    optimizer = step.optimizer
-    if not has_rule(optimizer):
-        return None
-    gradients, expected = _before(optimizer, old, draw)
-    if not gradients:
-        return None
-    new = without_own_states(new, optimizer)
-    return _by_rule(optimizer, gradients, expected, new, draw, step.tracked)
+def update_cases(step: UpdatePass, old: Graph, new: Graph, draw: Draw) -> Iterator[Case | Mismatch]:
+    """Yield the next states, and those by the optimizer's rule for the gradients before."""
+    gradients, expected = _before(step.optimizer, old, draw)
+    if gradients and has_rule(step.optimizer):
+        new = without_own_states(new, step.optimizer)
+        yield from _by_rule(step.optimizer, gradients, expected, new, draw, step.tracked)
 
 
-def accumulation_mismatch(step: UpdatePass, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Return a sum that is not the old one plus the gradient, or a count not increased by one."""
-    optimizer = step.optimizer
-    gradients, expected = _before(optimizer, old, draw)
-    if not gradients:
-        return None
-    new = without_own_states(new, optimizer)
+def accumulation_cases(
+    step: UpdatePass, old: Graph, new: Graph, draw: Draw
+) -> Iterator[Case | Mismatch]:
+    """Yield the sums, which are the old ones plus gradients, and the count increased by one."""
+    gradients, expected = _before(step.optimizer, old, draw)
+    new = without_own_states(new, step.optimizer)
     arrays = source_arrays(new, draw)
     for name, gradient in gradients.items():
         total = f"{name}.accumulated"
         expected[f"update {total}"] = arrays.get(total, np.zeros(0)) + gradient
     expected["update accumulated"] = arrays.get("accumulated", np.asarray(0)) + 1
-    return _found(expected, new, arrays, draw, "old sum and gradient")
+    if gradients:
+        yield _case(expected, new, arrays, draw, "old sum and gradient")
 
 
 def _before(optimizer: Optimizer, graph: Graph, draw: Draw) -> tuple[dict[str, Array], Results]:
@@ -75,16 +69,16 @@ def _before(optimizer: Optimizer, graph: Graph, draw: Draw) -> tuple[dict[str, A
     return gradients, without_gradients(results_of(graph, values))
 
 
-def apply_mismatch(
+def apply_cases(
     parameters: Iterable[Node], optimizer: Optimizer, new: Graph, draw: Draw
-) -> Mismatch | None:
-    """Return a next state that differs from the rule, for fed gradients or the mean of sums.
+) -> Iterator[Case | Mismatch]:
+    """Yield the next states, and those by the rule, for fed gradients or the mean of sums.
 
     After accumulation every sum, and the count of steps, must become 0.
     """
     names = [node.name for node in parameters if trained(optimizer, node.name)]
     if not has_rule(optimizer) or not names:
-        return None
+        return
     new = without_own_states(new, optimizer)
     arrays = source_arrays(new, draw)
     expected: Results = {}
@@ -96,7 +90,7 @@ def apply_mismatch(
         expected["update accumulated"] = np.zeros_like(steps)
     else:
         given = {name: arrays.get(f"gradient:{name}", np.zeros(0)) for name in names}
-    return _by_rule(optimizer, given, expected, new, draw)
+    yield from _by_rule(optimizer, given, expected, new, draw)
 
 
 def _by_rule(
@@ -106,8 +100,8 @@ def _by_rule(
     new: Graph,
     draw: Draw,
     tracked: Iterable[Tracked] = (),
-) -> Mismatch | None:
-    """Compare states with those of the rule; with a norm limit both above and below the norm."""
+) -> Iterator[Case | Mismatch]:
+    """Yield states and those of the rule; with a norm limit both above and below the norm."""
     limits: tuple[float | None, ...] = (None,)
     if optimizer.clip_norm is not None:
         norm = float(np.sqrt(sum(float((g * g).sum()) for g in gradients.values())))
@@ -119,18 +113,23 @@ def _by_rule(
         try:
             states = next_states(optimizer, gradients, arrays)
         except KeyError as error:
-            missing = f"state {error.args[0]}"
-            return Mismatch(missing, draw.rows, "is not read, the rule reads it")
+            yield Mismatch(f"state {error.args[0]}", draw.rows, "is not read, the rule reads it")
+            return
         for each in tracked:
             if each.source in gradients:
                 name, rate = each.target.name, each.rate
                 states[name] = (1 - rate) * arrays[name] + rate * states[each.source]
         expected = others | {f"update {name}": value for name, value in states.items()}
-        rule = f"by the rule of {type(optimizer).__name__}"
-        found = _found(expected, new, arrays, draw, rule)
-        if found is not None:
-            return found
-    return None
+        yield _case(expected, new, arrays, draw, f"by the rule of {type(optimizer).__name__}")
+
+
+def _case(
+    expected: Results, new: Graph, arrays: Mapping[str, Array], draw: Draw, allowed: str
+) -> Case:
+    """Return the results of the graph beside the expected ones."""
+    results = results_of(new, values_of_arrays(new, draw.rows, arrays))
+    outcome = Outcome(new, draw.rows, arrays, results)
+    return Case(expected, results, allowed, outcome.bounds)
 
 
 def rounded_states(
@@ -148,11 +147,11 @@ def rounded_states(
     gradients = {name: gradient for name, gradient in given.items() if name in rule.wrt}
     if not has_rule(optimizer) or not gradients:
         return
-    exact = next_states(optimizer, _widened(gradients), _widened(states))
     rng = generator(0, "validation:rounding")
-    moved = [
-        next_states(optimizer, _rounded(gradients, rng), _rounded(states, rng)) for _ in range(4)
-    ]
+    exact, *moved = (
+        next_states(optimizer, _rounded(gradients, signs), _rounded(states, signs))
+        for signs in (None, rng, rng, rng, rng)
+    )
     for name, value in exact.items():
         if name in states and states[name].dtype.kind == "f":
             far = np.max([np.abs(run[name] - value) for run in moved], axis=0)
@@ -173,34 +172,14 @@ def _given(optimizer: Optimizer, graph: Graph, states: Mapping[str, Array]) -> d
     return {name.removesuffix(end): total / steps for name, total in sums.items()}
 
 
-def _widened(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: float64(array) for name, array in arrays.items()}
-
-
-def _rounded(arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-    """Return the arrays in float64, each number moved by a rounding of its dtype."""
-    found = _widened(arrays)
+def _rounded(arrays: Mapping[str, Array], rng: np.random.Generator | None) -> dict[str, Array]:
+    """Return the arrays in float64, each number moved by a rounding of its dtype at random."""
+    found = {name: float64(array) for name, array in arrays.items()}
     for name, array in arrays.items():
-        if array.dtype.kind == "f":
+        if array.dtype.kind == "f" and rng is not None:
             signs = rng.integers(0, 2, array.shape) * 2 - 1
             found[name] = found[name] * (1 + float(np.finfo(array.dtype).eps) * signs)
     return found
-
-
-def _found(
-    expected: Results, new: Graph, arrays: Mapping[str, Array], draw: Draw, allowed: str
-) -> Mismatch | None:
-    """Compare the next states of the graph with the expected ones."""
-    after = results_of(new, values_of_arrays(new, draw.rows, arrays))
-
-    def bounds(runs: int) -> Mapping[str, float]:
-        moved = rounding_bounds(new, draw.rows, arrays, after, runs)
-        return {name: moved.get(name, 0.0) for name in expected}
-
-    found = rounding_mismatch(expected, after, bounds, draw.rows, allowed)
-    if found is None or not found.what.startswith("update "):
-        return found
-    return replace(found, node=new.updates.get(found.what.partition(" ")[2], ""))
 
 
 # ------------------------------------------------------------------ the rules of the optimizers

@@ -12,13 +12,11 @@ from typing import Any
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.explain import (
-    explained,
-    explained_update,
-)
-from graphc.check.validation.judge import judge
+from graphc.check.validation.compare import first_mismatch
+from graphc.check.validation.explain import explained, explained_update
+from graphc.check.validation.judge import DEFINING, judge
 from graphc.check.validation.run import Draw, batches_for, checked_batches, draws_for
-from graphc.check.validation.updates import apply_mismatch
+from graphc.check.validation.updates import apply_cases
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.declare.net import Net, declared_graph
@@ -29,9 +27,7 @@ from passes import DEFAULT
 from passes.backward import Backward
 from passes.channels_last import channels_last
 from passes.contract import Pass, check_is_pass, name_of
-from passes.data_parallel import DataParallel
 from passes.pipeline import PassList, run_pass, run_passes
-from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
 
@@ -114,10 +110,6 @@ def validate_pass(
         text = f"pass {name_of(step)!r} changed nothing in {declared.name!r}: nothing was compared"
         warnings.warn(text, stacklevel=2)
     return made
-
-
-DEFINING = (Specialize, Backward, Update, Shard, DataParallel)
-"""The passes that define what a program computes; others see the graphs that they make."""
 
 
 def stages(
@@ -245,9 +237,10 @@ def validate_apply(
 def _check_apply(
     parameters: Sequence[Node], optimizer: Optimizer, made: Graph, draw: Draw, folder: Path | None
 ) -> None:
-    found = apply_mismatch(parameters, optimizer, in_float64(made), draw)
+    wide = in_float64(made)
+    found = first_mismatch(apply_cases(parameters, optimizer, wide, draw), draw.rows)
     if found is not None:
-        raise explained_update(parameters, optimizer, in_float64(made), found, draw, folder)
+        raise explained_update(parameters, optimizer, wide, found, draw, folder)
 
 
 OPTIMIZERS: tuple[Optimizer, ...] = (

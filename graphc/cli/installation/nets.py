@@ -8,8 +8,9 @@ from typing import Any
 import graphc as gc
 from graphc.check.random_net import random_net
 from graphc.check.validation.executors import Others
+from graphc.check.validation.judge import DEFINING
 from graphc.check.validation.plans import validate_plan
-from graphc.check.validation.validate import DEFINING, OPTIMIZERS, validate_model
+from graphc.check.validation.validate import OPTIMIZERS, validate_model
 from graphc.cli.installation.trial import Trial, Wrong
 
 NETS = 6
