@@ -11,8 +11,8 @@ import pytest
 import graphc as gc
 from graphc.ir.op import Array
 from graphc.runtime.columns import Columns
-from graphc.runtime.member_feeds import MemberFeeds
-from graphc.runtime.population import MemberRuns
+from graphc.runtime.members.feeds import MemberFeeds
+from graphc.runtime.members.population import MemberRuns
 from tests.backends.native.shared_runs import shared_runs
 
 ROWS, WIDTH, CLASSES = 60, 12, 4

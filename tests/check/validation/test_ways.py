@@ -51,19 +51,19 @@ FAULTS = {
     ),
     "rates of members that were there before": Planted(
         "population",
-        "graphc.runtime.member_states:MemberHyper.__setitem__",
+        "graphc.runtime.members.states:MemberHyper.__setitem__",
         "self._members.places",
         "slice(0, count)",
     ),
     "a copy without its seed": Planted(
         "population",
-        "graphc.runtime.member_states:MemberStates._put_whole",
+        "graphc.runtime.members.states:MemberStates._put_whole",
         "self.states[row].seed = seed",
         "pass",
     ),
     "rows of members in another order": Planted(
         "population",
-        "graphc.runtime.member_feeds:MemberFeeds.of",
+        "graphc.runtime.members.feeds:MemberFeeds.of",
         "_chosen(rows, members)",
         "_chosen(rows, members)[::-1]",
     ),

@@ -14,13 +14,13 @@ from graphc.base.errors import FeedError
 from graphc.compiler.loss_share import Divisor
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.runtime.rows import Count
 from graphc.train.callbacks import Epoch, begin
 from graphc.train.history import Histories, Progress
-from graphc.train.member import Member
-from graphc.train.member_rows import Rows, Shares, arrays_of_rows, order
-from graphc.train.population_checkpoints import PopulationCheckpoints
+from graphc.train.members.checkpoints import PopulationCheckpoints
+from graphc.train.members.member import Member
+from graphc.train.members.rows import Rows, Shares, arrays_of_rows, order
 from graphc.train.run import StepBoundary
 from graphc.train.source import Source
 

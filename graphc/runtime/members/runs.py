@@ -13,8 +13,8 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import FeedCheck
-from graphc.runtime.member_feeds import MemberFeeds, SpreadFeeds
-from graphc.runtime.member_states import MemberStates
+from graphc.runtime.members.feeds import MemberFeeds, SpreadFeeds
+from graphc.runtime.members.states import MemberStates
 
 
 class MemberRuns(Executor):

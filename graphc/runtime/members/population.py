@@ -1,4 +1,4 @@
-"""Populations: many members of one plan, each with a state of its own, run by one call."""
+"""A population: its members, the calls that run them, and what each call returns."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from graphc.runtime.distributed.communicator import Communicator, ranks_of
 from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
-from graphc.runtime.member_feeds import MemberFeeds, has_plain_rows
-from graphc.runtime.member_results import Combine, combined, stacked
-from graphc.runtime.member_runs import MemberRuns
-from graphc.runtime.member_states import (
+from graphc.runtime.members.feeds import MemberFeeds, has_plain_rows
+from graphc.runtime.members.results import Combine, combined, stacked
+from graphc.runtime.members.runs import MemberRuns
+from graphc.runtime.members.states import (
     MemberHyper,
     MemberStates,
     Stacked,

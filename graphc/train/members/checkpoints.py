@@ -11,11 +11,11 @@ from graphc.files.model_file import damage
 from graphc.files.serialize import CheckpointFile
 from graphc.ir.op import Array
 from graphc.runtime.distributed.agreement import on_all_ranks
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.train.callbacks import saved_arrays
 from graphc.train.checkpoints import Checkpoints, check_same_run
 from graphc.train.history import History, Position
-from graphc.train.member import Member
+from graphc.train.members.member import Member
 
 
 class PopulationCheckpoints:

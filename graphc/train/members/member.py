@@ -9,7 +9,7 @@ from math import isfinite
 from graphc.ir.op import Array
 from graphc.train.callbacks import Callback
 from graphc.train.history import LOG, History, Position
-from graphc.train.member_rows import Rows
+from graphc.train.members.rows import Rows
 
 
 @dataclass
