@@ -51,9 +51,9 @@ FAULTS = {
     ),
     "rates of members that were there before": Planted(
         "population",
-        "graphc.runtime.members.states:MemberHyper.__setitem__",
-        "self._members.places",
-        "slice(0, count)",
+        "graphc.runtime.members.states:MemberStates.write",
+        "self.places",
+        "slice(0, len(self))",
     ),
     "a copy without its seed": Planted(
         "population",
