@@ -391,17 +391,15 @@ class Population:
         self, given: MemberFeeds, infer: Callable[[MemberFeeds], dict[str, Array]]
     ) -> dict[str, Array]:
         """Return what each rank infers for its members, of all members that run."""
-        if not self._members.shared:
-            return infer(given)
-        held = given.held(self.own)
+        held = given.held(self.own) if self._members.shared else given
         found: dict[str, Array] = self._members.gathered(given.members, lambda _: infer(held))
         return found
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
         found = self._at_once(given)
-        if found is not None:
-            return found
-        return stacked(self._runs.in_turns(given, self._members, self._runs.forward))
+        if found is None:
+            found = stacked(self._runs.in_turns(given, self._members, self._runs.forward))
+        return found
 
     def _at_once(self, given: MemberFeeds) -> dict[str, Array] | None:
         """Return the outputs of runs made side by side, or None if members cannot."""
@@ -456,10 +454,8 @@ class Population:
         return combined(found, combine, "the output")
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
-        def infer(held: Sequence[int]) -> Any:
-            return predict(self._runs, (), feeds, self._together(held))
-
-        return self._members.gathered(members, infer)
+        runs, together = self._runs, self._together
+        return self._members.gathered(members, lambda own: predict(runs, (), feeds, together(own)))
 
     def _together(self, members: Sequence[int]) -> Together:
         """Return members as those who infer pieces of rows together."""
@@ -517,9 +513,9 @@ class Population:
             together = self._together(given.members)
             return stacked(evaluate_together(self._runs, given.shared, together))
         found = None if given.rows is None else self._evaluate_at_once(given)
-        if found is not None:
-            return found
-        return stacked(self._runs.in_turns(given, self._members, self._runs.evaluate))
+        if found is None:
+            found = stacked(self._runs.in_turns(given, self._members, self._runs.evaluate))
+        return found
 
     def _evaluate_at_once(self, given: MemberFeeds) -> dict[str, Array] | None:
         """Return what members evaluate on rows of their own by one call, or None if they cannot."""
