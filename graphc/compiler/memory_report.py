@@ -25,8 +25,8 @@ from graphc.compiler.remat.fit import (
 from graphc.compiler.remat.recomputation import Curve, curve
 from graphc.compiler.sharding import exchange_bytes, workspaces
 from graphc.compiler.sizes import (
-    PopulationSize,
     ScratchSize,
+    ThreadMemory,
     arena_bytes,
     arena_count,
     block_bytes,
@@ -140,7 +140,7 @@ class MemoryReport:
         count = checked_whole("memory.population: members", members, 1)
         if self._plan.without_kept is not self._plan:
             return self._plan.without_kept.memory.population(count)
-        sizes = PopulationSize.of(self._programs, self._plan.options.arena_threads)
+        sizes = ThreadMemory.of(self._programs, self._plan.options.arena_threads)
         own = count * layout(self._plan.state_nodes)[1], sizes.arenas, sizes.feeds
         rest = self.total - self.gradients - self.arena - self.feeds
         return rest + sum(map(block_bytes, own))

@@ -47,9 +47,9 @@ It returns None for a piece that is longer than a batch if that is more than it 
 
 
 class Together(NamedTuple):
-    """Members of a population that infer each piece together.
+    """Several states of one plan, for which each piece is inferred together.
 
-    `infer` gives outputs with an axis more, the first, which numbers the members; there may be more
+    `infer` gives outputs with an axis more, the first, which numbers the states; there may be more
     rows than those of the piece.
     """
 
@@ -125,7 +125,7 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
 def evaluate_together(
     ex: Executor, named: Mapping[str, Any], together: Together
 ) -> list[dict[str, float]]:
-    """Return what `evaluate` does, of each member, by runs on the memory of `ex`."""
+    """Return what `evaluate` does, of each state, by runs on the memory of `ex`."""
     means = [Means(ex.plan, state) for state in together.states]
     for n, feeds, out in _evaluated(ex, (), named, together._replace(size=ex.plan.batch)):
         for number, one in enumerate(means):
@@ -169,7 +169,7 @@ def by_lengths(lengths: Array) -> NDArray[np.intp]:
 
 
 class Pieces(NamedTuple):
-    """Rows that are inferred in pieces, of at most the planned batch unless members take more."""
+    """Rows that are inferred in pieces, of at most the planned batch, or of more together."""
 
     check: FeedCheck
     arrays: Mapping[str, Any]
@@ -183,7 +183,7 @@ class Pieces(NamedTuple):
         return slice(start, stop) if self.order is None else self.order[start:stop]
 
     def results(self, ex: Executor, together: Together | None = None) -> Iterator[Piece]:
-        """Yield the results of each piece, by members together or else by the executor.
+        """Yield the results of each piece, of several states together or else of the executor.
 
         Zero rows are inferred as one row of zeros, so that outputs have shapes.
         """
@@ -266,13 +266,13 @@ def _comparing(
 
 def _with_rows(plan: Plan, together: Together | None = None) -> Iterator[tuple[str, TensorType]]:
     """Yield the outputs of a prediction: no losses, and none without rows in a net with a batch."""
-    members = () if together is None else (len(together.states),)
+    states = () if together is None else (len(together.states),)
     program = plan.programs["infer"]
     batched = any(plan.declared[name].type.batched for name in plan.input_names)
     for name, value in program.outputs.items():
         type = program.buffers[value].type
         if name not in plan.losses and type.batched == batched:
-            yield name, TensorType((*members, *type.shape), type.dtype)
+            yield name, TensorType((*states, *type.shape), type.dtype)
 
 
 # ------------------------------------------------------------------ means

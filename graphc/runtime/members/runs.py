@@ -25,7 +25,7 @@ Run = tuple[int, Mapping[str, Any]]
 class MemberRuns(Executor):
     """The executor on whose memory members run, side by side or in turns."""
 
-    has_members = True
+    has_thread_memory = True
     _last: Mapping[bool, LastRun] = {}
     """The last step (True) and inference that members made side by side, which may be repeated."""
 
