@@ -511,7 +511,7 @@ class Population:
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
         if given.same:
             together = self._together(given.members)
-            return stacked(evaluate_together(self._runs, given.shared, together))
+            return evaluate_together(self._runs, given.shared, together)
         found = None if given.rows is None else self._evaluate_at_once(given)
         if found is None:
             found = stacked(self._runs.in_turns(given, self._members, self._runs.evaluate))

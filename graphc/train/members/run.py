@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import FeedError
-from graphc.compiler.loss_share import Divisor
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.members.population import Population
@@ -61,8 +60,7 @@ class SharedRows:
 
     def steps(self, epoch: int, running: Running) -> Iterator[int]:
         """Make the steps of an epoch, and yield the rows of each."""
-        by, population = self._count.by, self._population
-        own = isinstance(by, Divisor) and by.reads_state
+        population, own = self._population, self._count.reads_state
         for n, given in self._source.batches(epoch):
             members, feeds = running(), population[0].padded(given)
             if not members:
