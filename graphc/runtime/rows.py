@@ -127,9 +127,10 @@ def evaluate_together(
 ) -> dict[str, Array]:
     """Return what `evaluate` does, a number for each state, by runs on the memory of `ex`."""
     means = Means(ex.plan, *together.states)
-    with np.errstate(all="ignore"):
-        for piece in _evaluated(ex, (), named, together._replace(size=ex.plan.batch)):
+    for piece in _evaluated(ex, (), named, together._replace(size=ex.plan.batch)):
+        with np.errstate(all="ignore"):
             means.add(*piece)
+    with np.errstate(all="ignore"):
         return means.checked()
 
 

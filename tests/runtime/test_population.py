@@ -471,8 +471,10 @@ def test_a_failure_half_way_breaks_the_population(backend: str) -> None:
     saved = population.snapshot()
     with pytest.raises(ArithmeticError):
         population.step(x=bad)
-    with pytest.raises(gc.StateError, match="half-way"):
-        population.step(x=good)
+    reads = population.step, population.forward, population.evaluate
+    for work in (*reads, lambda x: population.evaluate(x=x[0]), lambda x: population.snapshot()):
+        with pytest.raises(gc.StateError, match="half-way"):
+            work(x=good)
     population.state = saved
     ex = gc.Executor(plan, seed=2)
     assert population.step(x=good)[2] == ex.step(x=good[2])

@@ -512,6 +512,7 @@ class Population:
         if given.same:
             together = self._together(given.members)
             return evaluate_together(self._runs, given.shared, together)
+        self._members.lock.begin(writes=False)
         found = None if given.rows is None else self._evaluate_at_once(given)
         if found is None:
             found = stacked(self._runs.in_turns(given, self._members, self._runs.evaluate))
