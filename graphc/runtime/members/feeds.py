@@ -94,6 +94,11 @@ class MemberFeeds(NamedTuple):
         members = [self.members[place] for place in at]
         return self._replace(own=arrays, rows=rows, members=members)
 
+    def note(self, error: FeedError, member: int) -> None:
+        """Add the number of a member to an error about its feeds, unless all are fed alike."""
+        if not self.same:
+            error.add_note(f"in the feeds of member {member}")
+
     # ------------------------------------------------------------------ runs side by side
 
     def spread(self, program: Program, check: FeedCheck) -> SideBySide | None:

@@ -85,7 +85,11 @@ class MemberRuns(Executor):
         check = self._check(self._program(self._step_name))
         gathered = None if given.batch else [*given.runs()]
         for member, feeds in gathered or given.runs():
-            _fed(lambda feeds: check.feeds(self.padded(feeds)), given, member, feeds)
+            try:
+                check.feeds(self.padded(feeds))
+            except FeedError as error:
+                given.note(error, member)
+                raise
             if given.same:
                 break
         return gathered or given.runs()
@@ -105,10 +109,14 @@ class MemberRuns(Executor):
 
         def run(member: int, feeds: Mapping[str, Any]) -> None:
             memory = members.memory[members.place(member)]
-            self.run(memory, lambda: found.append(_fed(work, given, member, feeds)), writes)
+            self.run(memory, lambda: found.append(work(feeds)), writes)
 
         calls = (partial(run, *each) for each in steps or given.runs())
-        (members.lock.write if writes else run_all)(calls)
+        try:
+            (members.lock.write if writes else run_all)(calls)
+        except FeedError as error:
+            given.note(error, given.numbers[len(found)])
+            raise
         return found
 
     def run(self, memory: Array, work: Callable[[], None], writes: bool) -> None:
@@ -119,21 +127,6 @@ class MemberRuns(Executor):
         work()
         if writes:
             np.copyto(memory, own)
-
-
-def _fed(
-    work: Callable[[Mapping[str, Any]], Any],
-    given: MemberFeeds,
-    member: int,
-    feeds: Mapping[str, Any],
-) -> Any:
-    """Return what `work` gives for the feeds of a member; an error about them has its number."""
-    try:
-        return work(feeds)
-    except FeedError as error:
-        if not given.same:
-            error.add_note(f"in the feeds of member {member}")
-        raise
 
 
 class LastRun:
