@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze
-    from graphc.runtime.population import Population as Population
+    from graphc.runtime.members.population import Population as Population
     from graphc.runtime.quantize import quantize as quantize
     from graphc.runtime.replay_buffer import ReplayBuffer as ReplayBuffer
     from graphc.runtime.state import State as State
@@ -122,7 +122,7 @@ _FIRST_USE = {
     "graphc.compiler.plan": ("Plan",),
     "graphc.runtime.executor": ("Executor",),
     "graphc.runtime.freeze": ("freeze",),
-    "graphc.runtime.population": ("Population",),
+    "graphc.runtime.members.population": ("Population",),
     "graphc.runtime.quantize": ("quantize",),
     "graphc.runtime.replay_buffer": ("ReplayBuffer",),
     "graphc.runtime.state": ("State",),

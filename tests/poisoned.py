@@ -12,9 +12,10 @@ import pytest
 
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
-from graphc.runtime import member_states, workspace
+from graphc.runtime import workspace
 from graphc.runtime.bound import Binder, Bound
-from graphc.runtime.member_runs import MemberRuns
+from graphc.runtime.members import states
+from graphc.runtime.members.runs import MemberRuns
 from graphc.runtime.row_axis import RowAxis
 from graphc.runtime.workspace import poison
 
@@ -28,7 +29,7 @@ def poisoned_memory() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workspace, "block", _poisoned(workspace.block))
         patch.setattr(workspace, "large_block", _poisoned(workspace.large_block))
-        patch.setattr(member_states, "large_block", _poisoned(member_states.large_block))
+        patch.setattr(states, "large_block", _poisoned(states.large_block))
         patch.setattr(RowAxis, "buffer", _poisoned(RowAxis.buffer))
         patch.setattr(Binder, "_bind", _poisoning(Binder._bind))
         patch.setattr(MemberRuns, "side_by_side", _on_poison(MemberRuns.side_by_side))

@@ -58,6 +58,9 @@ HIGHER = {**PARTS, **{f"Value.{name}": f"graphc.ops.{path}" for name, path in OP
 DOORS = ("higher", "optional", "ask")
 """The functions of the door, which take a name first."""
 
+FEATURES = ("graphc/runtime/members",)
+"""Folders of features, of which the rest of their room and the rooms below it know nothing."""
+
 Tree = Mapping[str, ast.AST]
 """Parsed files by their paths."""
 
@@ -149,6 +152,19 @@ def ring(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     except CycleError as error:
         return tuple(error.args[1])
     return ()
+
+
+def into_features(files: Tree) -> Iterator[str]:
+    """Yield the files that import a feature from its own room, or from one below."""
+    for feature in FEATURES:
+        rooms = ROOMS[: ROOMS.index(room_of(feature)) + 1]
+        for name, file in files.items():
+            if room_of(name) in rooms and not name.startswith(f"{feature}/"):
+                modules = {module for node in nodes_of(file) for module in imported(node)}
+                if any(
+                    f"{module}.".startswith(f"{feature.replace('/', '.')}.") for module in modules
+                ):
+                    yield name
 
 
 def deferred(files: Tree) -> Iterator[str]:
@@ -273,6 +289,10 @@ def test_no_rooms_import_each_other_in_a_ring() -> None:
     assert ring(pair for pair in edges(tree()) if pair not in LEFT) == ()
 
 
+def test_no_room_imports_a_feature_of_its_own() -> None:
+    assert [*into_features(tree())] == []
+
+
 def _parts(folder: str) -> set[Path]:
     """The files of a folder, and the folders in it that have some."""
     return {path for path in (ROOT / folder).iterdir() if path.is_file() or any(path.glob("*.py"))}
@@ -338,6 +358,21 @@ def test_a_planted_import_of_passes_is_found() -> None:
     assert upward(planted("graphc/ops/fused.py", text)) == {("ops", "passes"): 1}
     assert not upward(planted("graphc/compiler/options.py", text))
     assert upward(planted("passes/cse.py", "from graphc.compiler.plan import Plan"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from graphc.runtime.members.population import Population",
+        "from graphc.runtime import members",
+        "def f() -> None:\n    import graphc.runtime.members.states",
+    ],
+)
+def test_a_planted_import_of_a_feature_is_found(text: str) -> None:
+    for file in ("graphc/runtime/executor.py", "graphc/compiler/plan.py"):
+        assert [*into_features(planted(file, text))] == [file]
+    for file in ("graphc/runtime/members/feeds.py", "graphc/files/serialize.py"):
+        assert not [*into_features(planted(file, text))]
 
 
 def test_a_planted_ring_is_found() -> None:

@@ -35,11 +35,11 @@ from graphc.files.disk import make_folder
 from graphc.files.serialize import save
 from graphc.ir.tensor_type import N
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.runtime.row_axis import rows_of
 from graphc.train import EarlyStopping, Histories, History, fit
 from graphc.train.history import aligned
-from graphc.train.member_rows import folds_of
+from graphc.train.members.rows import folds_of
 from graphc.view.plots import learning_curve
 
 COMMAND = Command(

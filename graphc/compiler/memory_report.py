@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
@@ -23,10 +23,7 @@ from graphc.compiler.remat.fit import (
 )
 from graphc.compiler.remat.recomputation import Curve, curve
 from graphc.compiler.sharding import exchange_bytes, workspaces
-from graphc.compiler.sizes import PopulationSize, block_bytes, layout
-
-if TYPE_CHECKING:
-    pass
+from graphc.compiler.sizes import ThreadMemory, block_bytes, layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +118,7 @@ class MemoryReport(MemorySizes):
         count = checked_whole("memory.population: members", members, 1)
         if self._plan.without_kept is not self._plan:
             return self._plan.without_kept.memory.population(count)
-        sizes = PopulationSize.of(self._programs, self._plan.options.arena_threads)
+        sizes = ThreadMemory.of(self._programs, self._plan.options.arena_threads)
         own = count * layout(self._plan.state_nodes)[1], sizes.arenas, sizes.feeds
         rest = self.total - self.gradients - self.arena - self.feeds
         return rest + sum(map(block_bytes, own))

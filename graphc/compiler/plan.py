@@ -143,7 +143,7 @@ class Plan:
     def without_kept(self) -> Plan:
         """The same plan with less memory: inference keeps nothing of the state it ran on.
 
-        Members of a population, which run in turns in one memory, have such a plan.
+        States that take turns in one memory have such a plan.
         """
         program = self.programs["infer"]
         if not program.kept:

@@ -86,8 +86,8 @@ def arena_count(program: Program, batch: int, threads: int | None) -> int:
     return most if batch // program.capacity >= most else 1
 
 
-class PopulationSize(NamedTuple):
-    """The memory of the threads that take whole members of a population."""
+class ThreadMemory(NamedTuple):
+    """The memory of threads that make whole runs, side by side."""
 
     threads: int
     arenas: int
@@ -96,7 +96,7 @@ class PopulationSize(NamedTuple):
     """The bytes of the feeds of each thread."""
 
     @classmethod
-    def of(cls, programs: Mapping[str, Program], threads: int | None) -> PopulationSize:
+    def of(cls, programs: Mapping[str, Program], threads: int | None) -> ThreadMemory:
         """Return that of programs, which run one at a time."""
         made = {program.backend for program in programs.values()}
         most = max((backend(name).threads(threads) for name in made), default=1)

@@ -37,7 +37,7 @@ from graphc.ir.text.tokens import Reader
 from graphc.runtime.columns import COLUMNS_KEY, PREPARED, Columns
 from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from passes import DEFAULT
 from passes.set_precision import Precision
 

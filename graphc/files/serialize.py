@@ -40,7 +40,7 @@ from graphc.ir.op import Array, Op
 from graphc.runtime.distributed.agreement import on_all_ranks
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from passes import DEFAULT
 
 

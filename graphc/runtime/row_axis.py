@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType, batch_axes, shape_at
+from graphc.ir.tensor_type import N, TensorType, batch_axes, shape_at
 
 
 class RowAxis:
@@ -50,6 +50,11 @@ class RowAxis:
     def _shape(self, array: Array, n: int) -> tuple[int, ...]:
         n = array.shape[self.axis] // self.factor if n < 0 else n
         return (*array.shape[: self.axis], n, self.factor, *array.shape[self.axis + 1 :])
+
+
+def has_plain_rows(type: TensorType) -> bool:
+    """Return whether the rows of a type follow one another, if it has rows."""
+    return type.shape[:1] == (N,) or not type.batched
 
 
 def rows_of(array: Any, type: TensorType, chosen: slice | NDArray[np.intp]) -> Any:

@@ -47,9 +47,9 @@ It returns None for a piece that is longer than a batch if that is more than it 
 
 
 class Together(NamedTuple):
-    """Members of a population that infer each piece together.
+    """Several states of one plan, for which each piece is inferred together.
 
-    `infer` gives outputs with an axis more, the first, which numbers the members; there may be more
+    `infer` gives outputs with an axis more, the first, which numbers the states; there may be more
     rows than those of the piece.
     """
 
@@ -124,13 +124,14 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
 
 def evaluate_together(
     ex: Executor, named: Mapping[str, Any], together: Together
-) -> list[dict[str, float]]:
-    """Return what `evaluate` does, of each member, by runs on the memory of `ex`."""
-    means = [Means(ex.plan, state) for state in together.states]
-    for n, feeds, out in _evaluated(ex, (), named, together._replace(size=ex.plan.batch)):
-        for number, one in enumerate(means):
-            one.add(n, feeds, {name: array[number] for name, array in out.items()})
-    return [one.checked() for one in means]
+) -> dict[str, Array]:
+    """Return what `evaluate` does, a number for each state, by runs on the memory of `ex`."""
+    means = Means(ex.plan, *together.states)
+    for piece in _evaluated(ex, (), named, together._replace(size=ex.plan.batch)):
+        with np.errstate(all="ignore"):
+            means.add(*piece)
+    with np.errstate(all="ignore"):
+        return means.checked()
 
 
 def _evaluated(
@@ -169,7 +170,7 @@ def by_lengths(lengths: Array) -> NDArray[np.intp]:
 
 
 class Pieces(NamedTuple):
-    """Rows that are inferred in pieces, of at most the planned batch unless members take more."""
+    """Rows that are inferred in pieces, of at most the planned batch, or of more together."""
 
     check: FeedCheck
     arrays: Mapping[str, Any]
@@ -183,7 +184,7 @@ class Pieces(NamedTuple):
         return slice(start, stop) if self.order is None else self.order[start:stop]
 
     def results(self, ex: Executor, together: Together | None = None) -> Iterator[Piece]:
-        """Yield the results of each piece, by members together or else by the executor.
+        """Yield the results of each piece, of several states together or else of the executor.
 
         Zero rows are inferred as one row of zeros, so that outputs have shapes.
         """
@@ -266,13 +267,13 @@ def _comparing(
 
 def _with_rows(plan: Plan, together: Together | None = None) -> Iterator[tuple[str, TensorType]]:
     """Yield the outputs of a prediction: no losses, and none without rows in a net with a batch."""
-    members = () if together is None else (len(together.states),)
+    states = () if together is None else (len(together.states),)
     program = plan.programs["infer"]
     batched = any(plan.declared[name].type.batched for name in plan.input_names)
     for name, value in program.outputs.items():
         type = program.buffers[value].type
         if name not in plan.losses and type.batched == batched:
-            yield name, TensorType((*members, *type.shape), type.dtype)
+            yield name, TensorType((*states, *type.shape), type.dtype)
 
 
 # ------------------------------------------------------------------ means
@@ -282,23 +283,24 @@ class Numbers(NamedTuple):
     """The contribution of a batch to means: its rows, its scalar outputs, and their weights."""
 
     rows: int
-    scalars: Mapping[str, float]
-    counts: Mapping[str, float]
+    scalars: Mapping[str, Any]
+    counts: Mapping[str, Any]
 
 
 class Means:
     """Combines the scalar outputs of batches into those of all rows.
 
     Metrics are weighted by the rows of a batch, losses that are weighted means by their weights;
-    sums are added up, so that it does not matter how the rows were cut into batches.
+    sums are added up, so that it does not matter how the rows were cut into batches.  With several
+    states each scalar is an array of a number for each.
     """
 
-    def __init__(self, plan: Plan, state: Mapping[str, Array]) -> None:
-        """Prepare the weights of scalars; `state` has the parameters that they may depend on."""
+    def __init__(self, plan: Plan, *states: Mapping[str, Array]) -> None:
+        """Prepare the weights of scalars; states have the parameters that they may depend on."""
         self._counted = {name: Count(counted_by(plan.declared, name)) for name in scalars(plan)}
-        self._state = state
-        self._totals: dict[str, float] = {}
-        self._counts: dict[str, float] = {}
+        self._states = states
+        self._totals: dict[str, Any] = {}
+        self._counts: dict[str, Any] = {}
         self.rows = 0
 
     def add(self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
@@ -309,19 +311,24 @@ class Means:
         self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> Numbers:
         """Return the contribution of a batch to the means."""
-        scalars = {name: float(array) for name, array in outputs.items() if array.ndim == 0}
-        counts = {name: self._counted[name](feeds, rows, self._state) for name in scalars}
+        arrays = {name: array for name, array in outputs.items() if name in self._counted}
+        scalars = {k: x.astype(np.float64) if x.ndim else float(x) for k, x in arrays.items()}
+        counts = {k: self._counted[k].of_each(feeds, rows, self._states) for k in scalars}
         return Numbers(rows, scalars, counts)
 
     def add_numbers(self, batch: Numbers) -> None:
         """Add the numbers of a batch."""
         self.rows += batch.rows
         for name, value in batch.scalars.items():
-            count, total = batch.counts[name], self._totals.get(name, 0.0)
-            self._totals[name] = total + count * value if count else total
+            zero = np.zeros(len(value)) if isinstance(value, np.ndarray) else 0.0
+            count, total = batch.counts[name], self._totals.get(name, zero)
+            if isinstance(count, np.ndarray):
+                self._totals[name] = np.where(count, total + count * value, total)
+            else:
+                self._totals[name] = total + count * value if count else total
             self._counts[name] = self._counts.get(name, 0.0) + count
 
-    def checked(self) -> dict[str, float]:
+    def checked(self) -> dict[str, Any]:
         """Return the value of each scalar by name; raise FeedError if there is none."""
         if not self.rows:
             raise FeedError(
@@ -335,14 +342,17 @@ class Means:
             )
         return found
 
-    def found(self) -> dict[str, float]:
+    def found(self) -> dict[str, Any]:
         """Return the value of each scalar by name; NaN if all its weights were 0."""
         return {name: self._value(name) for name in self._totals}
 
-    def _value(self, name: str) -> float:
+    def _value(self, name: str) -> Any:
+        total, count = self._totals[name], self._counts[name]
         if self._counted[name].by == SUM:
-            return self._totals[name]
-        return self._totals[name] / self._counts[name] if self._counts[name] else math.nan
+            return total
+        if isinstance(count, np.ndarray):
+            return total / np.where(count, count, math.nan)
+        return total / count if count else total * math.nan
 
 
 class Count(NamedTuple):
@@ -370,6 +380,19 @@ class Count(NamedTuple):
         if not isinstance(self.by, Divisor) or any(name not in feeds for name in self.by.inputs):
             return rows
         return self.by(feeds, rows, state)
+
+    @property
+    def reads_state(self) -> bool:
+        """True if the weight depends on parameters or states, too."""
+        return isinstance(self.by, Divisor) and self.by.reads_state
+
+    def of_each(
+        self, feeds: Mapping[str, Array], rows: int, states: Sequence[Mapping[str, Array]]
+    ) -> Any:
+        """Return the weight of a batch for each state, or one number if it is the same for all."""
+        if len(states) == 1 or not self.reads_state:
+            return self(feeds, rows, states[0])
+        return np.array([self(feeds, rows, state) for state in states])
 
 
 def scalars(plan: Plan) -> Iterator[str]:

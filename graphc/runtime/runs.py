@@ -90,14 +90,14 @@ class Runs:
     Nothing here takes a lock: `Executor` does so by its `Entry`.
     """
 
-    has_members = False
-    """True if each thread has memory of its own, in which it runs members of a population."""
+    has_thread_memory = False
+    """True if each thread has memory of its own, in which it makes whole runs."""
 
     def __init__(
         self, plan: Plan, seed: int, state: State | None, communicator: Communicator | None
     ) -> None:
         self.plan = plan
-        self._state, self._workspace = memory_of(plan, seed, state, self.has_members)
+        self._state, self._workspace = memory_of(plan, seed, state, self.has_thread_memory)
         self._lock = self._state.lock
         self.sharded: ShardedStep | None = ask("sharded step", plan, communicator, self._state)
         """The step as the shards of this rank; None if the plan has no shards."""

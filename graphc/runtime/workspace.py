@@ -15,7 +15,7 @@ from graphc.base.errors import OutOfMemoryError
 from graphc.compiler.plan import Plan
 from graphc.compiler.prepare import PREPARE, moved
 from graphc.compiler.sizes import (
-    PopulationSize,
+    ThreadMemory,
     arena_bytes,
     block_bytes,
     constant_types,
@@ -41,7 +41,7 @@ class Workspace:
 
     `capacity` is the most rows of a run.  `threads` is the option of `compile`: the number of
     threads, or None for all cores.  With `sparing` there is one arena, which all threads share.
-    With `members` each thread has an arena and feeds, to run members of a population.
+    With `side_by_side` each thread has an arena and feeds, to make whole runs.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Workspace:
         state: State,
         threads: int | None = None,
         sparing: bool = False,
-        members: bool = False,
+        side_by_side: bool = False,
     ) -> None:
         self._capacity, self._state = capacity, state
         own = 1 if sparing else threads
         # Programs share the arena, since only one of them runs at a time.
-        own_size = PopulationSize.of(programs, own) if members else None
+        own_size = ThreadMemory.of(programs, own) if side_by_side else None
         arenas = arena_bytes(programs, capacity, own) if own_size is None else own_size.arenas
         self.arena = block(arenas)
         self.scratch_size = scratch_size(programs, threads)
@@ -206,12 +206,12 @@ def poisoned(memory: Array) -> Array:
 
 
 def memory_of(
-    plan: Plan, seed: int, state: State | None, members: bool = False
+    plan: Plan, seed: int, state: State | None, side_by_side: bool = False
 ) -> tuple[State, Workspace]:
     """Return a new state, or the one given, and the memory of one executor.
 
-    With `members` it is the memory of a population.  Raise OutOfMemoryError if memory does not
-    suffice, StateError if a given state belongs to another optimizer of that name; the state is
+    With `side_by_side` each thread has memory of its own.  Raise OutOfMemoryError if memory does
+    not suffice, StateError if a given state belongs to another optimizer of that name; the state is
     then as it was.
     """
     own, owners = State({}, seed) if state is None else state, Owner.of(plan)
@@ -222,7 +222,7 @@ def memory_of(
         plan.memory.check_machine(most)
     try:
         options = plan.options
-        of_plan = options.threads, options.arena_threads == 1, members
+        of_plan = options.threads, options.arena_threads == 1, side_by_side
         workspace = Workspace(plan.programs, plan.batch, own, *of_plan)
         own.extend(plan.state_nodes)
     except MemoryError:

@@ -12,7 +12,7 @@ from graphc.ir.op import Array
 from graphc.ops.linalg import AffineLayer
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.sklearn.together import Trained
 from graphc.train.history import Histories, History
 

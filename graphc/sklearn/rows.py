@@ -18,7 +18,7 @@ from graphc.declare.perceptrons import WEIGHT
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.train.source import Source
 from graphc.train.standardize import statistics_of
 from graphc.train.user_data import training_source, validation_source

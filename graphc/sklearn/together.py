@@ -22,14 +22,14 @@ from graphc.declare.optim.optimizer import Optimizer, leading, numbers_of
 from graphc.declare.perceptrons import Declare
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.sklearn.known import Known, are_comparable
 from graphc.sklearn.nets import checked_net
 from graphc.sklearn.rows import Rows, predict
 from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import Histories, History
-from graphc.train.member import Member
-from graphc.train.population_run import OwnRows, PopulationRun
+from graphc.train.members.member import Member
+from graphc.train.members.run import OwnRows, PopulationRun
 from graphc.train.run import Run
 from graphc.train.standardize import names_of_statistics
 

@@ -25,7 +25,7 @@ from graphc.ir.op import Array
 from graphc.ir.text.graph import name_text, node_text, value_text, word_of
 from graphc.ops.source import with_start
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.train.history import Best, History
 
 LOG = logging.getLogger("graphc")

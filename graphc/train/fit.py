@@ -10,11 +10,11 @@ from typing import Any, overload
 from graphc.base.arguments import checked_whole, plain, takes, takes_one, whole
 from graphc.base.errors import GraphError
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.train.callbacks import Callback, EarlyStopping, Epoch, Function
 from graphc.train.checkpoints import Checkpoints
-from graphc.train.fit_population import Choice, fit_population
 from graphc.train.history import Histories, History
+from graphc.train.members.fit import Choice, fit_population
 from graphc.train.record.folder import kind_of_run
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run

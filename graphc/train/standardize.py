@@ -15,7 +15,7 @@ from graphc.ir.op import Array
 from graphc.ops.lengths import with_lengths
 from graphc.ops.row_norm import Standardize
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.runtime.row_axis import rows_of
 
 _PIECE = 1 << 20

@@ -12,7 +12,7 @@ import pytest
 import graphc as gc
 from graphc.cli import main
 from graphc.cli.model import load_model
-from graphc.train.member_rows import folds_of
+from graphc.train.members.rows import folds_of
 from tests.extras import needs
 
 NUMBERS = np.random.default_rng(0)

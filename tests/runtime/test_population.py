@@ -11,8 +11,8 @@ import pytest
 import graphc as gc
 from graphc.ir.op import Array
 from graphc.runtime.columns import Columns
-from graphc.runtime.member_feeds import MemberFeeds
-from graphc.runtime.population import MemberRuns
+from graphc.runtime.members.feeds import MemberFeeds
+from graphc.runtime.members.population import MemberRuns
 from tests.backends.native.shared_runs import shared_runs
 
 ROWS, WIDTH, CLASSES = 60, 12, 4
@@ -471,8 +471,10 @@ def test_a_failure_half_way_breaks_the_population(backend: str) -> None:
     saved = population.snapshot()
     with pytest.raises(ArithmeticError):
         population.step(x=bad)
-    with pytest.raises(gc.StateError, match="half-way"):
-        population.step(x=good)
+    reads = population.step, population.forward, population.evaluate
+    for work in (*reads, lambda x: population.evaluate(x=x[0]), lambda x: population.snapshot()):
+        with pytest.raises(gc.StateError, match="half-way"):
+            work(x=good)
     population.state = saved
     ex = gc.Executor(plan, seed=2)
     assert population.step(x=good)[2] == ex.step(x=good[2])
@@ -564,3 +566,31 @@ def test_every_member_has_the_columns(plan: gc.Plan, tmp_path: Path) -> None:
     assert [member.state.columns for member in population] == [columns] * len(SEEDS)
     population.keep([2, 4])
     assert gc.load(gc.save(tmp_path / "m.gc", population[1])).state.columns == columns
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy"])
+def test_losses_by_weights_that_members_have(backend: str) -> None:
+    """Weights depend on a parameter, or are all 0 in a batch, or in every one."""
+    net = gc.Net("weighted")
+    x, y = net.input("x", (gc.N, WIDTH)), net.input("y", (gc.N,), dtype="int64")
+    w, scale = net.input("w", (gc.N,)), net.parameter("scale", (WIDTH,), init="normal")
+    scores = gc.affine(x, CLASSES)
+    own = gc.sum(x * scale, axis=1) ** 2
+    for name, weight in (("own", own), ("given", w), ("both", own * w)):
+        net.loss(name, gc.softmax_loss(scores, y, weight=weight))
+    net.loss("total", gc.sum(scores))
+    net.output("mean", gc.mean(scores))
+    plan = gc.compile(net, batch=8, optimizer=gc.SGD(lr=0.1), backend=backend)
+    population = gc.Population(plan, seeds=SEEDS)
+    executors = [gc.Executor(plan, seed=seed) for seed in SEEDS]
+    x_, y_ = data()
+    for zeros in (slice(8, 16), slice(None)):
+        w_ = np.random.default_rng(1).uniform(0, 1, ROWS).astype(np.float32)
+        w_[zeros] = 0
+        for members in (None, [2]):
+            found = population.evaluate(x_, y_, w_, members=members)
+            for i, member in enumerate(range(len(SEEDS)) if members is None else members):
+                expected = executors[member].evaluate(x_, y_, w_)
+                assert {name: str(array[i]) for name, array in found.items()} == {
+                    name: str(np.float64(number)) for name, number in expected.items()
+                }

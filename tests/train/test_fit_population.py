@@ -11,7 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.init import generator
-from graphc.train.member_rows import folds_of
+from graphc.train.members.rows import folds_of
 from graphc.view import plots
 from tests.extras import needs
 from tests.train.nets import BATCH, classes, table

@@ -3,9 +3,9 @@
     one after the other    all threads share each kernel, and wait for each other between kernels
     side by side           a thread runs all kernels of a run, and waits for none
 
-A run has rows of its own, as the blocks of a large batch have, and perhaps a state of its own, as
-the members of a population have.  A series is one run, or some steps of a member, whose state then
-stays in the cache.  The bits are the same, since series do not depend on each other.
+A run has rows of its own, as the blocks of a large batch have, and perhaps a state of its own.  A
+series is one run, or some steps on one state, which then stays in the cache.  The bits are the
+same, since series do not depend on each other.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ ANY = 2**62
 """More rows than any array has."""
 
 # Takes the series of its share, and then what is left of other threads': so a thread mostly
-# has the same members in its cache.  It is a program of one epoch, and of as many parts as threads.
+# has the same states in its cache.  It is a program of one epoch, and of as many parts as threads.
 _SIDE_BY_SIDE = """\
 define void @side_by_side(ptr %job, i64 %n, i64 %tid, i64 %threads, i64 %epoch) nounwind {
 entry:
@@ -232,7 +232,7 @@ class Runs:
             area_bytes=memory.feed_bytes,
         )
         self._states: tuple[Mapping[str, Spread], Array] = {}, _words(())
-        """The states of the last runs, and their words: a population has many, always the same."""
+        """The states of the last runs, and their words: there may be many, always the same."""
         self._work: SideBySide | None = None
         self.library = load_by_key(
             module_key("side_by_side"), lambda: (side_by_side_ir(),), ("side_by_side",), host()

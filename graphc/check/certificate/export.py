@@ -16,7 +16,7 @@ from graphc.check.certificate import Axis, Certificate, Ints, Kind, Pattern, Spa
 from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import workspaces
 from graphc.compiler.sizes import (
-    PopulationSize,
+    ThreadMemory,
     block_bytes,
     feed_types,
     layout,
@@ -87,7 +87,7 @@ def certify(plan: Plan) -> Certificate:
 def _members(plan: Plan) -> tables.MemberClaims:
     """Return the memory of populations of a plan."""
     programs, memory, rows = plan.programs, plan.memory, run_rows(plan.programs)
-    size = PopulationSize.of(programs, plan.options.arena_threads)
+    size = ThreadMemory.of(programs, plan.options.arena_threads)
     types = feed_types(programs)
     offsets, area = placed(types, rows)
     state = layout(plan.state_nodes)[1]

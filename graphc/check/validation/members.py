@@ -14,8 +14,8 @@ from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load, save
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.member_feeds import has_plain_rows
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
+from graphc.runtime.row_axis import has_plain_rows
 
 Arrays = Mapping[str, Array]
 SEEDS = (7, 3, 5)

@@ -15,7 +15,7 @@ from graphc.compiler.loss_share import SUM
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.member_feeds import has_plain_rows
+from graphc.runtime.row_axis import has_plain_rows
 from graphc.runtime.rows import Count
 from graphc.train.fit import fit
 from graphc.train.standardize import names_of_statistics

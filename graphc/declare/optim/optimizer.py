@@ -342,7 +342,7 @@ class Optimizer(Checked):
 
     @property
     def kind(self) -> Self:
-        """The optimizer without the numbers in which the members of a population may differ."""
+        """The optimizer without the numbers that may differ between states of one plan."""
         return replace(self, lr=1.0, weight_decay=1.0)
 
     def state(self, name: str) -> str:
@@ -407,6 +407,6 @@ def leading(optimizers: Iterable[Optimizer]) -> Optimizer:
 
 
 def numbers_of(optimizers: Sequence[Optimizer], known: Container[str]) -> dict[str, Any]:
-    """Return the numbers of members by name, of the hyper-parameters that are known."""
+    """Return the numbers of optimizers by name, of the hyper-parameters that are known."""
     names = [name for name in ("lr", "weight_decay") if name in known]
     return {name: [getattr(one, name) for one in optimizers] for name in names}

@@ -31,7 +31,7 @@ from graphc.files.disk import check_plain, reason, shown, write_atomically
 from graphc.files.serialize import CheckpointFile, read_checkpoint
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.train.checkpoints import numbered
 from graphc.train.history import Position
 from graphc.train.part_files import PartFileSource

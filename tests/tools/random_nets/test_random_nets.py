@@ -13,7 +13,7 @@ import pytest
 import graphc as gc
 from graphc.kernels.groups import Grouping
 from graphc.runtime.feeds import FeedCheck
-from graphc.runtime.member_states import MemberStates
+from graphc.runtime.members.states import MemberStates
 from graphc.runtime.rows import Count
 from graphc.runtime.state import Owner, State
 from tests.extras import needs

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.backends.backend import Call, Spread
+from graphc.backends.backend import Spread
 from graphc.base.arguments import array_of, checked_whole, listed, plain
 from graphc.base.errors import OutOfMemoryError, RankError, StateError
 from graphc.base.memory import check_memory
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import shape_at
 from graphc.runtime.distributed.agreement import check_equal, on_all_ranks
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.distributed.step import bounds
@@ -161,20 +160,15 @@ class MemberStates:
 
     def view(self, name: str) -> Array:
         """Return an array of the states of all places, of which the first axis are the places."""
-        node = self.plan.state_nodes[name]
-        shape = shape_at(node.type.shape, 1)
-        inner = np.empty(shape, node.type.dtype)
-        strides = self.stride, *inner.strides
-        whole = len(self.memory), *shape
-        return np.ndarray(whole, inner.dtype, self.memory, self._offsets[name], strides)
+        one = self.states[0].arrays[name]
+        shape, strides = (len(self.memory), *one.shape), (self.stride, *one.strides)
+        return np.ndarray(shape, one.dtype, self.memory, self._offsets[name], strides)
 
     def read(self, name: str) -> Array:
         """Return a copy of an array of all members."""
-        found: Array = self.gathered(range(len(self)), lambda _: self.lock(self._read, name))
+        copied = self.view(name).__getitem__
+        found: Array = self.gathered(range(len(self)), lambda _: self.lock(copied, self.places))
         return found
-
-    def _read(self, name: str) -> Array:
-        return self.view(name)[self.places]
 
     def seeds(self) -> list[int]:
         """Return the seeds of all members."""
@@ -193,7 +187,7 @@ class MemberStates:
                 hint="assign all of a state saved before: saved = dict(population.state)",
             )
         ready = {name: self._fit(name, value) for name, value in values.items()}
-        self.lock(self._write, [partial(self._put, *each) for each in ready.items()])
+        self.write(ready, mends=True)
 
     def _fit(self, name: str, value: Any) -> Array:
         """Return the arrays of all members; raise StateError for the first that does not fit."""
@@ -203,15 +197,16 @@ class MemberStates:
                 f"{name!r} is set for {len(self)} members, the value has shape {array.shape}",
                 hint="its first axis numbers the members",
             )
-        rows = np.stack([self.states[0].fit(name, row) for row in array])
-        return rows[self.own.start : self.own.stop]
+        return np.stack([self.states[0].fit(name, row) for row in array])
 
-    def _put(self, name: str, value: Array) -> None:
-        self.view(name)[self.places] = value
-
-    def _write(self, writes: Sequence[Call]) -> None:
-        self.lock.writing = True
-        self.lock.write(writes)
+    def write(self, ready: Mapping[str, Array], mends: bool = False) -> None:
+        """Set arrays of all members that fit, of which this rank takes those of its own."""
+        own = slice(self.own.start, self.own.stop)
+        writes = [
+            partial(self.view(name).__setitem__, self.places, value[own])
+            for name, value in ready.items()
+        ]
+        self.lock(self.states[0].write, writes, mends)
 
     def keep(self, members: Sequence[int]) -> Collection[int]:
         """Keep members in this order, shared anew by ranks; return the rows that have others now.
@@ -239,7 +234,7 @@ class MemberStates:
 
     def _put_whole(self, row: int, whole: tuple[int, Array]) -> None:
         seed, memory = whole
-        self.lock.write([partial(np.copyto, self.memory[row], memory)], self.lock.broken)
+        self.states[row].write([partial(np.copyto, self.memory[row], memory)])
         self.states[row].seed = seed
 
     def copy(self, source: int, target: int) -> None:
@@ -339,9 +334,7 @@ class MemberHyper(ByName[Array], MutableMapping[str, Array]):
                 f"hyper-parameter {name!r} has {len(numbers)} values for {count} members",
                 hint="give one number for each member, or one for all",
             )
-        checked = np.array([self._one.fit(name, number) for number in numbers])
-        checked = checked[self._members.own.start : self._members.own.stop]
-        self._members.lock(self._members.view(state).__setitem__, self._members.places, checked)
+        self._members.write({state: np.array([self._one.fit(name, one) for one in numbers])})
 
     def __delitem__(self, name: str) -> None:
         del self._one[name]

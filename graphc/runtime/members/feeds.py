@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from graphc.backends.backend import Rows, Spread
+from graphc.backends.backend import Rows, SideBySide, Spread
 from graphc.base.arguments import array_of
 from graphc.base.errors import FeedError
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, N, TensorType
+from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.program import Program
 from graphc.runtime.feeds import FeedCheck
-from graphc.runtime.row_axis import RowAxis, rows_of
+from graphc.runtime.row_axis import RowAxis, has_plain_rows, rows_of
 
+By = Literal["none", "first", "chosen"]
 FEW = 16
 """The times that an array has more rows than are chosen, up to which it is checked, not copied."""
-
-
-class SpreadFeeds(NamedTuple):
-    """The feeds of members that run side by side."""
-
-    rows: Rows
-    """The number of rows of each run."""
-    feeds: dict[str, Spread]
-    chosen: Rows | None = None
-    """The rows that each gathers, one member after the other."""
-    begin: Rows | None = None
-    """The number of each member's first run, and of all runs; None if each makes one."""
 
 
 class MemberFeeds(NamedTuple):
@@ -46,7 +35,7 @@ class MemberFeeds(NamedTuple):
     members: Sequence[int]
     """The numbers of the members, for errors."""
     batch: int | None = None
-    """The rows of a step, of which each member makes as many as its rows need; None for one."""
+    """The rows of a run, of which each member makes as many as its rows need; None for one."""
 
     @classmethod
     def of(
@@ -79,6 +68,24 @@ class MemberFeeds(NamedTuple):
         """True if all members are fed alike."""
         return not self.own and self.rows is None
 
+    @property
+    def steps(self) -> list[int]:
+        """The number of runs of each member, if they make several."""
+        batch = self.batch
+        return [] if batch is None else [-(-len(rows) // batch) for rows in self.rows or ()]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The number of the member of each run."""
+        found: list[int] = np.repeat(self.members, self.steps or 1).tolist()
+        return found
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """The names, and what else two calls have in common if the same code can feed them."""
+        names = (*self.shared, *self.own)
+        return names, len(self.own), self.rows is None, tuple(self.members), tuple(self.steps)
+
     def held(self, own: range) -> MemberFeeds:
         """Return the feeds of those members whose numbers are among these."""
         at = [place for place, member in enumerate(self.members) if member in own]
@@ -87,12 +94,15 @@ class MemberFeeds(NamedTuple):
         members = [self.members[place] for place in at]
         return self._replace(own=arrays, rows=rows, members=members)
 
-    def each(self) -> Iterator[dict[str, Any]]:
-        """Yield the feeds of each member."""
-        return map(self.at, range(len(self.members)))
+    def note(self, error: FeedError, member: int) -> None:
+        """Add the number of a member to an error about its feeds, unless all are fed alike."""
+        if not self.same:
+            error.add_note(f"in the feeds of member {member}")
 
-    def spread(self, program: Program, check: FeedCheck) -> SpreadFeeds | None:
-        """Return the feeds of runs side by side; None if members are to be fed one by one.
+    # ------------------------------------------------------------------ runs side by side
+
+    def spread(self, program: Program, check: FeedCheck) -> SideBySide | None:
+        """Return runs side by side, without states and results; None to feed members one by one.
 
         That is so for unusual feeds, also those that do not fit.
         """
@@ -108,46 +118,54 @@ class MemberFeeds(NamedTuple):
         fits = found is not None and 1 <= found.rows.min() <= found.rows.max() <= program.capacity
         return found if fits else None
 
-    def _of_one_array(self, check: FeedCheck) -> SpreadFeeds | None:
-        """Return the feeds of members that share arrays, or have equal parts of one."""
-        flat = self.flat()
-        shared, rows = check.arrays(self.shared, optional=True, limit=False)
-        own = {name: flat[name] for name in self.own}
-        parts, total = check.arrays(own, optional=True, limit=False)
-        count = len(self.members)
-        if not any(self.types[name].batched for name in self.shared):
+    def _of_one_array(self, check: FeedCheck) -> SideBySide | None:
+        """Return the runs of members that share arrays, or have equal parts of one."""
+        flat, count = self.flat(), len(self.members)
+        own = {name: flat.pop(name) for name in self.own}
+        shared, rows = self._spread(flat, check, "none")
+        parts, total = self._spread(own, check, "first")
+        if not any(self.types[name].batched for name in flat):
             rows = total // count
-        if not all(self.types[name].batched for name in own) or (own and total != count * rows):
+        if own and (total != count * rows or not all(self.types[k].batched for k in own)):
             return None
-        feeds = {name: Spread(array) for name, array in shared.items()}
-        return SpreadFeeds(np.full(count, rows), feeds | self._by_rows(parts))
+        return SideBySide(np.full(count, rows), shared | parts, {})
 
-    def _taken(self, program: Program, check: FeedCheck) -> SpreadFeeds | None:
-        """Return the feeds of members that take rows: gathered by each, if that is possible."""
-        assert self.rows is not None
+    def _taken(self, program: Program, check: FeedCheck) -> SideBySide | None:
+        """Return the runs of members that take rows: gathered by each, if that is possible."""
         rows, chosen, begin = self.chosen()
-        feeds, taken = dict[str, Spread](), dict[str, Any]()
         first, last = int(chosen.min()), int(chosen.max())
-        whole = {name: x for name, x in self.shared.items() if not self.types[name].batched}
-        for name in self.shared.keys() - whole.keys():
-            array, type = self.shared[name], self.types[name]
+        whole, taken, gathered = dict[str, Any](), dict[str, Any](), dict[str, Spread]()
+        for name, array in self.shared.items():
+            type = self.types[name]
+            if not type.batched:
+                whole[name] = array
+                continue
             if not isinstance(array, np.ndarray) or first < 0 or last >= len(array):
                 return None
             plain = array.flags.c_contiguous and array.flags.aligned and array.dtype == type.dtype
             if plain and (name not in program.index_bounds or len(array) <= FEW * len(chosen)):
-                check.arrays({name: array}, optional=True, limit=False)
-                feeds[name] = Spread(array, "chosen", type.nbytes(1))
+                gathered |= self._spread({name: array}, check, "chosen")[0]
             else:
                 taken[name] = np.take(array, chosen, 0)
-        shared, _ = check.arrays(whole, optional=True, limit=False)
-        parts, total = check.arrays(taken, optional=True, limit=False)
+        shared, _ = self._spread(whole, check, "none")
+        parts, total = self._spread(taken, check, "first")
         if self.own or (taken and total != len(chosen)):
             return None
-        feeds |= {name: Spread(array) for name, array in shared.items()} | self._by_rows(parts)
-        return SpreadFeeds(rows, feeds, chosen, begin)
+        return SideBySide(rows, shared | gathered | parts, {}, chosen=chosen, begin=begin)
+
+    def _spread(
+        self, arrays: Mapping[str, Any], check: FeedCheck, by: By
+    ) -> tuple[dict[str, Spread], int]:
+        """Return arrays in the dtypes of their inputs, spread over runs, and their number of rows.
+
+        Raise FeedError for an array that does not fit.
+        """
+        found, rows = check.arrays(arrays, optional=True, limit=False)
+        strides = {name: 0 if by == "none" else self.types[name].nbytes(1) for name in found}
+        return {name: Spread(x, by, strides[name]) for name, x in found.items()}, rows
 
     def chosen(self) -> tuple[Rows, Rows, Rows | None]:
-        """Return the number of rows of each run, these of all one by one, and `SpreadFeeds.begin`.
+        """Return the number of rows of each run, these of all one by one, and `SideBySide.begin`.
 
         A member makes a run for each `batch` of its rows, and one for the rest of them.
         """
@@ -160,54 +178,34 @@ class MemberFeeds(NamedTuple):
         by_run[last] = (rows - 1) % self.batch + 1
         return by_run, chosen, np.append(0, last + 1)
 
-    @property
-    def steps(self) -> list[int]:
-        """The number of steps of each member, if they make several."""
-        batch = self.batch
-        return [] if batch is None else [-(-len(rows) // batch) for rows in self.rows or ()]
-
-    def turns(self) -> Iterator[MemberFeeds]:
-        """Yield the feeds of each step, of the members that make so many."""
-        assert self.rows is not None and self.batch is not None
-        for start in range(0, max(map(len, self.rows)), self.batch):
-            left = [i for i, rows in enumerate(self.rows) if start < len(rows)]
-            yield self._replace(
-                own={name: array[left] for name, array in self.own.items()},
-                rows=[self.rows[i][start : start + self.batch] for i in left],
-                members=[self.members[i] for i in left],
-                batch=None,
-            )
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """The names, and what else two calls have in common if the same code can feed them."""
-        names = (*self.shared, *self.own)
-        return names, len(self.own), self.rows is None, tuple(self.members), tuple(self.steps)
-
     def flat(self) -> dict[str, Any]:
         """Return arrays without the axis that numbers the members."""
         own = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.own.items()}
         return {**self.shared, **own}
 
-    def _by_rows(self, arrays: Mapping[str, Array]) -> dict[str, Spread]:
-        """Return arrays of the rows of all members, one member after the other."""
-        types = self.types
-        return {name: Spread(x, "first", types[name].nbytes(1)) for name, x in arrays.items()}
+    # ------------------------------------------------------------------ runs in turns
 
-    def at(self, number: int) -> dict[str, Any]:
-        """Return the feeds of one of the members."""
-        found = {**self.shared, **{name: array[number] for name, array in self.own.items()}}
-        if self.rows is None:
-            return found
-        return {name: self._gathered(name, found[name], number) for name in found}
+    def runs(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number of the member and the feeds of each run, in the order of `numbers`.
 
-    def _gathered(self, name: str, value: Any, number: int) -> Any:
+        Raise FeedError for rows that an array has not.
+        """
+        for i, member in enumerate(self.members):
+            whole = {**self.shared, **{name: array[i] for name, array in self.own.items()}}
+            if self.rows is None:
+                yield member, whole
+                continue
+            size = self.batch or len(self.rows[i])
+            for start in range(0, len(self.rows[i]), size):
+                rows = self.rows[i][start : start + size]
+                yield member, {k: self._gathered(k, x, rows, member) for k, x in whole.items()}
+
+    def _gathered(self, name: str, value: Any, rows: Rows, member: int) -> Any:
         """Return the rows of an array that a member takes; raise FeedError if it has not them."""
-        assert self.rows is not None
-        type, chosen = self.types.get(name), self.rows[number]
+        type, array = self.types.get(name), value
         if type is None or not type.batched:
             return value
-        axis, array = RowAxis.of(type), value
+        axis = RowAxis.of(type)
         if not isinstance(value, list):
             array = array_of(_named(name), value, FeedError)
         if axis is None:
@@ -215,21 +213,16 @@ class MemberFeeds(NamedTuple):
                 f"rows: input {name!r} has pairs of rows, of which none can be chosen",
                 hint="feed each member its own array instead",
             )
-        fits = isinstance(array, list) or array.ndim == type.rank
+        if not isinstance(array, list) and array.ndim != type.rank:
+            return array
         count = len(array) if isinstance(array, list) else array.shape[axis.axis] // axis.factor
-        if fits and chosen.size and not 0 <= chosen.min() <= chosen.max() < count:
-            wrong = chosen.min() if chosen.min() < 0 else chosen.max()
+        if rows.size and not 0 <= rows.min() <= rows.max() < count:
+            wrong = rows.min() if rows.min() < 0 else rows.max()
             raise FeedError(
-                f"rows: member {self.members[number]} takes row {wrong}, "
-                f"{name!r} has rows 0 to {count - 1}",
+                f"rows: member {member} takes row {wrong}, {name!r} has rows 0 to {count - 1}",
                 hint="rows are numbered from 0 in the arrays that are fed",
             )
-        return rows_of(array, type, chosen) if fits else array
-
-
-def has_plain_rows(type: TensorType) -> bool:
-    """Return whether the rows of a type follow one another, if it has rows."""
-    return type.shape[:1] == (N,) or not type.batched
+        return rows_of(array, type, rows)
 
 
 def _named(name: str) -> str:
@@ -246,19 +239,17 @@ def _is_own(type: TensorType | None, value: Any) -> bool:
 
 def _chosen(rows: Any, members: Sequence[int]) -> list[Rows]:
     """Return the rows that each member takes; raise FeedError if they are not lists of numbers."""
+    hint = "rows=[indices of the first member, of the second, ...]"
     lists = rows if isinstance(rows, (Sequence, np.ndarray)) else []
     if len(lists) != len(members):
-        raise FeedError(
-            f"rows has {len(lists)} lists for {len(members)} members",
-            hint="rows=[indices of the first member, of the second, ...]",
-        )
+        raise FeedError(f"rows has {len(lists)} lists for {len(members)} members", hint=hint)
     found = list(map(np.asarray, lists))
     for member, chosen in zip(members, found, strict=True):
         if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
             raise FeedError(
                 f"rows: member {member} has {chosen.dtype}{list(chosen.shape)}, "
                 "not a list of the numbers of rows",
-                hint="rows=[indices of the first member, of the second, ...], each at least one",
+                hint=f"{hint}, each at least one",
             )
     wide = np.dtype(np.int64)
     return [chosen if chosen.dtype is wide else chosen.astype(wide) for chosen in found]

@@ -94,12 +94,10 @@ class Shares:
     def __init__(self, plan: Plan, arrays: Mapping[str, Any]) -> None:
         self._count = Count.of_steps(plan)
         by = self._count.by
-        self._types = {
-            name: plan.declared[name].type
-            for name in (by.inputs if isinstance(by, Divisor) else ())
-        }
-        self._arrays = {name: arrays[name] for name in self._types}
-        self.reads_state = isinstance(by, Divisor) and by.reads_state
+        inputs = by.inputs if isinstance(by, Divisor) else ()
+        self._types = {name: plan.declared[name].type for name in inputs}
+        self._arrays = {name: arrays[name] for name in inputs}
+        self.reads_state = self._count.reads_state
         """True if members may differ in it."""
         alike = all(bool((array == array.flat[0]).all()) for array in self._arrays.values())
         self.by_number = alike and not self.reads_state

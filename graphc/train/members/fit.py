@@ -12,15 +12,15 @@ import numpy as np
 from graphc.base.arguments import whole
 from graphc.base.errors import GraphError
 from graphc.runtime.distributed.agreement import check_equal, on_all_ranks
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.runtime.rows import weight_input
 from graphc.train.callbacks import Callback
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import Histories
-from graphc.train.member import Member
-from graphc.train.member_rows import Rows, bootstrap_rows, folds_of
-from graphc.train.population_checkpoints import PopulationCheckpoints
-from graphc.train.population_run import OwnRows, PopulationRun, SharedRows
+from graphc.train.members.checkpoints import PopulationCheckpoints
+from graphc.train.members.member import Member
+from graphc.train.members.rows import Rows, bootstrap_rows, folds_of
+from graphc.train.members.run import OwnRows, PopulationRun, SharedRows
 from graphc.train.record.folder import digest_of, kind_of_run
 from graphc.train.source import ArraySource, Source
 from graphc.train.standardize import check_fitted, fit_members

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from graphc.files.model_file import damage
 from graphc.files.serialize import CheckpointFile
-from graphc.ir.op import Array
 from graphc.runtime.distributed.agreement import on_all_ranks
-from graphc.runtime.population import Population
-from graphc.train.callbacks import saved_arrays
+from graphc.runtime.members.population import Population
 from graphc.train.checkpoints import Checkpoints, check_same_run
-from graphc.train.history import History, Position
-from graphc.train.member import Member
+from graphc.train.members.member import Member
 
 
 class PopulationCheckpoints:
@@ -41,8 +38,8 @@ class PopulationCheckpoints:
 
         Raise GraphError, with nothing changed, if the earlier run differs.
         """
-        first, begin = not self._everyone.ranks.rank, self._checkpoints.begin
-        found = self._together(lambda: begin(self._lock, resume) if first else None)
+        begin = None if self._everyone.ranks.rank else self._checkpoints.begin
+        found = self._together(lambda: begin and begin(self._lock, resume))
         if found[0] is not None:
             self._resume(found[0], epochs)
 
@@ -51,21 +48,14 @@ class PopulationCheckpoints:
         self._lock.release()
 
     def _resume(self, file: CheckpointFile, epochs: int) -> None:
-        member = self._members[0]
+        first = self._members[0].overall
         with damage(file.model, "a run"):
-            one = _of_member(file, member.overall)
-        check_same_run(one, self._everyone[member.overall], self._choices, epochs)
+            one = _of_member(file, first)
+        check_same_run(one, self._everyone[first], self._choices, epochs)
         with damage(file.model, "a run"):
-            notes = [file.notes["members"][member.overall] for member in self._members]
-            read = [(Position(**each["at"]), History(**each["history"])) for each in notes]
-            failed = [bool(each["failed"]) for each in notes]
+            for member in self._members:
+                member.resume(file.notes["members"][member.overall], file.arrays)
         self._everyone.state = file.state
-        for member, (at, history), failure in zip(self._members, read, failed, strict=True):
-            member.at, member.history, member.failed = at, history, failure
-            start = f"{member.overall}/"
-            member.saved = {
-                k.removeprefix(start): a for k, a in file.arrays.items() if k.startswith(start)
-            }
 
     def runs(self, here: bool) -> bool:
         """Return whether a member runs on some rank; `here` is whether one does on this rank."""
@@ -73,27 +63,17 @@ class PopulationCheckpoints:
 
     def save(self) -> None:
         """Write a checkpoint, on all ranks together; the first one writes the file."""
-        parts = self._together(self._own)
-        notes = [each for part, _ in parts for each in part]
-        arrays = ChainMap(*(arrays for _, arrays in parts))
+        members = self._members
+        parts = self._together(lambda: [(member.notes, member.arrays) for member in members])
+        notes, arrays = zip(*chain.from_iterable(parts), strict=True)
         epochs = max((each["history"]["epochs"] for each in notes), key=len)
         about = {"choices": self._choices, "members": notes, "history": {"epochs": epochs}}
         steps = sum(each["at"]["steps"] for each in notes)
-        self._checkpoints.write(self._everyone, steps, about, arrays)
+        self._checkpoints.write(
+            self._everyone, steps, about, {k: a for each in arrays for k, a in each.items()}
+        )
 
-    def _own(self) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-        """Return the positions and histories of the members here, and arrays of their callbacks."""
-        notes = [
-            {"at": asdict(m.at), "history": asdict(m.history), "failed": m.failed}
-            for m in self._members
-        ]
-        return notes, {
-            f"{member.overall}/{name}": array
-            for member in self._members
-            for name, array in saved_arrays(member.callbacks).items()
-        }
-
-    def _together(self, work: Any) -> list[Any]:
+    def _together(self, work: Callable[[], Any]) -> list[Any]:
         return on_all_ranks(self._everyone.ranks, work)
 
 

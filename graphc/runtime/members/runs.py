@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,20 @@ from graphc.backends.backend import Call, Ready, SideBySide, Spread
 from graphc.base.errors import FeedError
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
+from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import FeedCheck
-from graphc.runtime.member_feeds import MemberFeeds, SpreadFeeds
-from graphc.runtime.member_states import MemberStates
+from graphc.runtime.members.feeds import MemberFeeds
+from graphc.runtime.members.states import MemberStates
+
+Run = tuple[int, Mapping[str, Any]]
+"""The number of a member, and its feeds."""
 
 
 class MemberRuns(Executor):
     """The executor on whose memory members run, side by side or in turns."""
 
-    has_members = True
+    has_thread_memory = True
     _last: Mapping[bool, LastRun] = {}
     """The last step (True) and inference that members made side by side, which may be repeated."""
 
@@ -38,24 +43,31 @@ class MemberRuns(Executor):
             return last.calls, last.results()
         program = self._program("step" if train else "infer")
         check = self._check(program)
-        fed = given.spread(program, check)
-        if fed is None:
+        work = given.spread(program, check)
+        if work is None:
             return None
-        missing = frozenset(program.feeds.keys() - fed.feeds)
+        missing = frozenset(program.feeds.keys() - work.feeds)
         bound = self._binder.layout(program, program.capacity, missing)
         names = program.graph.losses if train else bound.outputs
         if not names or (missing and train):
             return None
         types = {name: program.buffers[program.outputs[name]].type for name in names}
-        count, n = len(fed.rows), int(fed.rows[0])
+        count, n = len(work.rows), int(work.rows[0])
         empty = {k: ((count, *shape_at(x.shape, n)), x.dtype) for k, x in types.items()}
         results = {name: np.empty(*each) for name, each in empty.items()}
-        made = {k: Spread(array, "number", types[k].nbytes(n)) for k, array in results.items()}
-        ready = bound.runner.side_by_side(self._work(given, members, fed, made))
+        work = work._replace(
+            feeds={
+                k: x._replace(array=self._workspace.own(x.array)) for k, x in work.feeds.items()
+            },
+            results={k: Spread(x, "number", types[k].nbytes(n)) for k, x in results.items()},
+            states=members.spread,
+            numbers=members.places[np.array(given.numbers) - members.own.start],
+        )
+        ready = bound.runner.side_by_side(work)
         if ready is None:
             return None
         if train or given.rows is None:  # else outputs may have another shape
-            run = LastRun(given, fed, ready, empty, members, check, program.capacity)
+            run = LastRun(given, work, ready, empty, members, check, program.capacity)
             self._last = {**self._last, train: run}
         return ready.calls, results
 
@@ -65,38 +77,46 @@ class MemberRuns(Executor):
         plain = self._sequences is None and self.sharded is None
         return plain and self.plan.accumulate <= 1 and not self.plan.options.sparing
 
-    def _work(
+    def checked(self, given: MemberFeeds) -> Iterable[Run]:
+        """Return the steps of members in turns; raise FeedError if the feeds of one do not fit.
+
+        All feeds are checked; those of one step each are also gathered, so that this is done once.
+        """
+        check = self._check(self._program(self._step_name))
+        gathered = None if given.batch else [*given.runs()]
+        for member, feeds in gathered or given.runs():
+            try:
+                check.feeds(self.padded(feeds))
+            except FeedError as error:
+                given.note(error, member)
+                raise
+            if given.same:
+                break
+        return gathered or given.runs()
+
+    def in_turns(
         self,
         given: MemberFeeds,
         members: MemberStates,
-        fed: SpreadFeeds,
-        made: Mapping[str, Spread],
-    ) -> SideBySide:
-        """Return the runs of members whose feeds are spread, and whose results are `made`."""
-        own = {k: x._replace(array=self._workspace.own(x.array)) for k, x in fed.feeds.items()}
-        numbers = members.places[np.array(given.members) - members.own.start]
-        if fed.begin is not None:
-            numbers = np.repeat(numbers, np.diff(fed.begin))
-        return SideBySide(fed.rows, own, made, members.spread, numbers, fed.chosen, fed.begin)
+        work: Callable[[Mapping[str, Any]], Any],
+        steps: Iterable[Run] | None = None,
+    ) -> list[Any]:
+        """Make one run after the other, steps or inference, and return what `work` gives for each.
 
-    def checked(self, given: MemberFeeds, *, train: bool) -> list[Mapping[str, Any]]:
-        """Return the feeds of each member, or of all if they are fed alike.
-
-        Raise FeedError for the first that does not fit its input.
+        A failure of a step leaves all states broken.
         """
-        program = self._program(self._step_name if train else "infer")
-        check = self._check(program)
-        found: list[Mapping[str, Any]] = []
-        for number, feeds in enumerate(given.each()):
-            try:
-                check.feeds(self.padded(feeds), optional=not train)
-            except FeedError as error:
-                if not given.same:
-                    error.add_note(f"in the feeds of member {given.members[number]}")
-                raise
-            found.append(feeds)
-            if given.same:
-                break
+        found, writes = list[Any](), steps is not None
+
+        def run(member: int, feeds: Mapping[str, Any]) -> None:
+            memory = members.memory[members.place(member)]
+            self.run(memory, lambda: found.append(work(feeds)), writes)
+
+        calls = (partial(run, *each) for each in steps or given.runs())
+        try:
+            (members.lock.write if writes else run_all)(calls)
+        except FeedError as error:
+            given.note(error, given.numbers[len(found)])
+            raise
         return found
 
     def run(self, memory: Array, work: Callable[[], None], writes: bool) -> None:
@@ -115,7 +135,7 @@ class LastRun:
     def __init__(
         self,
         given: MemberFeeds,
-        fed: SpreadFeeds,
+        work: SideBySide,
         ready: Ready,
         empty: Mapping[str, tuple[tuple[int, ...], str]],
         members: MemberStates,
@@ -126,9 +146,9 @@ class LastRun:
         self._ready, self._kind, self._empty = ready, given.kind, empty
         self._places = members.places
         self._converted, self._capacity = check.converted, capacity
-        self._rows = int(fed.rows.sum() if given.own else fed.rows[0])
+        self._rows = int(work.rows.sum() if given.own else work.rows[0])
         """The rows of the arrays, where members do not choose among them."""
-        by_first = [name for name, x in fed.feeds.items() if x.by == "first"]
+        by_first = [name for name, x in work.feeds.items() if x.by == "first"]
         self._taken = () if given.rows is None else tuple(by_first)
         """The inputs whose chosen rows are copied."""
         types = {name: given.types[name] for name in self._kind[0]}

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from itertools import cycle
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import FeedError
-from graphc.compiler.loss_share import Divisor
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.population import Population
+from graphc.runtime.members.population import Population
 from graphc.runtime.rows import Count
 from graphc.train.callbacks import Epoch, begin
 from graphc.train.history import Histories, Progress
-from graphc.train.member import Member
-from graphc.train.member_rows import Rows, Shares, arrays_of_rows, order
-from graphc.train.population_checkpoints import PopulationCheckpoints
+from graphc.train.members.checkpoints import PopulationCheckpoints
+from graphc.train.members.member import Member
+from graphc.train.members.rows import Rows, Shares, arrays_of_rows, order
 from graphc.train.run import StepBoundary
 from graphc.train.source import Source
 
@@ -44,24 +44,10 @@ class MemberEpoch(Epoch):
         return executor
 
 
-class Turn(NamedTuple):
-    """Some steps of some members."""
-
-    members: Sequence[Member]
-    losses: Callable[[], Sequence[Array]]
-    """Makes the steps, and returns the losses of each member."""
-    counts: Sequence[Sequence[int]]
-    """The numbers of rows of each member's steps."""
-    shares: Sequence[Sequence[float]]
-    """The weights of each member's losses in the mean of its epoch."""
-    rows: int
-    """The number of rows that are done then."""
-
-
-Counted = tuple[Sequence[int], Sequence[float]]
-"""The numbers of rows of a member's steps, and the weights of their losses."""
 Running = Callable[[], list[Member]]
 """A function that returns the members that still run."""
+Counted = tuple[Sequence[int], Sequence[float]]
+"""The numbers of rows of a member's steps, and the weights of their losses."""
 
 
 class SharedRows:
@@ -72,24 +58,20 @@ class SharedRows:
         self._count = Count.of_steps(population.plan)
         self.rows = source.rows
 
-    def turns(self, epoch: int, running: Running) -> Iterator[Turn]:
-        """Yield the steps of an epoch."""
-        by = self._count.by
-        own = isinstance(by, Divisor) and by.reads_state
+    def steps(self, epoch: int, running: Running) -> Iterator[int]:
+        """Make the steps of an epoch, and yield the rows of each."""
+        population, own = self._population, self._count.reads_state
         for n, given in self._source.batches(epoch):
-            members, feeds = running(), self._population[0].padded(given)
+            members, feeds = running(), population[0].padded(given)
             if not members:
                 return
-            asked = members if own else members[:1]
-            states = (self._population[member.number].state.arrays for member in asked)
-            shares = [[self._count(feeds, n, state)] for state in states]
-            every = len(members)
-            losses = partial(self._losses, feeds, members)
-            yield Turn(members, losses, [[n]] * every, shares if own else shares * every, n)
-
-    def _losses(self, feeds: Mapping[str, Any], members: Sequence[Member]) -> Sequence[Array]:
-        numbers = [member.number for member in members]
-        return list(self._population.step(feeds, members=numbers)[:, None])
+            numbers = [member.number for member in members]
+            states = [population[i].state.arrays for i in (numbers if own else numbers[:1])]
+            shares = [self._count(feeds, n, state) for state in states]
+            losses = population.step(feeds, members=numbers).tolist()
+            for member, loss, share in zip(members, losses, cycle(shares), strict=False):
+                member.count([n], [loss], [share])
+            yield n
 
 
 class OwnRows:
@@ -112,18 +94,33 @@ class OwnRows:
         self._steps = 1
         self.rows = sum(len(member.rows) for member in members if member.rows is not None)
 
-    def turns(self, epoch: int, running: Running) -> Iterator[Turn]:
-        """Yield the steps of an epoch; members with fewer rows end it earlier."""
+    def steps(self, epoch: int, running: Running) -> Iterator[int]:
+        """Make the steps of an epoch, and yield the rows of some of them after each call.
+
+        Members with fewer rows end it earlier.
+        """
         orders = self._orders(running())
         start, most = 0, max(map(len, orders.values()), default=0)
         while start < most:
             members = [member for member in running() if start < len(orders[member.number])]
             if not members:
                 return
-            taken = slice(start, start + self._steps * self._batch)
-            begun, start = perf_counter(), taken.stop
-            yield self._turn(members, [orders[member.number][taken] for member in members])
+            begun, end = perf_counter(), start + self._steps * self._batch
+            chosen = [orders[member.number][start:end] for member in members]
+            self._make(members, chosen)
             self._pace(perf_counter() - begun, most)
+            start = end
+            yield sum(map(len, chosen))
+
+    def _make(self, members: Sequence[Member], chosen: Sequence[Rows]) -> None:
+        """Make the steps of members on their rows."""
+        counted = [self._counted(*pair) for pair in zip(members, chosen, strict=True)]
+        numbers = [member.number for member in members]
+        losses = self._population.steps(
+            self.arrays, rows=chosen, batch=self._batch, members=numbers
+        )
+        for member, made, (counts, shares) in zip(members, losses, counted, strict=True):
+            member.count(counts, made.tolist(), shares)
 
     def _pace(self, seconds: float, most: int) -> None:
         """Choose the number of steps of the next turn by the time of this one."""
@@ -144,18 +141,6 @@ class OwnRows:
             if (key := (id(rows), seed, epoch)) not in found:
                 found[key] = rows if seed is None else rows[shuffled(len(rows), seed, epoch)]
         return {m.number: found[id(m.rows), m.seed, m.at.epoch] for m in members}
-
-    def _turn(self, members: Sequence[Member], chosen: list[Rows]) -> Turn:
-        losses = partial(
-            self._population.steps,
-            self.arrays,
-            rows=chosen,
-            batch=self._batch,
-            members=[member.number for member in members],
-        )
-        counted = [self._counted(*pair) for pair in zip(members, chosen, strict=True)]
-        counts, shares = zip(*counted, strict=True)
-        return Turn(members, losses, counts, shares, sum(map(len, chosen)))
 
     def _counted(self, member: Member, rows: Rows) -> Counted:
         """Return the numbers of rows of a member's steps, and the weights of their losses."""
@@ -207,18 +192,12 @@ class PopulationRun:
                 break
             if running:
                 begun = perf_counter()
-                self._steps(running[0].at.epoch, shown, interrupts)
+                for rows in self.data.steps(running[0].at.epoch, self._running):
+                    shown.rows(rows)
+                    interrupts.check()
                 self._end_epoch(begun, shown, interrupts)
             if saves is not None:
                 saves.save()
-
-    def _steps(self, epoch: int, shown: Progress, interrupts: StepBoundary) -> None:
-        for turn in self.data.turns(epoch, self._running):
-            done = zip(turn.members, turn.counts, turn.losses(), turn.shares, strict=True)
-            for member, counts, losses, shares in done:
-                member.count(counts, losses.tolist(), shares)
-            shown.rows(turn.rows)
-            interrupts.check()
 
     def _end_epoch(self, begun: float, shown: Progress, interrupts: StepBoundary) -> None:
         """Validate the members that still run, and add the epoch to their histories."""

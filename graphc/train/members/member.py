@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isfinite
+from typing import Any
 
 from graphc.ir.op import Array
-from graphc.train.callbacks import Callback
+from graphc.train.callbacks import Callback, saved_arrays
 from graphc.train.history import LOG, History, Position
-from graphc.train.member_rows import Rows
+from graphc.train.members.rows import Rows
 
 
 @dataclass
@@ -44,6 +45,24 @@ class Member:
     def runs(self) -> bool:
         """True if it has neither ended nor stopped."""
         return self.at.epoch <= self.epochs and not self.history.stopped
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The position, the history, and whether it has failed, for JSON."""
+        return {"at": asdict(self.at), "history": asdict(self.history), "failed": self.failed}
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The arrays of its callbacks, for a checkpoint of all members."""
+        saved = saved_arrays(self.callbacks)
+        return {f"{self.overall}/{name}": array for name, array in saved.items()}
+
+    def resume(self, notes: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Continue from its notes, and from its own among the arrays of all members."""
+        self.at, self.history = Position(**notes["at"]), History(**notes["history"])
+        self.failed = bool(notes["failed"])
+        start = f"{self.overall}/"
+        self.saved = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
 
     def count(self, rows: Sequence[int], losses: Sequence[float], shares: Sequence[float]) -> None:
         """Count finished steps, up to the first whose loss is not finite."""

@@ -1,4 +1,4 @@
-"""Populations: many members of one plan, each with a state of its own, run by one call."""
+"""A population: its members, the calls that run them, and what each call returns."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from graphc.runtime.distributed.communicator import Communicator, ranks_of
 from graphc.runtime.entry import Entry, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import merged
-from graphc.runtime.member_feeds import MemberFeeds, has_plain_rows
-from graphc.runtime.member_results import Combine, combined, stacked
-from graphc.runtime.member_runs import MemberRuns
-from graphc.runtime.member_states import (
+from graphc.runtime.members.feeds import MemberFeeds
+from graphc.runtime.members.results import Combine, combined, stacked
+from graphc.runtime.members.runs import MemberRuns
+from graphc.runtime.members.states import (
     MemberHyper,
     MemberStates,
     Stacked,
     check_ranks,
     checked_seeds,
 )
+from graphc.runtime.row_axis import has_plain_rows
 from graphc.runtime.rows import (
     Means,
     Together,
@@ -323,45 +324,25 @@ class Population:
         whole = checked_whole("batch", batch, hint="batch=32")
         rows = () if rows is None else rows
         given = self._given(feeds, by_name, rows, members)._replace(batch=whole)
-        return self._entry(self._steps, given)
-
-    def _steps(self, given: MemberFeeds) -> list[Array]:
-        losses = None if self._members.shared else self._all_steps(given)
-        if losses is not None:
-            ends = list(accumulate(given.steps, initial=0))
-            return [losses[slice(*pair)] for pair in pairwise(ends)]
-        found: dict[int, list[float]] = {member: [] for member in given.members}
-        turns = [*given.turns()]
-        for turn in turns:
-            self._members.agreed(partial(self._runs.checked, turn.held(self.own), train=True))
-        for turn in turns:
-            for member, loss in zip(turn.members, self._step(turn).tolist(), strict=True):
-                found[member].append(loss)
-        return list(map(np.array, found.values()))
-
-    def _all_steps(self, given: MemberFeeds) -> Array | None:
-        """Make all steps side by side and return the loss of each, or None if members cannot."""
-        self._members.lock.begin(writes=True)
-        made = self._runs.side_by_side(given, self._members, train=True)
-        return None if made is None else self._step_side_by_side(*made, None)
+        losses = self._entry(self._step, given)
+        return [losses[slice(*pair)] for pair in pairwise(accumulate(given.steps, initial=0))]
 
     def _step(self, given: MemberFeeds) -> Array:
+        """Make the steps of all members, and return the loss of each."""
         if not self._members.shared:
             return self._checked_step(given)(given.members)
         step = self._members.agreed(partial(self._checked_step, given.held(self.own)))
-        found: Array = self._members.written(given.members, step)
+        found: Array = self._members.written(given.numbers, step)
         return found
 
     def _checked_step(self, given: MemberFeeds) -> Callable[[Any], Array]:
-        """Return the function that makes a step whose feeds have been checked."""
+        """Return the function that makes steps whose feeds have been checked."""
         self._members.lock.begin(writes=True)
         made = self._runs.side_by_side(given, self._members, train=True)
         if made is not None:
             return partial(self._step_side_by_side, *made)
-        ready, step = self._runs.checked(given, train=True), self._runs.step
-        return lambda _: np.array(
-            self._in_turns(given.members, lambda k: step(ready[k % len(ready)]), writes=True)
-        )
+        in_turns, steps = self._runs.in_turns, self._runs.checked(given)
+        return lambda _: np.array(in_turns(given, self._members, self._runs.step, steps))
 
     def _step_side_by_side(
         self, calls: Sequence[Call], losses: Mapping[str, Array], _: Any
@@ -410,22 +391,25 @@ class Population:
         self, given: MemberFeeds, infer: Callable[[MemberFeeds], dict[str, Array]]
     ) -> dict[str, Array]:
         """Return what each rank infers for its members, of all members that run."""
-        if not self._members.shared:
-            return infer(given)
-        held = given.held(self.own)
+        held = given.held(self.own) if self._members.shared else given
         found: dict[str, Array] = self._members.gathered(given.members, lambda _: infer(held))
         return found
 
     def _forward(self, given: MemberFeeds) -> dict[str, Array]:
+        found = self._at_once(given)
+        if found is None:
+            found = stacked(self._runs.in_turns(given, self._members, self._runs.forward))
+        return found
+
+    def _at_once(self, given: MemberFeeds) -> dict[str, Array] | None:
+        """Return the outputs of runs made side by side, or None if members cannot."""
         self._members.lock.begin(writes=False)
         made = self._runs.side_by_side(given, self._members, train=False)
-        if made is not None:
-            calls, outputs = made
-            run_all(calls)
-            return outputs
-        ready = self._runs.checked(given, train=False)
-        forward = self._runs.forward
-        return stacked(self._in_turns(given.members, lambda k: forward(ready[k % len(ready)])))
+        if made is None:
+            return None
+        calls, outputs = made
+        run_all(calls)
+        return outputs
 
     @with_shared(Executor.predict.__doc__)
     def predict(
@@ -470,10 +454,8 @@ class Population:
         return combined(found, combine, "the output")
 
     def _predict(self, feeds: Mapping[str, Any], members: Sequence[int]) -> Any:
-        def infer(held: Sequence[int]) -> Any:
-            return predict(self._runs, (), feeds, self._together(held))
-
-        return self._members.gathered(members, infer)
+        runs, together = self._runs, self._together
+        return self._members.gathered(members, lambda own: predict(runs, (), feeds, together(own)))
 
     def _together(self, members: Sequence[int]) -> Together:
         """Return members as those who infer pieces of rows together."""
@@ -492,15 +474,10 @@ class Population:
         given = MemberFeeds.of(self.plan, feeds, rows, members, self.plan.batch)
         program = self.plan.programs["infer"]
         types = [program.buffers[value].type for value in program.outputs.values()]
-        self._members.lock.begin(writes=False)
-        made = all(map(has_plain_rows, types)) and self._runs.side_by_side(
-            given, self._members, train=False
-        )
-        if not made:
+        found = self._at_once(given) if all(map(has_plain_rows, types)) else None
+        if found is None:
             return None
-        calls, outputs = made
-        run_all(calls)
-        return {k: x.reshape(len(members), -1, *x.shape[2:]) for k, x in outputs.items()}
+        return {k: x.reshape(len(members), -1, *x.shape[2:]) for k, x in found.items()}
 
     @with_shared(Executor.evaluate.__doc__)
     def evaluate(
@@ -534,48 +511,27 @@ class Population:
     def _evaluate(self, given: MemberFeeds) -> dict[str, Array]:
         if given.same:
             together = self._together(given.members)
-            return stacked(evaluate_together(self._runs, given.shared, together))
+            return evaluate_together(self._runs, given.shared, together)
         self._members.lock.begin(writes=False)
         found = None if given.rows is None else self._evaluate_at_once(given)
-        if found is not None:
-            return found
-        return stacked(self._in_turns(given.members, lambda k: self._runs.evaluate(given.at(k))))
+        if found is None:
+            found = stacked(self._runs.in_turns(given, self._members, self._runs.evaluate))
+        return found
 
     def _evaluate_at_once(self, given: MemberFeeds) -> dict[str, Array] | None:
         """Return what members evaluate on rows of their own by one call, or None if they cannot."""
         given = given._replace(batch=self.plan.batch)
         most = max(map(len, given.rows or ()))
         check_one_batch(self._runs, "evaluate", most, given.shared, scalars(self.plan))
-        made = self._runs.side_by_side(given, self._members, train=False)
-        if made is None:
+        outputs = self._at_once(given)
+        if outputs is None:
             return None
-        calls, outputs = made
-        run_all(calls)
         means = {i: Means(self.plan, self._members.state(i).arrays) for i in given.members}
-        begin = dict(zip(given.members, accumulate(given.steps, initial=0), strict=False))
-        for step, turn in enumerate(given.turns()):
-            for member, feeds, rows in zip(turn.members, turn.each(), turn.rows or (), strict=True):
-                run = begin[member] + step
-                out = {name: array[run] for name, array in outputs.items()}
-                means[member].add(len(rows), feeds, out)
+        rows = given.chosen()[0].tolist()
+        for number, (member, feeds) in enumerate(given.runs()):
+            out = {name: array[number] for name, array in outputs.items()}
+            means[member].add(rows[number], feeds, out)
         return stacked([one.checked() for one in means.values()])
-
-    def _in_turns(
-        self, members: Sequence[int], work: Callable[[int], Any], *, writes: bool = False
-    ) -> list[Any]:
-        """Run one member after the other; return what `work` gives for each, by its number here.
-
-        A failure of one that writes leaves all states broken.
-        """
-        found: list[Any] = []
-
-        def run(number: int, member: int) -> None:
-            memory = self._members.memory[self._members.place(member)]
-            self._runs.run(memory, lambda: found.append(work(number)), writes)
-
-        calls = [partial(run, *each) for each in enumerate(members)]
-        (self._members.lock.write if writes else run_all)(calls)
-        return found
 
     # ------------------------------------------------------------------ arguments
 

@@ -1,0 +1,1 @@
+"""The training of populations: the rows, the steps and the checkpoints of their members."""
