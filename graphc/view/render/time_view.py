@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 from graphc.base.errors import counted
 from graphc.view.measure import RULE
+from graphc.view.render.finish import SVG
 from graphc.view.render.layers import LayerIndex
 from graphc.view.render.page import Step, View
-from graphc.view.render.renderer import SVG
 from graphc.view.render.style import (
     LIGHT,
     WIDTH,

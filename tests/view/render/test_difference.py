@@ -17,8 +17,8 @@ from graphc.ir.op import Source
 from graphc.view.render.difference import MOST_BOXES, difference_sheet, render_difference
 from graphc.view.render.passes_view import kernels_sheet, pass_view
 from graphc.view.render.renderer import LayoutTooSlow, svg_of
-from graphc.view.render.sheet import Box, Sheet
-from graphc.view.render.style import printable
+from graphc.view.render.scene import Box, Frame, Scene, boxes_in
+from graphc.view.render.style import line_text, printable
 from tests.error_text import error_text
 from tests.view.render.graphs import compiled, deep, digits, hostile
 
@@ -37,7 +37,7 @@ def of_pass(net: gc.Net, name: str) -> Difference:
     return difference(records[step - 1].graph, records[step].graph)
 
 
-def drawn(sheet: Sheet) -> dict[str, Box]:
+def drawn(sheet: Scene) -> dict[str, Box]:
     return {box.node: box for box in sheet.boxes}
 
 
@@ -123,7 +123,7 @@ def test_many_nodes_are_folded_by_equal_change() -> None:
 
 def test_the_svg_names_nodes_and_themes_colours() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
-    root = ElementTree.fromstring(svg_of(difference_sheet("fuse", made)))
+    root = ElementTree.fromstring(svg_of(lambda: difference_sheet("fuse", made)))
     groups = {g.get("data-node"): g for g in root.iter(f"{SVG}g") if g.get("data-node")}
     assert set(groups) == {box.node for box in difference_sheet("fuse", made).boxes}
     assert "op" in groups["affine_1"].get("class", "").split()
@@ -137,7 +137,7 @@ def test_the_svg_names_nodes_and_themes_colours() -> None:
 def test_hostile_names_are_only_text() -> None:
     declared, graph = compiled(hostile())
     made = difference(declared, graph)
-    root = ElementTree.fromstring(svg_of(difference_sheet(declared.name, made)))
+    root = ElementTree.fromstring(svg_of(lambda: difference_sheet(declared.name, made)))
     assert not [e for e in root.iter() if e.tag.endswith(("script", "}a", "foreignObject"))]
     names = {g.get("data-node") for g in root.iter(f"{SVG}g")}
     assert {printable(n.name) for n in declared if n.op.name == "relu"} <= names
@@ -160,18 +160,16 @@ def test_the_slider_has_a_step_for_every_pass() -> None:
 def test_each_kernel_frames_the_nodes_that_it_runs(backend: str) -> None:
     program = plan(digits(), backend).programs["step"]
     sheet = kernels_sheet(program)
-    groups: dict[str, list[str]] = {}
-    for box in sheet.boxes:
-        groups.setdefault(box.group, []).append(box.node)
-    bars = groups.pop("")
+    frames = [item for item in sheet.items if isinstance(item, Frame)]
+    bars = [item for item in sheet.items if isinstance(item, Box)]
     assert len(bars) == sum(instr.kind == "barrier" for instr in program.instrs)
     ran = [
         [name for name in instr.nodes if not isinstance(program.graph[name].op, Source)]
         for instr in program.instrs
         if instr.kind == "kernel"
     ]
-    assert list(groups.values()) == ran
-    assert next(iter(groups)).startswith("0  gemm N x 100, partitioned by ")
+    assert [[box.node for box in boxes_in(frame.items)] for frame in frames] == ran
+    assert line_text(frames[0].heading).startswith("0  gemm N x 100, partitioned by ")
 
 
 @both
@@ -234,5 +232,5 @@ def test_a_tangled_drawing_is_replaced_by_a_simpler_one(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("graphc.view.render.renderer.run", slow)
     made = of_pass(deep(5), "fuse_affine_relu")
-    svg_of(difference_sheet("fuse", made))
+    svg_of(lambda: difference_sheet("fuse", made))
     assert "x 5" not in sources[0] and "x 5" in sources[1]
