@@ -58,7 +58,7 @@ class Edge(NamedTuple):
     look: Look
 
 
-def difference_sheet(
+def difference_scene(
     name: str, shown: Difference, words: Sequence[str] = (), *, most: int = MOST_BOXES
 ) -> Scene:
     """Return the drawing; `words` are lines for its heading, such as what was saved.
@@ -71,7 +71,7 @@ def difference_sheet(
     boxes, arrows = drawing.boxes_and_arrows()
     legend = _legend([*(box.look for box in boxes), *(arrow.look for arrow in arrows)])
     caption = (*((muted(text),) for text in lines), *legend)
-    simpler = partial(difference_sheet, name, shown, words, most=0)
+    simpler = partial(difference_scene, name, shown, words, most=0)
     return Scene(name, caption, boxes, arrows, simpler=None if drawing.folded else simpler)
 
 
@@ -296,10 +296,10 @@ def _sources(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]
         yield (muted(f"  {len(some) - MOST} more"),)
 
 
-def pass_sheet(title: str, made: Difference, words: Sequence[str]) -> Scene:
+def pass_scene(title: str, made: Difference, words: Sequence[str]) -> Scene:
     """Return the drawing of what a pass changed; one line if that is nothing."""
     if made:
-        return difference_sheet(title, made, words)
+        return difference_scene(title, made, words)
     return Scene(title, ((muted(f"changed none of {len(made.after):,} nodes"),),), (), ())
 
 
@@ -325,7 +325,7 @@ def render_difference(
     `words` are lines for its heading.  A page also has the table of the layers of `declared`, or
     else of the graph after.  Raise the errors that `render_graph` raises.
     """
-    scene, text = pass_sheet(name, made, words), pass_text(made, words)
+    scene, text = pass_scene(name, made, words), pass_text(made, words)
     page = partial(_page, scene, made, text, declared or made.after)
     return write_drawing(lambda: scene, path, page)
 

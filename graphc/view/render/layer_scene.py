@@ -207,30 +207,20 @@ class _Drawing:
         ways = f"{_layer(source)} to {_layer(target)}{_WAYS[link.kind]}: "
         values = ", ".join(f"{node.name} {node.type}" for node in link.values[:MOST_LINES])
         title = printable(f"{ways}{values}, {_size(link)}")
-        if link.kind == "carried":
-            name = short(", ".join(local(node.name) for node in link.values))
-            gradient = link.values[0].name.startswith("d_")
-            side, colour = ("e", "backward") if gradient else ("w", "forward")
-            a, b = (f"{end}:{side}" for end in ends)
-            return Arrow(
-                a, b, link.kind, free=True, label=name, beside=True, colour=colour, title=title
-            )
-        fed = source.side == "input"
+        fed, colour = source.side == "input", ""
         back = self.places[source.id] > self.places[target.id] and not fed
-        against = link.kind == "gradient" or back
+        against, free = link.kind == "gradient" or back, link.kind == "saved" and not fed
         sides = "ns" if against else "sn"
-        a, b = (f"{end}:{side}" for end, side in zip(ends, sides, strict=True))
+        label = bytes_text(link.kept, link.steps) if link.kept else ""
+        if link.kind == "carried":
+            against, free = False, True
+            gradient = link.values[0].name.startswith("d_")
+            sides, colour = ("ee", "backward") if gradient else ("ww", "forward")
+            label = short(", ".join(local(node.name) for node in link.values))
         # A step's many labels would make the lines too tangled for the renderer to give them room.
-        return Arrow(
-            a,
-            b,
-            link.kind,
-            against,
-            free=link.kind == "saved" and not fed,
-            label=bytes_text(link.kept, link.steps) if link.kept else "",
-            beside=link.steps > 1,
-            title=title,
-        )
+        beside = link.kind == "carried" or link.steps > 1
+        a, b = (f"{end}:{side}" for end, side in zip(ends, sides, strict=True))
+        return Arrow(a, b, link.kind, against, free, label, beside, colour, title)
 
 
 def _size(link: Link) -> str:

@@ -21,7 +21,6 @@ from graphc.view.render.style import (
     human_bytes,
     line,
     listed,
-    node_group,
     number,
     paint,
     printable,
@@ -195,19 +194,19 @@ class _Drawing:
                     yield rect(left, bottom - size, right - left, size, "", "muted")
         for part, box in self.single:
             drawn = [_filled(box, part.role), *_label(box, part)]
-            yield node_group(part.name, part.role, self._title(part), drawn)
+            yield group(part.role, self._title(part), drawn, part.name)
         for parts, box in self.together:
             yield self._cluster(parts, box)
 
     def _cluster(self, parts: Sequence[Part], box: Box) -> str:
+        first, drawn = parts[0], [_filled(box, parts[0].role)]
         if len(parts) == 1:
-            drawn = [_filled(box, parts[0].role)]
-            return node_group(parts[0].name, parts[0].role, self._title(parts[0]), drawn)
+            return group(first.role, self._title(first), drawn, first.name)
         more = f"\nand {len(parts) - NAMES:,} more" if len(parts) > NAMES else ""
         lines = [f"{p.name}: {p.nbytes:,} bytes, epoch {p.live_range}" for p in parts]
-        head = f"{len(parts):,} buffers thinner than a pixel: {ROLES[parts[0].role]}"
+        head = f"{len(parts):,} buffers thinner than a pixel: {ROLES[first.role]}"
         title = "\n".join([head, *lines[:NAMES]]) + more
-        return group(f"together {parts[0].role}", title, [_filled(box, parts[0].role)])
+        return group(f"together {first.role}", title, drawn)
 
     def _title(self, part: Part) -> str:
         where = f"\n{part.loc}" if part.loc else ""
@@ -249,7 +248,7 @@ class _Drawing:
         y = top + 8
         for part in arena.at_peak[:MOST_ROWS]:
             y += ROW
-            yield node_group(part.name, part.role, self._title(part), self._row(part, y))
+            yield group(part.role, self._title(part), self._row(part, y), part.name)
         rest = arena.at_peak[MOST_ROWS:]
         if rest:
             text = f"{sum(p.nbytes for p in rest):>12,}  {len(rest)} more, none larger"

@@ -20,7 +20,7 @@ from graphc.view.render.difference import (
     WIDTH,
     backward_names,
     grouped,
-    pass_sheet,
+    pass_scene,
     pass_text,
 )
 from graphc.view.render.page import Step, View
@@ -47,20 +47,20 @@ def _steps(plan: Plan) -> Iterator[Step]:
         after = totals_after(known, made) if made else known
         words = list(changed_totals(known, after))
         title = f"{number} {record.name}"
-        svg = svg_of(partial(pass_sheet, title, made, words))
+        svg = svg_of(partial(pass_scene, title, made, words))
         yield Step(title, svg, f"{title}: {pass_text(made, words)}")
         before, known = record.graph, after
     program = plan.programs.get(name)
     if program is not None:
         title = f"{len(plan.graphs[name]) + 1} kernels"
-        svg = svg_of(partial(kernels_sheet, program))
+        svg = svg_of(partial(kernels_scene, program))
         yield Step(title, svg, f"{title}: {', '.join(kernel_words(program))}")
 
 
-def kernels_sheet(program: Program) -> Scene:
+def kernels_scene(program: Program) -> Scene:
     """Return a frame for each kernel with a box for each node; if they are many, fold by kind."""
     if sum(len(_nodes(program, instr)) for instr in program.instrs) > MOST_BOXES:
-        return folded_sheet(program)
+        return folded_scene(program)
     backward = backward_names(program.graph)
     numbers = count()
     frames: list[Frame] = []
@@ -79,26 +79,22 @@ def kernels_sheet(program: Program) -> Scene:
             above, here = [bar.id], []
             continue
         boxes = []
-        for nodes in _boxed(program, instr):
+        nodes = _nodes(program, instr)
+        # A loop is one box, whatever its number of results.
+        for some in [[node] for node in nodes] if instr.scan is None else [nodes][: len(nodes)]:
             id = f"n{next(numbers)}"
-            boxes.append(_box(id, nodes, instr.scan is not None, nodes[0].name in backward))
-            ids.update((node.name, id) for node in nodes)
+            boxes.append(_box(id, some, instr.scan is not None, some[0].name in backward))
+            ids.update((node.name, id) for node in some)
             order.extend(Arrow(bar_id, id, "bar") for bar_id in above)
             here.append(id)
         if boxes:
             heading = Run(short(f"{number}  {_head(instr)}", 80), bold=True)
             frames.append(Frame((heading,), boxes, "kernel"))
     items: list[Box | Frame] = [*frames[:first], *bars, *frames[first:]]
-    return _sheet(program, items, ids, order, simpler=partial(folded_sheet, program))
+    return _scene(program, items, ids, order, simpler=partial(folded_scene, program))
 
 
-def _boxed(program: Program, instr: Instr) -> list[list[Node]]:
-    """Return the nodes of each box of a kernel; a loop is one box, whatever its results."""
-    nodes = _nodes(program, instr)
-    return [[node] for node in nodes] if instr.scan is None else [nodes][: len(nodes)]
-
-
-def folded_sheet(program: Program) -> Scene:
+def folded_scene(program: Program) -> Scene:
     """Return a drawing with one box for each kind of kernel."""
 
     def signature(instr: Instr, sized: bool) -> tuple[object, ...]:
@@ -114,10 +110,10 @@ def folded_sheet(program: Program) -> Scene:
     }
     backward = backward_names(program.graph)
     boxes = [_folded_box(f"n{i}", group, program, backward) for i, group in enumerate(groups)]
-    return _sheet(program, boxes, ids, words=["equal kernels are one box; barriers are not drawn"])
+    return _scene(program, boxes, ids, words=["equal kernels are one box; barriers are not drawn"])
 
 
-def _sheet(
+def _scene(
     program: Program,
     items: Sequence[Box | Frame],
     ids: Mapping[str, str],

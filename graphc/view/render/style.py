@@ -232,17 +232,9 @@ def words(
     return f'<text class="{name}" {where} {font} {fills}>{escape(text)}</text>'
 
 
-def node_group(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
-    """Return an SVG group about one node, which a page can select; `title` may have lines."""
-    return _group(f'class="op {role}" data-node="{escape(node)}"', title, drawn)
-
-
-def group(role: str, title: str, drawn: Iterable[str]) -> str:
-    """Return a group about several nodes."""
-    return _group(f'class="{role}"', title, drawn)
-
-
-def _group(attributes: str, title: str, drawn: Iterable[str]) -> str:
+def group(role: str, title: str, drawn: Iterable[str], node: str = "") -> str:
+    """Return an SVG group; a page can select one about a node.  `title` may have lines."""
+    attributes = f'class="op {role}" data-node="{escape(node)}"' if node else f'class="{role}"'
     text = "\n".join(escape(line) for line in title.split("\n"))
     return f"<g {attributes}><title>{text}</title>{''.join(drawn)}</g>"
 

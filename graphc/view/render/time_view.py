@@ -20,7 +20,6 @@ from graphc.view.render.style import (
     group,
     human_seconds,
     line,
-    node_group,
     printable,
     rect,
     short,
@@ -165,8 +164,7 @@ def _drawn(name: str, caption: str, bars: Sequence[Bar], more: str) -> Iterator[
         yield words(x, bottom + 17, human_seconds(at * 1e-6) if at else "0", "muted", "middle")
     for i, bar in enumerate(bars):
         drawn = _row(bar, TOP + i * ROW, across)
-        named = node_group(bar.node, "time", bar.title, drawn) if bar.node else ""
-        yield named or group("time", bar.title, drawn)
+        yield group("time", bar.title, drawn, bar.node)
     if more:
         yield words(14, bottom + 40, more, "muted")
     for i, text in enumerate(_RULE):
@@ -219,13 +217,10 @@ def heated(svg: str, profile: Profile) -> str:
 
 
 def _glow(area: Element, heat: float) -> Element:
-    glow = ElementTree.Element(f"{{{SVG}}}rect")
-    for key in ("x", "y", "width", "height"):
-        glow.set(key, area.get(key, "0"))
-    opacity = FAINTEST + (DARKEST - FAINTEST) * heat
-    glow.attrib.update({"class": "heat fill-removed", "fill": LIGHT["removed"]})
-    glow.set("fill-opacity", f"{opacity:.2f}")
-    return glow
+    place = {key: area.get(key, "0") for key in ("x", "y", "width", "height")}
+    opacity = f"{FAINTEST + (DARKEST - FAINTEST) * heat:.2f}"
+    marks = {"class": "heat fill-removed", "fill": LIGHT["removed"], "fill-opacity": opacity}
+    return ElementTree.Element(f"{{{SVG}}}rect", place | marks)
 
 
 def time_lines(found: Timed, profile: Profile) -> Iterator[str]:
@@ -243,8 +238,8 @@ def _number(element: Element, share: float) -> Element:
     area = element.find(f"{{{SVG}}}rect[@class='area']")
     assert area is not None
     x, y, wide, high = (float(area.get(key, "0")) for key in ("x", "y", "width", "height"))
-    text = ElementTree.Element(f"{{{SVG}}}text")
-    text.attrib.update({"x": f"{x + wide + 1:.2f}", "y": f"{y + high - 5:.2f}", "font-size": "9"})
-    text.attrib.update({"font-weight": "bold", "class": "fill-removed", "fill": LIGHT["removed"]})
+    place = {"x": f"{x + wide + 1:.2f}", "y": f"{y + high - 5:.2f}", "font-size": "9"}
+    marks = {"font-weight": "bold", "class": "fill-removed", "fill": LIGHT["removed"]}
+    text = ElementTree.Element(f"{{{SVG}}}text", place | marks)
     text.text = f"{min(share, 0.99):.0%}"
     return text

@@ -16,7 +16,7 @@ from graphc.view.render.arena import ArenaMap
 from graphc.view.render.draw import Picture, picture
 from graphc.view.render.layer_scene import graph_scene
 from graphc.view.render.loops import opened
-from graphc.view.render.passes_view import kernels_sheet
+from graphc.view.render.passes_view import kernels_scene
 from graphc.view.render.scene import Frame
 from graphc.view.render.style import line_text
 
@@ -190,7 +190,7 @@ def test_a_loop_is_one_box_among_the_kernels() -> None:
     plan = gc.compile(rnn(), batch=4, backend="numpy")
     program = plan.programs["grad"]
     found = [instr for instr in program.instrs if instr.scan is not None]
-    frames = [item for item in kernels_sheet(program).items if isinstance(item, Frame)]
+    frames = [item for item in kernels_scene(program).items if isinstance(item, Frame)]
     boxes = [
         box
         for frame in frames
