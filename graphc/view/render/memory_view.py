@@ -115,7 +115,7 @@ class _Drawing:
         self.arena = arena
         self.across = (WIDTH - LEFT - RIGHT) / arena.steps
         self.down = HEIGHT / arena.nbytes
-        boxes = [(part, self._box(part)) for part in arena.parts]
+        boxes = [(p, self._box(p.begin, p.end, p.offset, p.height)) for p in arena.parts]
         least = SMALL if len(boxes) > MOST_SINGLE else 1.0
         self.single = [(p, b) for p, b in boxes if _is_drawn_alone(b, least)]
         drawn = {id(part) for part, _ in self.single}
@@ -138,10 +138,10 @@ class _Drawing:
             f"epoch {arena.peak_step}, {arena.program.capacity} rows"
         )
 
-    def _box(self, part: Part) -> Box:
-        left, right = (LEFT + at * self.across for at in (part.begin, part.end))
-        bottom = TOP + HEIGHT - part.offset * self.down
-        return left, bottom - part.height * self.down, right, bottom
+    def _box(self, begin: float, end: float, offset: int, nbytes: int) -> Box:
+        left, right = (LEFT + at * self.across for at in (begin, end))
+        bottom = TOP + HEIGHT - offset * self.down
+        return left, bottom - nbytes * self.down, right, bottom
 
     def _head(self) -> Iterator[str]:
         arena = self.arena
@@ -186,12 +186,11 @@ class _Drawing:
 
     def _rectangles(self) -> Iterator[str]:
         for slot in self.arena.slots:
-            if len(slot.parts) > 1:
-                left = LEFT + slot.first * self.across
-                right = LEFT + (slot.last + 1) * self.across
-                bottom, size = TOP + HEIGHT - slot.offset * self.down, slot.nbytes * self.down
-                if size >= 3:
-                    yield rect(left, bottom - size, right - left, size, "", "muted")
+            left, top, right, bottom = self._box(
+                slot.first, slot.last + 1, slot.offset, slot.nbytes
+            )
+            if len(slot.parts) > 1 and bottom - top >= 3:
+                yield rect(left, top, right - left, bottom - top, "", "muted")
         for part, box in self.single:
             drawn = [_filled(box, part.role), *_label(box, part)]
             yield group(part.role, self._title(part), drawn, part.name)
