@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from xml.etree import ElementTree
 
-from graphc.view.render.scene import Scene, Spot
+from graphc.view.render.scene import Passage, Scene
 from graphc.view.render.style import (
     ADVANCE_11,
     END,
@@ -66,10 +66,10 @@ def _point(root: Element, scene: Scene) -> None:
         if box.headed:
             graph.append(_heading(group))
         drawn = _drawn_lines(group, box.lines)
-        for spot in box.spots:
-            texts = [next(drawn, []) for _ in spot.lines]
-            if spot.node and all(texts):
-                group.append(_pointed(spot, texts))
+        for passage in box.passages:
+            texts = [next(drawn, []) for _ in passage.lines]
+            if passage.node and all(texts):
+                group.append(_pointed(passage, texts))
                 for element in (part for line in texts for part in line):
                     group.remove(element)
 
@@ -108,15 +108,15 @@ def _ending_in(texts: list[Element], wanted: str) -> list[Element]:
     return []
 
 
-def _pointed(spot: Spot, lines: Sequence[list[Element]]) -> Element:
-    marks = {"class": spot.role, "data-node": printable(spot.node)}
+def _pointed(passage: Passage, lines: Sequence[list[Element]]) -> Element:
+    marks = {"class": passage.role, "data-node": printable(passage.node)}
     pointed = ElementTree.Element(f"{{{SVG}}}g", marks)
     title = ElementTree.SubElement(pointed, f"{{{SVG}}}title")
-    title.text = spot.title
+    title.text = passage.title
     left = min(float(text.get("x", "0")) for line in lines for text in line) - 3
     top = float(lines[0][0].get("y", "0")) - ABOVE
     bottom = float(lines[-1][0].get("y", "0")) + BELOW
-    area = {"x": left, "y": top, "width": ADVANCE_11 * spot.width + 10, "height": bottom - top}
+    area = {"x": left, "y": top, "width": ADVANCE_11 * passage.width + 10, "height": bottom - top}
     numbers = {key: f"{value:.2f}" for key, value in area.items()}
     ElementTree.SubElement(pointed, f"{{{SVG}}}rect", {"class": "area", "fill": "none", **numbers})
     for line in lines:

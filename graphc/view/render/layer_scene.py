@@ -11,7 +11,7 @@ from graphc.ir.graph import Graph
 from graphc.view.render.cards import MOST_LINES, Owned, bytes_text, card_lines, local
 from graphc.view.render.draw import ENDS, LAYER_LIMIT, Card, LayerBox, Link, Picture, Side, picture
 from graphc.view.render.loops import opened
-from graphc.view.render.scene import Arrow, Box, Frame, Scene, Spot
+from graphc.view.render.scene import Arrow, Box, Frame, Passage, Scene
 from graphc.view.render.style import (
     ADVANCE_11,
     LIGHT,
@@ -155,7 +155,9 @@ class _Drawing:
             title,
             kind=op,
             markup=self._layer(box) if headed else self._card(box.cards[0]),
-            spots=tuple(spot for card in box.cards for spot in _spots(card, self.lines[card.id])),
+            passages=tuple(
+                passage for card in box.cards for passage in _passages(card, self.lines[card.id])
+            ),
             headed=headed,
         )
 
@@ -239,7 +241,7 @@ def _heading(box: LayerBox) -> Run:
     return Run(" + ".join(names), bold=True)
 
 
-def _spots(card: Card, lines: Sequence[Owned]) -> Iterator[Spot]:
+def _passages(card: Card, lines: Sequence[Owned]) -> Iterator[Passage]:
     """Yield the lines of a card, those of a node together."""
     role = "op fold" if card.fold else f"op {card.side}"
     wide = max(len(line_text(line)) for _, line in lines)
@@ -247,7 +249,7 @@ def _spots(card: Card, lines: Sequence[Owned]) -> Iterator[Spot]:
     titles |= {node.name: sentence(node) for node in card.nodes}
     for name, some in groupby(lines, key=lambda owned: owned[0]):
         title = card.fold.text if card.fold else titles.get(name, "")
-        yield Spot(name, tuple(line for _, line in some), role, title, wide)
+        yield Passage(name, tuple(line for _, line in some), role, title, wide)
 
 
 def picture_text(shown: Picture) -> str:

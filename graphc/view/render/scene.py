@@ -70,7 +70,7 @@ _ARROW = {"fontname": FONT, "fontsize": "10", "fontcolor": LIGHT["saved"]}
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Passage:
     """Lines in a box that are about a node, or about none if `node` is empty."""
 
     node: str
@@ -94,7 +94,7 @@ class Box:
     """The op of a layer."""
     markup: str = ""
     """The label, if it is not the lines alone."""
-    spots: tuple[Spot, ...] = ()
+    passages: tuple[Passage, ...] = ()
     headed: bool = False
     """True if the first text is a heading, which no arrow covers."""
 
@@ -106,7 +106,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Boxes and other frames with a border around them, and a heading."""
+    """Boxes and other frames with a line around them, and a heading."""
 
     heading: Line
     items: Sequence[Box | Frame]
