@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.base.text_table import aligned
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE
@@ -82,9 +83,7 @@ class QuantizationReport:
     def __str__(self) -> str:
         table = [("layer", "error", "largest")]
         table += [(x.layer, f"{x.relative:.2%}", f"{x.largest:.3g}") for x in self.layers]
-        a, b, c = (max(len(row[i]) for row in table) for i in range(3))
-        lines = [f"{row[0]:<{a}}  {row[1]:>{b}}  {row[2]:>{c}}" for row in table]
-        lines.insert(0, f"{self.net!r} in int8, compared on {self.rows} rows")
+        lines = [f"{self.net!r} in int8, compared on {self.rows} rows", *aligned(table, "<>>")]
         lines.append(f"weights: {self.weights[0]:,} bytes in float, {self.weights[1]:,} in int8")
         if self.accuracy is not None:
             before, after = (f"{100 * part:.2f} %" for part in self.accuracy)

@@ -38,7 +38,7 @@ from graphc.runtime.executor import Executor
 from graphc.runtime.members.population import Population
 from graphc.runtime.row_axis import rows_of
 from graphc.train import EarlyStopping, Histories, History, fit
-from graphc.train.history import aligned
+from graphc.train.history import columns_text
 from graphc.train.members.rows import folds_of
 from graphc.view.plots import learning_curve
 
@@ -281,7 +281,7 @@ class Sweep:
             cells = [f"{one.mean(name):.4f} ± {one.spread(name):.4f}" for one in candidates]
             columns.append((name, cells))
         columns.append(("epochs", [f"{np.mean(one.epochs):.1f}" for one in candidates]))
-        return aligned(columns)
+        return columns_text(columns)
 
 
 def _candidates(args: argparse.Namespace) -> Iterator[Candidate]:

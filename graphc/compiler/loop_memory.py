@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from graphc.base.text_table import aligned
 from graphc.ir.byte_count import bytes_of
 from graphc.kernels.program import Program
 from graphc.kernels.scan import ScanKernel
@@ -92,7 +93,4 @@ def loops_text(lines: Sequence[LoopLine]) -> Iterator[str]:
         each = f"{line.step_bytes:,} ({line.formula})" if line.nbytes else "0"
         steps = f"{line.steps:,}"
         rows.append((f"  {line.name}", steps, each, f"{line.nbytes:,}", f"{line.workspace:,}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *cells in rows:
-        padded = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        yield f"  {name:<{widths[0]}}  {'  '.join(padded)}"
+    yield from (f"  {row}" for row in aligned(rows, "<>>>>"))

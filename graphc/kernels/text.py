@@ -12,11 +12,12 @@ numbers of the row and the column.  A sum or max with [i] reduces the columns, o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.base.text_table import aligned
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.forms import Sizes, Window
@@ -266,7 +267,8 @@ def program_text(program: Program) -> str:
     lines = [f"{head}, {program.backend}", *_instructions(program)]
     arena = program.arena
     lines.append(f"memory: arena {arena.nbytes} bytes, {arena.peak} live at once; lives are epochs")
-    lines.extend(_table(_row(buffer, program.kept) for buffer in program.buffers.values()))
+    rows = aligned(_row(buffer, program.kept) for buffer in program.buffers.values())
+    lines.extend(f"  {row}" for row in rows)
     return "\n".join(lines) + "\n"
 
 
@@ -351,11 +353,3 @@ def _columns(buffer: Buffer) -> str:
     width = count(buffer.type.shape[1:])
     assert isinstance(width, int), "only columns that are counted are views"
     return f"{buffer.shift}:{buffer.shift + width} of {buffer.pitch}"
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    lines = list(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
-        yield f"  {'  '.join(cells)}".rstrip()

@@ -15,6 +15,7 @@ from typing import Any
 
 from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
+from graphc.base.text_table import aligned
 
 LOG = logging.getLogger("graphc")
 
@@ -127,7 +128,7 @@ class History:
         columns = [("epoch", [str(epoch) for epoch in self.epochs])]
         columns.extend((name, [_number(v) for v in values]) for name, values in self._columns())
         columns.append(("seconds", [f"{value:.2f}" for value in self.seconds]))
-        return aligned(columns)
+        return columns_text(columns)
 
     def _columns(self) -> Iterator[tuple[str, list[float]]]:
         yield "loss", self.loss
@@ -186,18 +187,16 @@ class Histories(list[History]):
         for name in names:
             cells = (history.last().get(name) for history in self)
             columns.append((name, ["" if c is None else _number(c) for c in cells]))
-        return aligned(columns)
+        return columns_text(columns)
 
     def _watched(self) -> str:
         return "val_loss" if any(history.val_loss for history in self) else "loss"
 
 
-def aligned(columns: list[tuple[str, list[str]]]) -> str:
+def columns_text(columns: list[tuple[str, list[str]]]) -> str:
     """Return columns, each with its name, as lines of text."""
-    widths = [max(map(len, (name, *cells))) for name, cells in columns]
-    rows = [[name for name, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]
-    lines = ("  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(lines)
+    rows = zip(*([name, *cells] for name, cells in columns), strict=True)
+    return "\n".join(aligned(rows, ">" * len(columns)))
 
 
 def _number(value: float) -> str:

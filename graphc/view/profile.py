@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
+from graphc.base.text_table import aligned
 from graphc.base.usable_cores import thread_count
 from graphc.compiler.cost import Cost, cost
 from graphc.compiler.plan import Plan, program_name
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 COLUMNS = (
     "time us", "share", "kFLOP", "of peak", "kB", "GB/s", "roof", "bound", "kernel", "node", "line",
 )  # fmt: skip
-TEXT_COLUMNS = 4
-"""The number of columns at the end that are left-aligned."""
+NUMBERS = 7
+"""The number of columns at the start that are numbers."""
 PROCESS, THREAD = 1, 1
 
 
@@ -225,7 +226,7 @@ def table(timed: Sequence[Timed], peak: Peak) -> str:
         numbers = _numbers(each.seconds, each.cost, total, peak)
         rows.append((*numbers, bound, each.kernel, node, each.line))
     rows.append((*_numbers(total, work, total, peak), "", "sum", "", ""))
-    return "\n".join(_aligned(rows))
+    return "\n".join(aligned(rows, ">" * NUMBERS))
 
 
 def _numbers(seconds: float, work: Cost, total: float, peak: Peak) -> tuple[str, ...]:
@@ -241,17 +242,6 @@ def _numbers(seconds: float, work: Cost, total: float, peak: Peak) -> tuple[str,
         f"{stream / 1e9:.1f}",
         f"{roof:.0%}",
     )
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = len(COLUMNS) - TEXT_COLUMNS
-    for row in rows:
-        cells = [
-            cell.rjust(width) if i < left else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
 
 
 def trace(profile: Profile) -> dict[str, Any]:

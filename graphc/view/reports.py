@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from graphc.backends.backend import backend
 from graphc.base.errors import counted, first_of
+from graphc.base.text_table import aligned
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.compiler.sharding import buckets
@@ -35,9 +36,7 @@ def summary(graph: Graph) -> str:
 
     A parameter that several layers share counts at its first user; counters and seeds do not.
     """
-    rows = [_HEAD, *_rows(graph)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [_line(row, widths) for row in rows]
+    lines = aligned([_HEAD, *_rows(graph)], "<<>")
     rule = "-" * max(map(len, lines))
     table = [f"Net {graph.name!r}", rule, lines[0], rule, *lines[1:], rule]
     return "\n".join([*table, *_totals(graph)])
@@ -78,12 +77,6 @@ def _totals(graph: Graph) -> Iterator[str]:
 
 def _counts(node: Node) -> bool:
     return node.op.persistent and node.type.is_float
-
-
-def _line(row: tuple[str, str, str, str], widths: list[int]) -> str:
-    layer, shape, params, reads = row
-    cells = f"{layer:<{widths[0]}}  {shape:<{widths[1]}}  {params:>{widths[2]}}  {reads}"
-    return cells.rstrip()
 
 
 def plan_report(plan: Plan) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.base.errors import RendererMissing
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph
-from graphc.view.render.layer_drawing import LayerDrawing
+from graphc.view.render.layer_scene import graph_scene, picture_text, shown_graphs
 from graphc.view.render.memory_view import memory_view
 from graphc.view.render.page import Step, View, page_text
 from graphc.view.render.page.facts import Facts, facts_json, layer_table
@@ -36,14 +36,13 @@ EXCHANGED = "data_parallel"
 
 def render_plan(plan: Plan, path: str | Path, *, fold: bool = True) -> Path:
     """Draw a plan's training program by layers, or its inference program if it has no loss."""
-    shown = LayerDrawing(plan.declared, plan_graph(plan), fold)
-    return write_drawing(shown, path, lambda: page_of(shown, plan))
+    graphs = plan.declared, plan_graph(plan)
+    return write_drawing(partial(graph_scene, *graphs, fold), path, partial(page_of, *graphs, plan))
 
 
 def render_net(graph: Graph, path: str | Path, *, fold: bool = True) -> Path:
     """Draw the layers of a declared graph."""
-    shown = LayerDrawing(graph, fold=fold)
-    return write_drawing(shown, path, lambda: page_of(shown))
+    return write_drawing(partial(graph_scene, graph, fold=fold), path, partial(page_of, graph))
 
 
 def plan_graph(plan: Plan) -> Graph:
@@ -66,44 +65,50 @@ def render_times(profile: Profile, path: str | Path) -> Path:
     if format_of(target, ("svg", "html"), "the times as ") == "svg":
         return put(target, times_svg(profile).encode())
     plan = profile.plan
-    page = page_of(LayerDrawing(plan.declared, plan_graph(plan)), plan, profile)
-    return put(target, page.encode())
+    return put(target, page_of(plan.declared, plan_graph(plan), plan, profile).encode())
 
 
 def notebook_bundle(drawn: Graph | Plan, text: str) -> dict[str, str]:
     """Return what a notebook shows of a graph or plan: text, and SVG if there is a renderer."""
     pair = (drawn, None) if isinstance(drawn, Graph) else (drawn.declared, plan_graph(drawn))
     try:
-        return {"text/plain": text, "image/svg+xml": svg_of(LayerDrawing(*pair))}
+        return {"text/plain": text, "image/svg+xml": svg_of(partial(graph_scene, *pair))}
     except (RendererMissing, LayoutTooSlow):
         return {"text/plain": text}
 
 
-def page_of(shown: LayerDrawing, plan: Plan | None = None, profile: Profile | None = None) -> str:
-    """Return the page of a drawing, folded and, if that differs, with every layer.
+def page_of(
+    graph: Graph,
+    backward: Graph | None = None,
+    plan: Plan | None = None,
+    profile: Profile | None = None,
+) -> str:
+    """Return the page of a graph, folded and, if that differs, with every layer.
 
     With a plan it also shows the passes and the memory, and with a profile of it the time.  Without
     a renderer it has the DOT text, the table, and what to install.
     """
     note = missing_note()
-    whole = replace(shown, fold=False)
-    drawings, views = [whole], []
-    if not note:
-        laid = [lay_out(replace(shown, fold=True), "svg")]
+    whole = partial(graph_scene, graph, backward, fold=False)
+    views = []
+    if note:
+        scenes = [whole()]
+    else:
+        laid = [lay_out(partial(graph_scene, graph, backward), "svg")]
         if laid[0][0].picture.folds:
             laid.append(lay_out(whole, "svg"))
-        drawings = [drawing for drawing, _ in laid]
-        steps = (Step(", ".join(d.words), svg.decode(), d.text()) for d, svg in laid)
+        scenes = [scene for scene, _ in laid]
+        steps = (Step(", ".join(s.words), svg.decode(), picture_text(s.picture)) for s, svg in laid)
         views = [View("graph", "Graph", tuple(steps))]
-    pictures = [drawing.picture for drawing in drawings]
-    table = layer_table(shown.graphs[-1], pictures[-1])
+    pictures = [scene.picture for scene in scenes]
+    graphs = shown_graphs(graph, backward)
+    table = layer_table(graphs[-1], pictures[-1])
     if note:
-        table += dot_section(drawings[-1])
+        table += dot_section(scenes[-1])
     if plan is not None:
         views.extend(_plan_views(plan, profile, views))
-    graphs = shown.graphs
     facts = Facts(graphs) if plan is None else Facts.of_plan(plan, graphs[:1], profile)
-    return page_text(whole.name, views, table, facts_json(facts, pictures), note)
+    return page_text(scenes[-1].name, views, table, facts_json(facts, pictures), note)
 
 
 def _plan_views(plan: Plan, profile: Profile | None, drawn: Sequence[View]) -> Iterator[View]:

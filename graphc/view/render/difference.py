@@ -24,12 +24,11 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.step_graph import StepGraph
 from graphc.ir.text.graph import word_of
-from graphc.view.render.draw import Picture
 from graphc.view.render.page import Step, View, page_text
 from graphc.view.render.page.facts import Facts, facts_json, layer_table
 from graphc.view.render.renderer import dot_section, missing_note, svg_of, write_drawing
-from graphc.view.render.sheet import Arrow, Box, Look, Sheet
-from graphc.view.render.style import Line, Run, muted, short, struck
+from graphc.view.render.scene import Arrow, Box, Look, Scene
+from graphc.view.render.style import Line, Run, muted, printable, short, struck
 
 Item = TypeVar("Item")
 
@@ -43,7 +42,7 @@ WIDTH = 32
 MOST = 6
 """The most operands that a box lists."""
 _MARKS: dict[Kind, str] = {"removed": "- ", "added": "+ ", "changed": "~ ", "renamed": "= "}
-_LEGEND: Mapping[Look, Run] = {
+_LEGEND: Mapping[str, Run] = {
     "removed": Run("- removed (dashed)", "removed", bold=True),
     "added": Run("+ added (thick)", "added", bold=True),
     "changed": Run("~ changed (double)", "changed", bold=True),
@@ -59,9 +58,9 @@ class Edge(NamedTuple):
     look: Look
 
 
-def difference_sheet(
+def difference_scene(
     name: str, shown: Difference, words: Sequence[str] = (), *, most: int = MOST_BOXES
-) -> Sheet:
+) -> Scene:
     """Return the drawing; `words` are lines for its heading, such as what was saved.
 
     If there are more than `most` boxes, draw only what changed and its neighbours; if these are
@@ -72,11 +71,11 @@ def difference_sheet(
     boxes, arrows = drawing.boxes_and_arrows()
     legend = _legend([*(box.look for box in boxes), *(arrow.look for arrow in arrows)])
     caption = (*((muted(text),) for text in lines), *legend)
-    simpler = partial(difference_sheet, name, shown, words, most=0)
-    return Sheet(name, caption, boxes, arrows, None if drawing.folded else simpler)
+    simpler = partial(difference_scene, name, shown, words, most=0)
+    return Scene(name, caption, boxes, arrows, simpler=None if drawing.folded else simpler)
 
 
-def _legend(looks: Iterable[Look]) -> Iterator[Line]:
+def _legend(looks: Iterable[str]) -> Iterator[Line]:
     found = set(looks)
     runs = [run for kind, run in _LEGEND.items() if kind in found]
     if runs:
@@ -154,10 +153,10 @@ class _Drawing:
         first = pairs[0]
         if len(pairs) > 1:
             title = f"{len(pairs):,} nodes, {first.kind}: {', '.join(names[:12])}"
-            return Box(id, tuple(folded_lines(pairs)), first.kind, title)
+            return Box(id, tuple(folded_lines(pairs)), first.kind, printable(title))
         rows = [(self.pairs[e.source], e.look) for e in self.sources.get(names[0], ())]
         lines = tuple(pair_lines(first, rows))
-        return Box(id, lines, first.kind, _title(first), first.node.name)
+        return Box(id, lines, first.kind, printable(_title(first)), first.node.name)
 
     def _arrows(self, ids: Mapping[str, str]) -> Iterator[Arrow]:
         found: dict[tuple[str, str], Arrow] = {}
@@ -297,11 +296,11 @@ def _sources(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]
         yield (muted(f"  {len(some) - MOST} more"),)
 
 
-def pass_sheet(title: str, made: Difference, words: Sequence[str]) -> Sheet:
+def pass_scene(title: str, made: Difference, words: Sequence[str]) -> Scene:
     """Return the drawing of what a pass changed; one line if that is nothing."""
     if made:
-        return difference_sheet(title, made, words)
-    return Sheet(title, ((muted(f"changed none of {len(made.after):,} nodes"),),), (), ())
+        return difference_scene(title, made, words)
+    return Scene(title, ((muted(f"changed none of {len(made.after):,} nodes"),),), (), ())
 
 
 def pass_text(made: Difference, words: Sequence[str]) -> str:
@@ -326,18 +325,17 @@ def render_difference(
     `words` are lines for its heading.  A page also has the table of the layers of `declared`, or
     else of the graph after.  Raise the errors that `render_graph` raises.
     """
-    sheet, text = pass_sheet(name, made, words), pass_text(made, words)
-    page = partial(_page, sheet, made, text, declared or made.after)
-    return write_drawing(sheet, path, page)
+    scene, text = pass_scene(name, made, words), pass_text(made, words)
+    page = partial(_page, scene, made, text, declared or made.after)
+    return write_drawing(lambda: scene, path, page)
 
 
-def _page(sheet: Sheet, made: Difference, text: str, declared: Graph) -> str:
-    nothing = Picture(sheet.name, (), (), ())
-    data = facts_json(Facts((made.after, made.before)), [nothing])
-    table = layer_table(declared, nothing)
+def _page(scene: Scene, made: Difference, text: str, declared: Graph) -> str:
+    data = facts_json(Facts((made.after, made.before)), [scene.picture])
+    table = layer_table(declared, scene.picture)
     note = missing_note()
     if note:
         words = f"\n<h2>Difference</h2>\n<pre>{html.escape(text)}</pre>"
-        return page_text(sheet.name, (), f"{table}{words}{dot_section(sheet)}", data, note)
-    view = View("difference", "Difference", (Step(sheet.name, svg_of(sheet), text),))
-    return page_text(sheet.name, (view,), table, data)
+        return page_text(scene.name, (), f"{table}{words}{dot_section(scene)}", data, note)
+    view = View("difference", "Difference", (Step(scene.name, svg_of(lambda: scene), text),))
+    return page_text(scene.name, (view,), table, data)

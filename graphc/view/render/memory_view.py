@@ -21,7 +21,6 @@ from graphc.view.render.style import (
     human_bytes,
     line,
     listed,
-    node_group,
     number,
     paint,
     printable,
@@ -116,7 +115,7 @@ class _Drawing:
         self.arena = arena
         self.across = (WIDTH - LEFT - RIGHT) / arena.steps
         self.down = HEIGHT / arena.nbytes
-        boxes = [(part, self._box(part)) for part in arena.parts]
+        boxes = [(p, self._box(p.begin, p.end, p.offset, p.height)) for p in arena.parts]
         least = SMALL if len(boxes) > MOST_SINGLE else 1.0
         self.single = [(p, b) for p, b in boxes if _is_drawn_alone(b, least)]
         drawn = {id(part) for part, _ in self.single}
@@ -139,10 +138,10 @@ class _Drawing:
             f"epoch {arena.peak_step}, {arena.program.capacity} rows"
         )
 
-    def _box(self, part: Part) -> Box:
-        left, right = (LEFT + at * self.across for at in (part.begin, part.end))
-        bottom = TOP + HEIGHT - part.offset * self.down
-        return left, bottom - part.height * self.down, right, bottom
+    def _box(self, begin: float, end: float, offset: int, nbytes: int) -> Box:
+        left, right = (LEFT + at * self.across for at in (begin, end))
+        bottom = TOP + HEIGHT - offset * self.down
+        return left, bottom - nbytes * self.down, right, bottom
 
     def _head(self) -> Iterator[str]:
         arena = self.arena
@@ -187,27 +186,26 @@ class _Drawing:
 
     def _rectangles(self) -> Iterator[str]:
         for slot in self.arena.slots:
-            if len(slot.parts) > 1:
-                left = LEFT + slot.first * self.across
-                right = LEFT + (slot.last + 1) * self.across
-                bottom, size = TOP + HEIGHT - slot.offset * self.down, slot.nbytes * self.down
-                if size >= 3:
-                    yield rect(left, bottom - size, right - left, size, "", "muted")
+            left, top, right, bottom = self._box(
+                slot.first, slot.last + 1, slot.offset, slot.nbytes
+            )
+            if len(slot.parts) > 1 and bottom - top >= 3:
+                yield rect(left, top, right - left, bottom - top, "", "muted")
         for part, box in self.single:
             drawn = [_filled(box, part.role), *_label(box, part)]
-            yield node_group(part.name, part.role, self._title(part), drawn)
+            yield group(part.role, self._title(part), drawn, part.name)
         for parts, box in self.together:
             yield self._cluster(parts, box)
 
     def _cluster(self, parts: Sequence[Part], box: Box) -> str:
+        first, drawn = parts[0], [_filled(box, parts[0].role)]
         if len(parts) == 1:
-            drawn = [_filled(box, parts[0].role)]
-            return node_group(parts[0].name, parts[0].role, self._title(parts[0]), drawn)
+            return group(first.role, self._title(first), drawn, first.name)
         more = f"\nand {len(parts) - NAMES:,} more" if len(parts) > NAMES else ""
         lines = [f"{p.name}: {p.nbytes:,} bytes, epoch {p.live_range}" for p in parts]
-        head = f"{len(parts):,} buffers thinner than a pixel: {ROLES[parts[0].role]}"
+        head = f"{len(parts):,} buffers thinner than a pixel: {ROLES[first.role]}"
         title = "\n".join([head, *lines[:NAMES]]) + more
-        return group(f"together {parts[0].role}", title, [_filled(box, parts[0].role)])
+        return group(f"together {first.role}", title, drawn)
 
     def _title(self, part: Part) -> str:
         where = f"\n{part.loc}" if part.loc else ""
@@ -249,7 +247,7 @@ class _Drawing:
         y = top + 8
         for part in arena.at_peak[:MOST_ROWS]:
             y += ROW
-            yield node_group(part.name, part.role, self._title(part), self._row(part, y))
+            yield group(part.role, self._title(part), self._row(part, y), part.name)
         rest = arena.at_peak[MOST_ROWS:]
         if rest:
             text = f"{sum(p.nbytes for p in rest):>12,}  {len(rest)} more, none larger"

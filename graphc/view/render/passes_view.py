@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count
 
 from graphc.base.errors import counted
 from graphc.compiler.plan import Plan
@@ -19,13 +20,13 @@ from graphc.view.render.difference import (
     WIDTH,
     backward_names,
     grouped,
-    pass_sheet,
+    pass_scene,
     pass_text,
 )
 from graphc.view.render.page import Step, View
 from graphc.view.render.renderer import svg_of
-from graphc.view.render.sheet import Arrow, Box, Look, Sheet
-from graphc.view.render.style import Line, Run, muted, sentence, short
+from graphc.view.render.scene import Arrow, Box, Frame, Look, Scene
+from graphc.view.render.style import Line, Run, muted, printable, sentence, short
 
 MOST_OPS = 6
 """The most ops that a folded kernel lists."""
@@ -46,50 +47,54 @@ def _steps(plan: Plan) -> Iterator[Step]:
         after = totals_after(known, made) if made else known
         words = list(changed_totals(known, after))
         title = f"{number} {record.name}"
-        svg = svg_of(pass_sheet(title, made, words))
+        svg = svg_of(partial(pass_scene, title, made, words))
         yield Step(title, svg, f"{title}: {pass_text(made, words)}")
         before, known = record.graph, after
     program = plan.programs.get(name)
     if program is not None:
         title = f"{len(plan.graphs[name]) + 1} kernels"
-        svg = svg_of(kernels_sheet(program))
+        svg = svg_of(partial(kernels_scene, program))
         yield Step(title, svg, f"{title}: {', '.join(kernel_words(program))}")
 
 
-def kernels_sheet(program: Program) -> Sheet:
+def kernels_scene(program: Program) -> Scene:
     """Return a frame for each kernel with a box for each node; if they are many, fold by kind."""
     if sum(len(_nodes(program, instr)) for instr in program.instrs) > MOST_BOXES:
-        return folded_sheet(program)
+        return folded_scene(program)
     backward = backward_names(program.graph)
-    boxes: list[Box] = []
+    numbers = count()
+    frames: list[Frame] = []
+    bars: list[Box] = []
+    first = 0
     ids: dict[str, str] = {}
     order: list[Arrow] = []
     above: list[str] = []
     here: list[str] = []
     for number, instr in enumerate(program.instrs):
         if instr.kind == "barrier":
-            bar = Box(f"n{len(boxes)}", (BARRIER,), "bar", "barrier")
-            boxes.append(bar)
+            bar = Box(f"n{next(numbers)}", (BARRIER,), "bar", "barrier")
+            first = first if bars else len(frames)
+            bars.append(bar)
             order.extend(Arrow(id, bar.id, "bar") for id in here)
             above, here = [bar.id], []
             continue
+        boxes = []
         nodes = _nodes(program, instr)
         # A loop is one box, whatever its number of results.
-        for node in nodes[:1] if instr.scan is not None else nodes:
-            id = f"n{len(boxes)}"
-            group, back = f"{number}  {_head(instr)}", node.name in backward
-            box = (
-                _box(id, node, group, back) if instr.scan is None else _loop(id, nodes, group, back)
-            )
-            boxes.append(box)
-            ids.update(dict.fromkeys([n.name for n in nodes] if instr.scan else [node.name], id))
+        for some in [[node] for node in nodes] if instr.scan is None else [nodes][: len(nodes)]:
+            id = f"n{next(numbers)}"
+            boxes.append(_box(id, some, instr.scan is not None, some[0].name in backward))
+            ids.update((node.name, id) for node in some)
             order.extend(Arrow(bar_id, id, "bar") for bar_id in above)
             here.append(id)
-    whole = _sheet(program, boxes, ids, order)
-    return replace(whole, simpler=lambda: folded_sheet(program))
+        if boxes:
+            heading = Run(short(f"{number}  {_head(instr)}", 80), bold=True)
+            frames.append(Frame((heading,), boxes, "kernel"))
+    items: list[Box | Frame] = [*frames[:first], *bars, *frames[first:]]
+    return _scene(program, items, ids, order, simpler=partial(folded_scene, program))
 
 
-def folded_sheet(program: Program) -> Sheet:
+def folded_scene(program: Program) -> Scene:
     """Return a drawing with one box for each kind of kernel."""
 
     def signature(instr: Instr, sized: bool) -> tuple[object, ...]:
@@ -105,18 +110,19 @@ def folded_sheet(program: Program) -> Sheet:
     }
     backward = backward_names(program.graph)
     boxes = [_folded_box(f"n{i}", group, program, backward) for i, group in enumerate(groups)]
-    return _sheet(program, boxes, ids, words=["equal kernels are one box; barriers are not drawn"])
+    return _scene(program, boxes, ids, words=["equal kernels are one box; barriers are not drawn"])
 
 
-def _sheet(
+def _scene(
     program: Program,
-    boxes: Sequence[Box],
+    items: Sequence[Box | Frame],
     ids: Mapping[str, str],
     order: Sequence[Arrow] = (),
     words: Sequence[str] = (),
-) -> Sheet:
-    caption = [(muted(text),) for text in (*kernel_words(program), *words)]
-    return Sheet("kernels", tuple(caption), tuple(boxes), (*_reads(program, ids), *order))
+    simpler: Callable[[], Scene] | None = None,
+) -> Scene:
+    caption = tuple((muted(text),) for text in (*kernel_words(program), *words))
+    return Scene("kernels", caption, items, (*_reads(program, ids), *order), simpler=simpler)
 
 
 def _reads(program: Program, ids: Mapping[str, str]) -> Iterator[Arrow]:
@@ -167,34 +173,33 @@ def _head(instr: Instr) -> str:
 BARRIER: Line = (Run("- " * 20 + "barrier: all threads wait" + " -" * 20, "muted"),)
 
 
-def _box(id: str, node: Node, group: str, backward: bool) -> Box:
-    head = (Run(short(node.op.name, WIDTH), bold=True), muted(f" {short(node.name)}"))
-    lines = (head, (muted(str(node.type)),))
-    look: Look = "backward" if backward else "forward"
-    return Box(id, lines, look, sentence(node), node.name, group)
-
-
-def _loop(id: str, nodes: Sequence[Node], group: str, backward: bool) -> Box:
-    """Return the box of a loop: its results."""
+def _box(id: str, nodes: Sequence[Node], loop: bool, backward: bool) -> Box:
+    """Return the box of a node, or of the results of a loop."""
+    first = nodes[0]
     lines: list[Line] = [
-        (Run(short(node.name), bold=True), muted(f" {node.type}")) for node in nodes[:MOST_OPS]
+        (Run(short(first.op.name, WIDTH), bold=True), muted(f" {short(first.name)}")),
+        (muted(str(first.type)),),
     ]
-    if len(nodes) > MOST_OPS:
-        lines.append((muted(f"{len(nodes) - MOST_OPS} more"),))
+    if loop:
+        lines = [(Run(short(node.name), bold=True), muted(f" {node.type}")) for node in nodes]
     title = "\n".join(map(sentence, nodes))
-    return Box(id, tuple(lines), "backward" if backward else "forward", title, nodes[0].name, group)
+    return Box(id, _cut(lines), "backward" if backward else "forward", printable(title), first.name)
+
+
+def _cut(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """Return the first lines, and how many more there are."""
+    more = len(lines) - MOST_OPS
+    return (*lines[:MOST_OPS], *([(muted(f"{more} more"),)] if more > 0 else []))
 
 
 def _folded_box(
     id: str, instrs: Sequence[Instr], program: Program, backward: Container[str]
 ) -> Box:
     nodes = _nodes(program, instrs[0])
-    count = f" x {len(instrs):,}" if len(instrs) > 1 else ""
-    lines: list[Line] = [(Run(f"{_head(instrs[0])}{count}", bold=True),)]
-    lines.extend((Run(short(node.op.name, WIDTH)),) for node in nodes[:MOST_OPS])
-    if len(nodes) > MOST_OPS:
-        lines.append((muted(f"{len(nodes) - MOST_OPS} more"),))
+    times = f" x {len(instrs):,}" if len(instrs) > 1 else ""
+    head = Run(f"{_head(instrs[0])}{times}", bold=True)
+    ops = _cut([(Run(short(node.op.name, WIDTH)),) for node in nodes])
     first = nodes[0].name if nodes else instrs[0].node
     look: Look = "backward" if first in backward else "forward"
-    lines.append((muted(f"first {short(first, WIDTH)}"),))
-    return Box(id, tuple(lines), look, f"{len(instrs):,} kernels like that of {first}")
+    lines = ((head,), *ops, (muted(f"first {short(first, WIDTH)}"),))
+    return Box(id, lines, look, printable(f"{len(instrs):,} kernels like that of {first}"))

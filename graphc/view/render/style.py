@@ -23,6 +23,9 @@ SIZE = 12.0
 ADVANCE = 0.6 * SIZE
 """The width of a character of that size, in every monospaced font."""
 
+ADVANCE_11 = 6.62
+"""That of a character of 11 points, as Graphviz counts it."""
+
 COLOURS = {
     "paper": ("#ffffff", "#12161c"),
     "frame": ("#f6f7f9", "#1a2028"),
@@ -133,9 +136,9 @@ class Run:
 Line = tuple[Run, ...]
 
 
-def width(line: Line) -> int:
-    """Return the number of characters of a line."""
-    return sum(len(run.text) for run in line)
+def line_text(line: Line) -> str:
+    """Return a line as plain text."""
+    return "".join(run.text for run in line)
 
 
 def muted(text: str) -> Run:
@@ -148,10 +151,15 @@ def struck(text: str, width: int) -> Run:
     return Run(short(text, width), "muted", struck=True)
 
 
+def line_markup(line: Line) -> str:
+    """Return a line as HTML-like text."""
+    return "".join(run.markup() for run in line)
+
+
 def lines_markup(lines: Sequence[Line]) -> str:
     """Return lines as the text of one cell, each left-aligned; a larger space spreads them."""
     end = f'<font point-size="{END}"> </font><br align="left"/>'
-    return "".join(f"{''.join(run.markup() for run in line)}{end}" for line in lines)
+    return "".join(f"{line_markup(line)}{end}" for line in lines)
 
 
 def sentence(node: Node) -> str:
@@ -224,17 +232,9 @@ def words(
     return f'<text class="{name}" {where} {font} {fills}>{escape(text)}</text>'
 
 
-def node_group(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
-    """Return an SVG group about one node, which a page can select; `title` may have lines."""
-    return _group(f'class="op {role}" data-node="{escape(node)}"', title, drawn)
-
-
-def group(role: str, title: str, drawn: Iterable[str]) -> str:
-    """Return a group about several nodes."""
-    return _group(f'class="{role}"', title, drawn)
-
-
-def _group(attributes: str, title: str, drawn: Iterable[str]) -> str:
+def group(role: str, title: str, drawn: Iterable[str], node: str = "") -> str:
+    """Return an SVG group; a page can select one about a node.  `title` may have lines."""
+    attributes = f'class="op {role}" data-node="{escape(node)}"' if node else f'class="{role}"'
     text = "\n".join(escape(line) for line in title.split("\n"))
     return f"<g {attributes}><title>{text}</title>{''.join(drawn)}</g>"
 

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 from graphc.base.errors import counted
 from graphc.view.measure import RULE
+from graphc.view.render.finish import SVG
 from graphc.view.render.layers import LayerIndex
 from graphc.view.render.page import Step, View
-from graphc.view.render.renderer import SVG
 from graphc.view.render.style import (
     LIGHT,
     WIDTH,
@@ -20,7 +20,6 @@ from graphc.view.render.style import (
     group,
     human_seconds,
     line,
-    node_group,
     printable,
     rect,
     short,
@@ -73,19 +72,21 @@ def _sum(profile: Profile) -> str:
 
 
 def _longest(name: str, caption: str, bars: Sequence[Bar], others: str) -> str:
-    """Return the picture of the longest bars, in order; the `others` are summed up."""
+    """Return the picture of the longest bars, a row each, in order; `others` are summed up."""
     longest = set(sorted(range(len(bars)), key=lambda i: (-bars[i].seconds, i))[:MOST])
     rest = [bar.seconds for i, bar in enumerate(bars) if i not in longest]
     more = f"and {len(rest):,} {others}, {human_seconds(sum(rest))} together" if rest else ""
-    return bars_svg(name, caption, [bars[i] for i in sorted(longest)], more)
+    drawn = _drawn(name, caption, [bars[i] for i in sorted(longest)], more)
+    height = TOP + ROW * len(longest) + 64 + LINE * len(_RULE)
+    return document(printable(name), f"{name}: {caption}", height, drawn)
 
 
 def _bar(found: Timed, profile: Profile) -> Bar:
     title = "\n".join([_label(found), *time_lines(found, profile)])
     share = found.seconds / (profile.total or 1.0)
-    least = min(found.roof * found.seconds, found.seconds)
-    note = f"{found.roof:>5.0%} {found.verdict}"
-    return Bar(found.instr.node, _label(found), title, found.seconds, share, least, note)
+    return Bar(
+        found.instr.node, _label(found), title, found.seconds, share, found.roof, found.verdict
+    )
 
 
 def _label(found: Timed) -> str:
@@ -94,16 +95,14 @@ def _label(found: Timed) -> str:
 
 
 def _layers(profile: Profile) -> Step:
-    found = dict(_by_layer(profile))
     bars = []
-    for name, (seconds, least, verdicts) in found.items():
+    for name, (seconds, least, verdicts) in _by_layer(profile):
         share = seconds / (profile.total or 1.0)
         most = max(verdicts, key=lambda word: (verdicts[word], word))
         label = printable(name) or "updates and counters"
-        roof = least / seconds if seconds else 0.0
         title = f"{label}\n{human_seconds(seconds)}, {share:.1%} of {profile.name}"
-        note = f"{roof:>5.0%} {most}"
-        bars.append(Bar(name, label, title, seconds, share, min(least, seconds), note))
+        roof = least / seconds if seconds else 0.0
+        bars.append(Bar(name, label, title, seconds, share, roof, most))
     name = f"{profile.plan.declared.name}: time of each layer"
     caption = (
         f"forward, backward and update, {_sum(profile)}; a kernel's time is shared by its nodes"
@@ -132,23 +131,16 @@ def _by_layer(profile: Profile) -> Iterator[tuple[str, tuple[float, float, dict[
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """An instruction or a layer: its seconds, its share of all, the least that it could take."""
+    """An instruction or a layer: its seconds, its share of all, and what limits it."""
 
     node: str
     label: str
     title: str
     seconds: float
     share: float
-    least: float
-    note: str
-
-
-def bars_svg(name: str, caption: str, bars: Sequence[Bar], more: str) -> str:
-    """Return one row for each bar, in the given order; `more` describes the bars left out."""
-    height = TOP + ROW * len(bars) + 64 + LINE * len(_RULE)
-    return document(
-        printable(name), f"{name}: {caption}", height, _drawn(name, caption, bars, more)
-    )
+    roof: float
+    """The share of its time that it needs at least."""
+    verdict: str
 
 
 def _drawn(name: str, caption: str, bars: Sequence[Bar], more: str) -> Iterator[str]:
@@ -165,8 +157,7 @@ def _drawn(name: str, caption: str, bars: Sequence[Bar], more: str) -> Iterator[
         yield words(x, bottom + 17, human_seconds(at * 1e-6) if at else "0", "muted", "middle")
     for i, bar in enumerate(bars):
         drawn = _row(bar, TOP + i * ROW, across)
-        named = node_group(bar.node, "time", bar.title, drawn) if bar.node else ""
-        yield named or group("time", bar.title, drawn)
+        yield group("time", bar.title, drawn, bar.node)
     if more:
         yield words(14, bottom + 40, more, "muted")
     for i, text in enumerate(_RULE):
@@ -186,9 +177,10 @@ def _row(bar: Bar, y: float, across: float) -> Iterator[str]:
     yield rect(8, y, WIDTH - 16, ROW, "", mark="area")
     yield words(LEFT - 8, y + 13, short(bar.label, LABEL), anchor="end")
     yield rect(LEFT, y + 3, bar.seconds * across, ROW - 6, "removed", "", 'fill-opacity="0.45"')
-    if bar.least * across >= 0.3:
-        yield rect(LEFT, y + 6, bar.least * across, ROW - 12, "forward")
-    text = f"{human_seconds(bar.seconds):>8} {bar.share:>6.1%} {bar.note}"
+    least = min(bar.roof, 1.0) * bar.seconds * across
+    if least >= 0.3:
+        yield rect(LEFT, y + 6, least, ROW - 12, "forward")
+    text = f"{human_seconds(bar.seconds):>8} {bar.share:>6.1%} {bar.roof:>5.0%} {bar.verdict}"
     yield words(WIDTH - RIGHT + 10, y + 13, text)
 
 
@@ -219,13 +211,10 @@ def heated(svg: str, profile: Profile) -> str:
 
 
 def _glow(area: Element, heat: float) -> Element:
-    glow = ElementTree.Element(f"{{{SVG}}}rect")
-    for key in ("x", "y", "width", "height"):
-        glow.set(key, area.get(key, "0"))
-    opacity = FAINTEST + (DARKEST - FAINTEST) * heat
-    glow.attrib.update({"class": "heat fill-removed", "fill": LIGHT["removed"]})
-    glow.set("fill-opacity", f"{opacity:.2f}")
-    return glow
+    place = {key: area.get(key, "0") for key in ("x", "y", "width", "height")}
+    opacity = f"{FAINTEST + (DARKEST - FAINTEST) * heat:.2f}"
+    marks = {"class": "heat fill-removed", "fill": LIGHT["removed"], "fill-opacity": opacity}
+    return ElementTree.Element(f"{{{SVG}}}rect", place | marks)
 
 
 def time_lines(found: Timed, profile: Profile) -> Iterator[str]:
@@ -243,8 +232,8 @@ def _number(element: Element, share: float) -> Element:
     area = element.find(f"{{{SVG}}}rect[@class='area']")
     assert area is not None
     x, y, wide, high = (float(area.get(key, "0")) for key in ("x", "y", "width", "height"))
-    text = ElementTree.Element(f"{{{SVG}}}text")
-    text.attrib.update({"x": f"{x + wide + 1:.2f}", "y": f"{y + high - 5:.2f}", "font-size": "9"})
-    text.attrib.update({"font-weight": "bold", "class": "fill-removed", "fill": LIGHT["removed"]})
+    place = {"x": f"{x + wide + 1:.2f}", "y": f"{y + high - 5:.2f}", "font-size": "9"}
+    marks = {"font-weight": "bold", "class": "fill-removed", "fill": LIGHT["removed"]}
+    text = ElementTree.Element(f"{{{SVG}}}text", place | marks)
     text.text = f"{min(share, 0.99):.0%}"
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import graphc as gc
@@ -9,7 +10,7 @@ from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph
 from graphc.view.profile import Profile
 from graphc.view.render import page_of
-from graphc.view.render.layer_drawing import LayerDrawing
+from graphc.view.render.layer_scene import graph_scene
 from graphc.view.render.renderer import svg_of, write_drawing
 
 HOSTILE = (
@@ -100,13 +101,13 @@ def render_graph(
     fold: bool = True,
 ) -> Path:
     """Write the drawing of a graph in the format of the suffix."""
-    drawing = LayerDrawing(graph, backward, fold)
-    return write_drawing(drawing, path, lambda: page_of(drawing))
+    draw = partial(graph_scene, graph, backward, fold)
+    return write_drawing(draw, path, partial(page_of, graph, backward))
 
 
 def svg_text(graph: Graph, *, backward: Graph | None = None, fold: bool = True) -> str:
     """The drawing of a graph as SVG."""
-    return svg_of(LayerDrawing(graph, backward, fold))
+    return svg_of(partial(graph_scene, graph, backward, fold))
 
 
 def html_text(
@@ -117,4 +118,4 @@ def html_text(
     profile: Profile | None = None,
 ) -> str:
     """The page of a graph, with the times of a profile if one is given."""
-    return page_of(LayerDrawing(graph, backward), plan=plan, profile=profile)
+    return page_of(graph, backward, plan, profile)

@@ -14,11 +14,11 @@ from graphc.base.errors import GraphError, RendererMissing
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
 from graphc.ir.op import Source
-from graphc.view.render.difference import MOST_BOXES, difference_sheet, render_difference
-from graphc.view.render.passes_view import kernels_sheet, pass_view
+from graphc.view.render.difference import MOST_BOXES, difference_scene, render_difference
+from graphc.view.render.passes_view import kernels_scene, pass_view
 from graphc.view.render.renderer import LayoutTooSlow, svg_of
-from graphc.view.render.sheet import Box, Sheet
-from graphc.view.render.style import printable
+from graphc.view.render.scene import Box, Frame, Scene, boxes_in
+from graphc.view.render.style import line_text, printable
 from tests.error_text import error_text
 from tests.view.render.graphs import compiled, deep, digits, hostile
 
@@ -37,8 +37,8 @@ def of_pass(net: gc.Net, name: str) -> Difference:
     return difference(records[step - 1].graph, records[step].graph)
 
 
-def drawn(sheet: Sheet) -> dict[str, Box]:
-    return {box.node: box for box in sheet.boxes}
+def drawn(scene: Scene) -> dict[str, Box]:
+    return {box.node: box for box in scene.boxes}
 
 
 def text(box: Box) -> list[str]:
@@ -46,8 +46,8 @@ def text(box: Box) -> list[str]:
 
 
 def test_changes_of_a_fusion_are_marked_in_words_and_lines() -> None:
-    sheet = difference_sheet("fuse", of_pass(digits(normed=False), "fuse_affine_relu"))
-    boxes = drawn(sheet)
+    scene = difference_scene("fuse", of_pass(digits(normed=False), "fuse_affine_relu"))
+    boxes = drawn(scene)
     assert text(boxes["affine_1"])[0] == "- affine affine_1"
     assert text(boxes["relu_1"]) == [
         "~ relu affine_relu relu_1",
@@ -56,13 +56,13 @@ def test_changes_of_a_fusion_are_marked_in_words_and_lines() -> None:
         "  + affine_1.bias",
     ]
     assert text(boxes["d_relu_1"])[0] == "mul d_relu_1"
-    looks = {box.look for box in sheet.boxes}
+    looks = {box.look for box in scene.boxes}
     assert looks == {"removed", "changed", "equal"}
-    assert sheet.words == (
+    assert scene.words == (
         "2 removed, 2 changed",
         "- removed (dashed)   + added (thick)   ~ changed (double)",
     )
-    dot = sheet.dot()
+    dot = scene.dot()
     (removed,) = (line for line in dot.splitlines() if "affine_1</font>" in line and "<s>" in line)
     assert "dashed" in removed and 'class="op removed"' in removed
     (changed,) = (line for line in dot.splitlines() if "relu_1</font>" in line and "~" in line)
@@ -71,9 +71,9 @@ def test_changes_of_a_fusion_are_marked_in_words_and_lines() -> None:
 
 def test_arrows_are_the_reads_before_and_after() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
-    sheet = difference_sheet("fuse", made)
-    names = {box.id: box.node for box in sheet.boxes}
-    looks = {(names[a.source], names[a.target]): a.look for a in sheet.arrows}
+    scene = difference_scene("fuse", made)
+    names = {box.id: box.node for box in scene.boxes}
+    looks = {(names[a.source], names[a.target]): a.look for a in scene.arrows}
 
     def reads(graph: gc.Graph) -> set[tuple[str, str]]:
         found = {(operand, node.name) for node in graph for operand in node.inputs}
@@ -87,7 +87,7 @@ def test_arrows_are_the_reads_before_and_after() -> None:
 
 def test_every_op_of_either_graph_is_drawn_once() -> None:
     made = of_pass(digits(), "backward")
-    nodes = [box.node for box in difference_sheet("backward", made).boxes]
+    nodes = [box.node for box in difference_scene("backward", made).boxes]
     ops = {
         node.name
         for graph in (made.before, made.after)
@@ -104,28 +104,28 @@ def test_a_source_that_no_change_mentions_is_a_box() -> None:
     net.parameter("unread", (3,))
     (box,) = (
         b
-        for b in difference_sheet("a", difference(before, net.graph())).boxes
+        for b in difference_scene("a", difference(before, net.graph())).boxes
         if b.node == "unread"
     )
     assert text(box)[0] == "+ parameter unread"
 
 
 def test_many_nodes_are_folded_by_equal_change() -> None:
-    sheet = difference_sheet("fuse", of_pass(deep(200), "fuse_affine_relu"))
-    assert len(sheet.boxes) < 20 < MOST_BOXES
-    heads = [text(box)[0] for box in sheet.boxes]
+    scene = difference_scene("fuse", of_pass(deep(200), "fuse_affine_relu"))
+    assert len(scene.boxes) < 20 < MOST_BOXES
+    heads = [text(box)[0] for box in scene.boxes]
     assert "- affine x 200" in heads and "~ relu affine_relu x 200" in heads
     assert "~ relu_grad matmul_relu_grad x 199" in heads
-    folded = next(box for box in sheet.boxes if text(box)[0] == "- affine x 200")
+    folded = next(box for box in scene.boxes if text(box)[0] == "- affine x 200")
     assert text(folded)[2] == "affine_1 ... affine_200" and folded.node == ""
-    assert any(word.startswith("not drawn: ") for word in sheet.words)
+    assert any(word.startswith("not drawn: ") for word in scene.words)
 
 
 def test_the_svg_names_nodes_and_themes_colours() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
-    root = ElementTree.fromstring(svg_of(difference_sheet("fuse", made)))
+    root = ElementTree.fromstring(svg_of(lambda: difference_scene("fuse", made)))
     groups = {g.get("data-node"): g for g in root.iter(f"{SVG}g") if g.get("data-node")}
-    assert set(groups) == {box.node for box in difference_sheet("fuse", made).boxes}
+    assert set(groups) == {box.node for box in difference_scene("fuse", made).boxes}
     assert "op" in groups["affine_1"].get("class", "").split()
     title = groups["relu_1"].find(f"{SVG}title")
     assert title is not None and "= affine_relu(x, " in (title.text or "")
@@ -137,7 +137,7 @@ def test_the_svg_names_nodes_and_themes_colours() -> None:
 def test_hostile_names_are_only_text() -> None:
     declared, graph = compiled(hostile())
     made = difference(declared, graph)
-    root = ElementTree.fromstring(svg_of(difference_sheet(declared.name, made)))
+    root = ElementTree.fromstring(svg_of(lambda: difference_scene(declared.name, made)))
     assert not [e for e in root.iter() if e.tag.endswith(("script", "}a", "foreignObject"))]
     names = {g.get("data-node") for g in root.iter(f"{SVG}g")}
     assert {printable(n.name) for n in declared if n.op.name == "relu"} <= names
@@ -159,26 +159,24 @@ def test_the_slider_has_a_step_for_every_pass() -> None:
 @both
 def test_each_kernel_frames_the_nodes_that_it_runs(backend: str) -> None:
     program = plan(digits(), backend).programs["step"]
-    sheet = kernels_sheet(program)
-    groups: dict[str, list[str]] = {}
-    for box in sheet.boxes:
-        groups.setdefault(box.group, []).append(box.node)
-    bars = groups.pop("")
+    scene = kernels_scene(program)
+    frames = [item for item in scene.items if isinstance(item, Frame)]
+    bars = [item for item in scene.items if isinstance(item, Box)]
     assert len(bars) == sum(instr.kind == "barrier" for instr in program.instrs)
     ran = [
         [name for name in instr.nodes if not isinstance(program.graph[name].op, Source)]
         for instr in program.instrs
         if instr.kind == "kernel"
     ]
-    assert list(groups.values()) == ran
-    assert next(iter(groups)).startswith("0  gemm N x 100, partitioned by ")
+    assert [[box.node for box in boxes_in(frame.items)] for frame in frames] == ran
+    assert line_text(frames[0].heading).startswith("0  gemm N x 100, partitioned by ")
 
 
 @both
 def test_many_kernels_are_folded(backend: str) -> None:
-    sheet = kernels_sheet(plan(deep(100), backend).programs["step"])
-    assert len(sheet.boxes) < 20
-    assert any(re.search(r" x \d\d$", text(box)[0]) for box in sheet.boxes)
+    scene = kernels_scene(plan(deep(100), backend).programs["step"])
+    assert len(scene.boxes) < 20
+    assert any(re.search(r" x \d\d$", text(box)[0]) for box in scene.boxes)
 
 
 @pytest.mark.one_in(3)
@@ -214,8 +212,8 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
 
 def test_of_many_boxes_only_changes_and_their_neighbours_are_drawn() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
-    whole = difference_sheet("fuse", made)
-    part = difference_sheet("fuse", made, most=len(whole.boxes) - 1)
+    whole = difference_scene("fuse", made)
+    part = difference_scene("fuse", made, most=len(whole.boxes) - 1)
     changed = {pair.node.name for pair in made.changes}
     edges = {(a, n.name) for g in (made.before, made.after) for n in g for a in n.inputs}
     near = {name for edge in edges if changed & set(edge) for name in edge}
@@ -234,5 +232,5 @@ def test_a_tangled_drawing_is_replaced_by_a_simpler_one(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("graphc.view.render.renderer.run", slow)
     made = of_pass(deep(5), "fuse_affine_relu")
-    svg_of(difference_sheet("fuse", made))
+    svg_of(lambda: difference_scene("fuse", made))
     assert "x 5" not in sources[0] and "x 5" in sources[1]

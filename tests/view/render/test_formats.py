@@ -142,7 +142,7 @@ def test_nothing_is_drawn_before_the_renderer_is_known(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "graphc.view.render.layer_drawing.picture", lambda *args: pytest.fail("work was done")
+        "graphc.view.render.layer_scene.picture", lambda *args: pytest.fail("work was done")
     )
     with pytest.raises(RendererMissing):
         render_graph(digits().graph(), bare / "net.svg")

@@ -14,9 +14,11 @@ from graphc.ops.scan import loops
 from graphc.view.render import page_of, plan_graph
 from graphc.view.render.arena import ArenaMap
 from graphc.view.render.draw import Picture, picture
-from graphc.view.render.layer_drawing import LayerDrawing
+from graphc.view.render.layer_scene import graph_scene
 from graphc.view.render.loops import opened
-from graphc.view.render.passes_view import kernels_sheet
+from graphc.view.render.passes_view import kernels_scene
+from graphc.view.render.scene import Frame
+from graphc.view.render.style import line_text
 
 T = 9
 
@@ -112,7 +114,7 @@ def test_carried_values_go_from_their_next_value_back_to_the_input() -> None:
     carried = [link for link in shown.links if link.kind == "carried"]
     ends = [(link.source, link.target) for link in carried]
     assert ends == [(cards["layer0/tanh_1"], cards["layer0/h0"])]
-    dot = LayerDrawing(rnn().graph()).dot()
+    dot = graph_scene(rnn().graph()).dot()
     line = next(line for line in dot.splitlines() if "class=carried" in line)
     assert "xlabel=h0" in line and "style=dashed" in line and "constraint=false" in line
 
@@ -142,7 +144,7 @@ def test_what_is_kept_says_how_often() -> None:
     shown = picture(*planned(rnn()))
     kept = {node.name: link.steps for link in shown.links for node in link.kept}
     assert kept["layer0/tanh_1"] == T and kept["layer0/h0"] == T
-    assert f'"{T} x 20*N bytes"' in LayerDrawing(*planned(rnn())).dot()
+    assert f'"{T} x 20*N bytes"' in graph_scene(*planned(rnn())).dot()
 
 
 def test_products_of_all_steps_are_marked() -> None:
@@ -188,7 +190,13 @@ def test_a_loop_is_one_box_among_the_kernels() -> None:
     plan = gc.compile(rnn(), batch=4, backend="numpy")
     program = plan.programs["grad"]
     found = [instr for instr in program.instrs if instr.scan is not None]
-    boxes = [box for box in kernels_sheet(program).boxes if f"loop of {T} steps" in box.group]
+    frames = [item for item in kernels_scene(program).items if isinstance(item, Frame)]
+    boxes = [
+        box
+        for frame in frames
+        if f"loop of {T} steps" in line_text(frame.heading)
+        for box in frame.items
+    ]
     assert len(boxes) == len(found) and any(len(instr.nodes) > 1 for instr in found)
 
 
@@ -201,7 +209,7 @@ def test_what_a_loop_keeps_is_kept_in_the_arena_and_its_workspace_is_named() -> 
 
 def test_the_table_of_layers_and_the_facts_have_the_nodes_of_steps() -> None:
     plan = gc.compile(rnn(), batch=4, backend="numpy")
-    page = page_of(LayerDrawing(*planned(rnn())), plan=plan)
+    page = page_of(*planned(rnn()), plan=plan)
     assert '<tr class="op" data-node="layer0/tanh_1">' in page
     assert '["layer0/tanh_1","tanh"' in page and '["d_layer0/tanh_1.next","carried"' in page
     assert "StepGraph" not in page
@@ -221,7 +229,7 @@ def test_a_loop_in_segments_is_still_one_frame() -> None:
 
 
 def test_a_drawing_too_tangled_leaves_the_steps_out() -> None:
-    drawing = LayerDrawing(*planned(rnn()))
+    drawing = graph_scene(*planned(rnn()))
     assert drawing.simpler is not None
     simpler = drawing.simpler()
     assert not simpler.picture.loops and simpler.simpler is None

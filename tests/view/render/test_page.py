@@ -15,7 +15,7 @@ import pytest
 import graphc as gc
 from graphc.compiler.plan import Plan
 from graphc.view.render import plan_graph
-from graphc.view.render.renderer import slim
+from graphc.view.render.finish import slim
 from graphc.view.render.style import printable
 from tests.extras import needs
 from tests.view.render.graphs import HOSTILE, deep, digits, hostile, html_text, residual

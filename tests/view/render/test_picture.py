@@ -5,7 +5,7 @@ from __future__ import annotations
 import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.ir.op import Source
-from graphc.view.render.dot import bytes_text
+from graphc.view.render.cards import bytes_text
 from graphc.view.render.draw import Card, Picture, picture
 from passes.backward import Backward
 from passes.specialize import Specialize

@@ -9,8 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.view.render import plan_graph
-from graphc.view.render.dot import dot_text
-from graphc.view.render.draw import picture
+from graphc.view.render.layer_scene import graph_scene
 from graphc.view.render.passes_view import pass_view
 from tests.view.render.graphs import html_text, svg_text
 
@@ -34,7 +33,7 @@ def plan(name: str) -> gc.Plan:
 
 
 def dot(plan: gc.Plan) -> str:
-    return dot_text(picture(plan.declared, plan_graph(plan)))
+    return graph_scene(plan.declared, plan_graph(plan)).dot()
 
 
 def svg(plan: gc.Plan) -> str:

@@ -12,8 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 import graphc as gc
-from graphc.view.render.dot import dot_text
-from graphc.view.render.draw import picture
+from graphc.view.render.layer_scene import graph_scene
 from graphc.view.render.style import DARK, LIGHT, printable, short
 from tests.view.render.graphs import (
     HOSTILE,
@@ -41,8 +40,9 @@ def test_equal_graphs_give_equal_bytes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_bytes_do_not_depend_on_the_hash_seed() -> None:
     program = (
-        "from tests.view.render.graphs import *; from graphc.view.render.dot import dot_text;"
-        "from graphc.view.render.draw import picture; print(dot_text(picture(*compiled(digits()))))"
+        "from tests.view.render.graphs import *;"
+        "from graphc.view.render.layer_scene import graph_scene;"
+        "print(graph_scene(*compiled(digits())).dot())"
     )
     outputs = {
         subprocess.run(
@@ -85,7 +85,7 @@ def test_every_drawn_colour_has_a_dark_one() -> None:
     assert LIGHT.keys() == DARK.keys()
     assert len(set(LIGHT.values())) == len(LIGHT)
     graph, backward = compiled(digits())
-    dot = dot_text(picture(graph, backward))
+    dot = graph_scene(graph, backward).dot()
     assert set(re.findall(r"#[0-9a-fA-F]+\b", dot)) <= set(LIGHT.values())
 
 

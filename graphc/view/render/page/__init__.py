@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from graphc.view.render.renderer import slim
+from graphc.view.render.finish import slim
 from graphc.view.render.style import DARK, FAMILY, LIGHT, escape, stylesheet, variables
 
 
