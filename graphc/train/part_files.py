@@ -18,14 +18,7 @@ from graphc.ir.op import Array
 from graphc.ops.lengths import with_lengths
 from graphc.runtime.executor import Executor
 from graphc.runtime.row_axis import RowAxis
-from graphc.train.source import (
-    Batch,
-    Source,
-    blank,
-    check_choosable,
-    check_layout,
-    filled,
-)
+from graphc.train.source import Batch, Source, blank, check_choosable, check_layout, filled
 
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 

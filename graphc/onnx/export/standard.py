@@ -12,15 +12,7 @@ from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch
 from graphc.onnx.export import Emit, Writer, next_of, node, onnx_dtype
 from graphc.ops import OPS
-from graphc.ops.activations import (
-    Celu,
-    Elu,
-    HardSigmoid,
-    LeakyRelu,
-    PRelu,
-    Shrink,
-    ThresholdedRelu,
-)
+from graphc.ops.activations import Celu, Elu, HardSigmoid, LeakyRelu, PRelu, Shrink, ThresholdedRelu
 from graphc.ops.arithmetic import Fmod, Mod, RoundBfloat16, TruncDiv
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
@@ -37,9 +29,7 @@ from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.reduce import Max, Mean, Min
 from graphc.ops.row_norm import GroupNorm, LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
-from graphc.ops.select import (
-    Clip,
-)
+from graphc.ops.select import Clip
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.sorting import TopK
