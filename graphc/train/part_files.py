@@ -144,8 +144,6 @@ class PartFileSource(Source):
 
 def _concatenated(parts: list[Array], axis: int) -> Array:
     """Return the arrays one after the other, with zeros where rows of one have fewer steps."""
-    if len(parts) == 1:
-        return parts[0]
     most = np.max([part.shape for part in parts], 0)
     for i, part in enumerate(parts):
         more = [(0, int(m) - s) for m, s in zip(most, part.shape, strict=True)]

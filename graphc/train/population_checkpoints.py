@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from graphc.files.graph_file import tensors_named
 from graphc.files.model_file import damage
 from graphc.files.serialize import CheckpointFile
 from graphc.ir.op import Array
@@ -62,10 +63,7 @@ class PopulationCheckpoints:
         self._everyone.state = file.state
         for member, (at, history), failure in zip(self._members, read, failed, strict=True):
             member.at, member.history, member.failed = at, history, failure
-            start = f"{member.overall}/"
-            member.saved = {
-                k.removeprefix(start): a for k, a in file.arrays.items() if k.startswith(start)
-            }
+            member.saved = tensors_named(file.arrays, f"{member.overall}/")
 
     def runs(self, here: bool) -> bool:
         """Return whether a member runs on some rank; `here` is whether one does on this rank."""
