@@ -42,24 +42,17 @@ def _pads(pairs: Pads) -> list[int]:
 
 
 def _conv(
-    w: Writer,
-    op: ConvLayer | ConvTransposeLayer,
-    ins: Sequence[str],
-    out: str,
-    name: str = "Conv",
-    **more: Any,
+    w: Writer, op: ConvLayer | ConvTransposeLayer, ins: Sequence[str], out: str, **more: Any
 ) -> str:
-    return w.emit(
-        name,
-        ins,
-        out,
-        kernel_shape=list(w.types[ins[1]].shape[2:]),
-        strides=list(op.stride),
-        pads=_pads(op.padding),
-        dilations=list(op.dilation),
-        group=op.groups,
-        **more,
-    )
+    name = "ConvTranspose" if isinstance(op, ConvTransposeLayer) else "Conv"
+    how = _windows(w.types[ins[1]].shape[2:], op.stride, op.padding, dilations=list(op.dilation))
+    return w.emit(name, ins, out, group=op.groups, **how, **more)
+
+
+def _windows(kernel: Sequence[Any], stride: Sequence[int], pads: Pads, **more: Any) -> Any:
+    """Return the attributes of windows."""
+    how = {"kernel_shape": list(kernel), "strides": list(stride), "pads": _pads(pads)}
+    return {**how, **more}
 
 
 def _avg_pool(w: Writer, op: AvgPoolLayer, ins: Sequence[str], out: str) -> str | None:
@@ -76,16 +69,8 @@ def _pool(
     if found is None:
         return None
     padding, ceil = found
-    return w.emit(
-        name,
-        ins,
-        out,
-        kernel_shape=list(op.kernel),
-        strides=list(op.stride),
-        pads=_pads(padding),
-        ceil_mode=int(ceil),
-        **more,
-    )
+    how = _windows(op.kernel, op.stride, padding, ceil_mode=int(ceil))
+    return w.emit(name, ins, out, **how, **more)
 
 
 def _matching_padding(
@@ -308,7 +293,7 @@ STANDARD: dict[type[Op], Emit] = {
     OPS["layer softmax_loss"]: _softmax_loss,
     ConvLayer: _conv,
     ConvTransposeLayer: lambda w, op, ins, out: _conv(
-        w, op, ins, out, "ConvTranspose", output_padding=list(op.more)
+        w, op, ins, out, output_padding=list(op.more)
     ),
     MaxPoolLayer: lambda w, op, ins, out: _pool(
         w, op, ins, out, "MaxPool", dilations=list(op.dilation)
