@@ -1,4 +1,4 @@
-"""The declaration of a command, and how commands print text and JSON."""
+"""What commands share: their declaration, and how they print text and JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Command:
     description: str
     example: str
     options: str = ""
-    """The arguments and options, as text: see options.py."""
+    """What it takes, as text: see options.py."""
     order: int = 1000
     """The position in the list of commands, ascending."""
     mistake: int = 1

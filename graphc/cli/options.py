@@ -7,8 +7,8 @@
 Before the bar come the names, or that of an argument; then, in any order, the word in capitals that
 help shows for the value; a type of `TYPES`, with a default after `=`; {these,choices}; `flag`,
 `list`, `required`, `?`, `*`, `+` or `...`, as argparse has them; `?=1` for an option without a
-value; `as=name` for the attribute; and `passes_text` for an option that prints it.  `@name` are
-the options of `SHARED` by that name, and [name] begins a group of the help.
+value; `as=name` for the attribute; and `passes_text` for an option that prints it.  `@name` stands
+for options of `SHARED`, and [name] begins a group of the help.
 """
 
 from __future__ import annotations
