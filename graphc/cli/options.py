@@ -7,8 +7,8 @@
 Before the bar come the names, or that of an argument; then, in any order, the word in capitals that
 help shows for the value; a type of `TYPES`, with a default after `=`; {these,choices}; `flag`,
 `list`, `required`, `?`, `*`, `+` or `...`, as argparse has them; `?=1` for an option without a
-value; `as=name` for the attribute; and `passes_text` for an option that prints it.  `@name` stands
-for options of `SHARED`, and [name] begins a group of the help.
+value; and `as=name` for the attribute.  `@name` stands for options of `SHARED`, and [name] begins a
+group of the help.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ def _declared(words: list[str]) -> tuple[list[str], dict[str, Any]]:
             how |= {"action": "version", "version": passes_text()}
         elif name == "as":
             how["dest"] = value
-        elif word[0].isupper():
-            how["metavar"] = word
-        else:
+        elif name in TYPES:
             how |= {"type": TYPES[name]} | ({"default": value} if equals else {})
+        else:
+            how["metavar"] = word
     return names, how
 
 

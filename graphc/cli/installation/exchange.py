@@ -30,8 +30,6 @@ def onnx(trial: Trial) -> str:
     trial.left += [f"left out: {name} is not installed" for name in missing]
     if "onnx" in missing:
         return ""
-    from graphc.onnx.verified import Evaluated
-
     count, short = Counter[str](), 0
     for call, formula in calls().items():
         if slope_of.__name__ in formula.left.co_names:  # ONNX has no gradients
@@ -53,8 +51,7 @@ def onnx(trial: Trial) -> str:
                 short += _by_defaults(call, gc.onnx.to_proto(ex), arrays)
         if "train" in formula.right.co_names:
             with trial.case(f"the ONNX model of a step of {call}"):
-                step = Evaluated.of_model(gc.onnx.to_proto(ex, train=True))
-                compare(bundle, arrays, step.forward(arrays), train=True)
+                compare(bundle, arrays, _step(ex)(arrays), train=True)
     layers = 0 if RUNTIME in missing else check_recurrent(trial, _session)
     runs = ", ".join(f"by {name} {number}" for name, number in count.items())
     return f"ONNX models run {runs}; {short} by the defaults of attributes; {layers} layers"
@@ -70,6 +67,13 @@ def _runs(ex: gc.Executor, runtime: bool) -> Iterator[tuple[str, Run]]:
     yield EVALUATOR, lambda feeds: Evaluated.of(ex).forward(feeds)
     if runtime:
         yield RUNTIME, _session(model.SerializeToString())
+
+
+def _step(ex: gc.Executor) -> Run:
+    """Return the outputs of a step of training, as an ONNX model."""
+    from graphc.onnx.verified import Evaluated
+
+    return Evaluated.of_model(gc.onnx.to_proto(ex, train=True)).forward
 
 
 def _by_defaults(call: str, model: Any, arrays: Mapping[str, Array]) -> bool:
