@@ -12,7 +12,7 @@ from typing import Any
 from graphc.backends.backend import USUAL
 from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
-from graphc.cli.arguments import Command, optimizer, picked, print_json
+from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, print_json
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.cost import program_cost
 from graphc.compiler.plan import Plan, program_name
@@ -31,20 +31,23 @@ COMMAND = Command(
     "turn; then each instruction: its share, its operations and bytes, and how near they come to "
     "the measured peak of this machine.",
     example="graphc bench net.py:net --batch 32 --trace trace.json",
-    options=f"""
-@model
-@batch
-@threads
-@precision
---rounds positive=15 | how often each backend is timed (default: 15)
---backend {{{",".join(USUAL)}}} | whose instructions to show (default: the faster one)
---picture FILE | also draw where the time goes: .svg or .html
---trace FILE | also write a trace for Perfetto or chrome://tracing
-@passes
-@optimizer
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    parser.add_model()
+    parser.add_batch()
+    parser.add_threads()
+    parser.add_precision()
+    add("--rounds", type=positive, default=15, help="how often each backend is timed (default: 15)")
+    add("--backend", choices=USUAL, help="whose instructions to show (default: the faster one)")
+    add("--picture", metavar="FILE", help="also draw where the time goes: .svg or .html")
+    add("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")
+    parser.add_passes()
+    parser.add_optimizer()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from graphc.check.validation import ValidationError
 from graphc.check.validation.bisect import Command as Shell
 from graphc.check.validation.bisect import Found, NotThePasses, Values, bisect
 from graphc.check.validation.plans import validate_plan
-from graphc.cli.arguments import Command, optimizer, picked, show
+from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, show
 from graphc.cli.data import first_rows
 from graphc.cli.model import ROWS, load_model, of_user, passes_of
 from graphc.compiler.compile import compile
@@ -34,21 +34,36 @@ COMMAND = Command(
     "The exit status is 0 if the symptom does not occur, 1 if its cause was found, and 2 if passes "
     "are not the cause.",
     example='graphc bisect net.py:net --symptom loss\ngraphc bisect --run "python train.py"',
-    options=f"""
-model MODEL ? | file.py:function, or a saved model
---symptom WHAT | loss, output:NAME, gradient:NAME, update:NAME or nonfinite (default: any result)
---run COMMAND as=command | a command that fails if the symptom occurs; python is the one that runs
-    graphc
-@passes
---tolerance float=1e-6 | relative to the largest number (default: 1e-6)
---rows positive={ROWS} | how many rows are fed (default: {ROWS})
---data FILE | feed its first rows instead of random numbers
-@label
-@optimizer
-@backend
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", nargs="?", help="file.py:function, or a saved model")
+    add(
+        "--symptom",
+        metavar="WHAT",
+        help="loss, output:NAME, gradient:NAME, update:NAME or nonfinite (default: any result)",
+    )
+    add(
+        "--run",
+        dest="command",
+        metavar="COMMAND",
+        help="a command that fails if the symptom occurs; python is the one that runs graphc",
+    )
+    parser.add_passes()
+    add(
+        "--tolerance",
+        type=float,
+        default=1e-6,
+        help="relative to the largest number (default: 1e-6)",
+    )
+    add("--rows", type=positive, default=ROWS, help=f"how many rows are fed (default: {ROWS})")
+    parser.add_data("feed its first rows instead of random numbers", required=False)
+    parser.add_optimizer()
+    parser.add_backend()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from graphc.check.grad_check import GradReport, grad_check
 from graphc.check.validation.explain import ValidationError
 from graphc.check.validation.validate import validate_model
-from graphc.cli.arguments import Command, print_json, show
+from graphc.cli.arguments import Command, Parser, print_json, show
 from graphc.cli.data import first_rows
 from graphc.cli.model import ROWS, load_model, of_user, passes_of, random_feeds
 from graphc.compiler.compile import compile
@@ -27,14 +27,21 @@ COMMAND = Command(
     "inference, frozen inference, training, and the update of each optimizer.  For a pass that "
     "fails, a test with the smallest failing graph is written to graphc-failures.",
     example="graphc check net.py:net --data train.csv\ngraphc check net.py:net --passes",
-    options=f"""
-@model
---data FILE | feed its first {ROWS} rows instead of random numbers
-@label
---passes FILE:NAME ?= | validate the default passes, or those of a gc.passes list in your file
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_model()
+    parser.add_data(f"feed its first {ROWS} rows instead of random numbers", required=False)
+    parser.add_argument(
+        "--passes",
+        nargs="?",
+        const="",
+        metavar="FILE:NAME",
+        help="validate the default passes, or those of a gc.passes list in your file",
+    )
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import graphc
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import add_command
+from graphc.cli.arguments import Parser, add_command
 from graphc.cli.data import MissingColumns
 from graphc.cli.model import UsersError
 
@@ -84,9 +84,9 @@ def _status(argv: Sequence[str] | None) -> int:
 
 
 @cache
-def _parser(modules: tuple[Any, ...]) -> argparse.ArgumentParser:
+def _parser(modules: tuple[Any, ...]) -> Parser:
     """Return the parser of the commands that the modules declare."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="graphc",
         description="Compile neural networks, as static graphs, for the CPU.",
         epilog=MODEL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from graphc.cli.arguments import Command, show
+from graphc.cli.arguments import Command, Parser, show
 from graphc.cli.replay import run_data
 from graphc.train.replay import compare_runs
 
@@ -17,14 +17,17 @@ COMMAND = Command(
     "The exit status is 0 when the runs are equal, 1 when they differ, 2 for a mistake.",
     example="graphc compare graphc-run/record graphc-run/record",
     mistake=2,
-    options="""
-run_1 RUN1 | the folder of a recorded run
-run_2 RUN2 | the folder of another recorded run
---data FILE | the training data of RUN1, if it does not hold them
---data2 FILE | the same for RUN2 (default: as --data)
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("run_1", metavar="RUN1", help="the folder of a recorded run")
+    add("run_2", metavar="RUN2", help="the folder of another recorded run")
+    add("--data", metavar="FILE", help="the training data of RUN1, if it does not hold them")
+    add("--data2", metavar="FILE", help="the same for RUN2 (default: as --data)")
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

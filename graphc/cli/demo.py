@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphc.cli.arguments import Command, warned
+from graphc.cli.arguments import Command, Parser, positive, warned
 from graphc.cli.data import Feeds
 from graphc.cli.model import metrics
 from graphc.compiler.compile import compile
@@ -45,12 +45,15 @@ COMMAND = Command(
     description="Train a network with batchnorm and dropout on handwritten digits; leave its "
     "pictures, learning curve, confusion matrix and model in a folder.",
     example="graphc demo --epochs 5 --seeds 1",
-    options=f"""
---out text=graphc-demo DIR | (default: graphc-demo)
---epochs positive={EPOCHS} | (default: {EPOCHS})
---seeds positive=3 | how many networks to train (default: 3)
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("--out", default="graphc-demo", metavar="DIR", help="(default: graphc-demo)")
+    add("--epochs", type=positive, default=EPOCHS, help=f"(default: {EPOCHS})")
+    add("--seeds", type=positive, default=3, help="how many networks to train (default: 3)")
 
 
 def digits_net() -> Net:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import Command, print_json
+from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.model import compiled, load_model, passes_of
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
@@ -42,17 +42,20 @@ COMMAND = Command(
     description="Show what differs between two models, or what one pass changes in a model.",
     example="graphc diff net.py:net other.py:net --out difference.svg\n"
     "graphc diff net.py:net --pass fuse_affine_relu",
-    options="""
-models MODEL + | two models; with --pass one
---pass NAME as=step | compare before and after this pass
--o --out FILE | draw it; .svg, .png, .pdf, .dot or .html
-@batch
-@backend
-@passes
-@optimizer
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("models", metavar="MODEL", nargs="+", help="two models; with --pass one")
+    add("--pass", dest="step", metavar="NAME", help="compare before and after this pass")
+    add("-o", "--out", metavar="FILE", help="draw it; .svg, .png, .pdf, .dot or .html")
+    parser.add_batch()
+    parser.add_backend()
+    parser.add_passes()
+    parser.add_optimizer()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

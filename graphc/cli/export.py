@@ -8,7 +8,7 @@ from pathlib import Path
 
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import Command, file_name, optimizer, show
+from graphc.cli.arguments import Command, Parser, file_name, nbytes, optimizer, positive, show
 from graphc.cli.model import Model, load_model
 from graphc.compiler.compile import compile
 from graphc.files.code.export import export_c, export_object
@@ -29,31 +29,50 @@ COMMAND = Command(
     example="graphc export graphc-run/iris.gc -o iris.onnx\n"
     "graphc export graphc-run/iris.gc --c iris.c --batch 8\n"
     "graphc export graphc-run/iris.gc --object iris.wasm --target wasm32",
-    options="""
-@model
--o --out FILE | the file to write (default: the net's name and .onnx)
---training flag | the forward part of a training step, with dropout and batch statistics
---no-losses flag | leave out losses, and inputs such as labels that only they need
-[code]
---c FILE | write C99: this file, and a header beside it
---object FILE | write an object: this file, and a header beside it
---target TRIPLE | the machine of the object (default: this one)
---cpu | its processor, by LLVM's name (default: a usual one of the target)
---infer-only flag | constants for weights, and no training step
---backward flag | a function for gradients alone, too
---batch positive | the most rows of a call (default: the model's, or 1)
---budget nbytes BYTES | the most bytes of state and work
---weights {in,file} text=in | file: the first state is written to a file .bin beside the code
---self-test flag | a main that tests the file, under a macro
-[]
-@optimizer
-@json
-""",
 )
 ONNX_ONLY = ("out", "training", "no_losses")
 OBJECT_ONLY = ("target", "cpu")
 C_ONLY = ("self_test",)
 CODE_ONLY = ("infer_only", "backward", "batch", "budget", "weights", "optimizer")
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_model()
+    _declare_onnx(parser)
+    add = parser.add_argument_group("code").add_argument
+    add("--c", metavar="FILE", help="write C99: this file, and a header beside it")
+    add("--object", metavar="FILE", help="write an object: this file, and a header beside it")
+    add("--target", metavar="TRIPLE", help="the machine of the object (default: this one)")
+    add("--cpu", help="its processor, by LLVM's name (default: a usual one of the target)")
+    add("--infer-only", action="store_true", help="constants for weights, and no training step")
+    add("--backward", action="store_true", help="a function for gradients alone, too")
+    add("--batch", type=positive, help="the most rows of a call (default: the model's, or 1)")
+    add("--budget", type=nbytes, metavar="BYTES", help="the most bytes of state and work")
+    add(
+        "--weights",
+        choices=("in", "file"),
+        default="in",
+        help="file: the first state is written to a file .bin beside the code",
+    )
+    add("--self-test", action="store_true", help="a main that tests the file, under a macro")
+    parser.add_optimizer()
+    parser.add_json()
+
+
+def _declare_onnx(parser: Parser) -> None:
+    add = parser.add_argument
+    add("-o", "--out", metavar="FILE", help="the file to write (default: the net's name and .onnx)")
+    add(
+        "--training",
+        action="store_true",
+        help="the forward part of a training step, with dropout and batch statistics",
+    )
+    add(
+        "--no-losses",
+        action="store_true",
+        help="leave out losses, and inputs such as labels that only they need",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

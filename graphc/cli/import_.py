@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from graphc.cli.arguments import Command, show
+from graphc.cli.arguments import Command, Parser, show
 from graphc.cli.model import compiled
 from graphc.files.serialize import save
 from graphc.runtime.executor import Executor
@@ -18,16 +18,37 @@ COMMAND = Command(
     "be trained further. The first dimension of its inputs stays open if it has a name and no "
     "size; other dimensions that have a name must be given a size. This needs the extra `onnx`.",
     example="graphc import iris.onnx -o iris.gc --batch 32",
-    options="""
-file FILE | the .onnx file
--o --out MODEL | the file to write (default: FILE as .gc)
-@batch
---dim dimension NAME=SIZE list | the size of a dimension; may be repeated
---external-data flag | also read numbers from other files in the folder of FILE
-@backend
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the .onnx file")
+    add("-o", "--out", metavar="MODEL", help="the file to write (default: FILE as .gc)")
+    parser.add_batch()
+    add(
+        "--dim",
+        action="append",
+        type=_dimension,
+        default=[],
+        metavar="NAME=SIZE",
+        help="the size of a dimension; may be repeated",
+    )
+    add(
+        "--external-data",
+        action="store_true",
+        help="also read numbers from other files in the folder of FILE",
+    )
+    parser.add_backend()
+    parser.add_json()
+
+
+def _dimension(text: str) -> tuple[str, int]:
+    name, sign, size = text.rpartition("=")
+    if not sign or not name or not size.isdecimal() or int(size) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a dimension; an example is sequence=128")
+    return name, int(size)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.cli import train
-from graphc.cli.arguments import Command, add_command
+from graphc.cli.arguments import Command, Parser, add_command, positive, whole
 from graphc.cli.data import feeds_of
 from graphc.cli.table_net import chosen_model
 from graphc.compiler.compile import compile
@@ -22,15 +22,23 @@ COMMAND = Command(
     "several processes by MPI. Where one fails or hangs, all are ended, and started again as often "
     "as --max-restarts allows: `graphc train` from the last checkpoint, a script as before.",
     example="graphc launch -n 2 train net.py:net --data train.csv --out two",
-    options="""
--n positive=2 N | ranks (default: 2)
---hosts FILE | a file of the machines to use, one per line, for mpiexec
---max-restarts whole=0 R | restart from the last checkpoint after at most this many failures
-    (default: 0)
-command | train, or the path of a script: main.py
-arguments ... | its arguments: graphc train --help
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("-n", type=positive, default=2, metavar="N", help="ranks (default: 2)")
+    add("--hosts", metavar="FILE", help="a file of the machines to use, one per line, for mpiexec")
+    add(
+        "--max-restarts",
+        type=whole,
+        default=0,
+        metavar="R",
+        help="restart from the last checkpoint after at most this many failures (default: 0)",
+    )
+    add("command", help="train, or the path of a script: main.py")
+    add("arguments", nargs=argparse.REMAINDER, help="its arguments: graphc train --help")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,7 +80,7 @@ def _check(words: list[str]) -> None:
     Arrays in a `.npz` file may be large, so they are left to the ranks.  Raise SystemExit as
     argparse does, GraphError, or UsersError.
     """
-    parser = argparse.ArgumentParser(prog="graphc launch")
+    parser = Parser(prog="graphc launch")
     add_command(parser.add_subparsers(), train)
     args = parser.parse_args(words)
     model = chosen_model(args)

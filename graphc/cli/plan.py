@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_text
-from graphc.cli.arguments import Command, picked, print_json, show
+from graphc.cli.arguments import Command, Parser, nbytes, picked, positive, print_json, show
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept
@@ -31,24 +32,49 @@ COMMAND = Command(
     example="graphc plan net.py:net --batch 32 --memory --optimizer adam\n"
     "graphc plan net.py:net --batch 512 --optimizer adam --curve --budget 8MB\n"
     "graphc plan net.py:net --optimizer adam --ranks 2 --bandwidth 10Gb/s",
-    options="""
-@model
-@batch
---memory flag | also show a line for each buffer
---picture FILE | also draw the arena, .svg of a step or .html of every program; or the curve
---budget nbytes | the most memory, such as 8MB or 8MiB
---curve flag | memory against FLOPs instead; with a budget also the largest batch
---ranks positive=1 N | ranks that share the batch (default: 1)
---bandwidth bandwidth | such as 10Gb/s: predict a step on up to N ranks, from times measured here
---latency latency=20us | latency of the network (default: 20us)
---certificate FILE | also write the plan's certificate, as JSON that `graphc verify` reads
-@backend
-@precision
-@passes
-@optimizer
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    parser.add_model()
+    parser.add_batch()
+    add("--memory", action="store_true", help="also show a line for each buffer")
+    add(
+        "--picture",
+        metavar="FILE",
+        help="also draw the arena, .svg of a step or .html of every program; or the curve",
+    )
+    add("--budget", type=nbytes, help="the most memory, such as 8MB or 8MiB")
+    add(
+        "--curve",
+        action="store_true",
+        help="memory against FLOPs instead; with a budget also the largest batch",
+    )
+    add(
+        "--ranks",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="ranks that share the batch (default: 1)",
+    )
+    add(
+        "--bandwidth",
+        type=bandwidth,
+        help="such as 10Gb/s: predict a step on up to N ranks, from times measured here",
+    )
+    add("--latency", type=latency, default=20e-6, help="latency of the network (default: 20us)")
+    add(
+        "--certificate",
+        metavar="FILE",
+        help="also write the plan's certificate, as JSON that `graphc verify` reads",
+    )
+    parser.add_backend()
+    parser.add_precision()
+    parser.add_passes()
+    parser.add_optimizer()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,6 +160,24 @@ def _program(program: Program) -> dict[str, Any]:
 
 _MULTIPLES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _PARTS = {"": 1.0, "m": 1e3, "u": 1e6, "n": 1e9}
+
+
+def bandwidth(text: str) -> float:
+    """Return the bytes per second of 10Gb/s or 1.2GB/s: b is bits, B is bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?)(b|B)/s", text.strip())
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a bandwidth; examples are 10Gb/s and 1.2GB/s"
+        )
+    return float(match[1]) * _MULTIPLES[match[2]] / (8 if match[3] == "b" else 1)
+
+
+def latency(text: str) -> float:
+    """Return the seconds of 20us or 1.5ms."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mun]?)s", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; examples are 20us and 1.5ms")
+    return float(match[1]) / _PARTS[match[2]]
 
 
 def _scaling(graph: Graph, args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import DataError, GraphError, counted
-from graphc.cli.arguments import Command, print_json, show
+from graphc.cli.arguments import Command, Parser, print_json, show
 from graphc.cli.data import Feeds, TableInputs, arrays_of, is_table, named, predicting_inputs
 from graphc.cli.model import load_model
 from graphc.compiler.plan import Plan
@@ -45,18 +45,25 @@ COMMAND = Command(
     "its classes had. For other models the columns are in the order of training, and a label "
     "column may be there. A .npy file holds the one input; it may be larger than memory.",
     example="graphc predict graphc-run/iris.gc --data new.csv --out predicted.csv",
-    options="""
-model MODEL | a model that train or gc.save wrote
---data required FILE | .csv, .npy, .npz or "digits"
---label COLUMN | a column of a .csv file with labels, which are compared and not read as a feature
-    (default: that of the training; or y, label or target, where the file has one column more than
-    the net takes)
-@form
---proba flag | probabilities of the classes in place of scores
---out FILE | .csv, .npy or .npz (default: print the .csv file)
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a model that train or gc.save wrote")
+    add("--data", required=True, metavar="FILE", help='.csv, .npy, .npz or "digits"')
+    add(
+        "--label",
+        metavar="COLUMN",
+        help="a column of a .csv file with labels, which are compared and not read as a feature "
+        "(default: that of the training; or y, label or target, where the file has one column more "
+        "than the net takes)",
+    )
+    parser.add_form()
+    add("--proba", action="store_true", help="probabilities of the classes in place of scores")
+    add("--out", metavar="FILE", help=".csv, .npy or .npz (default: print the .csv file)")
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

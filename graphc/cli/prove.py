@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.base.close_names import close_names
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import Command, print_json
+from graphc.cli.arguments import Command, Parser, print_json
 
 if TYPE_CHECKING:
     from graphc.check.prove import Proof
@@ -22,11 +22,13 @@ COMMAND = Command(
     "The exit status is 0 when all rules are proved, 1 when one is not, and 2 for a mistake.",
     example="graphc prove neg_neg affine_batchnorm",
     mistake=2,
-    options="""
-rules RULE * | a rule's name (default: all)
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("rules", metavar="RULE", nargs="*", help="a rule's name (default: all)")
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

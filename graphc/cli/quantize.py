@@ -7,7 +7,7 @@ from pathlib import Path
 
 from graphc.base.errors import GraphError
 from graphc.check.quantization import compare_quantized
-from graphc.cli.arguments import Command, file_name, show
+from graphc.cli.arguments import Command, Parser, file_name, fraction, show
 from graphc.cli.data import feeds_of, split
 from graphc.cli.model import load_model
 from graphc.files.serialize import save
@@ -22,15 +22,23 @@ COMMAND = Command(
     "the rest, the error of each layer beside float32 is printed and, if there are labels, the "
     "accuracy. All commands that predict accept the file.",
     example="graphc quantize graphc-run/iris.gc --data train.csv -o iris.int8.gc",
-    options="""
-model MODEL | a model that train or gc.save wrote
---data required FILE | .csv, .npz or "digits": data like those of training
-@label
--o --out FILE | the file to write (default: NET.int8.gc)
---validation fraction=0.2 PART | the part of the rows to compare on (default: 0.2)
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a model that train or gc.save wrote")
+    parser.add_data('.csv, .npz or "digits": data like those of training', required=True)
+    add("-o", "--out", metavar="FILE", help="the file to write (default: NET.int8.gc)")
+    add(
+        "--validation",
+        type=fraction,
+        default=0.2,
+        metavar="PART",
+        help="the part of the rows to compare on (default: 0.2)",
+    )
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

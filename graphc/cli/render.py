@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from graphc.cli.arguments import Command, file_name
+from graphc.cli.arguments import Command, Parser, file_name
 from graphc.cli.model import compiled, load_model
 
 COMMAND = Command(
@@ -13,13 +13,25 @@ COMMAND = Command(
     help="draw a model",
     description="Draw a model, forward beside backward.",
     example="graphc render net.py:net -o net.svg",
-    options="""
-@model
-@passes
--o --out FILE | the file: .svg, .png, .pdf, .dot or .html (default: the net's name and .svg)
---unfold flag | draw every repetition of a block of layers; .html has both pictures
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    parser.add_model()
+    parser.add_passes()
+    add(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="the file: .svg, .png, .pdf, .dot or .html (default: the net's name and .svg)",
+    )
+    add(
+        "--unfold",
+        action="store_true",
+        help="draw every repetition of a block of layers; .html has both pictures",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import Command, picked, show
+from graphc.cli.arguments import Command, Parser, picked, positive, show
 from graphc.data import load_data
 from graphc.files.disk import write_file
 from graphc.ir.graph import Node
@@ -30,15 +30,22 @@ COMMAND = Command(
     example="graphc replay graphc-run/record --step 2\n"
     "graphc replay graphc-run/record --step 2 --node d_scores --out d_scores.npy",
     mistake=2,
-    options="""
-folder RUN | the folder of a recorded run
---step positive required | the number of the step, from 1
---node NAME | a value, gradient (d_NAME) or update (NAME.next)
---out FILE.npy | save the value of --node
---data FILE | the training data, if the run does not hold them: .npz or a folder of part files
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("folder", metavar="RUN", help="the folder of a recorded run")
+    add("--step", type=positive, required=True, help="the number of the step, from 1")
+    add("--node", metavar="NAME", help="a value, gradient (d_NAME) or update (NAME.next)")
+    add("--out", metavar="FILE.npy", help="save the value of --node")
+    add(
+        "--data",
+        metavar="FILE",
+        help="the training data, if the run does not hold them: .npz or a folder of part files",
+    )
+    parser.add_json()
 
 
 def run_data(source: str | None) -> Any:

@@ -16,14 +16,20 @@ from numpy.typing import NDArray
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import (
     Command,
+    Parser,
     file_name,
+    fraction,
+    from_up,
+    number,
     optimizer,
+    positive,
     show,
     warned,
+    whole,
 )
 from graphc.cli.data import feeds_of, split
 from graphc.cli.model import Model, check_has_loss, compiled, metrics
-from graphc.cli.table_net import chosen_model
+from graphc.cli.table_net import add_net, chosen_model
 from graphc.declare.optim import Optimizer
 from graphc.declare.optim.optimizer import leading, numbers_of
 from graphc.files.disk import make_folder
@@ -48,26 +54,56 @@ COMMAND = Command(
     "for graphc train.",
     example="graphc sweep net.py:net --data train.csv --grid lr=1e-3,3e-3 --seeds 5\n"
     "graphc sweep --hidden 64 --data train.csv --grid lr=1e-3,1e-2 --folds 5",
-    options="""
-@net
---data required FILE | .npz, .csv, digits, iris, wine, ...
-@label
---grid setting NAME=VALUE,... list | the values of a number of the optimizer: lr, weight_decay, ...
---seeds positive=3 | seeds of each combination (default: 3)
---folds several | validate on each of so many parts of the rows in turn
---epochs positive=20 | the most epochs (default: 20)
---patience positive EPOCHS | end a training after so many epochs without a smaller validation loss,
-    and return to its best epoch
---batch positive=128 | rows of a step (default: 128)
-@optimizer
---seed whole=0 | the first seed (default: 0)
-@backend
---out text=graphc-sweep DIR | (default: graphc-sweep)
---validation fraction=0.2 FRACTION | without folds: fraction of the rows that are not trained on
-    (default: 0.2)
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add_net(parser)
+    parser.add_data(".npz, .csv, digits, iris, wine, ...", required=True)
+    add(
+        "--grid",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="the values of a number of the optimizer: lr, weight_decay, ...",
+    )
+    add("--seeds", type=positive, default=3, help="seeds of each combination (default: 3)")
+    add("--folds", type=from_up(2), help="validate on each of so many parts of the rows in turn")
+    add("--epochs", type=positive, default=20, help="the most epochs (default: 20)")
+    add(
+        "--patience",
+        type=positive,
+        metavar="EPOCHS",
+        help="end a training after so many epochs without a smaller validation loss, and return "
+        "to its best epoch",
+    )
+    add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
+    parser.add_optimizer()
+    add("--seed", type=whole, default=0, help="the first seed (default: 0)")
+    parser.add_backend()
+    add("--out", default="graphc-sweep", metavar="DIR", help="(default: graphc-sweep)")
+    add(
+        "--validation",
+        type=fraction,
+        default=0.2,
+        metavar="FRACTION",
+        help="without folds: fraction of the rows that are not trained on (default: 0.2)",
+    )
+    parser.add_json()
+
+
+def setting(text: str) -> tuple[str, tuple[float, ...]]:
+    """Return the name and the values of a setting."""
+    name, equals, values = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE,...")
+    found = tuple(int(one) if one.isdecimal() else number(one) for one in values.split(","))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} has a value twice")
+    return name, found
 
 
 @dataclass

@@ -5,12 +5,27 @@ from __future__ import annotations
 import argparse
 
 from graphc.base.errors import DataError, GraphError
+from graphc.cli.arguments import Parser, widths
 from graphc.cli.data import arrays_of, form_of, is_table
 from graphc.cli.model import Model, load_model
 from graphc.data.kinds import check_words, kinds
 from graphc.declare.perceptrons import ClassifierNet, Perceptron, RegressorNet
 from graphc.declare.preparation import Preparation
 from graphc.runtime.columns import Columns
+
+
+def add_net(parser: Parser) -> None:
+    """Add the argument MODEL, and the options that declare a net in its place."""
+    parser.add_model(required=False)
+    add = parser.add_argument
+    add(
+        "--hidden",
+        type=widths,
+        metavar="WIDTH,...",
+        help="a perceptron with these hidden layers in place of a MODEL; it prepares words and "
+        "missing values, and has classes for labels that are words or at most 20 whole numbers",
+    )
+    add("--regression", action="store_true", help="with --hidden: the label is always a number")
 
 
 def chosen_model(args: argparse.Namespace) -> Model:

@@ -16,14 +16,19 @@ from graphc.base.errors import GraphError
 from graphc.base.own_passes import own_passes
 from graphc.cli.arguments import (
     Command,
+    Parser,
     file_name,
+    fraction,
     optimizer,
+    passes_text,
     picked,
+    positive,
     show,
+    whole,
 )
 from graphc.cli.data import Feeds, feeds_of, split
 from graphc.cli.model import Model, UsersError, check_has_loss, compiled, metrics
-from graphc.cli.table_net import chosen_model
+from graphc.cli.table_net import add_net, chosen_model
 from graphc.files.disk import FolderLock, make_folder
 from graphc.files.serialize import load_executor, save
 from graphc.ir.op import Array
@@ -36,9 +41,6 @@ from graphc.train.run import StepBoundary
 from graphc.train.standardize import fit_new
 from graphc.view.figure import new_figure
 from graphc.view.plots import confusion_matrix, histograms, learning_curve
-
-DETERMINISTIC = 4
-"""The number of shards of a batch for the same bits on any number of ranks."""
 
 COMMAND = Command(
     "train",
@@ -53,35 +55,53 @@ COMMAND = Command(
     "graphc train --hidden 64,32 --data train.csv\n"
     "graphc train net.py:net --data train.csv --checkpoint 9 --out steps\n"
     "graphc train net.py:net --data train.csv --label species --record",
-    options=f"""
-@net
---data required FILE | .npz, .csv, digits, iris, wine, ...
-@label
---epochs positive=20 | (default: 20)
---batch positive=128 | rows of a step (default: 128)
-@optimizer
---lr float | learning rate (default: the optimizer's usual one)
---seed whole=0 | seed of weights, shuffling and masks (default: 0)
-@backend
-@precision
---passes passes_text | list the compiler's passes, and stop
---without PASS,... text= | leave these passes out
---out text=graphc-run DIR | (default: graphc-run)
---validation fraction=0.2 FRACTION | fraction of the rows that are not trained on (default: 0.2)
---plots flag | draw learning curve, confusion matrix, and histograms of weights and gradients
---checkpoint STEPS positive ?=0 | write checkpoints to DIR/checkpoints: every so many steps, or
-    after each epoch
---resume flag | continue from the last checkpoint, if there is one
---deterministic flag | the same bits on 1, 2 or {DETERMINISTIC} ranks: --shards {DETERMINISTIC}
---shards positive S | as --deterministic, with this many shards
---sync-batchnorm flag | batch normalisation by statistics of the whole batch (default: of each
-    shard)
---timeout positive={LIMIT:g} SECONDS | after this time a rank that does not answer counts as failed
-    (default: {LIMIT:g})
---record flag | record the run in DIR/record, for graphc replay
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add_net(parser)
+    parser.add_data(".npz, .csv, digits, iris, wine, ...", required=True)
+    add("--epochs", type=positive, default=20, help="(default: 20)")
+    add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
+    parser.add_optimizer()
+    add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
+    add("--seed", type=whole, default=0, help="seed of weights, shuffling and masks (default: 0)")
+    parser.add_backend()
+    parser.add_precision()
+    add(
+        "--passes",
+        action="version",
+        version=passes_text(),
+        help="list the compiler's passes, and stop",
+    )
+    add("--without", metavar="PASS,...", default="", help="leave these passes out")
+    add("--out", default="graphc-run", metavar="DIR", help="(default: graphc-run)")
+    add(
+        "--validation",
+        type=fraction,
+        default=0.2,
+        metavar="FRACTION",
+        help="fraction of the rows that are not trained on (default: 0.2)",
+    )
+    add(
+        "--plots",
+        action="store_true",
+        help="draw learning curve, confusion matrix, and histograms of weights and gradients",
+    )
+    add(
+        "--checkpoint",
+        metavar="STEPS",
+        nargs="?",
+        type=positive,
+        const=0,
+        help="write checkpoints to DIR/checkpoints: every so many steps, or after each epoch",
+    )
+    add("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
+    add_shards(parser)
+    add("--record", action="store_true", help="record the run in DIR/record, for graphc replay")
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -260,11 +280,36 @@ def _gradients(ex: Executor, rows: Feeds) -> dict[str, Array]:
     return twin.backward()
 
 
+DETERMINISTIC = 4
+"""The number of shards of a batch for the same bits on any number of ranks."""
 LATER = 1.0
 """The seconds after which a rank other than the first reports an error.
 
 If it is an error of all ranks, rank 0 has reported it by then, and ended them.
 """
+
+
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """Add the options --deterministic, --shards, --sync-batchnorm and --timeout."""
+    add = parser.add_argument
+    add(
+        "--deterministic",
+        action="store_true",
+        help=f"the same bits on 1, 2 or {DETERMINISTIC} ranks: --shards {DETERMINISTIC}",
+    )
+    add("--shards", type=positive, metavar="S", help="as --deterministic, with this many shards")
+    add(
+        "--sync-batchnorm",
+        action="store_true",
+        help="batch normalisation by statistics of the whole batch (default: of each shard)",
+    )
+    add(
+        "--timeout",
+        type=positive,
+        default=int(LIMIT),
+        metavar="SECONDS",
+        help=f"after this time a rank that does not answer counts as failed (default: {LIMIT:g})",
+    )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from graphc.check.validation import ValidationError
 from graphc.check.validation.executors import Others
 from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
-from graphc.cli.arguments import Command, picked, print_json, show
+from graphc.cli.arguments import Command, Parser, number, picked, print_json, show
 from graphc.cli.data import feeds_of, form_of, is_table
 from graphc.cli.installation import SECTIONS, check_installation
 from graphc.cli.model import Model, compiled, is_onnx, load_model
@@ -47,24 +47,31 @@ COMMAND = Command(
     "there is no plan.",
     example="graphc verify net.py:net --batch 32 --optimizer adam --run",
     mistake=2,
-    options=f"""
-source SOURCE ? | file.py:function, a saved model, a certificate that `graphc plan` wrote (.json),
-    or a C file that `graphc export` wrote (.c); without it what is installed is checked
-@batch
-@backend
-@passes
-@precision
-@optimizer
---data FILE | the .csv file whose cells are compared
-@label
---run flag as=runs | run what was compiled, too
---only SECTION list {{{",".join(SECTIONS)}}} | a section of the check without SOURCE:
-    {", ".join(SECTIONS)}
---seed int=0 | its random numbers (default: 0)
---seconds number=60 | for more random cases (default: 60)
-@json
-""",
 )
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="file.py:function, a saved model, a certificate that `graphc plan` wrote (.json), or "
+        "a C file that `graphc export` wrote (.c); without it what is installed is checked",
+    )
+    parser.add_batch()
+    parser.add_backend()
+    parser.add_passes()
+    parser.add_precision()
+    parser.add_optimizer()
+    parser.add_data("the .csv file whose cells are compared", required=False)
+    add("--run", dest="runs", action="store_true", help="run what was compiled, too")
+    sections = f"a section of the check without SOURCE: {', '.join(SECTIONS)}"
+    add("--only", choices=SECTIONS, metavar="SECTION", action="append", help=sections)
+    add("--seed", type=int, default=0, help="its random numbers (default: 0)")
+    add("--seconds", type=number, default=60.0, help="for more random cases (default: 60)")
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,8 +13,8 @@ import pytest
 
 import graphc as gc
 from graphc.cli import main, train
+from graphc.cli.arguments import nbytes
 from graphc.cli.data import Feeds
-from graphc.cli.options import nbytes
 from graphc.files.disk import FolderLock
 from tests.extras import needs
 

@@ -69,6 +69,10 @@ from graphc.cli.arguments import Command
 COMMAND = Command("greet", help="greet", description="Greet.", example="graphc greet")
 
 
+def declare(parser):
+    pass
+
+
 def run(args):
     print("hello")
     return 0
