@@ -87,7 +87,7 @@ NAMES: Mapping[str, Any] = {
 }
 """The names in formulas besides arguments; `alike` has what is called as in graphc."""
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-"""The parameters that WEIGHTS in a formula stands for, after the same prefix."""
+"""The parameters that WEIGHTS in a formula are, each with the prefix before it."""
 
 
 @cache
