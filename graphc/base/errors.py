@@ -15,6 +15,12 @@ from graphc.base.loc import Loc, caller_loc, raised_loc
 MOST_SHOWN = 10**30
 """The largest number that is written with all its digits; Python writes no more than 4,300."""
 
+UNFIT = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
+    *(MemoryError, NotImplementedError, RecursionError),
+)
+"""The exceptions that occur if what a file says is not of the kinds that it must be."""
+
 
 def counted(number: int, word: str) -> str:
     """Return a count in words: `1 row`, `3,000 rows`."""

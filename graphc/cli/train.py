@@ -27,13 +27,7 @@ from graphc.cli.arguments import (
     whole,
 )
 from graphc.cli.data import Feeds, feeds_of, split
-from graphc.cli.model import (
-    Model,
-    UsersError,
-    check_has_loss,
-    compiled,
-    metrics,
-)
+from graphc.cli.model import Model, UsersError, check_has_loss, compiled, metrics
 from graphc.cli.table_net import add_net, chosen_model
 from graphc.files.disk import FolderLock, make_folder
 from graphc.files.serialize import load_executor, save

@@ -15,13 +15,13 @@ from typing import Any, cast, get_args
 
 from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
-from graphc.base.errors import GraphError, ModelFileError, RankError
+from graphc.base.errors import UNFIT, GraphError, ModelFileError, RankError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_budget
 from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
 from graphc.compiler.request import check_losses, check_options
-from graphc.compiler.sharding import Sharding, sharding
+from graphc.compiler.sharding import sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
@@ -70,18 +70,6 @@ _OTHERS = {
 }
 """Hints for files of other tools, by their suffixes."""
 
-_DAMAGE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    ArithmeticError,
-    NotImplementedError,
-    RecursionError,
-    MemoryError,
-)
-
 
 def columns_of(text: str) -> Columns:
     """Parse the column names of a model file; raise ValueError or RecursionError on failure."""
@@ -124,7 +112,7 @@ def damage(model: Model, what: str) -> Iterator[None]:
         yield
     except (ModelFileError, RankError, UnknownOp):
         raise
-    except _DAMAGE as error:
+    except UNFIT as error:
         text = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
         raise model.error(f"{what} cannot be made from it: {text}", HINT) from error
 
@@ -254,12 +242,12 @@ class Model:
         self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None
     ) -> CompileOptions:
         without = [name for name in options["without"] if name in DEFAULT.names]
-        wrt = _names(graph, options["wrt"])
+        wrt, sync = _names(graph, options["wrt"]), bool(options.get("sync_batchnorm"))
         return CompileOptions(
             graph=graph,
             batch=0,
             rows=options["batch"],
-            sharding=_sharding(options),
+            sharding=sharding(options.get("shards"), 1, sync, 2**62, options.get("budget")),
             wrt=wrt,
             required=_names(graph, options["required"]),
             rules=_rules(graph, options, wrt, other),
@@ -312,12 +300,6 @@ class Model:
             return None
         with damage(self, "names of columns"):
             return columns_of(self.columns)
-
-
-def _sharding(options: Mapping[str, Any]) -> Sharding | None:
-    """Return the sharding that the file describes, whatever the batch."""
-    sync = bool(options.get("sync_batchnorm"))
-    return sharding(options.get("shards"), 1, sync, 2**62, options.get("budget"))
 
 
 def optimizer_text(optimizer: Optimizer) -> str:

@@ -379,10 +379,7 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 
 
 def _pairs(
-    modules: _Modules,
-    layers: Mapping[str, _Layer],
-    names: Mapping[str, str] | None,
-    ordered: bool,
+    modules: _Modules, layers: Mapping[str, _Layer], names: Mapping[str, str] | None, ordered: bool
 ) -> dict[str, str]:
     """Return the layer of each module: by given names, by equal names, or else in order.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,40 +11,19 @@ from onnx import FunctionProto, NodeProto, defs, helper
 from graphc.onnx.call import Binding, Call, NotSupported, attributes_of, type_of
 
 
-@dataclass(frozen=True)
-class Body:
-    """The nodes of a function, the names of its inputs and outputs, and its operator sets."""
-
-    nodes: Sequence[NodeProto]
-    inputs: Sequence[str]
-    outputs: Sequence[str]
-    opsets: Mapping[str, int]
-    defaults: Mapping[str, Any]
-    """The values of attributes that a call may omit."""
-
-
 def body_of(
     node: NodeProto, call: Call, functions: Mapping[tuple[str, str], FunctionProto]
-) -> Body | None:
+) -> FunctionProto | None:
     """Return the function that a node calls, or None if there is none."""
-    function = functions.get((node.domain, node.op_type))
-    if function is None:
-        function = _from_onnx(node, call)
-    if function is None:
-        return None
-    opsets = {o.domain: o.version for o in function.opset_import}
-    defaults = {
-        name: value
-        for part in function.attribute_proto
-        for name, value in attributes_of(NodeProto(attribute=[part]), {}).items()
-    }
-    return Body(
-        function.node,
-        function.input,
-        function.output,
-        {**call.scope.opsets, **opsets},
-        {**_schema_defaults(node, call), **defaults},
-    )
+    return functions.get((node.domain, node.op_type)) or _from_onnx(node, call)
+
+
+def defaults_of(node: NodeProto, call: Call, function: FunctionProto) -> dict[str, Any]:
+    """Return the values of attributes that a call of a function may omit."""
+    schema = schema_of(node.domain, node.op_type, call.version)
+    declared = [] if schema is None else [a.default_value for a in schema.attributes.values()]
+    given = [default for default in declared if default.name]
+    return attributes_of(NodeProto(attribute=[*given, *function.attribute_proto]), {})
 
 
 def has_function(domain: str, op: str, version: int) -> bool:
@@ -60,14 +38,6 @@ def schema_of(domain: str, op: str, version: int) -> Any:
         return defs.get_schema(op, version, domain)
     except defs.SchemaError:
         return None
-
-
-def _schema_defaults(node: NodeProto, call: Call) -> dict[str, Any]:
-    schema = schema_of(node.domain, node.op_type, call.version)
-    if schema is None:
-        return {}
-    defaults = [a.default_value for a in schema.attributes.values() if a.default_value.name]
-    return attributes_of(NodeProto(attribute=defaults), {})
 
 
 def _from_onnx(node: NodeProto, call: Call) -> FunctionProto | None:

@@ -263,7 +263,9 @@ def load(
     model, file = read_model(source, external_data)
     dims, inputs = _mapping("dims", dims), _mapping("inputs", inputs)
     _check_names("input", inputs, free_inputs(model))
-    _check_names("dimension", dims, _names_of_dims(model))
+    shapes = [value.type.tensor_type.shape.dim for value in model.graph.input]
+    names = dict.fromkeys(dim.dim_param for shape in shapes for dim in shape if dim.dim_param)
+    _check_names("dimension", dims, list(names))
     known = {name: _known_input(model, name, given) for name, given in inputs.items()}
     types = _types_of_inputs(model, dims, known)
     return _net_of(model, file, types, known, work)
@@ -306,12 +308,6 @@ def _check_names(kind: str, given: Iterable[str], there: Sequence[str]) -> None:
                 f"the model has no {kind} {name!r}",
                 hint=f"it has {', '.join(there)}" if there else "it has none with a name",
             )
-
-
-def _names_of_dims(model: ModelProto) -> list[str]:
-    """Return the names of the inputs' named dimensions."""
-    shapes = (value.type.tensor_type.shape.dim for value in model.graph.input)
-    return list(dict.fromkeys(dim.dim_param for shape in shapes for dim in shape if dim.dim_param))
 
 
 def _known_input(model: ModelProto, name: str, given: Any) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.container import read_whole, unpack
@@ -106,8 +106,6 @@ def _other_names(model: ModelProto) -> Iterator[str]:
 HINT = "give the path of an .onnx file, or an onnx.ModelProto"
 BYTES = "onnx.load_from_string makes an onnx.ModelProto from bytes"
 OURS = "gc.save wrote it: gc.load reads it"
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Flags that do not follow links and do not wait for a pipe."""
 LARGEST_FILE = 2**31
 """The size from which on protocol buffers cannot represent a model."""
 
@@ -195,44 +193,20 @@ def _take_external(model: ModelProto, folder: Path | None) -> None:
                     hint="for a file that you trust: load(path, external_data=True)",
                 )
             check_sizes(tensor)
-            data = _external(folder, tensor)
-            tensor.ClearField("external_data")
-            tensor.data_location = TensorProto.DEFAULT
-            tensor.raw_data = data
+            _read_external(folder, tensor)
 
 
-def _external(folder: Path, tensor: TensorProto) -> bytes:
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    name = entries.get("location", "")
-    try:
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
-    except ValueError:
-        raise _refused(tensor, "its place there is not a number") from None
-    path = _inside(folder, name, tensor)
-    try:
-        descriptor = os.open(path, _FLAGS)
-    except OSError as error:
-        raise _refused(tensor, f"{name[:40]!r}: {error.strerror}") from None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        os.close(descriptor)
-        raise _refused(tensor, f"{name[:40]!r} is not a regular file without hard links")
-    with os.fdopen(descriptor, "rb") as file:
-        length = found.st_size - offset if length < 0 else length
-        if offset < 0 or offset + length > found.st_size:
-            raise _refused(tensor, f"{name[:40]!r} is shorter than that")
-        file.seek(offset)
-        return file.read(length)
-
-
-def _inside(folder: Path, name: str, tensor: TensorProto) -> Path:
-    """Return the path of a file in the folder without links; raise ModelFileError for any other."""
-    folder = Path(os.path.realpath(folder))
-    path = folder / name
-    plain = name.isprintable() and name and not os.path.isabs(name) and ".." not in Path(name).parts
-    if not plain or Path(os.path.realpath(path)) != path:
+def _read_external(folder: Path, tensor: TensorProto) -> None:
+    """Read data in another file; onnx refuses links, devices, and files of other folders."""
+    name = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    if not name or os.path.isabs(name) or ".." in Path(name).parts or not name.isprintable():
         raise _refused(tensor, f"{name[:40]!r} is not inside the model's folder")
-    return path
+    try:
+        load_external_data_for_tensor(tensor, str(folder))
+    except Exception as error:  # the library lets any exception of its parts through
+        raise _refused(tensor, str(error).partition("\n")[0]) from None
+    tensor.ClearField("external_data")
+    tensor.data_location = TensorProto.DEFAULT
 
 
 def _refused(tensor: TensorProto, why: str) -> ModelFileError:

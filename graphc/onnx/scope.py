@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from onnx import FunctionProto, GraphProto, NodeProto
 
-from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.errors import UNFIT, GraphError, ModelFileError
 from graphc.base.loc import Loc
 from graphc.base.work import spend_bytes, spend_nodes
 from graphc.declare.net import Net
@@ -38,7 +38,7 @@ from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.convert.rows import of_rows
 from graphc.onnx.convert.unrolled import UNFOLDED
 from graphc.onnx.folding import folded
-from graphc.onnx.function import Body, body_of
+from graphc.onnx.function import body_of, defaults_of
 from graphc.onnx.model_file import array_of, names_read
 from graphc.onnx.narrow import declared_narrow, held, narrow_inside, narrow_results
 from graphc.ops import OPS
@@ -50,11 +50,6 @@ from graphc.ops.sums import broadcast_to
 
 DOMAIN = "graphc"
 """The domain of functions that represent ops of graphc, and the producer of its files."""
-UNFIT = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
-    *(MemoryError, NotImplementedError, RecursionError),
-)
-"""The exceptions that occur if attributes or operands are not of the kinds that an op takes."""
 READ = 2
 """The number of nodes made in the time that reading a node, or beginning an inner graph, takes."""
 OPERANDS = 16
@@ -320,20 +315,21 @@ class Scope:
         restored = self.reading.by_graphc and not self.reading.as_written
         return not restored or not arrays or any(map(is_symbolic, arrays))
 
-    def _called(self, node: NodeProto, body: Body, call: Call) -> Sequence[Binding | None]:
+    def _called(self, node: NodeProto, body: FunctionProto, call: Call) -> Sequence[Binding | None]:
         """Return the results of a function: run its nodes on the operands of the call."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"functions call each other {DEEPEST} deep")
-        attributes = {**body.defaults, **call.attributes}
-        inner = Scope(self.reading, body.opsets, f"{call.name}/", attributes, self.depth + 1)
-        inner.narrow.update(compress(body.inputs, call.narrow))
-        for position, name in enumerate(body.inputs):
+        attributes = {**defaults_of(node, call, body), **call.attributes}
+        opsets = {**self.opsets, **{o.domain: o.version for o in body.opset_import}}
+        inner = Scope(self.reading, opsets, f"{call.name}/", attributes, self.depth + 1)
+        inner.narrow.update(compress(body.input, call.narrow))
+        for position, name in enumerate(body.input):
             inner.define(name, call.operands[position] if position < len(call) else None)
-        inner.run(body.nodes, [name for i, name in enumerate(body.outputs) if call.is_read(i)])
-        results = [inner.values.get(name) for name in body.outputs]
+        inner.run(body.node, [name for i, name in enumerate(body.output) if call.is_read(i)])
+        results = [inner.values.get(name) for name in body.output]
         if any(result is None and call.is_read(i) for i, result in enumerate(results)):
             raise NotSupported("its function does not make all of its results")
-        formals = zip(node.output, body.outputs, strict=False)
+        formals = zip(node.output, body.output, strict=False)
         self.narrow.update(name for name, formal in formals if formal in inner.narrow)
         return results
 

@@ -115,7 +115,7 @@ def _places(old: int, new: int, scale: float, places: Places) -> Array:
 def _interpolated(x: Value, axis: int, at: Array, mode: Mode, rounding: Rounding) -> Value:
     (size,) = fixed_sizes(Gather(), x, axis)
     if mode == "nearest":
-        return _taken(x, axis, _rounded(at, rounding).clip(0, size - 1).astype(np.int64))
+        return _taken(x, axis, rounded(at, rounding).clip(0, size - 1).astype(np.int64))
     first = np.floor(at)
     total: Value | None = None
     for step, weight in _weights(at - first, mode):
@@ -138,7 +138,8 @@ def _taken(x: Value, axis: int, entries: Array) -> Value:
     return gather(x, entries, axis)
 
 
-def _rounded(at: Array, rounding: Rounding) -> Array:
+def rounded(at: Array, rounding: Rounding) -> Array:
+    """Return coordinates rounded to entries."""
     if rounding == "floor":
         return np.floor(at)
     if rounding == "ceil":

@@ -86,11 +86,7 @@ class FittedNets(BaseEstimator):  # type: ignore[misc]
         return self._made
 
     def _make(
-        self,
-        plan: Plan,
-        classes: Sequence[str],
-        seeds: Sequence[int],
-        histories: Sequence[History],
+        self, plan: Plan, classes: Sequence[str], seeds: Sequence[int], histories: Sequence[History]
     ) -> None:
         """Create new members."""
         self._lent = None

@@ -15,10 +15,10 @@ from graphc.base.errors import GraphError, counted
 from graphc.compiler.plan import Plan
 from graphc.data import two_parts
 from graphc.declare.perceptrons import WEIGHT
-from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.members.population import Population
+from graphc.train.members.rows import order
 from graphc.train.source import Source
 from graphc.train.standardize import statistics_of
 from graphc.train.user_data import training_source, validation_source
@@ -116,11 +116,10 @@ def _batches(
     feeds: Mapping[str, Any], batch: int, seed: int | None, epoch: int
 ) -> Iterator[dict[str, Array]]:
     """Yield the batches of an epoch in the order of dense arrays, which `ArraySource` has."""
-    order = np.arange(len(feeds["y"]), dtype=np.intp)
-    if seed is not None:
-        generator(seed, f"epoch {epoch}").shuffle(order)
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
+    count = len(feeds["y"])
+    every = np.arange(count) if seed is None else order(count, seed, epoch)
+    for start in range(0, count, batch):
+        rows = every[start : start + batch]
         yield {**{k: v[rows] for k, v in feeds.items()}, "x": feeds["x"][rows].toarray()}
 
 

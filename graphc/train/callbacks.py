@@ -18,6 +18,7 @@ import numpy as np
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import DataError, GraphError
 from graphc.files.disk import cannot_write, make_folder, write_atomically
+from graphc.files.graph_file import tensors_named
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.train.history import Best, History
@@ -145,9 +146,7 @@ def saved_arrays(callbacks: tuple[Callback, ...]) -> dict[str, Array]:
 def begin(callbacks: tuple[Callback, ...], history: History, arrays: Mapping[str, Array]) -> None:
     """Call `begin` of all callbacks, each with its own saved arrays."""
     for number, callback in enumerate(callbacks):
-        start = f"{number}/"
-        own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
-        callback.begin(history, own)
+        callback.begin(history, tensors_named(arrays, f"{number}/"))
 
 
 class EarlyStopping(Callback):

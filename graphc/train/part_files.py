@@ -18,14 +18,7 @@ from graphc.ir.op import Array
 from graphc.ops.lengths import with_lengths
 from graphc.runtime.executor import Executor
 from graphc.runtime.row_axis import RowAxis
-from graphc.train.source import (
-    Batch,
-    Source,
-    blank,
-    check_choosable,
-    check_layout,
-    filled,
-)
+from graphc.train.source import Batch, Source, blank, check_choosable, check_layout, filled
 
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
@@ -151,8 +144,6 @@ class PartFileSource(Source):
 
 def _concatenated(parts: list[Array], axis: int) -> Array:
     """Return the arrays one after the other, with zeros where rows of one have fewer steps."""
-    if len(parts) == 1:
-        return parts[0]
     most = np.max([part.shape for part in parts], 0)
     for i, part in enumerate(parts):
         more = [(0, int(m) - s) for m, s in zip(most, part.shape, strict=True)]

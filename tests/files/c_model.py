@@ -13,7 +13,7 @@ import numpy as np
 import graphc as gc
 from graphc.backends.interface import Interface
 from graphc.backends.writers import model_writer
-from graphc.files.code.interface import interface
+from graphc.files.code.interface import Options, interface
 from graphc.ir.tensor_type import shape_at
 from tests.extras import needs
 
@@ -39,16 +39,8 @@ class CModel:
         command = [needs(cc), *STRICT, *flags, "-fPIC", "-shared", str(source), "-o"]
         subprocess.run([*command, str(library)], check=True, capture_output=True)
         self.library = ctypes.CDLL(str(library))
-        infer_only = bool(options.get("infer_only"))
-        constant = infer_only and options.get("weights", "in") == "in"
-        given = {
-            key: options.get(key, default)
-            for key, default in (("backward", False), ("batch", None), ("budget", None))
-        }
         self.interface: Interface
-        self.interface, _ = interface(
-            ex, model_writer("c"), name="model", infer_only=infer_only, constant=constant, **given
-        )
+        self.interface, _ = interface(ex, model_writer("c"), Options(name="model", **options))
         self.state = np.zeros(self.interface.state_bytes, np.uint8)
         self.work = np.full(self.interface.work_bytes, 255, np.uint8)
         if options.get("weights") == "file":

@@ -14,7 +14,7 @@ import graphc as gc
 from graphc.backends.native.export import ObjectWriter
 from graphc.backends.native.llvm import LLVM, bindings
 from graphc.backends.native.target import Target, host, machine
-from graphc.files.code.interface import interface
+from graphc.files.code.interface import Options, interface
 from graphc.ir.tensor_type import shape_at
 
 
@@ -39,9 +39,7 @@ class ObjectModel:
 
     def __init__(self, ex: gc.Executor, target: Target, **options: Any) -> None:
         writer = ObjectWriter(target)
-        given = {"infer_only": False, "backward": False, "batch": None, "budget": None} | options
-        constant = bool(given["infer_only"])
-        self.interface, _ = interface(ex, writer, name="model", constant=constant, **given)
+        self.interface, _ = interface(ex, writer, Options(name="model", **options))
         self.content, _ = writer.write(self.interface, "model.h", False, "")
         names = [entry.name for entry in self.interface.entries]
         names += ["model_init"] if self.interface.state else []

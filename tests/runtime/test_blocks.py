@@ -13,7 +13,7 @@ from graphc.check.certificate.export import certify
 from graphc.check.verify import verify
 from graphc.compiler import blocks
 from graphc.compiler.plan import Plan
-from graphc.files.code.interface import interface
+from graphc.files.code.interface import Options, interface
 from graphc.ir.op import Array
 
 CHANNELS, SIDE = 16, 96
@@ -185,8 +185,7 @@ def test_frozen_and_saved_plans_run_in_blocks(ex: gc.Executor, tmp_path: Path) -
 
 def test_an_exported_model_takes_the_whole_batch(ex: gc.Executor) -> None:
     writer = model_writer("c")
-    options = {"name": None, "constant": True, "backward": False, "budget": None}
-    model, _ = interface(ex, writer, infer_only=True, batch=None, **options)  # type: ignore[arg-type]
+    model, _ = interface(ex, writer, Options(infer_only=True))
     assert model.batch == 8
 
 

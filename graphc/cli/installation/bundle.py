@@ -48,17 +48,10 @@ class Bundle:
         given = {a: self._value(f"{a}{number}", ARGUMENTS[a]) for a in call.arguments}
         out = eval(call.left, {**NAMES, **{a: value for a, (value, _) in given.items()}})
         self.net.output(f"out{number}", out)
-        found = {
-            node.name: shape_at(node.type.shape, 1)
-            for node in self.net.graph()
-            if node.op.is_parameter
-        }
-        new = {
-            n: Argument(shape, -0.8, 0.8, False)
-            for n, shape in found.items()
-            if n not in self.kinds
-        }
-        self.kinds |= new
+        found = (node for node in self.net.graph() if node.op.is_parameter)
+        shapes = {node.name: shape_at(node.type.shape, 1) for node in found}
+        new = [n for n in shapes if n not in self.kinds]
+        self.kinds |= {n: Argument(shapes[n], -0.8, 0.8, False) for n in new}
         ends = {a: f".{a.replace('__', '.')}" for a in call.declared}
         own = {a: (next(n for n in new if n.endswith(end)),) for a, end in ends.items()}
         sources = {a: names for a, (_, names) in given.items()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,22 +82,42 @@ def slope_of(y: gc.Value, x: gc.Value) -> gc.Value:
 
 NAMES: Mapping[str, Any] = {
     **{"gc": gc, "np": np, "plain": plain, "own_loop": own_loop, "slope_of": slope_of},
+    **{"alike": SimpleNamespace(**{**vars(np), **vars(plain)})},
     **vars(plain),
 }
-"""The names in formulas besides arguments."""
+"""The names in formulas besides arguments; `alike` has what is called as in graphc."""
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""The parameters that WEIGHTS in a formula are, each with the prefix before it."""
 
 
 @cache
 def calls() -> Mapping[str, Call]:
     """Return the calls of all formulas by their left sides."""
-    return parsed(FORMULAS)
+    return parsed(sides_of(FORMULAS))
 
 
-def parsed(text: str) -> dict[str, Call]:
-    """Return the calls of formulas in a text."""
+def sides_of(text: str) -> Iterator[tuple[str, str]]:
+    """Yield both sides of the formulas in a text."""
+    for line in re.sub(r"(\w*)WEIGHTS", _weights, text.replace("\n    ", " ")).splitlines():
+        if " == " in line:
+            left, right = line.split(" == ", 1)
+            yield left, right
+        elif " ~ " in line:
+            call, right = line.split(" ~ ", 1)
+            y, x = call.rsplit(" by ", 1)
+            yield f"slope_of({y}, {x})", f"grown(lambda {x}: {right}, {x})"
+        else:
+            yield from ((one, one.replace("gc.", "alike.")) for one in line.split("; "))
+
+
+def _weights(found: re.Match[str]) -> str:
+    return ", ".join(found[1] + name for name in WEIGHTS)
+
+
+def parsed(formulas: Iterable[tuple[str, str]]) -> dict[str, Call]:
+    """Return the calls of formulas by their left sides."""
     found = {}
-    for line in text.replace("\n    ", " ").splitlines():
-        left, right = line.split(" == ", 1)
+    for left, right in formulas:
         sides = [compile(side, side, "eval") for side in (left, right)]
         names = dict.fromkeys(name for side in sides for name in _names(side))
         arguments = tuple(name for name in names if name in ARGUMENTS)
@@ -114,16 +135,5 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-DECLARED = (
-    "gamma",
-    "beta",
-    "slope",
-    "weight",
-    "bias",
-    "weight_ih",
-    "weight_hh",
-    "weight_hr",
-    "bias_ih",
-    "bias_hh",
-)
+DECLARED = ("gamma", "beta", "slope", "weight", "bias", *WEIGHTS, "weight_hr")
 """The parameters that functions declare by themselves."""

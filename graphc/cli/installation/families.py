@@ -10,7 +10,7 @@ import numpy as np
 import graphc as gc
 from graphc.backends.backend import USUAL
 from graphc.cli.installation.bundle import Bundle
-from graphc.cli.installation.calls import calls, parsed
+from graphc.cli.installation.calls import calls, parsed, sides_of
 from graphc.cli.installation.formulas import FORMULAS
 from graphc.cli.installation.ops import BATCH, compare, compare_slopes, run_of
 from graphc.cli.installation.trial import Trial
@@ -18,14 +18,13 @@ from graphc.cli.installation.trial import Trial
 FACTOR = 0.75
 
 
-def variants() -> Iterator[tuple[str, str]]:
+def variants() -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield each call with a fraction on both sides, and its formula with another fraction."""
-    for line in FORMULAS.replace("\n    ", " ").splitlines():
-        left, right = line.split(" == ", 1)
+    for left, right in sides_of(FORMULAS):
         for number in re.findall(r"(?<![\w.])0\.\d+", left):
             if number in right:
                 other = f"{float(number) * FACTOR:.4g}"
-                yield left, f"{left.replace(number, other)} == {right.replace(number, other)}"
+                yield left, (left.replace(number, other), right.replace(number, other))
 
 
 def families(trial: Trial) -> str:
@@ -33,8 +32,8 @@ def families(trial: Trial) -> str:
     here = [name for name in trial.backends() if name in USUAL]
     pairs, known = list(variants()), calls()
     for backend in here:
-        for left, line in pairs:
-            other = parsed(line)
+        for left, changed in pairs:
+            other = parsed([changed])
             for name, call in ({left: known[left]} | other).items():
                 with trial.case(f"{name} on {backend}, in a family with {left}"):
                     bundle = Bundle({name: call})

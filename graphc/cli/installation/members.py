@@ -13,7 +13,6 @@ from graphc.cli.installation.plain import Array
 from graphc.cli.installation.trial import Trial, all_same, same
 
 MEMBERS = 4
-TURNS = 9
 RATES = np.array([0.05, 0.02, 0.1, 0.01])
 
 
@@ -54,27 +53,79 @@ OPTIMIZERS = (
 )
 
 
+class Members:
+    """A population and the same nets alone, which changes keep alike."""
+
+    def __init__(self, rng: np.random.Generator, plan: gc.Plan, folder: Path) -> None:
+        self.rng, self.file = rng, folder / "members.gc"
+        seeds = rng.permutation(100)[:MEMBERS].tolist()
+        self.population = gc.Population(plan, seeds=seeds, hyper={"lr": RATES})
+        self.alone = [gc.Executor(plan, seed=seed) for seed in seeds]
+        for ex, rate in zip(self.alone, RATES, strict=True):
+            ex.hyper["lr"] = float(rate)
+
+    def order(self, leave: int = 0) -> list[int]:
+        """Return members in a random order, but for some."""
+        return [int(i) for i in self.rng.permutation(len(self.alone))[leave:]]
+
+    def keep(self) -> None:
+        """Keep all members but one, or two."""
+        chosen = self.order(1 if len(self.alone) > 2 else 0)
+        self.population.keep(chosen)
+        self.alone = [self.alone[i] for i in chosen]
+
+    def copy(self) -> None:
+        """Copy a member to another."""
+        source, target = self.order()[:2]
+        self.population.copy(source, target)
+        self.alone[target].state = self.alone[source].snapshot()
+
+    def rates(self) -> None:
+        """Give each a rate."""
+        rates = self.rng.uniform(0.01, 0.1, len(self.alone))
+        self.population.hyper["lr"] = rates
+        for ex, rate in zip(self.alone, rates, strict=True):
+            ex.hyper["lr"] = float(rate)
+
+    def one(self) -> None:
+        """Give one a rate."""
+        member = int(self.rng.integers(len(self.alone)))
+        self.population[member].hyper["lr"] = self.alone[member].hyper["lr"] = 0.03
+
+    def read(self) -> None:
+        """Read the population from a file."""
+        self.population = gc.load(gc.save(self.file, self.population))
+
+    def fit(self) -> None:
+        """Train all by gc.fit."""
+        data = feeds_of(self.rng, 13)
+        everyone: list[Any] = [self.population, *self.alone]
+        for each in everyone:
+            gc.fit(each, data, epochs=2, seed=3, progress=False)
+
+    def state(self) -> None:
+        """Set the states to those of members in another order."""
+        kept = [self.alone[i].snapshot() for i in self.order()]
+        names = list(self.population.state)
+        self.population.state = {n: np.stack([state[n] for state in kept]) for n in names}
+        for ex, state in zip(self.alone, kept, strict=True):
+            ex.state = {name: state[name] for name in names}
+
+
 def _live(rng: np.random.Generator, plan: gc.Plan, folder: Path) -> None:
     """Let members take turns in steps, and in what changes them."""
-    seeds = rng.permutation(100)[:MEMBERS].tolist()
-    population = gc.Population(plan, seeds=seeds, hyper={"lr": RATES})
-    alone = [gc.Executor(plan, seed=seed) for seed in seeds]
-    for ex, rate in zip(alone, RATES, strict=True):
-        ex.hyper["lr"] = float(rate)
-    for turn in range(TURNS):
-        what = ("keep", "copy", "rates", "one", "file", "fit", "keep", "state", "rates")[turn]
-        population, alone = CHANGES[what](rng, population, alone, folder)
+    both = Members(rng, plan, folder)
+    changes = (both.keep, both.copy, both.rates, both.one, both.read, both.fit)
+    for turn, change in enumerate((*changes, both.keep, both.state, both.rates)):
+        change()
+        what, population, alone = change.__name__, both.population, both.alone
         fed = feeds_of(rng, len(alone), int(rng.integers(1, 6)))
-        losses = population.step(fed)
+        losses = np.array(population.step(fed), "float32")
         right = [ex.step({k: a[i] for k, a in fed.items()}) for i, ex in enumerate(alone)]
-        same(
-            f"losses after {what}, turn {turn}",
-            np.array(right, "float32"),
-            np.array(losses, "float32"),
-        )
+        same(f"losses after {what}, turn {turn}", np.array(right, "float32"), losses)
         for i, ex in enumerate(alone):
             all_same(f"member {i} after {what}", ex.snapshot(), population[i].snapshot())
-        _take_rows(rng, population, alone)
+        _take_rows(both)
         shared = feeds_of(rng, 5)
         found, scores = population.forward(shared), population.predict(shared["x"])
         counted = population.evaluate(shared)
@@ -85,75 +136,19 @@ def _live(rng: np.random.Generator, plan: gc.Plan, folder: Path) -> None:
             same(f"evaluate of member {i}", ex.evaluate(shared)["loss"], float(counted["loss"][i]))
 
 
-def _take_rows(
-    rng: np.random.Generator, population: gc.Population, alone: list[gc.Executor]
-) -> None:
+def _take_rows(both: Members) -> None:
     """Compare some members, in any order, each of which takes other rows of one array."""
-    members = rng.permutation(len(alone))[: max(1, len(alone) - 1)].tolist()
+    rng, members = both.rng, both.order(1 if len(both.alone) > 1 else 0)
     held = feeds_of(rng, 12)
     for size in rng.permutation([2, 5]).tolist():
         rows = rng.integers(0, 12, (len(members), size))
-        found = population.forward(held, rows=rows, members=members)
-        losses = population.step(held, rows=rows, members=members)
+        found = both.population.forward(held, rows=rows, members=members)
+        losses = both.population.step(held, rows=rows, members=members)
         for place, member in enumerate(members):
             own = {name: array[rows[place]] for name, array in held.items()}
-            what, outputs = f"member {member} on {size} chosen rows", alone[member].forward(own)
+            what, outputs = (
+                f"member {member} on {size} chosen rows",
+                both.alone[member].forward(own),
+            )
             all_same(what, outputs, {name: array[place] for name, array in found.items()})
-            same(f"the loss of {what}", alone[member].step(own), float(losses[place]))
-
-
-Members = tuple[gc.Population, list[gc.Executor]]
-
-
-def _keep(rng: Any, population: gc.Population, alone: list[gc.Executor], _: Path) -> Members:
-    chosen = rng.permutation(len(alone))[: max(2, len(alone) - 1)].tolist()
-    population.keep(chosen)
-    return population, [alone[i] for i in chosen]
-
-
-def _copy(rng: Any, population: gc.Population, alone: list[gc.Executor], _: Path) -> Members:
-    source, target = rng.permutation(len(alone))[:2].tolist()
-    population.copy(source, target)
-    alone[target].state = alone[source].snapshot()
-    return population, alone
-
-
-def _rates(rng: Any, population: gc.Population, alone: list[gc.Executor], _: Path) -> Members:
-    rates = rng.uniform(0.01, 0.1, len(alone))
-    population.hyper["lr"] = rates
-    for ex, rate in zip(alone, rates, strict=True):
-        ex.hyper["lr"] = float(rate)
-    return population, alone
-
-
-def _one(rng: Any, population: gc.Population, alone: list[gc.Executor], _: Path) -> Members:
-    member = int(rng.integers(len(alone)))
-    population[member].hyper["lr"] = alone[member].hyper["lr"] = 0.03
-    return population, alone
-
-
-def _file(rng: Any, population: gc.Population, alone: list[gc.Executor], to: Path) -> Members:
-    return gc.load(gc.save(to / "members.gc", population)), alone
-
-
-def _fit(rng: Any, population: gc.Population, alone: list[gc.Executor], _: Path) -> Members:
-    data = feeds_of(rng, 13)
-    gc.fit(population, data, epochs=2, seed=3, progress=False)
-    for ex in alone:
-        gc.fit(ex, data, epochs=2, seed=3, progress=False)
-    return population, alone
-
-
-def _state(rng: Any, population: gc.Population, alone: list[gc.Executor], _: Path) -> Members:
-    order = rng.permutation(len(alone)).tolist()
-    kept = [alone[i].snapshot() for i in order]
-    population.state = {n: np.stack([state[n] for state in kept]) for n in population.state}
-    for ex, state in zip(alone, kept, strict=True):
-        ex.state = {name: state[name] for name in population.state}
-    return population, alone
-
-
-CHANGES = {
-    **{"keep": _keep, "copy": _copy, "rates": _rates},
-    **{"one": _one, "file": _file, "fit": _fit, "state": _state},
-}
+            same(f"the loss of {what}", both.alone[member].step(own), float(losses[place]))

@@ -1,8 +1,7 @@
 """Formulas of functions with options that others do not set: see `formulas.py`."""
 
 OPTIONS = """\
-gc.sum(s, 2, keepdims=True) + gc.max(s, 2, keepdims=True) == (
-    s.sum(2, keepdims=True) + s.max(2, keepdims=True))
+gc.sum(s, 2, keepdims=True) + gc.max(s, 2, keepdims=True)
 gc.prod(s, 1, keepdims=True) * gc.logsumexp(s, 1, keepdims=True) == s.prod(1, keepdims=True) * (
     np.log(np.exp(s).sum(1, keepdims=True)))
 gc.l1_norm(s, 1, keepdims=True) + gc.sum_squares(s, 1, keepdims=True) == (
@@ -37,50 +36,47 @@ gc.sinusoidal_positions(a) == a + positions(a)
 gc.learned_positions(a) == a + weight
 gc.attention(a, a, a * 2, mask=gc.unsqueeze(s[:, :5, 0], 1)) == softmax(
     a @ a.transpose(0, 2, 1) / 2 + s[:, None, :5, 0]) @ a * 2
-gc.max_pool(m, 2, 1, dilation=(3, 2)) == windows(
-    m, (2, 2), (1, 1), ((0, 0), (0, 0)), (3, 2)).max((-1, -2))
+gc.max_pool(m, 2, 1, dilation=(3, 2)) == windows(m, (2, 2), dilation=(3, 2)).max((-1, -2))
 gc.max_pool(line, 3, 2, padding=2, dilation=2) == windows(
     line, (3,), (2,), ((2, 2),), (2,), -np.inf).max(-1)
 gc.avg_pool(m, 2, (1, 2), dilation=(3, 2)) == windows(
-    m, (2, 2), (1, 2), ((0, 0), (0, 0)), (3, 2)).mean((-1, -2))
+    m, (2, 2), (1, 2), dilation=(3, 2)).mean((-1, -2))
 gc.max_pool(m, (2, 3), (3, 2), ceil=True) == windows(
-    m, (2, 3), (3, 2), ((0, 1), (0, 1)), (1, 1), -np.inf).max((-1, -2))
+    m, (2, 3), (3, 2), ((0, 1), (0, 1)), fill=-np.inf).max((-1, -2))
 gc.avg_pool(m, (2, 3), (3, 2), ceil=True) == np.nanmean(
-    windows(m, (2, 3), (3, 2), ((0, 1), (0, 1)), (1, 1), np.nan), (-1, -2))
+    windows(m, (2, 3), (3, 2), ((0, 1), (0, 1)), fill=np.nan), (-1, -2))
 gc.max_pool(m[:, :, :6], (2, 3)) == m[:, :, :6].reshape(len(m), 4, 3, 2, 2, 3).max((3, 5))
 gc.avg_pool(m[:, :, :6], (3, 2)) == m[:, :, :6].reshape(len(m), 4, 2, 3, 3, 2).mean((3, 5))
 gc.conv1d(line, 5, 3, padding=1, dilation=2) == plain.conv(
-    line, weight, bias, (1,), ((1, 1),), (2,))
+    line, weight, bias, pads=((1, 1),), dilation=(2,))
 gc.conv2d(m, 4, 3, dilation=2, groups=2, bias=False) == plain.conv(
-    m, weight, None, (1, 1), ((0, 0), (0, 0)), (2, 2), 2)
-gc.conv3d(gc.unsqueeze(m, 1), 3, 2, 2) == plain.conv(
-    m[:, None], weight, bias, (2, 2, 2), ((0, 0),) * 3, (1, 1, 1))
+    m, weight, dilation=(2, 2), groups=2)
+gc.conv3d(gc.unsqueeze(m, 1), 3, 2, 2) == plain.conv(m[:, None], weight, bias, (2, 2, 2))
 gc.conv_transpose(m, kt, c, (1, 2), dilation=(2, 1)) == plain.conv_transpose(
     m, kt, (1, 2), 0, 0, (2, 1)) + c[:, None, None]
 gc.conv_transpose(m, kt, stride=2, padding=1, groups=2) == plain.conv_transpose(
     m, kt, (2, 2), 1, 0, groups=2)
 gc.conv_transpose1d(line, 5, 3, 2) == plain.conv_transpose(
-    line[:, :, None], weight[:, :, None], (1, 2), 0, 0)[:, :, 0] + bias[:, None]
+    line[:, :, None], weight[:, :, None], (1, 2))[:, :, 0] + bias[:, None]
 gc.conv_transpose2d(m, 2, 3, 2, padding=1, bias=False) == plain.conv_transpose(
     m, weight, (2, 2), 1, 0)
 gc.mae_loss(x, y, weight=p[:, 0]) == mean_of(abs(x - y).mean(1), p[:, 0])
-gc.huber_loss(x, y, 0.7, weight=p[:, 0], reduction="sum") == (p[:, 0] * np.where(
-    abs(x - y) < 0.7, 0.5 * (x - y) ** 2, 0.7 * (abs(x - y) - 0.7 / 2)).mean(1)).sum()
+gc.huber_loss(x, y, 0.7, weight=p[:, 0], reduction="sum") == (
+    p[:, 0] * huber(x - y, 0.7).mean(1)).sum()
 gc.log_cosh_loss(x, y, weight=p[:, 0], reduction="none") == (
     np.log(np.cosh(x - y)).mean(1) * p[:, 0])
 gc.poisson_loss(x, p, weight=q[:, 0], reduction="none") == (np.exp(x) - p * x).mean(1) * q[:, 0]
 gc.sigmoid_loss(x, t, weight=p[:, 0], reduction="sum") == (
     (softplus(x) - t * x).mean(1) * p[:, 0]).sum()
 gc.softmax_loss(x, i, weight=p[:, 0], reduction="sum") == (
-    -np.log(softmax(x))[np.arange(len(i)), i] * p[:, 0]).sum()
+    -np.log(picked(softmax(x), i)) * p[:, 0]).sum()
 gc.softmax_loss(x, i, weight=p[:, 0], class_weight=[0.5, 1, 2, 3]) == mean_of(
-    -np.log(softmax(x))[np.arange(len(i)), i], p[:, 0] * np.array([0.5, 1, 2, 3])[i])
+    -np.log(picked(softmax(x), i)), p[:, 0] * np.array([0.5, 1, 2, 3])[i])
 gc.nll_loss(x, i, weight=p[:, 0], class_weight=[0.5, 1, 2, 3], ignore=1) == mean_of(
-    -x[np.arange(len(i)), i], p[:, 0] * np.array([0.5, 0, 2, 3])[i])
+    -picked(x, i), p[:, 0] * np.array([0.5, 0, 2, 3])[i])
 gc.softmax_loss(x, i, label_smoothing=0.1, ignore=1) == mean_of(
     -((0.9 * np.eye(4)[i] + 0.025) * np.log(softmax(x))).sum(1), i * 1 != 1)
-gc.svm_loss(x, i, weight=p[:, 0], reduction="none") == p[:, 0] * (
-    relu(x - x[np.arange(len(i)), i][:, None] + 1).sum(1) - 1)
+gc.svm_loss(x, i, weight=p[:, 0], reduction="none") == p[:, 0] * margins(x, i)
 gc.hinge_loss(x, gc.sign(y), weight=p[:, 0], reduction="sum") == (
     relu(1 - x * np.sign(y)).mean(1) * p[:, 0]).sum()
 gc.kl_loss(gc.log_softmax(x), t, weight=p[:, 0]) == mean_of(
@@ -89,36 +85,21 @@ gc.cosine_loss(x, y, gc.sign(z[:, 0]), margin=0.2) == np.where(
     z[:, 0] > 0, 1 - cosine(x, y), relu(cosine(x, y) - 0.2)).mean()
 gc.cosine_loss(x, y, gc.sign(z[:, 0]), weight=p[:, 0], reduction="sum") == (p[:, 0] * np.where(
     z[:, 0] > 0, 1 - cosine(x, y), relu(cosine(x, y)))).sum()
-gc.lstm(s, 4, initial=(x, y))[1][1] == lstm_ends(
-    s, None, x, y, weight_ih, weight_hh, bias_ih, bias_hh)[1]
-gc.lstm(s, 4, lengths=n, bias=False)[1][0] == lstm_ends(
-    s, n, x * 0, x * 0, weight_ih, weight_hh, 0, 0)[0]
+gc.lstm(s, 4, initial=(x, y))[1][1] == lstm(s, None, WEIGHTS, start=(x, y))[1][1]
+gc.lstm(s, 4, lengths=n, bias=False)[1][0] == lstm(s, n, weight_ih, weight_hh, 0, 0)[1][0]
 gc.lstm(s, 4, lengths=n, bidirectional=True)[0] == np.concatenate([
-    lstm(s, n, False, weight_ih, weight_hh, bias_ih, bias_hh),
-    lstm(s, n, True, reverse__weight_ih, reverse__weight_hh, reverse__bias_ih, reverse__bias_hh)
-    ], 2)
+    lstm(s, n, WEIGHTS)[0], lstm(s, n, reverse__WEIGHTS, back=True)[0]], 2)
 gc.lstm(s, 4, layers=2)[0] == lstm(
-    lstm(s, None, False, layer1__weight_ih, layer1__weight_hh, layer1__bias_ih, layer1__bias_hh),
-    None, False, layer2__weight_ih, layer2__weight_hh, layer2__bias_ih, layer2__bias_hh)
+    lstm(s, None, layer1__WEIGHTS)[0], None, layer2__WEIGHTS)[0]
 gc.gru(s, 4, lengths=n, bidirectional=True)[1] == np.concatenate([
-    gru(s, n, True, weight_ih, weight_hh, bias_ih, bias_hh),
-    gru(s, n, True, reverse__weight_ih, reverse__weight_hh, reverse__bias_ih, reverse__bias_hh,
-        back=True)], 1)
+    gru(s, n, WEIGHTS)[1][0], gru(s, n, reverse__WEIGHTS, back=True)[1][0]], 1)
 gc.gru(s, 4, layers=2, lengths=n, reverse=True)[1][:, 0] == gru(
-    s, n, True, layer1__weight_ih, layer1__weight_hh, layer1__bias_ih, layer1__bias_hh, back=True)
-gc.gru(s, 4, bias=False)[1] == gru(s, None, True, weight_ih, weight_hh, zeros(12), zeros(12))
-gc.rnn(s, 4, initial=x, bias=False, reverse=True)[0] == loop(
-    lambda v, h: (np.tanh(v @ weight_ih + h @ weight_hh),), s, (x,), None, True)[0]
-gc.lstm(s, 4, projection=2)[0] == loop(lambda v, h, m: projected(lstm_step(
-    v, h, m, weight_ih, weight_hh, bias_ih + bias_hh), weight_hr),
-    s, (zeros((len(s), 2)), zeros((len(s), 4))))[0]
-gc.rnn(s, 4, lengths=n, layers=2)[1][:, 1] == loop(
-    lambda v, h: (np.tanh(v @ layer2__weight_ih + h @ layer2__weight_hh
-    + layer2__bias_ih + layer2__bias_hh),), loop(
-    lambda v, h: (np.tanh(v @ layer1__weight_ih + h @ layer1__weight_hh
-    + layer1__bias_ih + layer1__bias_hh),), s, (zeros((len(s), 4)),), n)[0],
-    (zeros((len(s), 4)),), n)[1][0]
-gc.rnn(s, 4, bidirectional=True)[0][..., 4:] == loop(
-    lambda v, h: (np.tanh(v @ reverse__weight_ih + h @ reverse__weight_hh
-    + reverse__bias_ih + reverse__bias_hh),), s, (zeros((len(s), 4)),), None, True)[0]
+    s, n, layer1__WEIGHTS, back=True)[1][0]
+gc.gru(s, 4, bias=False)[1] == gru(s, None, weight_ih, weight_hh, zeros(12), zeros(12))[1][0]
+gc.rnn(s, 4, initial=x, bias=False, reverse=True)[0] == rnn(
+    s, None, weight_ih, weight_hh, 0, 0, start=(x,), back=True)[0]
+gc.lstm(s, 4, projection=2)[0] == lstm(s, None, WEIGHTS, to=weight_hr)[0]
+gc.rnn(s, 4, lengths=n, layers=2)[1][:, 1] == rnn(
+    rnn(s, n, layer1__WEIGHTS)[0], n, layer2__WEIGHTS)[1][0]
+gc.rnn(s, 4, bidirectional=True)[0][..., 4:] == rnn(s, None, reverse__WEIGHTS, back=True)[0]
 """

@@ -39,22 +39,21 @@ def along(x: Array) -> tuple[int, ...]:
 def windows(
     x: Array,
     kernel: Sequence[int],
-    stride: Sequence[int],
-    pads: Any,
-    dilation: Sequence[int],
+    stride: Sequence[int] = (),
+    pads: Any = (),
+    dilation: Sequence[int] = (),
     fill: float = 0.0,
 ) -> Array:
     """Return the windows of (n, c, ...) as (n, c, places..., kernel...)."""
-    x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
+    ones = (1,) * len(kernel)
+    stride, dilation = stride or ones, dilation or ones
+    x = np.pad(x, [(0, 0), (0, 0), *(pads or [(0, 0)] * len(kernel))], constant_values=fill)
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     places = [(e - n) // s + 1 for e, n, s in zip(x.shape[2:], spans, stride, strict=True)]
     out = np.empty((*x.shape[:2], *places, *kernel), x.dtype)
     for at in np.ndindex(*places):
-        cut = [
-            slice(i * s, i * s + n, d)
-            for i, s, n, d in zip(at, stride, spans, dilation, strict=True)
-        ]
-        out[:, :, *at] = x[:, :, *cut]
+        cuts = zip(at, stride, spans, dilation, strict=True)
+        out[:, :, *at] = x[:, :, *(slice(i * s, i * s + n, d) for i, s, n, d in cuts)]
     return out
 
 
@@ -62,9 +61,9 @@ def conv(
     x: Array,
     w: Array,
     b: Array | None = None,
-    stride: Sequence[int] = (1, 1),
-    pads: Any = ((0, 0), (0, 0)),
-    dilation: Sequence[int] = (1, 1),
+    stride: Sequence[int] = (),
+    pads: Any = (),
+    dilation: Sequence[int] = (),
     groups: int = 1,
 ) -> Array:
     """Return the sums of products of filters (out, in / groups, kernel...) with windows."""
@@ -82,8 +81,8 @@ def conv_transpose(
     x: Array,
     w: Array,
     stride: Sequence[int],
-    pad: int,
-    more: int,
+    pad: int = 0,
+    more: int = 0,
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
 ) -> Array:
@@ -102,44 +101,38 @@ def conv_transpose(
     return out.reshape(len(x), -1, h, v)[:, :, pad : h - pad, pad : v - pad]
 
 
-def nll(log_p: Array, labels: Array, weight: Array | None = None, ignore: int = -1) -> Array:
+def picked(x: Array, labels: Array) -> Array:
+    """Return the number at each row's label."""
+    return np.asarray(x[np.arange(len(labels)), labels])
+
+
+def margins(x: Array, labels: Array) -> Array:
+    """Return how much other scores than the label's are above it less 1, in all."""
+    return np.asarray(relu(x - picked(x, labels)[:, None] + 1).sum(1) - 1)
+
+
+def huber(d: Array, edge: float) -> Array:
+    """Return half the square of a difference, or beyond an edge what goes on as a line."""
+    size = d * np.sign(d.real)
+    return np.where(size.real < edge, 0.5 * d**2, edge * (size - edge / 2))
+
+
+def nll(log_p: Array, labels: Array, weight: Any = None, ignore: int = -1) -> Array:
     """Return the mean of -log_p of the labels, weighted by class."""
-    share = np.ones(log_p.shape[1]) if weight is None else weight
-    share = share[labels] * (labels != ignore)
-    return np.asarray((-log_p[np.arange(len(labels)), labels] * share).sum() / share.sum())
+    share = np.ones(log_p.shape[1]) if weight is None else np.array(weight)
+    return mean_of(-picked(log_p, labels), share[labels] * (labels != ignore))
 
 
 def smoothed(x: Array, labels: Array, smoothing: float, weight: Array) -> Array:
     """Return the parts of rows in the mean of -log(softmax) by labels that are smoothed."""
     log_p = np.log(softmax(x))
-    of_label = log_p[np.arange(len(labels)), labels] * weight[labels] * (1 - smoothing)
+    of_label = picked(log_p, labels) * weight[labels] * (1 - smoothing)
     of_all = (log_p * weight).sum(1) * smoothing / x.shape[1]
     return np.asarray(-(of_label + of_all) / weight[labels].sum())
 
 
-def gru_step(x: Array, h: Array, w: Array, u: Array, b: Array, c: Array, after: bool) -> Array:
-    """Return the next state of gated recurrent units."""
-    n = h.shape[1]
-    i = x @ w + b
-    r, z = (sigmoid(v) for v in np.split((i + h @ u + c)[:, : 2 * n], 2, 1))
-    more = r * (h @ u[:, 2 * n :] + c[2 * n :]) if after else (r * h) @ u[:, 2 * n :] + c[2 * n :]
-    return np.asarray((1 - z) * np.tanh(i[:, 2 * n :] + more) + z * h)
-
-
-def lstm_step(x: Array, h: Array, s: Array, w: Array, u: Array, b: Array) -> tuple[Array, Array]:
-    """Return the next states of an LSTM."""
-    i, f, g, o = np.split(x @ w + h @ u + b, 4, 1)
-    s = sigmoid(f) * s + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(s), s
-
-
-def projected(states: tuple[Array, Array], w: Array) -> tuple[Array, Array]:
-    """Return the states of an LSTM, the first one as a product."""
-    return states[0] @ w, states[1]
-
-
-def grown(f: Callable[[Array], Array], x: Array, share: Any = 1.0) -> Array:
-    """Return the gradient of the sum of share * f by x, each row of which counts for itself.
+def grown(f: Callable[[Array], Array], x: Array) -> Array:
+    """Return the gradient of the sum of f by x, each row of which counts for itself.
 
     It is by steps along the imaginary axis, whose differences lose no digits.
     """
@@ -147,8 +140,7 @@ def grown(f: Callable[[Array], Array], x: Array, share: Any = 1.0) -> Array:
     for at in np.ndindex(x.shape[1:]):
         moved = x.astype(complex)
         moved[:, *at] += 1e-30j
-        rows = f(moved) * share
-        found[:, *at] = rows.reshape(len(x), -1).sum(1).imag * 1e30
+        found[:, *at] = f(moved).reshape(len(x), -1).sum(1).imag * 1e30
     return found
 
 
@@ -162,16 +154,12 @@ def batch_slope(x: Array, gamma: Array, beta: Array, eps: float, train: bool) ->
 
 
 def loop(
-    step: Callable[..., tuple[Array, ...]],
-    x: Array,
-    start: tuple[Array, ...],
-    lengths: Any = None,
-    reverse: bool = False,
+    step: Any, x: Array, start: tuple[Array, ...], lengths: Any = None, back: bool = False
 ) -> tuple[Array, tuple[Array, ...]]:
     """Return the first state after each step, 0 behind the end of a row, and the last states."""
     ends = np.full(len(x), x.shape[1]) if lengths is None else lengths
     out = np.zeros((*x.shape[:2], start[0].shape[1]), x.dtype)
-    for t in reversed(range(x.shape[1])) if reverse else range(x.shape[1]):
+    for t in reversed(range(x.shape[1])) if back else range(x.shape[1]):
         here = (t < ends)[:, None]
         moved = step(x[:, t], *start)
         start = tuple(np.where(here, new, old) for new, old in zip(moved, start, strict=True))
@@ -194,11 +182,16 @@ def by_channel(x: Array, gamma: Array, beta: Array) -> Array:
     return np.asarray(x * gamma.reshape(along(x)) + beta.reshape(along(x)))
 
 
+def angles(s: Array) -> Array:
+    """Return an angle for each step and pair of columns."""
+    half = s.shape[-1] // 2
+    return np.asarray(np.arange(s.shape[1])[:, None] / 10000 ** (np.arange(half) / half))
+
+
 def rotary(s: Array) -> Array:
     """Return s with each pair of columns rotated by an angle for each step."""
     half = s.shape[-1] // 2
-    angle = np.arange(s.shape[1])[:, None] / 10000 ** (np.arange(half) / half)
-    rotated = (s[..., :half] + 1j * s[..., half:]) * np.exp(1j * angle)
+    rotated = (s[..., :half] + 1j * s[..., half:]) * np.exp(1j * angles(s))
     return np.concatenate([rotated.real, rotated.imag], -1)
 
 
@@ -250,41 +243,40 @@ def summed(x: Array, places: Array, updates: Array) -> Array:
 
 def positions(s: Array) -> Array:
     """Return sines and cosines of angles for each step, one pair of columns after the other."""
-    half = s.shape[-1] // 2
-    angle = np.arange(s.shape[1])[:, None] / 10000 ** (np.arange(half) / half)
-    return np.stack([np.sin(angle), np.cos(angle)], -1).reshape(s.shape[1], -1)
+    return np.stack([np.sin(angles(s)), np.cos(angles(s))], -1).reshape(s.shape[1], -1)
 
 
-def lstm_ends(
-    s: Array, n: Array | None, h: Array, m: Array, w: Array, u: Array, b: Any, c: Any
-) -> tuple[Array, ...]:
-    """Return the last states of an LSTM that begins with h and m."""
-    return loop(lambda x, h, m: lstm_step(x, h, m, w, u, b + c), s, (h, m), n)[1]
+def from_zero(step: Any, s: Array, n: Any, units: Any, start: Any = None, **how: Any) -> Any:
+    """Return what a loop does that begins with zeros, so many for each state, or with others."""
+    zero = tuple(np.zeros((len(s), size)) for size in units)
+    return loop(step, s, zero if start is None else start, n, **how)
 
 
-def lstm(s: Array, n: Array | None, back: bool, w: Array, u: Array, b: Array, c: Array) -> Array:
-    """Return the states of an LSTM that begins with 0."""
-    start = (np.zeros((len(s), len(u))),) * 2
-    return loop(lambda x, h, m: lstm_step(x, h, m, w, u, b + c), s, start, n, back)[0]
+def lstm(s: Array, n: Any, w: Array, u: Array, b: Any, c: Any, to: Any = None, **how: Any) -> Any:
+    """Return the states of an LSTM, and the last ones; `to` projects the first."""
+
+    def step(x: Array, h: Array, m: Array) -> tuple[Array, ...]:
+        i, f, g, o = np.split(x @ w + h @ u + b + c, 4, 1)
+        m = sigmoid(f) * m + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(m)
+        return h if to is None else h @ to, m
+
+    return from_zero(step, s, n, (len(u), u.shape[1] // 4), **how)
 
 
-def gru(
-    s: Array,
-    n: Array | None,
-    after: bool,
-    w: Array,
-    u: Array,
-    b: Array,
-    c: Array,
-    start: Array | None = None,
-    back: bool = False,
-) -> Array:
-    """Return the last states of gated recurrent units that begin with 0 or other states."""
-    first = (np.zeros((len(s), len(u))) if start is None else start,)
-    return loop(lambda x, h: (gru_step(x, h, w, u, b, c, after),), s, first, n, back)[1][0]
+def gru(s: Array, n: Any, w: Array, u: Array, b: Any, c: Any, after: Any = True, **how: Any) -> Any:
+    """Return the states of gated recurrent units, and the last ones."""
+    k = 2 * len(u)
+
+    def step(x: Array, h: Array) -> tuple[Array, ...]:
+        i = x @ w + b
+        r, z = (sigmoid(v) for v in np.split((i + h @ u + c)[:, :k], 2, 1))
+        more = r * (h @ u[:, k:] + c[k:]) if after else (r * h) @ u[:, k:] + c[k:]
+        return ((1 - z) * np.tanh(i[:, k:] + more) + z * h,)
+
+    return from_zero(step, s, n, (len(u),), **how)
 
 
-def rnn(s: Array, n: Array, w: Array, u: Array, b: Array, c: Array) -> Array:
-    """Return the states of a recurrent network with relu."""
-    start = (np.zeros((len(s), len(u))),)
-    return loop(lambda x, h: (relu(x @ w + h @ u + b + c),), s, start, n)[0]
+def rnn(s: Array, n: Any, w: Array, u: Array, b: Any, c: Any, f: Any = np.tanh, **how: Any) -> Any:
+    """Return the states of a recurrent network, and the last ones."""
+    return from_zero(lambda x, h: (f(x @ w + h @ u + b + c),), s, n, (len(u),), **how)

@@ -85,10 +85,8 @@ def _convolution(
     rng: np.random.Generator, backend: str, kind: str, rows: int, channels: int, out: int
 ) -> None:
     """Check images of 1 to 3 dimensions; strides, paddings and the rest differ by axis."""
-    rank, groups = (
-        int(rng.integers(1, 4)),
-        1 if kind.startswith("bf16") else int(rng.integers(1, 3)),
-    )
+    rank = int(rng.integers(1, 4))
+    groups = 1 if kind.startswith("bf16") else int(rng.integers(1, 3))
     kernel, stride, dilation = (rng.integers(1, 4, rank).tolist() for _ in range(3))
     pads = rng.integers(0, 4, (rank, 2)) * rng.integers(0, 2, (rank, 1))  # some have none
     least = np.multiply(dilation, np.subtract(kernel, 1)) + 1 - pads.sum(1)
@@ -123,16 +121,11 @@ def _convolution(
 
 
 CASTS = (
-    ("float64", "float32"),
-    ("int64", "float32"),
-    ("int64", "int8"),
-    ("int64", "uint8"),
-    ("int32", "int16"),
-    ("float32", "int32"),
-    ("float64", "int64"),
-    ("float32", "bool"),
+    *(("float64", "float32"), ("int64", "float32"), ("int64", "int8"), ("int64", "uint8")),
+    *(("int32", "int16"), ("float32", "int32"), ("float64", "int64"), ("float32", "bool")),
     ("int32", "bool"),
 )
+ROUNDED = {"round": np.rint, "floor": np.floor, "ceil": np.ceil}
 
 
 def edges(trial: Trial) -> str:
@@ -150,16 +143,11 @@ def edges(trial: Trial) -> str:
             x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, 8388609.0], "float32")
             net = gc.Net("round")
             v = net.input("x", (gc.N,))
-            for name, made in (
-                ("round", gc.round(v)),
-                ("floor", gc.floor(v)),
-                ("ceil", gc.ceil(v)),
-            ):
-                net.output(name, made)
+            for name in ROUNDED:
+                net.output(name, getattr(gc, name)(v))
             found = gc.Executor(gc.compile(net, batch=len(x), backend=backend)).forward(x=x)
-            near("round", np.rint(x), found["round"], 0.0)
-            near("floor", np.floor(x), found["floor"], 0.0)
-            near("ceil", np.ceil(x), found["ceil"], 0.0)
+            for name, right in ROUNDED.items():
+                near(name, right(x), found[name], 0.0)
     check_int8(trial, here)
     return f"{len(CASTS)} casts and rounding on {', '.join(here)}; int8 of several widths"
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from graphc.backends.elf import undefined
 from graphc.backends.writers import ModelWriter, model_writer
-from graphc.base.arguments import check_choice, checked_whole, plain, takes
+from graphc.base.arguments import takes
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.files.code.header import certificate, facts, header
-from graphc.files.code.interface import interface
+from graphc.files.code.interface import Options, interface
 from graphc.files.code.self_test import test_text
 from graphc.files.disk import AnyPath, shown, system_path, write_file
 from graphc.runtime.executor import Executor
@@ -89,7 +88,7 @@ def export_c(
     >>> print(header.read_text().splitlines()[-7])
     void line_infer(void *work, ptrdiff_t n, const float *in_x, float *out_line);
     """
-    options = _Options(infer_only, backward, batch, budget, weights, name, self_test)
+    options = Options(infer_only, backward, batch, budget, weights, name, self_test)
     return _export("export_c", ex, path, lambda: model_writer("c"), options)
 
 
@@ -144,7 +143,7 @@ def export_object(
     >>> file.read_bytes()[1:4]
     b'asm'
     """
-    options = _Options(infer_only, backward, batch, budget, weights, name)
+    options = Options(infer_only, backward, batch, budget, weights, name)
     writer = partial(model_writer, "object", target, cpu)
     return _export("export_object", ex, path, writer, options)
 
@@ -153,58 +152,18 @@ BESIDE = ".h", ".json", ".bin"
 """The suffixes of the files beside the code: header, certificate, first state."""
 
 
-@dataclass(frozen=True)
-class _Options:
-    """The options of both kinds of file."""
-
-    infer_only: bool
-    backward: bool
-    batch: int | None
-    budget: int | None
-    weights: str
-    name: str | None
-    self_test: bool = False
-
-    def __post_init__(self) -> None:
-        for field in ("batch", "budget"):
-            object.__setattr__(self, field, plain(getattr(self, field)))
-
-    @property
-    def separate(self) -> bool:
-        """True if the weights have a file of their own."""
-        return self.weights == "file"
-
-    def check(self) -> None:
-        """Raise GraphError if an option makes no sense."""
-        check_choice("weights", self.weights, ("in", "file"))
-        for what, number in (("batch", self.batch), ("budget", self.budget)):
-            if number is not None:
-                checked_whole(what, number)
-        if self.self_test and self.separate:
-            raise GraphError("a self-test needs the weights in the file", loc=caller_loc())
-
-
 def _export(
     function: str,
     ex: Executor,
     path: AnyPath,
     writer_of: Callable[[], ModelWriter],
-    options: _Options,
+    options: Options,
 ) -> list[Path]:
     """Write the files of a model, and return their paths."""
     file = _checked(function, ex, path)
     options.check()
     writer, separate = writer_of(), options.separate
-    model, expected = interface(
-        ex,
-        writer,
-        name=options.name,
-        infer_only=options.infer_only,
-        constant=options.infer_only and not separate,
-        backward=options.backward,
-        batch=options.batch,
-        budget=options.budget,
-    )
+    model, expected = interface(ex, writer, options)
     beside, proof = file.with_suffix(".h"), certificate(model)
     test = test_text(model, expected()) if options.self_test else ""
     code, stack = writer.write(model, beside.name, separate, test)

@@ -12,6 +12,7 @@ from graphc.backends.backend import chosen_backend
 from graphc.backends.interface import Entry, Interface
 from graphc.backends.names import model_word
 from graphc.backends.writers import ModelWriter
+from graphc.base.arguments import check_choice, checked_whole, plain
 from graphc.base.errors import BudgetError, GraphError, counted
 from graphc.base.loc import caller_loc
 from graphc.compiler.freeze import frozen_graph
@@ -28,28 +29,55 @@ NAMES = {"infer": "infer", "step": "train_step", "grad": "backward"}
 """The function of each program that can be exported."""
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options of exported files, as `export_c` takes them."""
+
+    infer_only: bool = False
+    backward: bool = False
+    batch: int | None = None
+    budget: int | None = None
+    weights: str = "in"
+    name: str | None = None
+    self_test: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("batch", "budget"):
+            object.__setattr__(self, field, plain(getattr(self, field)))
+
+    @property
+    def separate(self) -> bool:
+        """True if the weights have a file of their own."""
+        return self.weights == "file"
+
+    @property
+    def constant(self) -> bool:
+        """True if the weights are constants."""
+        return self.infer_only and not self.separate
+
+    def check(self) -> None:
+        """Raise GraphError if an option makes no sense."""
+        check_choice("weights", self.weights, ("in", "file"))
+        for what, number in (("batch", self.batch), ("budget", self.budget)):
+            if number is not None:
+                checked_whole(what, number)
+        if self.self_test and self.separate:
+            raise GraphError("a self-test needs the weights in the file", loc=caller_loc())
+
+
 def interface(
-    ex: Executor,
-    writer: ModelWriter,
-    *,
-    name: str | None,
-    infer_only: bool,
-    constant: bool,
-    backward: bool,
-    batch: int | None,
-    budget: int | None,
+    ex: Executor, writer: ModelWriter, chosen: Options
 ) -> tuple[Interface, Callable[[], Expected]]:
     """Return the interface of an executor's model in the language of a writer.
 
-    The second result compiles the same plans for the preferred backend.
-
-    `constant` is true if weights are constants.  Raise BudgetError if it needs more bytes than
-    `budget`, GraphError if it has no such form.
+    The second result compiles the same plans for the preferred backend.  Raise BudgetError if it
+    needs more bytes than the budget, GraphError if it has no such form.
     """
+    budget = chosen.budget
     options = replace(
         ex.plan.options,
         graph=within_lengths(ex.plan.declared),
-        batch=batch or ex.plan.batch,
+        batch=chosen.batch or ex.plan.batch,
         rows=0,
         backend=writer.backend,
         threads=1,
@@ -57,9 +85,7 @@ def interface(
         blocks=False,
         keeps=False,
     )
-    wanted = Wanted(
-        ex, model_word(name or ex.plan.declared.name), writer, infer_only, constant, backward
-    )
+    wanted = Wanted(ex, model_word(chosen.name or ex.plan.declared.name), writer, chosen)
     made = wanted.interface(options)
     if made.nbytes > LARGEST:
         raise GraphError(
@@ -91,9 +117,7 @@ class Wanted:
     ex: Executor
     prefix: str
     writer: ModelWriter
-    infer_only: bool
-    constant: bool
-    backward: bool
+    chosen: Options
 
     def interface(self, options: CompileOptions) -> Interface:
         """Return the interface of the programs that these options give."""
@@ -117,12 +141,12 @@ class Wanted:
 
     def main(self, options: CompileOptions) -> CompileOptions:
         """Return the options of the plan that needs the most memory."""
-        return self._inference(options) if self.infer_only else options
+        return self._inference(options) if self.chosen.infer_only else options
 
     def _inference(self, options: CompileOptions) -> CompileOptions:
         """Return the options of a plan without losses."""
         declared = options.graph
-        if self.constant:
+        if self.chosen.constant:
             names = [node.name for node in declared if node.op.persistent]
             graph = frozen_graph(declared, self.ex.state.read(names))
         else:
@@ -136,8 +160,8 @@ class Wanted:
         declared = self.ex.plan.declared
         if set(declared.outputs) - set(declared.losses):
             found[NAMES["infer"]] = self._inference(options).plan().programs["infer"]
-        wanted = ["step"] * bool(options.rules) + ["grad"] * self.backward
-        if self.infer_only or not wanted:
+        wanted = ["step"] * bool(options.rules) + ["grad"] * self.chosen.backward
+        if self.chosen.infer_only or not wanted:
             return found
         if options.sharding is not None:
             raise GraphError(

@@ -57,12 +57,6 @@ def _pairs(pads: Sizes, rank: int) -> Pads:
     return tuple(zip(pads[:rank], pads[rank:], strict=True))
 
 
-def _halves(total: int, lower: bool) -> tuple[int, int]:
-    """Split padding in halves; the second is the larger one, or with `lower` the first."""
-    small, large = total // 2, total - total // 2
-    return (large, small) if lower else (small, large)
-
-
 def _kernel_of(weight: Value, call: Call) -> Sizes:
     sizes = tuple(size for size in weight.shape[2:] if isinstance(size, int))
     if tuple(call.attribute("kernel_shape", sizes)) != sizes:
@@ -117,7 +111,8 @@ def _spread_padding(call: Call, sizes: Sizes, stride: Sizes, spans: Sizes, more:
         step * (size - 1) + extra + span - out
         for step, size, extra, span, out in zip(stride, sizes, more, spans, wanted, strict=True)
     ]
-    return tuple(_halves(total, auto != "SAME_UPPER") for total in totals)
+    halves = [(total // 2, total - total // 2) for total in totals]  # the larger one last
+    return tuple(halves if auto == "SAME_UPPER" else [pair[::-1] for pair in halves])
 
 
 def _max_pool(call: Call) -> Result:

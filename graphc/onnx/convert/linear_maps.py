@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.onnx.call import Call, Converter, NotSupported
+from graphc.ops.resize import Rounding, rounded
 
 ROW = 2000
 """The number of elements that are computed in the time that one row of a matrix takes."""
@@ -57,18 +58,10 @@ def _places(axis: Axis, mode: str) -> Array:
     raise NotSupported(f"coordinate_transformation_mode={mode!r}")
 
 
-def _nearest(places: Array, how: str, size: int) -> Array:
-    if how == "floor":
-        found = np.floor(places)
-    elif how == "ceil":
-        found = np.ceil(places)
-    elif how == "round_prefer_ceil":
-        found = np.floor(places + 0.5)
-    elif how == "round_prefer_floor":
-        found = np.ceil(places - 0.5)
-    else:
+def _nearest(places: Array, how: Any, size: int) -> Array:
+    if how not in get_args(Rounding):
         raise NotSupported(f"nearest_mode={how!r}")
-    return np.clip(found, 0, size - 1).astype(np.int64)
+    return rounded(places, how).clip(0, size - 1).astype(np.int64)
 
 
 def _hat(x: Array) -> Array:

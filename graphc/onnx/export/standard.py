@@ -12,15 +12,7 @@ from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch
 from graphc.onnx.export import Emit, Writer, next_of, node, onnx_dtype
 from graphc.ops import OPS
-from graphc.ops.activations import (
-    Celu,
-    Elu,
-    HardSigmoid,
-    LeakyRelu,
-    PRelu,
-    Shrink,
-    ThresholdedRelu,
-)
+from graphc.ops.activations import Celu, Elu, HardSigmoid, LeakyRelu, PRelu, Shrink, ThresholdedRelu
 from graphc.ops.argmax import Argmax, Argmin
 from graphc.ops.arithmetic import Fmod, Mod, TruncDiv
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
@@ -39,9 +31,7 @@ from graphc.ops.reduce import Max, Mean, Min
 from graphc.ops.rounding import RoundBfloat16
 from graphc.ops.row_norm import GroupNorm, LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
-from graphc.ops.select import (
-    Clip,
-)
+from graphc.ops.select import Clip
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice
 from graphc.ops.sorting import TopK
@@ -54,24 +44,17 @@ def _pads(pairs: Pads) -> list[int]:
 
 
 def _conv(
-    w: Writer,
-    op: ConvLayer | ConvTransposeLayer,
-    ins: Sequence[str],
-    out: str,
-    name: str = "Conv",
-    **more: Any,
+    w: Writer, op: ConvLayer | ConvTransposeLayer, ins: Sequence[str], out: str, **more: Any
 ) -> str:
-    return w.emit(
-        name,
-        ins,
-        out,
-        kernel_shape=list(w.types[ins[1]].shape[2:]),
-        strides=list(op.stride),
-        pads=_pads(op.padding),
-        dilations=list(op.dilation),
-        group=op.groups,
-        **more,
-    )
+    name = "ConvTranspose" if isinstance(op, ConvTransposeLayer) else "Conv"
+    how = _windows(w.types[ins[1]].shape[2:], op.stride, op.padding, dilations=list(op.dilation))
+    return w.emit(name, ins, out, group=op.groups, **how, **more)
+
+
+def _windows(kernel: Sequence[Any], stride: Sequence[int], pads: Pads, **more: Any) -> Any:
+    """Return the attributes of windows."""
+    how = {"kernel_shape": list(kernel), "strides": list(stride), "pads": _pads(pads)}
+    return {**how, **more}
 
 
 def _avg_pool(w: Writer, op: AvgPoolLayer, ins: Sequence[str], out: str) -> str | None:
@@ -88,16 +71,8 @@ def _pool(
     if found is None:
         return None
     padding, ceil = found
-    return w.emit(
-        name,
-        ins,
-        out,
-        kernel_shape=list(op.kernel),
-        strides=list(op.stride),
-        pads=_pads(padding),
-        ceil_mode=int(ceil),
-        **more,
-    )
+    how = _windows(op.kernel, op.stride, padding, ceil_mode=int(ceil))
+    return w.emit(name, ins, out, **how, **more)
 
 
 def _matching_padding(
@@ -320,7 +295,7 @@ STANDARD: dict[type[Op], Emit] = {
     OPS["layer softmax_loss"]: _softmax_loss,
     ConvLayer: _conv,
     ConvTransposeLayer: lambda w, op, ins, out: _conv(
-        w, op, ins, out, "ConvTranspose", output_padding=list(op.more)
+        w, op, ins, out, output_padding=list(op.more)
     ),
     MaxPoolLayer: lambda w, op, ins, out: _pool(
         w, op, ins, out, "MaxPool", dilations=list(op.dilation)

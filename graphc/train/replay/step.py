@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphc.base.arguments import checked_whole
+from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.serialize import load_executor
@@ -251,7 +251,7 @@ class Replay:
     def _values_with(self, name: str) -> StepValues:
         """Return the values of the step; raise GraphError if they have none of that name."""
         if name not in self._values:
-            close = get_close_matches(name, list(self._values.nodes), 3)
+            close = close_names(name, self._values.nodes)
             raise GraphError(
                 f"step {self.step} has no node {name!r}",
                 hint=f"did you mean {' or '.join(close)}?" if close else "replay.nodes lists them",

@@ -13,7 +13,7 @@ import numpy as np
 
 import graphc as gc
 from graphc.backends.writers import model_writer
-from graphc.files.code.interface import interface
+from graphc.files.code.interface import Options, interface
 from graphc.ir.tensor_type import shape_at
 from tests.files.c_model import STRICT
 
@@ -141,8 +141,7 @@ class Trained:
 
     def __init__(self, ex: gc.Executor, folder: Path, batches: Sequence[Feeds], rows: int) -> None:
         gc.export_c(ex, folder / "model.c", name="model")
-        whole = {"infer_only": False, "constant": False, "backward": False}
-        found, _ = interface(ex, model_writer("c"), name="model", batch=None, budget=None, **whole)
+        found, _ = interface(ex, model_writer("c"), Options(name="model"))
         self.ex, self.folder, self.interface = ex, folder, found
         step = next(e for e in found.entries if e.name == "model_train_step")
         feeds = [
