@@ -154,11 +154,11 @@ def kernel_source(
     if isinstance(kernel, Chain):
         _write_chain(code, kernel, names, called, [] if single else ["n"])
     elif isinstance(kernel, Gemm):
-        ProductWriter(kernel, names, types, _pitches(kernel, buffers)).write(code)
+        ProductWriter(code, kernel, names, types, _pitches(kernel, buffers)).write()
     elif isinstance(kernel, Permutation):
         write_permutation(code, kernel, names)
     else:
-        LoopWriter(kernel, names, _pitches(kernel, buffers)).write(code)
+        LoopWriter(code, kernel, names, _pitches(kernel, buffers)).write()
     above = comment(kernel_text(kernel).rstrip()).replace("\n", "\n   ")
     _use_rows(code, single)
     arguments += ["ptrdiff_t n"] * (not single)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import LONG, Epilogue, matrices
+from graphc.backends.arithmetic import LONG
+from graphc.backends.native.elements import Epilogue, matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_scratch import Scratch
 from graphc.backends.native.gemm_tile import (

@@ -1,78 +1,19 @@
-"""The structure of a loop's code: passes over elements, thread partition, blocks of columns.
-
-A reduction needs a pass over all the elements that it reduces; steps that depend on it run in the
-next pass, which recomputes the element values that it needs.
-"""
+"""The structure of a loop's code: thread partition, blocks of columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from graphc.backends.native.elements import Elements, Known
+from graphc.backends.body import Known, phases
+from graphc.backends.native.elements import Elements
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.ir.expr import Body, Broadcast, Step, Store, join
+from graphc.ir.expr import Body, Broadcast, Store
 from graphc.kernels.kernel import Loop
 
-REDUCTIONS = ("sum", "max")
 THREAD_ARGUMENTS = "i64 %n, i64 %tid, i64 %threads"
 """The last arguments of a kernel's function: the batch, the thread, and how many share it."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One pass of a loop over its elements: what it reduces, stores and computes."""
-
-    reductions: tuple[int, ...]
-    """The steps that this pass reduces: sums and maxima."""
-    stores: tuple[Store, ...]
-    """The stores of each element; only the last pass has any."""
-    steps: tuple[int, ...]
-    """The steps to compute for each element, in order; not the reductions of earlier passes."""
-
-
-def phases(body: Body) -> list[Phase]:
-    """Return the passes in order; an empty list if no reduction or store needs one."""
-    ready = _ready(body)
-    stores = stores_at(body, "each")
-    levels = [ready[number] for number in reductions(body)]
-    levels += [ready[s.step] + _reduces(body.steps[s.step]) for s in stores]
-    found = []
-    for level in range(max(levels, default=-1) + 1):
-        reduced = tuple(r for r in reductions(body) if ready[r] == level)
-        written = stores if level == max(levels) else ()
-        roots = [body.steps[r].args[0] for r in reduced] + [s.step for s in written]
-        found.append(Phase(reduced, written, needed(body, roots)))
-    return found
-
-
-def reductions(body: Body) -> list[int]:
-    """Return the numbers of the steps that reduce: sums and maxima."""
-    return [number for number, step in enumerate(body.steps) if _reduces(step)]
-
-
-def needed(body: Body, roots: Iterable[int]) -> tuple[int, ...]:
-    """Return `roots` and the steps that they need, in order; reductions count as known."""
-    found: set[int] = set()
-    todo = list(roots)
-    while todo:
-        number = todo.pop()
-        if number not in found and not _reduces(body.steps[number]):
-            found.add(number)
-            todo.extend(body.steps[number].args)
-    return tuple(sorted(found))
-
-
-def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
-    """Return the stores of these broadcast kinds: once per element, row, column, or in all.
-
-    A value that varies more than its store, such as the number of the only row, is stored as
-    often as it is computed.
-    """
-    return tuple(
-        s for s in body.stores if join(s.broadcast, body.steps[s.step].broadcast) in levels
-    )
 
 
 def as_one_row(kernel: Loop) -> Loop:
@@ -93,18 +34,6 @@ def _with_kinds(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
         s._replace(broadcast=broadcasts.get(s.broadcast, s.broadcast)) for s in kernel.body.stores
     )
     return replace(kernel, body=Body(steps, stores))
-
-
-def _ready(body: Body) -> list[int]:
-    """Return each step's first possible pass: the most reductions on a path to the step."""
-    ready: list[int] = []
-    for step in body.steps:
-        ready.append(max((ready[a] + _reduces(body.steps[a]) for a in step.args), default=0))
-    return ready
-
-
-def _reduces(step: Step) -> bool:
-    return step.op in REDUCTIONS
 
 
 BLOCK = 64

@@ -6,23 +6,20 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from graphc.backends.native.elements import Elements, Known, Place, elements_of
+from graphc.backends.body import Known, Phase, needed, reductions, stores_at
+from graphc.backends.native.elements import Elements, Place, elements_of
 from graphc.backends.native.gather_loops import GatherLoops, fetches
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loop_structure import (
     THREAD_ARGUMENTS,
     LoopNest,
     Masks,
-    Phase,
     as_one_column,
     as_one_row,
     block_size,
     blocks,
     draws,
-    needed,
     on_first_thread,
-    reductions,
-    stores_at,
 )
 from graphc.backends.native.row_loops import FlatLoop, RowLoops, is_flat
 from graphc.backends.native.vectors import Vectors

@@ -49,9 +49,9 @@ def text_of(functions: Functions, name: str, case: Case) -> str:
     pitch = {buffer: dim_text(width) for buffer, width in widths.items()}
     names = {buffer: f"b_{buffer}" for buffer in used}
     if isinstance(kernel, Gemm):
-        ProductWriter(kernel, names, types, pitch).write(code)
+        ProductWriter(code, kernel, names, types, pitch).write()
     else:
-        LoopWriter(kernel, names, pitch).write(code)
+        LoopWriter(code, kernel, names, pitch).write()
     const = {buffer: "" if buffer in kernel.body.written else "const " for buffer in used}
     listed = [f"{const[buffer]}{types[buffer]} *{names[buffer]}" for buffer in used]
     head = f"void {name}({', '.join([*listed, 'ptrdiff_t n'])})"
