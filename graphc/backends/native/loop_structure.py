@@ -10,6 +10,7 @@ from graphc.backends.native.elements import Elements
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Store
+from graphc.ir.tensor_type import Shape
 from graphc.kernels.kernel import Loop
 
 THREAD_ARGUMENTS = "i64 %n, i64 %tid, i64 %threads"
@@ -58,6 +59,16 @@ def each_index(
         body(function.indices(number, sizes[1:]) if sizes else [])
 
     function.loop(*function.thread_part(total), 1, each)
+
+
+def moved(
+    f: Function, pointer: Value, element: str, strides: Shape, place: Sequence[Value]
+) -> Value:
+    """Emit the address of a matrix of a stack; `strides` are the elements from one to the next."""
+    for index, stride in zip(place, strides, strict=True):
+        if stride != 0:
+            pointer = f.address(pointer, f.mul(index, f.size(stride)), element)
+    return pointer
 
 
 def on_first_thread(function: Function, body: Callable[[], None]) -> None:
