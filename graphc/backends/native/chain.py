@@ -49,8 +49,7 @@ class _Chain:
         workspace = f"%b{self.place[self.kernel.workspace]}"
         mine = f.address(workspace, f.mul("%tid", self.kernel.share), "i8")
         private = {name: f.address(mine, start, "i8") for name, start in self.starts.items()}
-
-        def matrix(index: list[Value]) -> None:
+        for index in each_index(f, [f.size(dim) for dim in self.kernel.sizes]):
             for link, callee in self.made:
                 pointers = [
                     private.get(name) or moved(f, *self._buffer(name), link.strides[name], index)
@@ -59,8 +58,6 @@ class _Chain:
                 if isinstance(link.kernel, BatchedGemm):
                     pointers.append("%scratch")
                 f.call(callee.name, *pointers, "%n", 0, 1)
-
-        each_index(f, [f.size(dim) for dim in self.kernel.sizes], matrix)
 
     def _buffer(self, name: str) -> tuple[Value, str]:
         return f"%b{self.place[name]}", element_type(self.dtypes[name])

@@ -118,11 +118,8 @@ class Elements:
             return self.vectors.type(step.dtype), neutral(self.vectors, step)
         f, v, type = self.function, self.vectors, element_type(step.dtype)
         sums = f.stack(f"[{LANES} x {type}]")
-
-        def clear(i: Value, _: list[Value]) -> None:
+        for i in f.each(0, LANES, v.lanes):
             v.store(neutral(v, step), f.address(sums, i, type), step.dtype)
-
-        f.loop(0, LANES, v.lanes, clear)
         return "ptr", sums
 
     def reduce(

@@ -186,9 +186,6 @@ def _emit_stack(
     f: Function, product: str, sizes: Shape, parts: Sequence[tuple[Value, str, Shape]]
 ) -> None:
     """Emit the loop over a thread's matrices; a part is a buffer, its element type and strides."""
-
-    def matrix(place: list[Value]) -> None:
+    for place in each_index(f, [f.size(dim) for dim in sizes]):
         pointers = [moved(f, *part, place) for part in parts]
         f.call(product, *pointers, "%scratch", "%n", 0, 1)
-
-    each_index(f, [f.size(dim) for dim in sizes], matrix)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from graphc.backends.body import Known, phases
@@ -47,18 +47,13 @@ Visit = Callable[[Value | int, Masks, list[Value]], Sequence[Value]]
 """An emitter of a block: from its first column, masks and carried values to the new ones."""
 
 
-def each_index(
-    function: Function, sizes: Sequence[Value], body: Callable[[list[Value]], None]
-) -> None:
-    """Emit `body(index)` for a thread's part of all indices in dimensions of these sizes."""
+def each_index(function: Function, sizes: Sequence[Value]) -> Iterator[list[Value]]:
+    """Emit a loop over a thread's part of all indices in dimensions of these sizes."""
     total: Value = "1"
     for size in sizes:
         total = function.mul(total, size)
-
-    def each(number: Value, _: list[Value]) -> None:
-        body(function.indices(number, sizes[1:]) if sizes else [])
-
-    function.loop(*function.thread_part(total), 1, each)
+    for number in function.each(*function.thread_part(total)):
+        yield function.indices(number, sizes[1:]) if sizes else []
 
 
 def moved(
@@ -160,36 +155,27 @@ def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
     return masks
 
 
-def each_vector(
-    v: Vectors, count: Value | int, visit: Callable[[Value, Value | None], None]
-) -> None:
-    """Emit `visit(first, mask)` for each vector of `count` elements; the last may be masked."""
+def each_vector(v: Vectors, count: Value | int) -> Iterator[tuple[Value, Value | None]]:
+    """Emit loops around the code for each vector of `count` elements; the last may be masked."""
     f = v.function
     full = f.round_down(count, v.lanes)
-    f.loop(0, full, v.lanes, lambda i, _: visit(i, None))
+    for i in f.each(0, full, v.lanes):
+        yield i, None
     rest = f.sub(count, full)
-    if rest.startswith("%"):
-        f.when(f.less(0, rest), lambda: visit(full, v.mask_below(rest)))
-    elif rest != "0":
-        visit(full, v.mask_below(rest))
+    for _ in f.only_if(f.less(0, rest)):
+        yield full, v.mask_below(rest)
 
 
 def copy(v: Vectors, source: Value, target: Value, count: Value | int, dtype: str) -> None:
     """Emit the copy of `count` neighbours in memory, which do not overlap the target."""
     f, element = v.function, element_type(dtype)
-
-    def piece(i: Value, mask: Value | None) -> None:
+    for i, mask in each_vector(v, count):
         x = v.load(f.address(source, i, element), dtype, mask)
         v.store(x, f.address(target, i, element), dtype, mask)
-
-    each_vector(v, count, piece)
 
 
 def clear(v: Vectors, target: Value, count: Value | int, dtype: str) -> None:
     """Emit `count` zeros at an address, rounded up to full vectors."""
     f, element = v.function, element_type(dtype)
-
-    def zeros(i: Value, _: list[Value]) -> None:
+    for i in f.each(0, count, v.lanes):
         v.store(v.const(0, dtype), f.address(target, i, element), dtype)
-
-    f.loop(0, count, v.lanes, zeros)
