@@ -9,6 +9,8 @@ from math import isnan
 Value = str
 """A value in the language of a backend: the name of a variable, or a constant."""
 FLOATS = ("float32", "float64")
+LONG = ("exp", "log", "tanh", "sigmoid", "erf")
+"""The functions of many operations."""
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64", "bool")
 
 
@@ -95,6 +97,12 @@ class Arithmetic(ABC):
     ) -> Value:
         """Return `rule(self, *args)` of values of one dtype; a language may write it only once."""
         return rule(self, *args)
+
+    @abstractmethod
+    def applied(
+        self, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+    ) -> Value:
+        """Return a scalar function of a kernel's steps of values of these dtypes; see `maths`."""
 
     def both(self, a: Value, b: Value) -> Value:
         """Return whether both conditions hold."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE, Dim
+from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Buffer, Instr, Program
 
 Block = tuple[str, str]
@@ -135,6 +136,15 @@ def start_of(buffer: Buffer) -> int:
     """Return the bytes from the start of the block to the buffer."""
     base = buffer.offset if buffer.space == "arena" else 0
     return base + buffer.shift * ITEMSIZE[buffer.type.dtype]
+
+
+def pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, Dim]:
+    """Return the number of elements from row to row of each buffer that has rows."""
+    widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
+    if isinstance(kernel, Gemm):
+        widths |= kernel.factor_columns
+    pitch = {name: buffers[name].pitch for name in widths if name in buffers}
+    return {name: pitch.get(name) or width for name, width in widths.items()}
 
 
 def columns_of(root: Array, buffer: Buffer, shape: tuple[int, ...]) -> Array:

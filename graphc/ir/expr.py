@@ -64,6 +64,11 @@ class Step(NamedTuple):
     buffer: str = ""
     value: Attribute = None
 
+    @property
+    def reduces(self) -> bool:
+        """True of a sum or a maximum."""
+        return self.op in ("sum", "max")
+
 
 class Store(NamedTuple):
     """A write of the value of a step to a buffer, at the indices of the broadcast kind.

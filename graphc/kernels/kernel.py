@@ -335,6 +335,11 @@ def inputs(kernel: Kernel) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(x.buffer for x in kernel.operands), *kernel.body.loads]))
 
 
+def buffers_of(kernel: Kernel) -> tuple[str, ...]:
+    """Return the buffers that a kernel reads and writes, each once."""
+    return tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
+
+
 SHARED = 1 << 14
 """From this many elements of b on, each thread should read only its columns of b."""
 

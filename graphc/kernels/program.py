@@ -45,6 +45,11 @@ class Instr(NamedTuple):
     nodes: tuple[str, ...] = ()
     scan: ScanKernel | None = None
 
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """The buffers that it reads and writes, each once."""
+        return tuple(dict.fromkeys((*self.ins, *self.outs)))
+
 
 class Buffer(NamedTuple):
     """A range of memory with a value: type, place and live range, from epoch `first` to `last`."""

@@ -14,21 +14,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from graphc.backends.addresses import address_table
-from graphc.backends.backend import (
-    Backend,
-    Call,
-    Link,
-    Memory,
-    Part,
-    PeakWork,
-    Runner,
-    View,
-    bind_outside,
-)
+from graphc.backends.backend import Backend, Call, Link, Memory, Part, PeakWork
 from graphc.backends.c.source import program_source
-from graphc.backends.layout import Segment, layout
-from graphc.backends.scan import bind_compiled_scan
+from graphc.backends.compiled import CompiledProgram
+from graphc.backends.layout import Segment
 from graphc.base.errors import GraphError
 from graphc.kernels.program import Program
 
@@ -53,50 +42,22 @@ def compiled(source: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(Path(folder) / f"{name}.so"))  # the open file outlives its name
 
 
-class CRunner(Runner):
-    """The compiled code of a program, and the table of addresses that it runs on."""
+class CRunner(CompiledProgram):
+    """A program whose functions are in a library."""
+
+    backend = "c"
 
     def __init__(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None
     ) -> None:
-        self.program, self.layout, self._link = program, layout(program, skip), link
-        self._memory = memory
+        super().__init__(program, skip, memory, link)
         self.library = compiled(program_source(program, self.layout))
-        self.table, self._kept = address_table(program, self.layout, memory)
 
-    @property
-    def uninterrupted(self) -> bool:
-        """True if all calls are of C functions."""
-        return all(segment.symbol is not None for segment in self.layout.segments)
+    def _calls_of(self, segment: Segment, symbol: str, n: int) -> list[Call]:
+        return [self._code(symbol, n)]
 
-    def calls(self, n: int, view: View) -> tuple[list[Call], int]:
-        """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
-        found: list[Call] = []
-        forward = 0
-        for segment in self.layout.segments:
-            if segment.symbol is None:
-                found += self._outside(segment, n, view)
-            else:
-                found.append(self._code(segment.symbol, n))
-            forward = len(found) if segment.start < self.program.boundary else forward
-        return found, forward
-
-    def parts(self, n: int, view: View, threads: int) -> list[Part]:
-        """Return the same run in parts: each kernel, and each other call."""
-        found: list[Part] = []
-        for segment in self.layout.segments:
-            if segment.symbol is None:
-                number = (segment.start,)
-                found.append(Part(self._outside(segment, n, view), number, number))
-            for i in segment.numbers:
-                found.append(Part([self._code(f"kernel{i}", n)], (i,), (i,)))
-        return found
-
-    def _outside(self, segment: Segment, n: int, view: View) -> Sequence[Call]:
-        instr = self.program.instrs[segment.start]
-        if instr.scan is not None:
-            return [bind_compiled_scan(BACKEND, instr.scan, n, view, self._memory)]
-        return bind_outside(self.program, instr, n, view, self._link)
+    def _parts_of(self, segment: Segment, symbol: str, n: int, threads: int) -> list[Part]:
+        return [Part([self._code(f"kernel{i}", n)], (i,), (i,)) for i in segment.numbers]
 
     def _code(self, symbol: str, n: int) -> Call:
         return partial(self._call, getattr(self.library, symbol), n)

@@ -6,15 +6,17 @@ row after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from math import prod
 
 from graphc.backends.arithmetic import FLOATS
-from graphc.backends.c.body import BodyWriter, levels, needed
-from graphc.backends.c.scalars import Code, Scalars, dim_text, literal
+from graphc.backends.body import Known, joined, levels, needed, neutral, reductions
+from graphc.backends.c.body import BodyWriter
+from graphc.backends.c.scalars import Code, dim_text, literal
 from graphc.ir.access import AccessMap, AxisMap
-from graphc.ir.expr import Broadcast, Step, Store
+from graphc.ir.expr import Broadcast, Step, Store, join
 from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.iteration_space import permuted_strides
 from graphc.kernels.kernel import LANES, Loop, Permutation, ScatterAdd
@@ -23,24 +25,26 @@ from graphc.kernels.kernel import LANES, Loop, Permutation, ScatterAdd
 class LoopWriter:
     """The writer of a loop kernel."""
 
-    def __init__(self, kernel: Loop, names: Mapping[str, str], pitch: Mapping[str, str]) -> None:
-        self.kernel, self.body, self.names = kernel, kernel.body, names
+    def __init__(
+        self, code: Code, kernel: Loop, names: Mapping[str, str], pitch: Mapping[str, str]
+    ) -> None:
+        self.code, self.kernel, self.body, self.names = code, kernel, kernel.body, names
         self.sizes = dim_text(kernel.rows), dim_text(kernel.columns)
-        self.writer = BodyWriter(kernel.body, names, pitch, self.sizes, self._leaf)
-        self.levels = levels(kernel.body)
-        self.kinds = [self._kind(store) for store in kernel.body.stores]
-        self.code: Code
+        self.writer = BodyWriter(code, kernel.body, names, pitch, self.sizes, self._leaf)
+        self.v, self.levels = self.writer.v, levels(kernel.body)
+        self.stores: dict[Broadcast, list[Store]] = {}
+        """The stores by the loops that they are in."""
+        for store in kernel.body.stores:
+            self.stores.setdefault(self._kind(store), []).append(store)
 
-    def write(self, code: Code) -> None:
+    def write(self) -> None:
         """Write the kernel."""
-        self.code = code
         if isinstance(self.kernel, ScatterAdd):
             self._scatter_add(self.kernel)
             return
-        known: dict[int, str] = {}
-        self.writer.write(code, self._of_kind("one"), known)
-        reduces = any(self.levels)
-        if reduces and self.kernel.axis == "rows":
+        known: Known = {}
+        self.writer.write(self._of_kind("one"), known)
+        if any(self.levels) and self.kernel.axis == "rows":
             self._by_columns(known)
         else:
             self._by_rows(known)
@@ -56,76 +60,73 @@ class LoopWriter:
         It may read elements along an axis that it has not, if that has a single entry.
         """
         steps = self.body.steps
-        reduced = [n for n, step in enumerate(steps) if step.op in ("sum", "max")]
-        read = needed(self.body, [store.step], reduced)
-        last = {store.step, *read, *(arg for number in read for arg in steps[number].args)}
-        kinds = {store.broadcast, *(steps[number].broadcast for number in last)}
-        if "each" in kinds or {"row", "column"} <= kinds:
-            return "each"
-        return "row" if "row" in kinds else "column" if "column" in kinds else "one"
+        last = {store.step}.union(*(steps[n].args for n in needed(self.body, [store.step])))
+        return reduce(join, (steps[n].broadcast for n in last), store.broadcast)
 
-    def _stores(self, *kinds: Broadcast) -> list[Store]:
-        return [s for s, kind in zip(self.body.stores, self.kinds, strict=True) if kind in kinds]
-
-    def _store(self, kind: Broadcast, known: dict[int, str]) -> None:
-        stores = self._stores(kind)
-        self.writer.write(self.code, needed(self.body, [s.step for s in stores], known), known)
-        self.writer.store(self.code, stores, known)
+    def _store(self, kind: Broadcast, known: Known) -> None:
+        stores = self.stores.get(kind, [])
+        self.writer.write_for(stores, known)
+        self.writer.store(stores, known)
 
     def _reductions(self, level: int) -> list[int]:
-        steps = enumerate(self.body.steps)
-        return [n for n, s in steps if s.op in ("sum", "max") and self.levels[n] == level]
+        return [n for n in reductions(self.body) if self.levels[n] == level]
+
+    def _arguments(self, numbers: Iterable[int]) -> list[int]:
+        return [self.body.steps[number].args[0] for number in numbers]
+
+    def _begin(self, arrays: Mapping[int, str], index: str) -> None:
+        """Write what reductions begin with, to an element of the array of each."""
+        for number, array in arrays.items():
+            self.code.do(f"{array}[{index}] = {neutral(self.v, self.body.steps[number])};")
+
+    def _accumulate(self, number: int, target: str, x: str) -> None:
+        step = self.body.steps[number]
+        if step.op == "sum" and step.dtype in FLOATS:
+            self.code.do(f"{target} += {x};")
+        else:
+            self.code.do(f"{target} = {joined(self.v, step, target, x)};")
 
     # ------------------------------------------------------------------ rows of columns
 
-    def _by_rows(self, ones: dict[int, str]) -> None:
+    def _by_rows(self, ones: Known) -> None:
         """Write a loop over rows; each reduction of a row is a pass over its columns."""
         code, (rows, columns) = self.code, self.sizes
         with code.loop("i", rows):
             known = dict(ones)
-            self._row_steps(known, 0)
+            self.writer.write(self._of_kind("row"), known)
             for level in range(1, max(self.levels, default=0) + 1):
                 self._reduce_row(known, level)
-                self._row_steps(known, level)
-            each, last = self._stores("each"), self._stores("column")
+                self.writer.write(self._of_kind("row", level), known)
+            each, last = (self.stores.get(kind, []) for kind in ("each", "column"))
             if each or last:
                 with code.loop("j", columns):
                     here = dict(known)
-                    stores = [*each, *last]
-                    steps = needed(self.body, [s.step for s in stores], here)
-                    self.writer.write(code, steps, here)
-                    self.writer.store(code, each, here)
+                    self.writer.write_for([*each, *last], here)
+                    self.writer.store(each, here)
                     if last:  # after the last row, since rows may read what this overwrites
                         with code.block(f"if (i == {rows} - 1)"):
-                            self.writer.store(code, last, here)
+                            self.writer.store(last, here)
             self._store("row", known)
 
-    def _row_steps(self, known: dict[int, str], level: int) -> None:
-        self.writer.write(self.code, self._of_kind("row", level), known)
-
-    def _reduce_row(self, known: dict[int, str], level: int) -> None:
+    def _reduce_row(self, known: Known, level: int) -> None:
         """Write a pass over the columns of a row, which adds up in sixteen lanes."""
         code, numbers = self.code, self._reductions(level)
-        lanes = {}
-        for number in numbers:
-            step = self.body.steps[number]
-            lanes[number] = code.array("lanes", step.dtype, LANES)
+        dtypes = {number: self.body.steps[number].dtype for number in numbers}
+        lanes = {number: code.array("lanes", dtype, LANES) for number, dtype in dtypes.items()}
         with code.loop("l", str(LANES)):
-            for number in numbers:
-                code.do(f"{lanes[number]}[l] = {_neutral(self.body.steps[number])};")
+            self._begin(lanes, "l")
         with self._lanes() as lane:
             here = dict(known)
-            arguments = [self.body.steps[number].args[0] for number in numbers]
-            self.writer.write(code, needed(self.body, arguments, here), here)
+            self.writer.write(needed(self.body, self._arguments(numbers), here), here)
             for number in numbers:
-                step = self.body.steps[number]
-                self._accumulate(f"{lanes[number]}[{lane}]", here[step.args[0]], step)
+                x = here[self.body.steps[number].args[0]]
+                self._accumulate(number, f"{lanes[number]}[{lane}]", x)
         halves = f"for (int half = {LANES // 2}; half; half /= 2)"
         with code.block(halves), code.loop("l", "half"):
             for number, lane in lanes.items():
-                self._accumulate(f"{lane}[l]", f"{lane}[half + l]", self.body.steps[number])
+                self._accumulate(number, f"{lane}[l]", f"{lane}[half + l]")
         for number, lane in lanes.items():
-            known[number] = code.value(f"{lane}[0]", self.body.steps[number].dtype)
+            known[number] = code.value(f"{lane}[0]", dtypes[number])
 
     @contextmanager
     def _lanes(self) -> Iterator[str]:
@@ -141,89 +142,71 @@ class LoopWriter:
             with lanes, code.defined("j", "const ptrdiff_t j = first + l;"):
                 yield "l"
 
-    def _accumulate(self, target: str, x: str, step: Step) -> None:
-        v, dtype = Scalars(self.code), step.dtype
-        if step.op == "sum" and dtype in FLOATS:
-            self.code.do(f"{target} += {x};")
-        else:
-            function = v.add if step.op == "sum" else v.maximum
-            self.code.do(f"{target} = {function(target, x, dtype)};")
-
     # ------------------------------------------------------------------ columns of rows
 
-    def _by_columns(self, ones: dict[int, str]) -> None:
+    def _by_columns(self, ones: Known) -> None:
         """Write a loop over blocks of columns; each reduction is a pass over the rows."""
         code, (rows, columns) = self.code, self.sizes
         block = code.functions.block()
         with code.loop("first", columns, step=block):
             rest = f"{columns} - first"
             code.do(f"const ptrdiff_t end = {rest} < {block} ? {columns} : first + {block};")
-            known, arrays = dict(ones), dict[int, str]()
+            arrays: dict[int, str] = {}
             for level in range(1, max(self.levels) + 1):
-                self._reduce_columns(known, arrays, level)
-                self._keep_columns(known, arrays, level)
-            here = self._with_arrays(known, arrays)
-            if self._stores("each"):
-                with code.loop("i", rows):
-                    of_row = dict(known)
-                    self.writer.write(code, self._row_only(), of_row)
-                    with code.loop("j", "end", "first"):
-                        values = self._with_arrays(of_row, arrays)
-                        stores = self._stores("each")
-                        steps = needed(self.body, [s.step for s in stores], values)
-                        self.writer.write(code, steps, values)
-                        self.writer.store(code, stores, values)
-            if self._stores("column"):
+                self._reduce_columns(ones, arrays, level)
+                self._keep_columns(ones, arrays, level)
+            if each := self.stores.get("each"):
+                with self._elements([store.step for store in each], ones, arrays) as here:
+                    self.writer.store(each, here)
+            if "column" in self.stores:
                 with code.loop("j", "end", "first"):
-                    self._store("column", dict(here))
-        if self._stores("row"):
+                    self._store("column", _with_arrays(ones, arrays))
+        if "row" in self.stores:
             with code.loop("i", rows):
                 self._store("row", dict(ones))
 
-    def _row_only(self) -> list[int]:
-        wanted = needed(self.body, [s.step for s in self._stores("each")], ())
-        return [n for n in wanted if self.body.steps[n].broadcast == "row"]
+    @contextmanager
+    def _elements(
+        self, roots: Iterable[int], ones: Known, arrays: Mapping[int, str]
+    ) -> Iterator[Known]:
+        """Write loops over the rows of a block and its columns; yield the values of these steps."""
+        steps = needed(self.body, roots, {*ones, *arrays})
+        with self.code.loop("i", self.sizes[0]):
+            of_row = dict(ones)
+            rows = [n for n in steps if self.body.steps[n].broadcast == "row"]
+            self.writer.write(rows, of_row)
+            with self.code.loop("j", "end", "first"):
+                here = _with_arrays(of_row, arrays)
+                self.writer.write(steps, here)
+                yield here
 
-    def _with_arrays(self, known: Mapping[int, str], arrays: Mapping[int, str]) -> dict[int, str]:
-        return dict(known) | {number: f"{name}[j - first]" for number, name in arrays.items()}
+    def _array(self, stem: str, number: int) -> str:
+        """Declare an array with an element for each column of a block."""
+        dtype = self.body.steps[number].dtype
+        return self.code.array(stem, dtype, 1, self.code.functions.block())
 
-    def _reduce_columns(self, known: dict[int, str], arrays: dict[int, str], level: int) -> None:
-        code, numbers = self.code, self._reductions(level)
-        made = {}
-        for number in numbers:
-            step = self.body.steps[number]
-            made[number] = code.array("sums", step.dtype, 1, code.functions.block())
-        with code.loop("j", "end", "first"):
+    def _reduce_columns(self, ones: Known, arrays: dict[int, str], level: int) -> None:
+        numbers = self._reductions(level)
+        made = {number: self._array("sums", number) for number in numbers}
+        with self.code.loop("j", "end", "first"):
+            self._begin(made, "j - first")
+        with self._elements(self._arguments(numbers), ones, arrays) as here:
             for number in numbers:
-                code.do(f"{made[number]}[j - first] = {_neutral(self.body.steps[number])};")
-        arguments = [self.body.steps[number].args[0] for number in numbers]
-        with code.loop("i", self.sizes[0]):
-            of_row = dict(known)
-            wanted = needed(self.body, arguments, of_row)
-            rows = [n for n in wanted if self.body.steps[n].broadcast == "row"]
-            self.writer.write(code, rows, of_row)
-            with code.loop("j", "end", "first"):
-                here = self._with_arrays(of_row, arrays)
-                self.writer.write(code, needed(self.body, arguments, here), here)
-                for number in numbers:
-                    step = self.body.steps[number]
-                    self._accumulate(f"{made[number]}[j - first]", here[step.args[0]], step)
+                x = here[self.body.steps[number].args[0]]
+                self._accumulate(number, f"{made[number]}[j - first]", x)
         arrays |= made
 
-    def _keep_columns(self, known: dict[int, str], arrays: dict[int, str], level: int) -> None:
+    def _keep_columns(self, ones: Known, arrays: dict[int, str], level: int) -> None:
         """Write the values of a column that depend on its sums, once for each column."""
         numbers = [n for n in self._of_kind("column", level) if n not in arrays and self._leaves(n)]
         if not numbers:
             return
-        code, made = self.code, {}
-        for number in numbers:
-            dtype = self.body.steps[number].dtype
-            made[number] = code.array("values", dtype, 1, code.functions.block())
-        with code.loop("j", "end", "first"):
-            here = self._with_arrays(known, arrays)
-            self.writer.write(code, needed(self.body, numbers, here), here)
+        made = {number: self._array("values", number) for number in numbers}
+        with self.code.loop("j", "end", "first"):
+            here = _with_arrays(ones, arrays)
+            self.writer.write(needed(self.body, numbers, here), here)
             for number in numbers:
-                code.do(f"{made[number]}[j - first] = {here[number]};")
+                self.code.do(f"{made[number]}[j - first] = {here[number]};")
         arrays |= made
 
     def _leaves(self, number: int) -> bool:
@@ -237,8 +220,6 @@ class LoopWriter:
     # ------------------------------------------------------------------ gathered elements
 
     def _leaf(self, step: Step, known: Mapping[int, str]) -> str:
-        if step.op == "philox":
-            return self.code.functions.random_word(step, known)
         if step.op == "offset":
             return self._offset(step)
         assert step.op == "fetch", f"a loop has no {step.op}"
@@ -333,11 +314,8 @@ def _nested(code: Code, index: Sequence[str], sizes: Sequence[Dim], line: str) -
         _nested(code, index[1:], sizes[1:], line)
 
 
-def _neutral(step: Step) -> str:
-    if step.op == "sum":
-        return literal(0, step.dtype)
-    lowest = {"int64": -(2**63), "int32": -(2**31)}
-    return literal(lowest.get(step.dtype, float("-inf")), step.dtype)
+def _with_arrays(known: Known, arrays: Mapping[int, str]) -> dict[int, str]:
+    return dict(known) | {number: f"{name}[j - first]" for number, name in arrays.items()}
 
 
 def _divided(dim: Dim, by: int) -> Dim:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 
-from graphc.backends.c.body import BodyWriter, needed
+from graphc.backends.body import needed
+from graphc.backends.c.body import BodyWriter
 from graphc.backends.c.scalars import Code, dim_text, literal
 from graphc.backends.c.tile import PLAIN_DEPTH
 from graphc.backends.interface import C_TYPES
@@ -22,25 +23,25 @@ class ProductWriter:
 
     def __init__(
         self,
+        code: Code,
         kernel: Gemm,
         names: Mapping[str, str],
         types: Mapping[str, str],
         pitch: Mapping[str, str],
     ) -> None:
-        self.kernel, self.names, self.types, self.pitch = kernel, names, types, dict(pitch)
+        self.code, self.kernel = code, kernel
+        self.names, self.types, self.pitch = names, types, pitch
         self.kind, self.factor = C_TYPES[kernel.dtype], C_TYPES[kernel.factor_dtype]
         self.columns = f"GC_COLUMNS_{kernel.dtype}"
         self.product = kernel.order or kernel.dtype
         """The name of the function of products."""
-        self.code: Code
 
-    def write(self, code: Code) -> None:
+    def write(self) -> None:
         """Write the kernel: the matrices of a stack one after the other."""
-        self.code = code
         if isinstance(self.kernel, BatchedGemm):
             self._stacked(self.kernel, [f"s{axis}" for axis in range(len(self.kernel.sizes))], 0)
         else:
-            self._matrix(self.pitch, self.names)
+            self._matrix()
 
     def _stacked(self, kernel: BatchedGemm, index: list[str], axis: int) -> None:
         """Write the loops over a stack, and in them one of its products."""
@@ -52,7 +53,7 @@ class ProductWriter:
         for part in parts_of(kernel):
             names[part.name] = self._moved(part.buffer, index, part.strides)
             pitch[part.name] = dim_text(part.pitch)
-        ProductWriter(single_product(kernel), names, self.types, pitch).write(self.code)
+        ProductWriter(self.code, single_product(kernel), names, self.types, pitch).write()
 
     def _moved(self, buffer: str, index: list[str], strides: Shape) -> str:
         """Return the name of a pointer to a matrix of the stack."""
@@ -67,15 +68,15 @@ class ProductWriter:
 
     # ------------------------------------------------------------------ one product
 
-    def _matrix(self, pitch: Mapping[str, str], names: Mapping[str, str]) -> None:
+    def _matrix(self) -> None:
         """Write the loops over blocks of one product, group by group."""
         kernel, code = self.kernel, self.code
         groups = kernel.window.groups if isinstance(kernel, Convolution) else 1
         sizes = dim_text(kernel.m), dim_text(kernel.n)
-        writer = BodyWriter(kernel.body, names, pitch, sizes, self._leaf)
+        writer = BodyWriter(code, kernel.body, self.names, self.pitch, sizes, self._leaf)
         ones: dict[int, str] = {}
         steps = enumerate(kernel.body.steps)
-        writer.write(code, [n for n, s in steps if s.broadcast == "one"], ones)
+        writer.write([n for n, s in steps if s.broadcast == "one"], ones)
         if groups == 1:
             self._blocks(writer, ones, "0", sizes[1])
             return
@@ -123,22 +124,20 @@ class ProductWriter:
         with code.loop("i", "top + rows", "top"):
             known = dict(ones)
             stores = body.stores
-            wanted = needed(body, [s.step for s in stores], known)
-            writer.write(code, [n for n in wanted if body.steps[n].broadcast == "row"], known)
+            wanted = needed(body, (s.step for s in stores))
+            writer.write([n for n in wanted if body.steps[n].broadcast == "row"], known)
             with code.loop("j", "first + width", "first"):
                 here = dict(known)
-                writer.write(code, needed(body, [s.step for s in stores], here), here)
+                writer.write(wanted, here)
                 condition = {"row": "j == 0", "column": "i == 0", "one": "i + j == 0"}
                 for store in stores:
                     if store.broadcast == "each":
-                        writer.store(code, [store], here)
+                        writer.store([store], here)
                     else:
                         with code.block(f"if ({condition[store.broadcast]})"):
-                            writer.store(code, [store], here)
+                            writer.store([store], here)
 
     def _leaf(self, step: Step, known: Mapping[int, str]) -> str:
-        if step.op == "philox":
-            return self.code.functions.random_word(step, known)
         assert step.op == "product", f"a product has no {step.op}"
         return f"sums[(i - top) * {self.columns} + (j - first)]"
 

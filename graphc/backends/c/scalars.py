@@ -11,7 +11,7 @@ from re import search
 import numpy as np
 
 from graphc.backends import maths
-from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
+from graphc.backends.arithmetic import FLOATS, LONG, Arithmetic, Value
 from graphc.backends.c.inline import inlined
 from graphc.backends.c.target import own_instruction
 from graphc.backends.c.tile import PLAIN_DEPTH, block_head, present_function, product_function
@@ -224,6 +224,18 @@ class Scalars(Arithmetic):
         """Append the reading of a value's bits as another dtype."""
         return self.code.value(f"{self.code.functions.bits(source, dtype)}({x})", dtype)
 
+    def applied(
+        self, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+    ) -> Value:
+        """Append a scalar function; a long one, and a division of integers, as a call."""
+
+        def rule(v: Arithmetic, *args: Value) -> Value:
+            return maths.apply(v, function, args, dtypes, dtype)
+
+        if function in LONG or (function == "floor_div" and dtype not in FLOATS):
+            return self.apart(function, rule, args, dtype)
+        return rule(self, *args)
+
     def intrinsic(
         self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
     ) -> Value:
@@ -252,14 +264,6 @@ class Functions:
     def below(self, text: str) -> int:
         """Return the bytes of stack that the functions need at most that some code calls."""
         return max((self._stacks.get(name, 0) for name in _CALLED.findall(text)), default=0)
-
-    def scalar(self, function: str, dtype: str, arity: int) -> str:
-        """Return the name of a scalar function of `maths`."""
-
-        def apply(v: Arithmetic, *args: Value) -> Value:
-            return maths.apply(v, function, args, [dtype] * arity, dtype)
-
-        return self.rule(function, apply, arity, dtype)
 
     def rule(self, name: str, rule: Callable[..., Value], arity: int, dtype: str) -> str:
         """Return the name of the function of values of one dtype that follows a rule."""
@@ -398,17 +402,3 @@ def _philox(code: Code) -> Value:
         code.do(f"k1 += UINT32_C({WEYL[1]});")
     code.do("const uint32_t part = column % 64u / 16u;")
     return "part < 2u ? (part == 0u ? x0 : x1) : (part == 2u ? x2 : x3)"
-
-
-CALLED = ("exp", "log", "tanh", "sigmoid", "erf", "floor_div")
-"""The scalar functions that are functions of the file; others are written where they are used."""
-
-
-def applied(
-    v: Scalars, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
-) -> Value:
-    """Return a scalar function of values, appended to the code."""
-    if function in CALLED and not (function == "floor_div" and dtype in FLOATS):
-        name = v.code.functions.scalar(function, dtype, len(args))
-        return v.code.value(f"{name}({', '.join(args)})", dtype)
-    return maths.apply(v, function, args, dtypes, dtype)

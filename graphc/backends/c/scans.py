@@ -25,11 +25,6 @@ Calls = Callable[[Program, Pointer, str], list[str]]
 """Adds the kernels of a step to a file, and returns their calls for a number of rows."""
 
 
-def scan_buffers(instr: Instr) -> tuple[str, ...]:
-    """Return the buffers that a loop reads and writes, each once."""
-    return tuple(dict.fromkeys((*instr.ins, *instr.outs)))
-
-
 class ScanWriter:
     """The writer of one loop."""
 
@@ -38,7 +33,7 @@ class ScanWriter:
         self.scan: ScanKernel = instr.scan
         self.step, self.outer, self.written = instr.scan.program, program.buffers, {*instr.outs}
         identifiers = Identifiers()
-        self.arguments = {name: identifiers.new(BUFFER, name) for name in scan_buffers(instr)}
+        self.arguments = {name: identifiers.new(BUFFER, name) for name in instr.buffers}
         self.names = {name: identifiers.new(STEP, name) for name in self.step.buffers}
         """The names of the variables in which a step has its addresses."""
         self.places: dict[str, str] = {}

@@ -9,13 +9,13 @@ from re import search
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import Code, Functions, dim_text
-from graphc.backends.c.scans import Pointer, ScanWriter, scan_buffers
+from graphc.backends.c.scans import Pointer, ScanWriter
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES
-from graphc.backends.layout import CODE, Layout, block_of, start_of, table_index
+from graphc.backends.layout import CODE, Layout, block_of, pitches, start_of, table_index
 from graphc.backends.names import BUFFER, OWN, Identifiers, comment
 from graphc.ir.tensor_type import Shape, TensorType
-from graphc.kernels.kernel import Chain, Gemm, Kernel, Permutation, Single, inputs
+from graphc.kernels.kernel import Chain, Gemm, Kernel, Permutation, buffers_of
 from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.stack import links_of
 from graphc.kernels.text import kernel_text, scan_head
@@ -51,7 +51,7 @@ class KernelFile:
         instr = program.instrs[number]
         own, given = f"{program.name}_{number}_{instr.node}", [rows]
         if instr.scan is not None:
-            name, used = self._scan(program, instr, own), scan_buffers(instr)
+            name, used = self._scan(program, instr, own), instr.buffers
         else:
             assert instr.body is not None, "the instruction is a kernel"
             single = program.capacity == 1
@@ -128,11 +128,6 @@ def _entry(name: str, calls: Sequence[str]) -> str:
     return "\n".join([head, "{", *(f"    {call}" for call in calls), "}", ""])
 
 
-def buffers_of(kernel: Kernel) -> tuple[str, ...]:
-    """Return the buffers that a kernel reads and writes, each once."""
-    return tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
-
-
 def kernel_source(
     kernel: Kernel,
     buffers: Mapping[str, Buffer],
@@ -151,14 +146,15 @@ def kernel_source(
     types = {name: C_TYPES[buffers[name].type.dtype] for name in used}
     arguments = [f"{'' if b in written else 'const '}{types[b]} *{names[b]}" for b in used]
     code = Code(functions)
+    pitch = {name: dim_text(dim) for name, dim in pitches(kernel, buffers).items()}
     if isinstance(kernel, Chain):
         _write_chain(code, kernel, names, called, [] if single else ["n"])
     elif isinstance(kernel, Gemm):
-        ProductWriter(kernel, names, types, _pitches(kernel, buffers)).write(code)
+        ProductWriter(code, kernel, names, types, pitch).write()
     elif isinstance(kernel, Permutation):
         write_permutation(code, kernel, names)
     else:
-        LoopWriter(kernel, names, _pitches(kernel, buffers)).write(code)
+        LoopWriter(code, kernel, names, pitch).write()
     above = comment(kernel_text(kernel).rstrip()).replace("\n", "\n   ")
     _use_rows(code, single)
     arguments += ["ptrdiff_t n"] * (not single)
@@ -199,11 +195,3 @@ def _use_rows(code: Code, single: bool) -> None:
         code.lines[:0] = ["    const ptrdiff_t n = 1;"] * single
     elif not single:
         code.lines.insert(0, "    (void)n;")
-
-
-def _pitches(kernel: Single, buffers: Mapping[str, Buffer]) -> dict[str, str]:
-    """Return the elements from row to row of each buffer that has rows."""
-    widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
-    if isinstance(kernel, Gemm):
-        widths |= kernel.factor_columns
-    return {name: dim_text(buffers[name].pitch or width) for name, width in widths.items()}

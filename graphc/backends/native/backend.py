@@ -1,7 +1,4 @@
-"""The native backend: LLVM compiles a program for this machine, and the code is bound to memory.
-
-Reference rules, sends and receives are Python calls between the native functions.
-"""
+"""The native backend: LLVM compiles a program for this machine, and the code is bound to memory."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from graphc.backends.addresses import address_table
 from graphc.backends.backend import (
     Call,
     Link,
@@ -21,11 +17,10 @@ from graphc.backends.backend import (
     PeakWork,
     Ready,
     SideBySide,
-    View,
     ZeroCopy,
-    bind_outside,
 )
-from graphc.backends.layout import Segment, layout, steps_apart, table_index
+from graphc.backends.compiled import CompiledProgram
+from graphc.backends.layout import Segment, steps_apart, table_index
 from graphc.backends.native import pool
 from graphc.backends.native.cache_keys import program_key
 from graphc.backends.native.feeds import bind_feeds, readable
@@ -36,20 +31,21 @@ from graphc.backends.native.program import program_ir
 from graphc.backends.native.side_by_side import Runs
 from graphc.backends.native.target import DOTS, TILES, available, host
 from graphc.backends.native.vectors import Vectors
-from graphc.backends.scan import bind_compiled_scan
 from graphc.base.usable_cores import thread_count
 from graphc.ir.forms import TermOrder
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.duration import epoch_microseconds, is_shared, microseconds
-from graphc.kernels.program import Instr, Program
+from graphc.kernels.program import Program
 
 SHARED = 5
 """The microseconds from which a run may be shared by threads."""
 
 
-class NativeProgram:
-    """The compiled code of a program, and the table of addresses that it runs on."""
+class NativeProgram(CompiledProgram):
+    """A program whose functions LLVM compiled, shared by threads."""
+
+    backend = "native"
 
     def __init__(
         self,
@@ -58,16 +54,14 @@ class NativeProgram:
         memory: Memory,
         link: Link | None = None,
     ) -> None:
-        self.program, self.layout, self.memory = program, layout(program, skip), memory
+        sends = any(instr.kind == "send" for instr in program.instrs)
+        super().__init__(program, skip, memory, link if sends else None)
         self.threads = memory.threads
         scratch = len(memory.scratch) // self.threads
         target = host()
         key = program_key(program, skip)
         write = partial(program_ir, program, target, skip)
         self.library = load_by_key(key, write, self.layout.symbols, target)
-        sends = any(instr.kind == "send" for instr in program.instrs)
-        self._link = link if sends else None
-        self.table, self._kept = address_table(program, self.layout, memory)
         self.table[2] = scratch
         self._addresses, fixed = self.table.copy(), self._fixed_feeds()
         self.feeds = {
@@ -91,11 +85,6 @@ class NativeProgram:
     def feed_in_place(self) -> None:
         """Reset the table to the workspace's addresses for all feeds."""
         self.table[:] = self._addresses
-
-    @property
-    def uninterrupted(self) -> bool:
-        """True if all calls are native: such calls do not warn, nor can they be interrupted."""
-        return all(segment.symbol is not None for segment in self.layout.segments)
 
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return a check of feeds of these types, and which feeds are copied; None if all are."""
@@ -127,38 +116,20 @@ class NativeProgram:
         address = self.library.address(self.layout.symbols[0])
         return Runs(program, address, self._addresses, entries, self.memory, time)
 
-    def calls(self, n: int, view: View) -> tuple[list[Call], int]:
-        """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
-        calls: list[Call] = []
-        forward = None
-        for segment in self.layout.segments:
-            if forward is None and segment.start >= self.program.boundary:
-                forward = len(calls)
-            if segment.symbol is None:
-                calls.extend(self._outside(self.program.instrs[segment.start], n, view))
-                continue
-            calls.append(partial(self._native(segment, segment.symbol, n), n))
-            if self._link is not None:
-                # Messages advance only while somebody asks about them.
-                calls.append(self._link.poke)
-        return calls, len(calls) if forward is None else forward
+    def _calls_of(self, segment: Segment, symbol: str, n: int) -> list[Call]:
+        calls: list[Call] = [partial(self._native(segment, symbol, n), n)]
+        # Messages advance only while somebody asks about them.
+        return calls if self._link is None else [*calls, self._link.poke]
 
-    def parts(self, n: int, view: View, threads: int) -> list[Part]:
-        """Return the same run in parts: the epochs of native code, and each other call."""
+    def _parts_of(self, segment: Segment, symbol: str, n: int, threads: int) -> list[Part]:
         found: list[Part] = []
-        for segment in self.layout.segments:
-            if segment.symbol is None:
-                number = (segment.start,)
-                calls = self._outside(self.program.instrs[segment.start], n, view)
-                found.append(Part(calls, number, number))
-                continue
-            address = self.library.address(segment.symbol)
-            for epoch, numbers in enumerate(segment.epochs):
-                call = pool.pool().in_turns(address, self.table, n, threads, epoch)
-                before, after = segment.epochs[:epoch], segment.epochs[epoch + 1 :]
-                starts = tuple(i for i in numbers if not any(i in others for others in before))
-                ends = tuple(i for i in numbers if not any(i in others for others in after))
-                found.append(Part((call,), starts, ends))
+        address = self.library.address(symbol)
+        for epoch, numbers in enumerate(segment.epochs):
+            call = pool.pool().in_turns(address, self.table, n, threads, epoch)
+            before, after = segment.epochs[:epoch], segment.epochs[epoch + 1 :]
+            starts = tuple(i for i in numbers if not any(i in others for others in before))
+            ends = tuple(i for i in numbers if not any(i in others for others in after))
+            found.append(Part((call,), starts, ends))
         return found
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
@@ -173,11 +144,6 @@ class NativeProgram:
             threads=self.threads if sum(times) >= SHARED and any(shared) else 1,
             estimate=sum(times),
         )
-
-    def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
-        if instr.scan is not None:
-            return [bind_compiled_scan(BACKEND, instr.scan, n, view, self.memory)]
-        return bind_outside(self.program, instr, n, view, self._link)
 
 
 TILE_RATE = 8.0

@@ -28,15 +28,12 @@ TILE = CHUNK * PAIRS
 def in_registers(frame: Frame, rows: Range, emit: Callable[[], object]) -> None:
     """Emit code for a range of rows, if it has any, which may use registers of tiles."""
     tiles = frame.tile.words == TILES
-
-    def some() -> None:
+    for _ in frame.f.only_if(frame.f.less(*rows)):
         if tiles:
             configure(frame.f, frame.products)
         emit()
         if tiles:
             release(frame.f)
-
-    frame.f.when(frame.f.less(*rows), some)
 
 
 def add_products(
@@ -79,26 +76,20 @@ def _emit_multiply_adds(f: Function, tile: Tile, vectors: int) -> None:
     halves = [_Half(v, vectors, height, half) for half in (0, 1)]
     size = f.mul(f.mul(f.ceiling("%count", CHUNK), CHUNK), width)
     f.when(f.less("%p", 1), lambda: clear(v, "%sums", size, tile.dtype))
-
-    def rows(i: Value, _: list[Value]) -> None:
+    for i in f.each(0, "%count", height):
         lane = f.value(f"and i64 {i}, {CHUNK - 1}")
         first = f.mul(f.add(f.mul(f.sub(i, lane), "%k"), lane), PAIRS)
         places = [
             f.address("%sums", f.add(f.mul(i, width), j * v.lanes), "float")
             for j in range(height * vectors)
         ]
-
-        def block(p: Value, _: list[Value]) -> None:
+        for p in f.each(0, "%k"):
             s = f.address("%s", f.add(first, f.mul(p, TILE)), "i32")
             b = f.address("%v", f.mul(p, PAIRS * width), "i32")
             parts = [half.run((s, b), str(width), str(PAIRS), UNROLL) for half in halves]
             for place, even, odd in zip(places, *parts, strict=True):
                 both = v.add(even, odd, tile.dtype)
                 v.store(v.add(v.load(place, tile.dtype), both, tile.dtype), place, tile.dtype)
-
-        f.loop(0, "%k", 1, block)
-
-    f.loop(0, "%count", height, rows)
 
 
 class _Half(Steps):
@@ -163,13 +154,10 @@ def _pack_rows(f: Function) -> None:
 def copy_rows(f: Function, rows: list[Value], target: Value, k: Value | int) -> None:
     """Emit the copy of k neighbours at each of 16 addresses, block by block."""
     v = Vectors(f, BLOCK)
-
-    def block(p: Value, mask: Value | None) -> None:
+    for p, mask in each_vector(v, k):
         for i, row in enumerate(rows):
             x = v.load(f.address(row, p, "i16"), BITS, mask)
             v.store(x, f.address(target, f.add(f.mul(p, CHUNK), i * BLOCK), "i16"), BITS)
-
-    each_vector(v, k, block)
 
 
 def _pack_columns(f: Function) -> None:

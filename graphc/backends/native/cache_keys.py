@@ -16,6 +16,7 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 WRITERS = (
     "backends/native",
     "backends/arithmetic.py",
+    "backends/body.py",
     "backends/coefficients.py",
     "backends/layout.py",
     "backends/doubles.py",

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphc.backends.native.ir import Callee, Function, Module, Value
-from graphc.backends.native.loop_structure import each_index
+from graphc.backends.native.loop_structure import each_index, moved
 from graphc.backends.native.vectors import element_type
-from graphc.ir.tensor_type import Shape
-from graphc.kernels.kernel import BatchedGemm, Chain, Loop, inputs
+from graphc.kernels.kernel import BatchedGemm, Chain, Loop, buffers_of
 from graphc.kernels.stack import Link, links_of
 
 Emit = Callable[[Loop | BatchedGemm], Callee]
@@ -20,7 +19,7 @@ def emit_chain(module: Module, kernel: Chain, dtypes: dict[str, str], emit: Emit
 
     `dtypes` are those of the buffers.  Threads from `kernel.threads` on have no matrix.
     """
-    names = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
+    names = buffers_of(kernel)
     pointers = "".join(f"ptr %b{i}, " for i in range(len(names)))
     made = [(link, emit(link.kernel)) for link in links_of(kernel)]
     body = _Chain(kernel, dict(zip(names, range(len(names)), strict=True)), dtypes, made)
@@ -50,24 +49,15 @@ class _Chain:
         workspace = f"%b{self.place[self.kernel.workspace]}"
         mine = f.address(workspace, f.mul("%tid", self.kernel.share), "i8")
         private = {name: f.address(mine, start, "i8") for name, start in self.starts.items()}
-
-        def matrix(index: list[Value]) -> None:
+        for index in each_index(f, [f.size(dim) for dim in self.kernel.sizes]):
             for link, callee in self.made:
                 pointers = [
-                    private.get(name) or self._moved(f, name, link.strides[name], index)
+                    private.get(name) or moved(f, *self._buffer(name), link.strides[name], index)
                     for name in callee.buffers
                 ]
                 if isinstance(link.kernel, BatchedGemm):
                     pointers.append("%scratch")
                 f.call(callee.name, *pointers, "%n", 0, 1)
 
-        each_index(f, [f.size(dim) for dim in self.kernel.sizes], matrix)
-
-    def _moved(self, f: Function, name: str, strides: Shape, index: list[Value]) -> Value:
-        """Emit the address of a matrix of a buffer."""
-        pointer = f"%b{self.place[name]}"
-        for i, stride in zip(index, strides, strict=True):
-            if stride != 0:
-                step = f.mul(i, f.size(stride))
-                pointer = f.address(pointer, step, element_type(self.dtypes[name]))
-        return pointer
+    def _buffer(self, name: str) -> tuple[Value, str]:
+        return f"%b{self.place[name]}", element_type(self.dtypes[name])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from graphc.backends.maths import apply
+from graphc.backends.body import Known, evaluate, joined, neutral
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.random_words import GROUP, group_words, words_at
 from graphc.backends.native.vectors import Vectors, element_type
@@ -16,18 +16,9 @@ from graphc.kernels.kernel import CHUNK, LANES, Partition
 ROWS_TOGETHER = 8
 """The rows shorter than a vector that are read before any is written: if they are updated in place,
 a load would wait for a store just before it that it partly overlaps."""
-LONG = ("exp", "log", "tanh", "sigmoid", "erf")
-"""The functions of many operations."""
 
 Bounds = tuple[Value | int, Value | int]
 """The first and end of a range of rows or columns."""
-Known = MutableMapping[int, Value]
-"""The emitted values of steps, by the steps' numbers."""
-LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
-"""The ops of steps that the caller of `evaluate` emits."""
-Leaf = Callable[[Step], Value]
-
-_LOWEST = {"int64": -(2**63), "int32": -(2**31)}
 
 
 @dataclass(frozen=True)
@@ -124,14 +115,11 @@ class Elements:
         """
         step = self.body.steps[reduction]
         if not (self.vectors.narrow and step.value == "columns"):
-            return self.vectors.type(step.dtype), self._neutral(step)
+            return self.vectors.type(step.dtype), neutral(self.vectors, step)
         f, v, type = self.function, self.vectors, element_type(step.dtype)
         sums = f.stack(f"[{LANES} x {type}]")
-
-        def clear(i: Value, _: list[Value]) -> None:
-            v.store(self._neutral(step), f.address(sums, i, type), step.dtype)
-
-        f.loop(0, LANES, v.lanes, clear)
+        for i in f.each(0, LANES, v.lanes):
+            v.store(neutral(v, step), f.address(sums, i, type), step.dtype)
         return "ptr", sums
 
     def reduce(
@@ -155,10 +143,8 @@ class Elements:
     def _joined(self, step: Step, so_far: Value, known: Known, mask: Value | None) -> Value:
         x = known[step.args[0]]
         if mask is not None:
-            x = self.vectors.select(mask, x, self._neutral(step), step.dtype)
-        if step.op == "max":
-            return self.vectors.maximum(so_far, x, step.dtype)
-        return self.vectors.add(so_far, x, step.dtype)
+            x = self.vectors.select(mask, x, neutral(self.vectors, step), step.dtype)
+        return joined(self.vectors, step, so_far, x)
 
     def reduce_lanes(self, reduction: int, accumulator: Value) -> Value:
         """Emit the reduction of an accumulator's lanes to one number, in all lanes."""
@@ -175,7 +161,6 @@ class Elements:
         def emit(f: Function) -> None:
             """Emit loops that join half of the sums with the others, until one is left."""
             v = Vectors(f, 1)
-            join = v.add if step.op == "sum" else v.maximum
             for half in (LANES >> level for level in range(1, LANES.bit_length())):
 
                 def pair(i: Value, _: list[Value], half: int = half) -> None:
@@ -183,18 +168,14 @@ class Elements:
                         f.address("%sums", i, type),
                         f.address("%sums", f.add(i, half), type),
                     )
-                    v.store(join(v.load(low, dtype), v.load(high, dtype), dtype), low, dtype)
+                    total = joined(v, step, v.load(low, dtype), v.load(high, dtype))
+                    v.store(total, low, dtype)
 
                 f.loop(0, half, 1, pair)
 
         module, key = self.function.module, ("reduced", step.op, dtype)
         self.function.call(module.function("reduced", "ptr %sums", emit, key), sums)
         return sums
-
-    def _neutral(self, step: Step) -> Value:
-        if step.op == "sum":
-            return self.vectors.const(0, step.dtype)
-        return self.vectors.const(_LOWEST.get(step.dtype, float("-inf")), step.dtype)
 
     # ------------------------------------------------------------------ one step
 
@@ -243,39 +224,6 @@ class Elements:
         if not str(place.column).startswith("%"):
             return f.address(base, f.add(place.column, place.lane), type)
         return f.address(f.address(base, place.column, type), place.lane, type)
-
-
-def evaluate(v: Vectors, body: Body, numbers: Iterable[int], known: Known, leaf: Leaf) -> None:
-    """Emit the steps with these numbers, in order, unless known, and add their vectors to `known`.
-
-    Their arguments are known or among them.  `leaf` returns the vector of a step whose op is in
-    `LEAVES`.  Every step rounds by itself, so that its value does not depend on the kernel's other
-    steps.
-    """
-    for number in numbers:
-        if number in known:
-            continue
-        step = body.steps[number]
-        if step.op == "const":
-            assert isinstance(step.value, int | float), "a constant is a number"
-            known[number] = v.const(step.value, step.dtype)
-        elif step.op in LEAVES:
-            known[number] = leaf(step)
-        else:
-            args = [known[a] for a in step.args]
-            dtypes = [body.steps[a].dtype for a in step.args]
-            known[number] = _applied(v, step, args, dtypes)
-
-
-def _applied(v: Vectors, step: Step, args: Sequence[Value], dtypes: Sequence[str]) -> Value:
-    """Emit a function of vectors; a long one by a call where registers are narrow."""
-    if not (v.narrow and step.op in LONG):
-        return apply(v, step.op, args, dtypes, step.dtype)
-
-    def write(w: Vectors, args: list[Value]) -> Value:
-        return apply(w, step.op, args, dtypes, step.dtype)
-
-    return v.shared(step.op, args, dtypes, step.dtype, write)
 
 
 def elements_of(

@@ -172,10 +172,8 @@ class _Export:
         """Return the name of the function that sets words of 4 bytes to zero."""
 
         def emit(f: Function) -> None:
-            def word(i: Value, _: list[Value]) -> None:
+            for i in f.each(0, "%count"):
                 f.do(f"store i32 0, ptr {f.address('%target', i, 'i32')}")
-
-            f.loop(0, "%count", 1, word)
 
         return self.module.function("zeros", "ptr %target, i64 %count", emit, "zeros")
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from graphc.backends.maths import apply
-from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place
+from graphc.backends.body import Known
+from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Place
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.loop_structure import LoopNest, Masks, blocks
 from graphc.backends.native.vectors import Vectors, element_type
@@ -150,7 +150,7 @@ class _Gathers:
         positions = v.add(v.splat(start, "int64"), numbers, "int64")
         if axis.divisor == 1:
             return positions
-        return apply(v, "floor_div", [positions, self._all(axis.divisor)], ["int64"] * 2, "int64")
+        return v.applied("floor_div", [positions, self._all(axis.divisor)], ["int64"] * 2, "int64")
 
     def _inside(self, axis: AxisMap, first: Value) -> Value:
         v, positions = self.v, self._positions(axis, first)

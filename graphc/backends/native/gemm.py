@@ -27,12 +27,12 @@ from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_wide import COPIES, Widened
 from graphc.backends.native.gemm_windows import Windows
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
-from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
+from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index, moved
 from graphc.backends.native.target import WORDS, Words
 from graphc.backends.native.vectors import element_type
 from graphc.backends.native.window_sums import WindowSums
 from graphc.ir.tensor_type import Dim, Shape
-from graphc.kernels.kernel import CHUNK, BatchedGemm, Convolution, Gemm, inputs
+from graphc.kernels.kernel import CHUNK, BatchedGemm, Convolution, Gemm, buffers_of
 from graphc.kernels.stack import parts_of, single_product
 
 
@@ -56,7 +56,7 @@ def emit_gemm(
     batch has at most `rows` rows.
     No store of the body may share memory with `a` or `b`.
     """
-    buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
+    buffers = buffers_of(kernel)
     tile = tile_of(kernel, bits, words, packed=packed or full)
     long = is_long(kernel, tile, rows)
 
@@ -172,7 +172,7 @@ def emit_batched(
     names = tuple(dict.fromkeys(part.buffer for part in passed))
     place = {name: f"%b{i}" for i, name in enumerate(names)}
     sizes = kernel.sizes
-    addressed = [(place[p.buffer], p.strides, element_type(p.dtype)) for p in passed]
+    addressed = [(place[p.buffer], element_type(p.dtype), p.strides) for p in passed]
     name = module.function(
         "stack",
         _arguments(len(names)),
@@ -183,20 +183,9 @@ def emit_batched(
 
 
 def _emit_stack(
-    f: Function, product: str, sizes: Shape, parts: Sequence[tuple[Value, Shape, str]]
+    f: Function, product: str, sizes: Shape, parts: Sequence[tuple[Value, str, Shape]]
 ) -> None:
-    """Emit the loop over a thread's matrices; a part is a buffer, its strides and element type."""
-
-    def matrix(place: list[Value]) -> None:
-        pointers = [_moved(f, part, place) for part in parts]
+    """Emit the loop over a thread's matrices; a part is a buffer, its element type and strides."""
+    for place in each_index(f, [f.size(dim) for dim in sizes]):
+        pointers = [moved(f, *part, place) for part in parts]
         f.call(product, *pointers, "%scratch", "%n", 0, 1)
-
-    each_index(f, [f.size(dim) for dim in sizes], matrix)
-
-
-def _moved(f: Function, part: tuple[Value, Shape, str], place: list[Value]) -> Value:
-    pointer, strides, type = part
-    for index, stride in zip(place, strides, strict=True):
-        if stride != 0:
-            pointer = f.address(pointer, f.mul(index, f.size(stride)), type)
-    return pointer

@@ -47,17 +47,11 @@ class BlockPlaces(LongSums):
         f, scratch = self.f, self.scratch
         first, end = self._unit(rows[0]), f.add(self._unit(f.sub(rows[1], 1)), 1)
         self.images.clear(scratch.copied)
-
-        def units(start: Value, _: list[Value]) -> None:
+        for start in f.each(first, end, scratch.units):
             stop = f.smaller(f.add(start, scratch.units), end)
-
-            def some(panel: Value, _: list[Value]) -> None:
+            for panel in f.each(*panels, scratch.together):
                 last = f.smaller(f.add(panel, scratch.together), panels[1])
                 self._sum_images(rows, (start, stop), (panel, last))
-
-            f.loop(*panels, scratch.together, some)
-
-        f.loop(first, end, scratch.units, units)
 
     def _unit(self, row: Value) -> Value:
         """Emit the number of the unit of a row."""
@@ -69,32 +63,25 @@ class BlockPlaces(LongSums):
         """Emit the sums of some units and panels over all images, and the body."""
         f, frame, count, depth = self.f, self.frame, self.window.count, self.scratch.depth
         self.first = panels[0]
-
-        def image(number: Value, _: list[Value]) -> None:
+        images = f.size(self.scratch.kernel.images)
+        f.when(f.less(images, 1), lambda: self.clear(panels))  # a loop of no steps
+        for number in f.each(0, images):
             start, top = self.images.read(number, f.add(number, 1)), f.mul(number, count)
-
-            def block(p: Value, _: list[Value]) -> None:
+            for p in f.each(0, count, depth):
                 k, row = f.smaller(f.sub(count, p), depth), f.add(top, p)
                 self._store_starts(start, p, k)
                 self._pack_units(units, k)
-                frame.each_panel(panels, lambda panel: self._multiply(panel, units, row, k))
-
-            f.loop(0, count, depth, block)
-
-        images = f.size(self.scratch.kernel.images)
-        f.when(f.less(images, 1), lambda: self.clear(panels))  # a loop of no steps
-        f.loop(0, images, 1, image)
-        frame.each_panel(panels, lambda panel: self._run_bodies(panel, rows, units))
+                for panel in frame.each_panel(panels):
+                    self._multiply(panel, units, row, k)
+        for panel in frame.each_panel(panels):
+            self._run_bodies(panel, rows, units)
 
     def _store_starts(self, start: Value, p: Value, k: Value) -> None:
         """Emit the addresses of what the first offset of the filter reads at some places."""
         f = self.f
-
-        def place(i: Value, _: list[Value]) -> None:
+        for i in f.each(0, k):
             at = f.address(start, place_start(f, self.window, f.add(p, i)), "i16")
             f.do(f"store ptr {at}, ptr {f.address(self.starts, i, 'i64')}")
-
-        f.loop(0, k, 1, place)
 
     def _pack_units(self, units: Range, k: Value) -> None:
         """Emit the packing of the rows of some units, at k places."""
@@ -103,16 +90,13 @@ class BlockPlaces(LongSums):
         arguments = "ptr %starts, i64 %offset, i64 %rows, i64 %k, ptr %to"
         emit, key = partial(_pack_places, full), ("pack places", full)
         pack, blocks = frame.module.function("pack", arguments, emit, key), f.ceiling(k, BLOCK)
-
-        def unit(number: Value, _: list[Value]) -> None:
+        for number in f.each(*units):
             channel = f.mul(f.remainder(number, self.of_offset), CHUNK)
             start = offset_start(f, self.window, f.quotient(number, self.of_offset))
             rows = f.smaller(f.sub(channels, channel), CHUNK)
             target = f.mul(f.mul(f.sub(number, units[0]), blocks), TILE)
             to = frame.address(self.block, target)
             f.call(pack, self.starts, f.add(start, channel), rows, k, to)
-
-        f.loop(*units, 1, unit)
 
     def _multiply(self, panel: Panel, units: Range, row: Value, k: Value) -> None:
         """Emit the products of k places, from a row of b on, added to the sums of a panel."""
@@ -126,16 +110,13 @@ class BlockPlaces(LongSums):
         """Emit the body of the rows of some units that are this thread's."""
         f, frame, channels = self.f, panel.frame, self.window.channels
         sums, width = self._sums(panel), panel.vectors * frame.tile.lanes
-
-        def unit(number: Value, _: list[Value]) -> None:
+        for number in f.each(*units):
             start = f.mul(f.quotient(number, self.of_offset), channels)
             top = f.add(start, f.mul(f.remainder(number, self.of_offset), CHUNK))
             end = f.smaller(f.add(top, CHUNK), f.add(start, channels))
             low, high = f.larger(top, rows[0]), f.smaller(end, rows[1])
             row = f.add(f.mul(f.sub(number, units[0]), CHUNK), f.sub(low, top))
             panel.run_body(frame.address(sums, f.mul(row, width)), low, f.sub(high, low))
-
-        f.loop(*units, 1, unit)
 
 
 def _pack_places(full: bool, f: Function) -> None:

@@ -45,35 +45,28 @@ class BlockWindows:
     def _all(self, rows: Range, panels: Range) -> None:
         """Emit the packing of b, and the loop over images."""
         f, scratch, count = self.f, self.scratch, self.window.count
-        self.frame.each_panel(panels, self._pack_b)
+        for panel in self.frame.each_panel(panels):
+            self._pack_b(panel)
         self.images.clear(scratch.copied)
-
-        def some(first: Value, _: list[Value]) -> None:
-            """Emit the places of some images that are among the rows."""
+        # The places of some images that are among the rows.
+        for first in f.each(f.quotient(rows[0], count), f.ceiling(rows[1], count), scratch.images):
             end = f.smaller(f.add(first, scratch.images), f.ceiling(rows[1], count))
             start, top = self.images.read(first, end), f.mul(first, count)
             low, high = f.larger(rows[0], top), f.smaller(rows[1], f.mul(end, count))
-
-            def block(row: Value, _: list[Value]) -> None:
+            for row in f.each(low, high, scratch.rows):
                 last = f.smaller(f.add(row, scratch.rows), high)
                 self._pack_a(start, f.sub(row, top), f.sub(last, top))
-                self.frame.each_panel(panels, lambda panel: self._multiply(panel, row, last))
-
-            f.loop(low, high, scratch.rows, block)
-
-        f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), scratch.images, some)
+                for panel in self.frame.each_panel(panels):
+                    self._multiply(panel, row, last)
 
     def _multiply(self, panel: Panel, row: Value, last: Value) -> None:
         """Emit the products of some rows and a panel, and the body, part by part."""
         f, frame, b = self.f, panel.frame, self._packed(panel)
-
-        def part(i: Value, _: list[Value]) -> None:
+        for i in f.each(row, last, PART):
             rows = f.smaller(f.sub(last, i), PART)
             a = frame.address(self.a, f.mul(f.sub(i, row), self.blocks * PAIRS))
             add_products(panel, (a, rows), b, self.blocks, self.sums, 0)
             panel.run_body(self.sums, i, rows)
-
-        f.loop(row, last, PART, part)
 
     def _packed(self, panel: Panel) -> Value:
         """Emit the address of a packed panel."""
@@ -84,26 +77,20 @@ class BlockWindows:
         f, frame, window = self.f, self.frame, self.window
         arguments = "ptr %from, i64 %first, i64 %rows, ptr %to"
         pack = frame.module.function("pack", arguments, self._pack_places, ("pack windows", window))
-
-        def chunk(i: Value, _: list[Value]) -> None:
+        for i in f.each(first, end, CHUNK):
             target = frame.address(self.a, f.mul(f.sub(i, first), self.blocks * PAIRS))
             f.call(pack, start, i, f.sub(end, i), target)
-
-        f.loop(first, end, CHUNK, chunk)
 
     def _pack_places(self, f: Function) -> None:
         """Emit the packing of 16 places; the last one of `%rows` is repeated."""
         window, last = self.window, f.sub("%rows", 1)
         numbers = [f.add("%first", f.smaller(i, last)) for i in range(CHUNK)]
         rows = [f.address("%from", place_start(f, window, number), "i16") for number in numbers]
-
-        def offset(number: Value, _: list[Value]) -> None:
+        for number in f.each(0, window.offsets):
             start = offset_start(f, window, number)
             places = [f.address(row, start, "i16") for row in rows]
             target = f.address("%to", f.mul(number, self.of_offset * TILE), "i32")
             copy_rows(f, places, target, window.channels)
-
-        f.loop(0, window.offsets, 1, offset)
 
     def _pack_b(self, panel: Panel) -> None:
         """Emit the packing of a panel of b, offset by offset; those of a gradient are reversed."""
@@ -111,13 +98,10 @@ class BlockWindows:
         channels, columns = window.channels, self.scratch.columns
         pitch = channels if frame.kernel.trans_b else frame.pitch_b
         size = self.of_offset * PAIRS * panel.vectors * frame.tile.lanes
-
-        def offset(number: Value, _: list[Value]) -> None:
+        for number in f.each(0, window.offsets):
             first = f.add(f.mul(f.mul(number, channels), pitch), panel.column)
             if frame.kernel.trans_b:
                 back = f.sub(window.offsets - 1, number)
                 first = f.mul(f.add(f.mul(back, columns), panel.column), channels)
             target = frame.address(self._packed(panel), f.mul(number, size))
             pack_blocks(panel, frame.factor(frame.b, first), pitch, target, channels)
-
-        f.loop(0, window.offsets, 1, offset)

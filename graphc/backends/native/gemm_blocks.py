@@ -43,14 +43,12 @@ class BlockSums(PairSums):
         self.first, self.count = panels[0], f.sub(rows[1], rows[0])
         self.full = f.mul(f.ceiling(self.count, CHUNK), CHUNK)
         self.panel_sums = f.mul(self.full, frame.tile.width)
-
-        def block(p: Value, _: list[Value]) -> None:
+        f.when(f.less(frame.k, 1), lambda: self.clear(panels))  # a loop of no steps
+        for p in f.each(0, frame.k, depth):
             k = f.smaller(f.sub(frame.k, p), depth)
             a = self._packed_a(rows, p, k)
-            frame.each_panel(panels, lambda panel: self._multiply(panel, a, p, k))
-
-        f.when(f.less(frame.k, 1), lambda: self.clear(panels))  # a loop of no steps
-        f.loop(0, frame.k, depth, block)
+            for panel in frame.each_panel(panels):
+                self._multiply(panel, a, p, k)
         self._run_bodies(rows[0], panels)
 
     def _packed_a(self, rows: Range, p: Value, k: Value) -> Value:
@@ -73,31 +71,22 @@ class BlockSums(PairSums):
     def _run_bodies(self, row: Value, panels: Range) -> None:
         """Emit the body, for some rows of all panels at a time: memory is read row by row."""
         f = self.f
-
-        def some(i: Value, _: list[Value]) -> None:
+        for i in f.each(0, self.count, TOGETHER):
             count = f.smaller(f.sub(self.count, i), TOGETHER)
-
-            def body(panel: Panel) -> None:
+            for panel in self.frame.each_panel(panels):
                 place = f.mul(i, panel.vectors * panel.frame.tile.lanes)
                 sums = self.frame.address(self._sums(panel), place)
                 panel.run_body(sums, f.add(row, i), count)
-
-            self.frame.each_panel(panels, body)
-
-        f.loop(0, self.count, TOGETHER, some)
 
     def _pack_a(self, rows: Range, p: Value, k: Value, block: Value) -> None:
         """Emit the packing of a block of a."""
         f, frame, transposed = self.f, self.frame, self.frame.kernel.trans_a
         pack, pitch = emit_pack_tiles(frame.module, transposed), f.size(frame.rows_a)
         blocks = f.ceiling(k, BLOCK)
-
-        def chunk(i: Value, _: list[Value]) -> None:
+        for i in f.each(0, self.count, CHUNK):
             source = self._place(frame.a, f.add(rows[0], i), p, pitch, not transposed)
             target = frame.address(block, f.mul(i, f.mul(blocks, PAIRS)))
             f.call(pack, source, pitch, f.sub(self.count, i), target, k)
-
-        f.loop(0, self.count, CHUNK, chunk)
 
     def rows_of_b(self, panel: Panel, p: Value, k: Value) -> Value:
         """Emit the packing of k rows of a panel in whole blocks, and return their address.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 
@@ -93,52 +93,42 @@ class Frame:
         """Emit the address `index` factors, as stored, after `base`."""
         return self.f.address(base, index, element_type(self.kernel.factor_dtype))
 
-    def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
-        """Emit the code of some panels: the full ones of each part, then the last one."""
+    def each_panel(self, panels: Range) -> Iterator[Panel]:
+        """Emit loops around the code for some panels: the full ones of each part, the last one."""
         if isinstance(self.kernel.n, Batch):
-            self._each_of_batch(panels, body)
+            yield from self._each_of_batch(panels)
             return
         f, each, columns = self.f, self._of_part, self.scratch.part
         first, last = panels
         if str(each) == self.panels:
-            self._each_of_part(panels, "0", body)
+            yield from self._each_of_part(panels, "0")
             return
-
-        def part(number: Value, _: list[Value]) -> None:
+        for number in f.each(f.quotient(first, each), f.ceiling(last, each)):
             before, start = f.mul(number, each), f.mul(number, columns)
             low = f.larger(f.sub(first, before), 0)
             high = f.smaller(f.sub(last, before), each)
-            self._each_of_part((low, high), start, body)
+            yield from self._each_of_part((low, high), start)
 
-        f.loop(f.quotient(first, each), f.ceiling(last, each), 1, part)
-
-    def _each_of_batch(self, panels: Range, body: Callable[[Panel], None]) -> None:
-        """Emit the code of panels whose columns the batch determines: the last one is masked."""
+    def _each_of_batch(self, panels: Range) -> Iterator[Panel]:
+        """Emit the same for panels whose columns the batch determines: the last one is masked."""
         f, width, (first, last) = self.f, self.tile.width, panels
         full = f.quotient(self.n, width)
-
-        def panel(number: Value, columns: Value | int) -> None:
-            body(Panel(self, self.tile.vectors, columns, f.mul(number, width)))
-
-        f.loop(first, f.smaller(last, full), 1, lambda number, _: panel(number, width))
+        for number in f.each(first, f.smaller(last, full)):
+            yield Panel(self, self.tile.vectors, width, f.mul(number, width))
         rest = f.sub(self.n, f.mul(full, width))
-        f.when(f.less(full, last), lambda: panel(full, rest))
+        for _ in f.only_if(f.less(full, last)):
+            yield Panel(self, self.tile.vectors, rest, f.mul(full, width))
 
-    def _each_of_part(self, panels: Range, start: Value, body: Callable[[Panel], None]) -> None:
+    def _each_of_part(self, panels: Range, start: Value) -> Iterator[Panel]:
         f, width, (first, last) = self.f, self.tile.width, panels
-
-        def full(number: Value, _: list[Value]) -> None:
-            body(Panel(self, self.tile.vectors, width, f.add(start, f.mul(number, width))))
-
-        def narrow() -> None:
-            frame = self._for_last_panel()
-            vectors = frame.tile.vectors_of(self._rest)
-            body(Panel(frame, vectors, self._rest, f.add(start, self._full * width)))
-
         if self._full:
-            f.loop(first, f.smaller(last, self._full), 1, full)
+            for number in f.each(first, f.smaller(last, self._full)):
+                yield Panel(self, self.tile.vectors, width, f.add(start, f.mul(number, width)))
         if self._rest:
-            f.when(f.less(self._full, last), narrow)
+            for _ in f.only_if(f.less(self._full, last)):
+                frame = self._for_last_panel()
+                vectors = frame.tile.vectors_of(self._rest)
+                yield Panel(frame, vectors, self._rest, f.add(start, self._full * width))
 
     def _for_last_panel(self) -> Frame:
         """Return the frame with the tile of the last, narrow panel."""
@@ -319,10 +309,9 @@ def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
             for lane, x in enumerate(v.transpose(rows, tile.dtype)):
                 v.store(x, f.address(target, lane * width, element), tile.dtype)
 
-        def groups(p: Value, mask: Value | None) -> None:
-            f.loop(0, width, tile.lanes, lambda group, _: square(p, group, mask))
-
-        each_vector(v, "%k", groups)
+        for p, mask in each_vector(v, "%k"):
+            for group in f.each(0, width, tile.lanes):
+                square(p, group, mask)
 
     key = ("transpose", tile.dtype, tile.lanes, vectors)
     return module.function("pack", packing("%rows"), emit, key)

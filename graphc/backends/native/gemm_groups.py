@@ -6,9 +6,8 @@ panels of columns: so the pixels of a line stay in the cache, and a vector serve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import product
 
 from graphc.backends.maths import apply
@@ -25,7 +24,7 @@ from graphc.backends.native.group_places import (
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear
 from graphc.backends.native.vectors import Vectors
-from graphc.backends.native.window_places import PanelFunction, when_in_phases
+from graphc.backends.native.window_places import PanelFunction, in_phases
 from graphc.ir.forms import Phase, Window
 
 
@@ -40,19 +39,17 @@ class _GroupProduct:
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
         f = self.f
-        f.when_all([f.less(*rows), f.less(*panels)], lambda: self._emit(rows, panels))
+        for _ in f.only_if(f.less(*rows), f.less(*panels)):
+            self._emit(rows, panels)
 
     def _emit(self, rows: Range, panels: Range) -> None:
         raise NotImplementedError
 
-    def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
-        """Emit the code of each panel; the last one has vectors as wide as all others."""
-
-        def same_vectors(panel: Panel) -> None:
+    def each_panel(self, panels: Range) -> Iterator[Panel]:
+        """Emit loops around the code for panels; the last one has vectors as wide as all others."""
+        for panel in self.frame.each_panel(panels):
             vectors = self.frame.tile.vectors_of(panel.counted)
-            body(replace(panel, frame=self.frame, vectors=vectors))
-
-        self.frame.each_panel(panels, same_vectors)
+            yield replace(panel, frame=self.frame, vectors=vectors)
 
     def of_panel(self, column: Value) -> Value:
         """Emit the address of the factors or sums of the panel that begins at a column."""
@@ -83,24 +80,19 @@ class GroupWindows(_GroupProduct):
 
     def _emit(self, rows: Range, panels: Range) -> None:
         f, count = self.f, self.window.count
-        self.each_panel(panels, self._pack)
+        for panel in self.each_panel(panels):
+            self._pack(panel)
         self.functions: dict[object, str] = {}
-
-        def image(number: Value, _: list[Value]) -> None:
-            """Emit the lines of an image that have places of the range."""
+        # The lines of an image that have places of the range.
+        for number in f.each(f.quotient(rows[0], count), f.ceiling(rows[1], count)):
             top, low, high = places_of(f, rows, number, count)
             s = self.image(number)
-
-            def line(at: Value, _: list[Value]) -> None:
+            for at in f.each(f.quotient(low, self.across), f.ceiling(high, self.across)):
                 start = f.mul(at, self.across)
                 first = f.larger(f.sub(low, start), 0)
                 last = f.smaller(f.sub(high, start), self.across)
                 places = f.add(top, start), first, last
                 self._line(panels, s, self.numbers(at), places)
-
-            f.loop(f.quotient(low, self.across), f.ceiling(high, self.across), 1, line)
-
-        f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), 1, image)
 
     def _pack(self, panel: Panel) -> None:
         """Emit the packing of a panel of the weight."""
@@ -125,9 +117,8 @@ class GroupWindows(_GroupProduct):
         counts = [min(columns - start, tile.lanes) for start in starts]
         masks = [None if count == tile.lanes else v.mask_below(count) for count in counts]
         width = len(starts) * tile.lanes
-
-        def row(number: Value, _: list[Value]) -> None:
-            """Emit the packing of a row: one channel at one offset."""
+        # The packing of a row: one channel at one offset.
+        for number in f.each(0, window.depth):
             offset, channel = f.quotient(number, channels), f.remainder(number, channels)
             last = f.sub(offsets - 1, offset)
             source = frame.address(frame.b, f.add(f.mul(last, units * window.pixel), channel))
@@ -136,26 +127,20 @@ class GroupWindows(_GroupProduct):
                 x = v.gather(source, place, tile.dtype, mask)
                 v.store(x, frame.address(to, i * tile.lanes), tile.dtype)
 
-        f.loop(0, window.depth, 1, row)
-
     def _line(
         self, panels: Range, image: Value, numbers: Sequence[Value], places: Sequence[Value]
     ) -> None:
         """Emit a line for each combination of phases that it may be in."""
         outer = [self.window.phases(axis) for axis in range(len(numbers))]
         for phases in product(*outer):
-
-            def body(panel: Panel, phases: Sequence[Phase] = phases) -> None:
-                """Emit the call for a panel in one combination of phases."""
-                key, column = (panel.vectors, panel.counted, phases), panel.column
-                if key not in self.functions:
-                    self.functions[key] = self._emit_line(panel, phases)
-                line = image, *numbers, self.of_panel(column), *places
-                buffers = self.frame.arguments.values()
-                self.f.call(self.functions[key], *buffers, *line, *panel.last_arguments)
-
-            each = partial(self.each_panel, panels, body)
-            when_in_phases(self.f, self.window, numbers, phases, each)
+            for _ in in_phases(self.f, self.window, numbers, phases):
+                for panel in self.each_panel(panels):
+                    key, column = (panel.vectors, panel.counted, phases), panel.column
+                    if key not in self.functions:
+                        self.functions[key] = self._emit_line(panel, phases)
+                    line = image, *numbers, self.of_panel(column), *places
+                    buffers = self.frame.arguments.values()
+                    self.f.call(self.functions[key], *buffers, *line, *panel.last_arguments)
 
     def _emit_line(self, panel: Panel, phases: Sequence[Phase]) -> str:
         """Emit the function that computes places of a line for a panel; return its name."""
@@ -179,21 +164,17 @@ class GroupWindowSums(_GroupProduct):
 
     def _emit(self, rows: Range, panels: Range) -> None:
         f, frame, window = self.f, self.frame, self.window
-        self.each_panel(panels, self._clear_sums)
-
-        def image(number: Value, _: list[Value]) -> None:
-            """Emit all lines of an image."""
+        for panel in self.each_panel(panels):
+            self._clear_sums(panel)
+        lines = window.count // self.across
+        # All lines of an image.
+        for number in f.each(0, f.quotient(frame.k, window.count)):
             s = self.image(number)
-
-            def line(at: Value, _: list[Value]) -> None:
+            for at in f.each(0, lines):
                 place = f.mul(f.add(f.mul(number, lines), at), self.across)
                 self._line(panels, s, self.numbers(at), place)
-
-            f.loop(0, lines, 1, line)
-
-        lines = window.count // self.across
-        f.loop(0, f.quotient(frame.k, window.count), 1, image)
-        self.each_panel(panels, partial(self._run_body, rows))
+        for panel in self.each_panel(panels):
+            self._run_body(rows, panel)
 
     def _clear_sums(self, panel: Panel) -> None:
         v = Vectors(self.f, self.frame.tile.lanes)
@@ -203,13 +184,10 @@ class GroupWindowSums(_GroupProduct):
     def _line(self, panels: Range, image: Value, numbers: Sequence[Value], place: Value) -> None:
         frame = self.frame
         start = frame.address(frame.b, self.f.mul(place, frame.pitch_b))
-
-        def body(panel: Panel) -> None:
+        for panel in self.each_panel(panels):
             name, column = emit_sums(frame, self.window, panel.counted), panel.column
             operands = frame.address(start, column), self.of_panel(column), column
             self.f.call(name, image, *numbers, *operands)
-
-        self.each_panel(panels, body)
 
     def _run_body(self, rows: Range, panel: Panel) -> None:
         width = panel.vectors * self.frame.tile.lanes

@@ -86,13 +86,14 @@ class Int8:
         self._pack(panels)
         if not window.is_direct:  # the zeros of the copy are written only once
             clear(v, self.image, self.scratch.image * BYTES, "int8")
-
-        def image(number: Value, _: list[Value]) -> None:
-            """Emit the groups of an image that the panels have columns of."""
+        each = int(frame.panels) // window.groups
+        # The groups of an image that the panels have columns of.
+        for number in f.each(f.quotient(rows[0], window.count), f.ceiling(rows[1], window.count)):
             top, low, high = places_of(f, rows, number, window.count)
-
-            def group(index: Value, _: list[Value]) -> None:
-                """Emit the copy of the channels of a group, and the blocks that read it."""
+            groups = ("0", "1")
+            if window.groups > 1:
+                groups = f.quotient(panels[0], each), f.ceiling(panels[1], each)
+            for index in f.each(*groups):
                 first = f.add(f.mul(number, window.pixels), f.mul(index, window.channels))
                 source = f.address(frame.a, first, "i8")
                 f.call(emit_image(frame.module, v.lanes, "int8", window), source, self.image)
@@ -101,22 +102,13 @@ class Int8:
                 of_group = panels if window.groups == 1 else mine
                 self._blocks(low, high, top, of_group, partial(self._pack_places, window))
 
-            if window.groups == 1:
-                group("0", [])
-            else:
-                f.loop(f.quotient(panels[0], each), f.ceiling(panels[1], each), 1, group)
-
-        each = int(frame.panels) // window.groups
-        f.loop(f.quotient(rows[0], window.count), f.ceiling(rows[1], window.count), 1, image)
-
     def _pack_places(self, window: Window, first: Value, last: Value) -> None:
         """Emit the packing of some places, line by line."""
         f, frame = self.f, self.frame
         step, across = window.steps[-1], window.places[-1]
         pack = emit_pack_rows(frame.module, frame.tile, window.run, window.reach, window.depth)
-
-        def line(number: Value, _: list[Value]) -> None:
-            """Emit the packing of the places of one line."""
+        # The packing of the places of one line.
+        for number in f.each(f.quotient(first, across), f.ceiling(last, across)):
             start = f.mul(number, across)
             low, high = f.larger(first, start), f.smaller(last, f.add(start, across))
             *at, _last = f.indices(low, window.places[1:])
@@ -125,8 +117,6 @@ class Int8:
                 offset = f.add(offset, f.mul(index, pitch))
             to = frame.address(self.block, f.mul(f.sub(low, first), self.scratch.words))
             f.call(pack, f.address(self.image, offset, "i8"), step, to, f.sub(high, low))
-
-        f.loop(f.quotient(first, across), f.ceiling(last, across), 1, line)
 
     def _blocks(
         self,
@@ -138,14 +128,12 @@ class Int8:
     ) -> None:
         """Emit blocks of rows, counted from `top`: their packing, and their product by panels."""
         f, size = self.f, WordScratch.MOST_ROWS
-
-        def block(start: Value, _: list[Value]) -> None:
+        for start in f.each(first, last, size):
             end = f.smaller(f.add(start, size), last)
             pack(start, end)
-            body = partial(self._strip, f.add(top, start), f.add(top, end))
-            self.frame.each_panel(panels, body)
-
-        f.loop(first, last, size, block)
+            low, high = f.add(top, start), f.add(top, end)
+            for panel in self.frame.each_panel(panels):
+                self._strip(low, high, panel)
 
     def _at(self, panel: Panel) -> tuple[Value, Value]:
         """Emit the addresses of a packed panel, and of what its sums start at."""
@@ -173,14 +161,13 @@ class Int8:
         factors = words_of(self.frame.tile).factors
         full, rest = divmod(self.scratch.inner, factors)
         clear(v, self.starts, self.scratch.row, "int32")
-
-        def some(p: Value, _: list[Value]) -> None:
+        for p in f.each(0, full, TOGETHER):
             count = f.smaller(f.sub(full, p), TOGETHER)
-            self.frame.each_panel(panels, partial(self._pack_words, p, count, factors))
-
-        f.loop(0, full, TOGETHER, some)
+            for panel in self.frame.each_panel(panels):
+                self._pack_words(p, count, factors, panel)
         if rest:
-            self.frame.each_panel(panels, partial(self._pack_words, str(full), "1", rest))
+            for panel in self.frame.each_panel(panels):
+                self._pack_words(str(full), "1", rest, panel)
 
     def _pack_words(self, p: Value, count: Value, last: int, panel: Panel) -> None:
         """Emit the packing of `count` words of a panel, from number p on."""
@@ -278,13 +265,10 @@ class _Sweeps:
     def _without_shift(self, v: Vectors, i: Value) -> None:
         """Emit the sums of a row without what the shift has added."""
         f, sums = self.f, self._sums(i)
-
-        def vector(column: Value, _: list[Value]) -> None:
+        for column in f.each(0, self.columns[1], v.lanes):
             place = f.address(sums, column, "i32")
             shift = v.load(f.address(self.shift, column, "i32"), "int32")
             v.store(v.sub(v.load(place, "int32"), shift, "int32"), place, "int32")
-
-        f.loop(0, self.columns[1], v.lanes, vector)
 
 
 def _emit_sweep(module: Module, tile: Tile, height: int, last: int, shift: bool) -> str:
@@ -299,9 +283,7 @@ def _emit_sweep(module: Module, tile: Tile, height: int, last: int, shift: bool)
         v, words = Vectors(f, tile.lanes), words_of(tile)
         scalars = [v.load_splat(f.address("%s", h, "i32"), "int32") for h in range(height)]
         starts = [f.address("%v", f.mul("%pitch", h * words.factors), "i8") for h in range(height)]
-
-        def vector(column: Value, mask: Value | None) -> None:
-            """Emit the addition of all words of a vector of columns."""
+        for column, mask in each_vector(v, "%columns"):
             places = [f.address(x, column, "i32") for x in ("%out", "%shift")[: 1 + shift]]
             totals = [v.load(place, "int32") for place in places]
             for scalar, start in zip(scalars, starts, strict=True):
@@ -313,8 +295,6 @@ def _emit_sweep(module: Module, tile: Tile, height: int, last: int, shift: bool)
                 ]
             for place, total in zip(places, totals, strict=True):
                 v.store(total, place, "int32")
-
-        each_vector(v, "%columns", vector)
 
     key = ("word sweep", tile.words, tile.lanes, height, last, shift)
     arguments = "ptr %s, ptr %v, i64 %pitch, i64 %columns, ptr %out, ptr %shift"

@@ -34,14 +34,9 @@ class LongSums:
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
         f, together = self.f, self.scratch.together
-
-        def group(first: Value, _: list[Value]) -> None:
-            self._group(rows, (first, f.smaller(f.add(first, together), panels[1])))
-
-        def groups() -> None:
-            f.loop(panels[0], panels[1], together, group)
-
-        f.when(f.less(*rows), groups)
+        for _ in f.only_if(f.less(*rows)):
+            for first in f.each(*panels, together):
+                self._group(rows, (first, f.smaller(f.add(first, together), panels[1])))
 
     def _group(self, rows: Range, panels: Range) -> None:
         f, frame = self.f, self.frame
@@ -49,16 +44,13 @@ class LongSums:
         chunks = f.ceiling(self.count, CHUNK)
         self.panel_sums = f.mul(chunks, CHUNK * frame.tile.width)
         self.clear(panels)
-
-        def block(p: Value, _: list[Value]) -> None:
+        for p in f.each(0, frame.k, K_BLOCK):
             k = f.smaller(f.sub(frame.k, p), K_BLOCK)
             self.pack_a(rows, p, k)
-            frame.each_panel(panels, lambda panel: self._add(panel, p, k))
-
-        f.loop(0, frame.k, K_BLOCK, block)
-        frame.each_panel(
-            panels, lambda panel: panel.run_body(self._sums(panel), rows[0], self.count)
-        )
+            for panel in frame.each_panel(panels):
+                self._add(panel, p, k)
+        for panel in frame.each_panel(panels):
+            panel.run_body(self._sums(panel), rows[0], self.count)
 
     def clear(self, panels: Range) -> None:
         """Emit zeros for the sums of some panels."""
@@ -93,13 +85,10 @@ class LongSums:
         f, frame = self.f, self.frame
         copy = emit_copy(frame.module, frame.tile, CHUNK // frame.tile.lanes, masked=True)
         start = f.add(f.mul(p, f.size(frame.rows_a)), rows[0])
-
-        def chunk(i: Value, _: list[Value]) -> None:
+        for i in f.each(0, self.count, CHUNK):
             target = frame.address(self.block, f.mul(i, k))
             source = frame.address(frame.a, f.add(start, i))
             f.call(copy, source, f.size(frame.rows_a), f.sub(self.count, i), target, k)
-
-        f.loop(0, self.count, CHUNK, chunk)
 
     def steps(self, v: Vectors, panel: Panel) -> Steps:
         """Return the emitter of the sums of a full tile of a panel."""
@@ -117,8 +106,7 @@ class LongSums:
         def emit(f: Function) -> None:
             v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
             steps = self.steps(v, panel)
-
-            def one(i: Value, _: list[Value]) -> None:
+            for i in f.each(0, "%count", height):
                 lane = f.value(f"and i64 {i}, {CHUNK - 1}")
                 start = f.add(f.mul(f.sub(i, lane), f.mul("%k", scalars)), lane)
                 sums = f.address("%sums", f.mul(i, width), element)
@@ -128,8 +116,6 @@ class LongSums:
                 totals = steps.run(at, str(panel.pitch), "%k", UNROLL, start=before)
                 for place, total in zip(places, totals, strict=True):
                     v.store(total, place, tile.dtype)
-
-            f.loop(0, "%count", height, one)
 
         key = ("added", tile, vectors, panel.pitch, panel.cut)
         arguments = "ptr %s, i64 %count, ptr %v, i64 %k, ptr %sums"

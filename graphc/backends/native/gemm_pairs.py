@@ -32,11 +32,8 @@ class PairSums(LongSums):
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
         f, size = self.f, self.scratch.MOST_ROWS
-
-        def block(start: Value, _: list[Value]) -> None:
-            super(PairSums, self).emit((start, f.smaller(f.add(start, size), rows[1])), panels)
-
-        f.loop(*rows, size, block)
+        for start in f.each(*rows, size):
+            super().emit((start, f.smaller(f.add(start, size), rows[1])), panels)
 
     def steps_of(self, k: Value) -> Value:
         """Emit the number of pairs of k factors."""
@@ -197,23 +194,16 @@ class _Pairs:
         """Emit the loops over vectors of pairs and groups of rows."""
         v, f = self.v, self.f
         halves, last = Vectors(f, 2 * v.lanes), f.sub("%columns", 1)
-
-        def square(p: Value, group: Value, mask: Value | None) -> None:
-            """Emit the transpose of a vector of pairs of as many rows."""
-            rows = []
-            for lane in range(v.lanes):
-                row = f.smaller(f.add(group, lane), last)
-                bits = halves.load(
-                    f.address("%from", f.add(f.mul(row, "%pitch"), p), "i16"), BITS, mask
-                )
-                rows.append(f.value(f"bitcast {halves.type(BITS)} {bits} to {v.type('int32')}"))
-            for lane, word in enumerate(v.transpose(rows, "int32")):
-                self._store(word, f.add(f.quotient(p, 2), lane), group)
-
-        def groups(p: Value, mask: Value | None) -> None:
-            f.loop(0, self.width, v.lanes, lambda group, _: square(p, group, mask))
-
-        each_vector(halves, "%k", groups)
+        for p, mask in each_vector(halves, "%k"):
+            for group in f.each(0, self.width, v.lanes):  # a vector of pairs of as many rows
+                rows = []
+                for lane in range(v.lanes):
+                    row = f.smaller(f.add(group, lane), last)
+                    place = f.address("%from", f.add(f.mul(row, "%pitch"), p), "i16")
+                    bits = halves.load(place, BITS, mask)
+                    rows.append(f.value(f"bitcast {halves.type(BITS)} {bits} to {v.type('int32')}"))
+                for lane, word in enumerate(v.transpose(rows, "int32")):
+                    self._store(word, f.add(f.quotient(p, 2), lane), group)
 
     def _store(self, word: Value, pair: Value, column: Value | int) -> None:
         """Emit the stores of the pairs of some columns."""

@@ -39,13 +39,9 @@ class Sums:
 
     def run_body(self, rows: Range, panels: Range) -> None:
         """Emit the body on all sums, row by row."""
-        self.f.loop(*rows, 1, lambda i, _: self._run_body(i, panels))
-
-    def _run_body(self, i: Value, panels: Range) -> None:
-        def body(panel: Panel) -> None:
-            panel.run_body(self.place(i, panel.column), i, 1)
-
-        self.frame.each_panel(panels, body)
+        for i in self.f.each(*rows):
+            for panel in self.frame.each_panel(panels):
+                panel.run_body(self.place(i, panel.column), i, 1)
 
 
 class Sweeps:
@@ -62,11 +58,8 @@ class Sweeps:
         count = f.larger(f.sub(end, start), 0)
         self.columns, self.rows, self.sums = (start, count), rows, Sums(frame, rows[0])
         v = Vectors(f, frame.tile.lanes)
-
-        def clear_row(i: Value, _: list[Value]) -> None:
+        for i in f.each(*rows):
             clear(v, self.sums.place(i, start), count, frame.tile.dtype)
-
-        f.loop(*rows, 1, clear_row)
         done: Value = "0"
         for height in (AT_ONCE, 2, 1) if frame.kernel.ordered else (AT_ONCE, 1):
             full = f.round_down(frame.k, height)
@@ -81,12 +74,9 @@ class Sweeps:
         name = emit_sweep(frame.module, frame.tile, height, ahead, factors)
         start, count = self.columns
         b = frame.factor(frame.factor(frame.b, start), f.mul(p, frame.pitch_b))
-
-        def row(i: Value, _: list[Value]) -> None:
+        for i in f.each(*self.rows):
             s = frame.factor(frame.a, f.add(f.mul(i, f.size(frame.rows_a)), p))
             f.call(name, s, b, frame.pitch_b, count, self.sums.place(i, start))
-
-        f.loop(*self.rows, 1, row)
 
     def _is_far(self) -> bool:
         kernel = self.frame.kernel
@@ -121,21 +111,13 @@ class Registers:
         full = frame.scratch.columns // frame.tile.width
         count = f.larger(f.sub(f.smaller(panels[1], full), panels[0]), 0)
         wide = f.add(panels[0], f.round_down(count, TOGETHER))
-
-        def row(i: Value, _: list[Value]) -> None:
+        for i in f.each(*rows):
             vectors, width = frame.tile.vectors * TOGETHER, frame.tile.width
-
-            def group(panel: Value, _: list[Value]) -> None:
-                self._columns(frame, i, f.mul(panel, width), vectors, None)
-
-            def one(panel: Panel) -> None:
+            for first in f.each(panels[0], wide, TOGETHER):
+                self._columns(frame, i, f.mul(first, width), vectors, None)
+            for panel in frame.each_panel((wide, panels[1])):
                 columns = panel.counted if panel.masked else None
                 self._columns(panel.frame, i, panel.column, panel.vectors, columns)
-
-            f.loop(panels[0], wide, TOGETHER, group)
-            frame.each_panel((wide, panels[1]), one)
-
-        f.loop(*rows, 1, row)
         self.sums.run_body(rows, panels)
 
     def _columns(
@@ -165,9 +147,7 @@ def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int, factors: str) 
         later = [f.address("%v", f.mul("%pitch", i + ahead), element) for i in order]
         places = [f.address("%s", i, element) for i in order]
         scalars = [v.cast(v.load_splat(place, factors), factors, dtype) for place in places]
-
-        def vector(column: Value, mask: Value | None) -> None:
-            """Emit the addition of all rows of a vector of columns."""
+        for column, mask in each_vector(v, "%columns"):
             place = f.address("%out", column, element_type(dtype))
             total = v.load(place, dtype)
             for start in later if ahead else ():
@@ -176,8 +156,6 @@ def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int, factors: str) 
                 x = v.load(f.address(start, column, element), factors, mask)
                 total = v.fma(scalar, v.cast(x, factors, dtype), total, dtype)
             v.store(total, place, dtype)
-
-        each_vector(v, "%columns", vector)
 
     key = ("sweep", factors, tile.lanes, rows, ahead)
     arguments = "ptr %s, ptr %v, i64 %pitch, i64 %columns, ptr %out"
@@ -197,16 +175,13 @@ class Squares:
         name = emit_squares(frame.module, frame.tile, frame.kernel.k)
         sums, width = Sums(frame, rows[0]), frame.tile.width
         s = frame.address(frame.a, f.mul(rows[0], frame.pitch_a))
-
-        def vector(column: Value, _: list[Value]) -> None:
+        end = f.smaller(f.mul(panels[1], width), frame.scratch.columns)
+        end = f.select(f.less(*rows), "i64", end, 0)
+        for column in f.each(f.mul(panels[0], width), end, frame.tile.lanes):
             v = frame.address(frame.b, f.mul(column, frame.pitch_b))
             left = (s, frame.pitch_a, f.sub(rows[1], rows[0]))
             right = (v, frame.pitch_b, f.sub(frame.scratch.columns, column))
             f.call(name, *left, *right, sums.place(rows[0], column), frame.scratch.row, frame.k)
-
-        end = f.smaller(f.mul(panels[1], width), frame.scratch.columns)
-        end = f.select(f.less(*rows), "i64", end, 0)
-        f.loop(f.mul(panels[0], width), end, frame.tile.lanes, vector)
         sums.run_body(rows, panels)
 
 
@@ -285,8 +260,9 @@ class Blocks:
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
-        body = partial(self._panel, rows)
-        self.f.when(self.f.less(*rows), lambda: self.frame.each_panel(panels, body))
+        for _ in self.f.only_if(self.f.less(*rows)):
+            for panel in self.frame.each_panel(panels):
+                self._panel(rows, panel)
 
     def _panel(self, rows: Range, panel: Panel) -> None:
         f, tile, size = self.f, panel.frame.tile, self.size
@@ -294,7 +270,8 @@ class Blocks:
         height, width = tile.height(panel.vectors), panel.vectors * tile.lanes
         tiles = f.mul(f.ceiling(count, height), height * width)
         clear(Vectors(f, tile.lanes), self.sums, tiles, tile.dtype)
-        f.loop(0, full, size, lambda p, _: self._block(rows[0], count, p, size, panel))
+        for p in f.each(0, full, size):
+            self._block(rows[0], count, p, size, panel)
         if full < self.k:
             self._block(rows[0], count, str(full), self.k - full, panel)
         panel.run_body(self.sums, rows[0], count)

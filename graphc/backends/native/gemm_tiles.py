@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import LONG, Epilogue, matrices
+from graphc.backends.arithmetic import LONG
+from graphc.backends.native.elements import Epilogue, matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_scratch import Scratch
 from graphc.backends.native.gemm_tile import (
@@ -270,14 +271,11 @@ class Tiles:
             return
         self.block = self.frame.address(self.panel, self.size)
         height = self._block_height() if self.packs_a else str(self._near_rows())
-
-        def block(start: Value, _: list[Value]) -> None:
+        for start in f.each(rows[0], rows[1], height):
             end = f.smaller(f.add(start, height), rows[1])
             if self.packs_a:
                 self._pack_a(start, end)
             self._panels((start, end), panels)
-
-        f.loop(rows[0], rows[1], height, block)
 
     def _near_rows(self) -> int:
         """Return the rows whose scalars and results a cache near the core holds for all panels."""
@@ -292,10 +290,8 @@ class Tiles:
         return self.f.larger(self.f.smaller(fit, Scratch.MOST_ROWS), Scratch.LEAST)
 
     def _panels(self, rows: Range, panels: Range) -> None:
-        def body(panel: Panel) -> None:
+        for panel in self.frame.each_panel(panels):
             self._all_rows(rows, self._panel_of_b(rows, panel))
-
-        self.frame.each_panel(panels, body)
 
     def _all_rows(self, rows: Range, b: _Placed) -> None:
         """Emit the full tiles, then smaller ones for the remaining rows."""
@@ -345,13 +341,10 @@ class Tiles:
         f, frame = self.f, self.frame
         masked = not _divides(self.kernel.m, CHUNK)
         copy = emit_copy(frame.module, frame.tile, CHUNK // frame.tile.lanes, masked)
-
-        def chunk(i: Value, _: list[Value]) -> None:
+        for i in f.each(start, end, CHUNK):
             target = frame.address(self.block, f.mul(f.sub(i, start), frame.k))
             source = frame.address(frame.a, i), f.size(frame.rows_a), f.sub(end, i)
             f.call(copy, *source, target, frame.k)
-
-        f.loop(start, end, CHUNK, chunk)
 
     def _panel_of_b(self, rows: Range, panel: Panel) -> _Placed:
         """Emit the address of a panel of b, packed if that pays, and the elements between rows."""

@@ -62,12 +62,9 @@ class Widened:
             self._copy_runs(source, target, f.size(self.scratch.elements[1]))
             return
         columns, pitch = f.size(kernel.n), f.size(self.pitch[kernel.b])
-
-        def row(number: Value, _: list[Value]) -> None:
+        for number in f.each(0, f.size(kernel.k)):
             at = self._wide(target, f.mul(number, columns))
             self._copy(self._narrow(source, f.mul(self._partner(number), pitch)), at, columns, 1)
-
-        f.loop(0, f.size(kernel.k), 1, row)
 
     def _partner(self, number: Value) -> Value:
         """Emit the number of the other row of a pair; an odd last one is its own."""
@@ -84,25 +81,19 @@ class Widened:
         if run == 1 or run % 2 == 0:
             self._copy(source, target, count, run)
             return
-
-        def one(start: Value, _: list[Value]) -> None:
+        for start in f.each(0, count, run):
             self._copy(self._narrow(source, start), self._wide(target, start), str(run), run)
-
-        f.loop(0, count, run, one)
 
     def _copy(self, source: Value, target: Value, count: Value, run: int) -> None:
         """Emit the copy of neighbours; those of pairs change places, but for an odd last one."""
         v, lanes = self.v, self.v.lanes
-
-        def piece(i: Value, mask: Value | None) -> None:
+        for i, mask in each_vector(v, count):
             x = v.cast(v.load(self._narrow(source, i), NARROW, mask), NARROW, WIDE)
             if run > 1:
                 odd = run % lanes - 1 if mask is not None and run % 2 else -1
                 order = [lane if lane == odd else lane ^ 1 for lane in range(lanes)]
                 x = v.shuffle(x, x, order, WIDE)
             v.store(x, self._wide(target, i), WIDE, mask)
-
-        each_vector(v, count, piece)
 
     def _narrow(self, base: Value, index: Value) -> Value:
         return self.f.address(base, index, element_type(NARROW))

@@ -6,8 +6,6 @@ are at fixed distances; the columns are runs of neighbours in memory.  Images ar
 
 from __future__ import annotations
 
-from functools import partial
-
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
 from graphc.backends.native.gemm_scratch import WindowScratch
 from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS
@@ -42,17 +40,14 @@ class _Copy:
         if axis == len(window.space) - 1 and window.divisor[axis] == window.groups == 1:
             copy(self.v, source, target, (end - first) * inner, self.dtype)
             return
-
-        def pixel(i: Value, _: list[Value]) -> None:
-            """Emit the copy of one position, or of the dimensions inside it."""
+        # The copy of one position, or of the dimensions inside it.
+        for i in f.each(0, end - first):
             place = f.address(source, f.mul(i, inner), self.element)
             to = f.address(target, f.mul(i, step), self.element)
             if axis == len(window.space) - 1:
                 copy(self.v, place, to, window.channels, self.dtype)
             else:
                 self._axis(axis + 1, place, to, inner)
-
-        f.loop(0, end - first, 1, pixel)
 
 
 def _met(window: Window, axis: int) -> tuple[int, int]:
@@ -72,8 +67,9 @@ class WindowProduct:
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
-        each = partial(self.frame.each_panel, panels, partial(self.panel, rows))
-        self.f.when(self.f.less(*rows), each)
+        for _ in self.f.only_if(self.f.less(*rows)):
+            for panel in self.frame.each_panel(panels):
+                self.panel(rows, panel)
 
     def panel(self, rows: Range, panel: Panel) -> None:
         """Emit a panel of the product."""
@@ -115,13 +111,10 @@ class Windows(WindowProduct):
             self._pack(panel)
         name = _emit_places(panel, self.window)
         packed = panel.stored() if frame.packed else self.packed
-
-        def image(number: Value, _: list[Value]) -> None:
+        for number in f.each(f.quotient(rows[0], count), f.ceiling(rows[1], count)):
             where = places_of(f, rows, number, count)
             at = self.image(number, panel.column), packed
             f.call(name, *frame.arguments.values(), *at, *where, *panel.last_arguments)
-
-        f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), 1, image)
 
     def _pack(self, panel: Panel) -> None:
         """Emit the packing of all rows of a panel of b."""
@@ -147,14 +140,11 @@ class Windows(WindowProduct):
         first = f.mul(f.sub(column, f.mul(f.quotient(column, units), units)), pixel)
         first = f.add(first, self.first_channel(column))
         start = frame.address(frame.b, f.add(first, (offsets - 1) * size))
-
-        def offset(number: Value, _: list[Value]) -> None:
+        for number in f.each(0, offsets):
             source = frame.address(start, f.mul(number, -size))
             target = f.mul(number, channels * width)
             to = frame.address(self.packed, target)
             f.call(name, source, pixel, panel.columns, to, channels)
-
-        f.loop(0, offsets, 1, offset)
 
 
 def places_of(f: Function, rows: Range, image: Value, count: int) -> tuple[Value, Value, Value]:

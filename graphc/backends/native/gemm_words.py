@@ -144,11 +144,9 @@ def emit_pack_rows(
 
             return f.loop(0, count, 1, each, [("ptr", target)])[0]
 
-        def row(i: Value, _: list[Value]) -> None:
+        for i in f.each(0, "%count"):
             source = f.address("%from", f.mul(i, "%pitch"), "i8")
             runs(0, source, f.address("%to", f.mul(i, size), "i8"))
-
-        f.loop(0, "%count", 1, row)
 
     key = ("pack rows", words, tile.lanes, run, reach, k)
     return module.function("rows", "ptr %from, i64 %pitch, ptr %to, i64 %count", emit, key)

@@ -27,12 +27,9 @@ class HeldImages:
         if self.window.is_direct:
             return self._image(first)
         f, copy = self.f, emit_image(self.frame.module, BLOCK, BITS, self.window)
-
-        def image(number: Value, _: list[Value]) -> None:
+        for number in f.each(first, end):
             held = f.mul(f.sub(number, first), self.window.held_elements)
             f.call(copy, self._image(number), f.address(self.copies, held, "i16"))
-
-        f.loop(first, end, 1, image)
         return self.copies
 
     def _image(self, number: Value) -> Value:

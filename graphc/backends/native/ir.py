@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from string import digits
 from typing import NamedTuple
@@ -39,6 +39,19 @@ class Callee(NamedTuple):
     buffers: tuple[str, ...]
     sizes: tuple[Dim, ...] = ()
     """The last arguments of a function that serves kernels of several sizes."""
+
+
+class _Loop(NamedTuple):
+    """A loop whose body is being appended."""
+
+    i: Value
+    names: list[Value]
+    """The carried values."""
+    head: str
+    after: str
+    line: int
+    """The number of the line with the phis of both, which begin as follows."""
+    phis: list[str]
 
 
 class Function:
@@ -237,41 +250,61 @@ class Function:
         `carried` are (type, initial value) pairs; return their final values.  A body that is known
         to run once, or never, is emitted without a loop.
         """
-        begin, stop, by = _literal(start), _literal(end), _literal(step)
-        if begin is not None and stop is not None and by and stop <= begin + by:
-            values = [value for _, value in carried]
-            return list(body(str(begin), values) or []) if begin < stop else values
+        once = _runs_once(start, end, step)
+        values = [value for _, value in carried]
+        if once is not None:
+            return list(body(str(start), values) or []) if once else values
+        loop = self._enter(start, end, carried)
+        self._leave(loop, step, body(loop.i, loop.names) or [])
+        return loop.names
+
+    def each(self, start: Value | int, end: Value | int, step: Value | int = 1) -> Iterator[Value]:
+        """Append a loop around what is appended in Python's own: `for i in f.each(0, end): ...`.
+
+        A body that is known to run once, or never, is appended without a loop.
+        """
+        once = _runs_once(start, end, step)
+        if once is None:
+            loop = self._enter(start, end, ())
+            yield loop.i
+            self._leave(loop, step, ())
+        elif once:
+            yield str(start)
+
+    def _enter(
+        self, start: Value | int, end: Value | int, carried: Sequence[tuple[str, Value]]
+    ) -> _Loop:
+        """Append the start of a loop."""
         head, inside, after = (self._fresh(stem) for stem in ("head", "body", "after"))
         before = self._block
         self.do(f"br label %{head}")
         self._begin(head)
         i, test = self._fresh("%i"), self._fresh("%more")
         names = [self._fresh("%c") for _ in carried]
-        phis = len(self._lines)
+        phis = [f"  {i} = phi i64 [ {start}, %{before} ]"]
+        for name, (type, first) in zip(names, carried, strict=True):
+            phis.append(f"  {name} = phi {type} [ {first}, %{before} ]")
+        loop = _Loop(i, names, head, after, len(self._lines), phis)
         self._lines.append("")
         self.do(f"{test} = icmp slt i64 {i}, {end}")
         self.do(f"br i1 {test}, label %{inside}, label %{after}")
         self._begin(inside)
-        results = body(i, names) or []
-        following = self.value(f"add nsw i64 {i}, {step}")
+        return loop
+
+    def _leave(self, loop: _Loop, step: Value | int, results: Sequence[Value]) -> None:
+        """Append the end of a loop, whose carried values become these."""
+        following = self.value(f"add nsw i64 {loop.i}, {step}")
         if self.module.keeps_indices:
             self.module.declare(f"declare {EXPECTED}(i64, i64)")
             following = self.value(f"call {EXPECTED}(i64 {following}, i64 0)")
         latch = self._block
-        self.do(f"br label %{head}")
-        lines = [f"  {i} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]"]
-        for name, (type, first), last in zip(names, carried, results, strict=True):
-            lines.append(f"  {name} = phi {type} [ {first}, %{before} ], [ {last}, %{latch} ]")
-        self._lines[phis] = "\n".join(lines)
-        self._begin(after)
-        return names
-
-    def when_all(self, conditions: Sequence[Value], body: Callable[[], None]) -> None:
-        """Append `if all(conditions): body()`; without conditions, the body alone."""
-        if conditions:
-            self.when(reduce(self.both, conditions), body)
-        else:
-            body()
+        self.do(f"br label %{loop.head}")
+        lines = [
+            f"{phi}, [ {last}, %{latch} ]"
+            for phi, last in zip(loop.phis, [following, *results], strict=True)
+        ]
+        self._lines[loop.line] = "\n".join(lines)
+        self._begin(loop.after)
 
     def when_goes(self, condition: Value, label: str) -> None:
         """Append `if condition: goto label`."""
@@ -281,14 +314,22 @@ class Function:
 
     def when(self, condition: Value, body: Callable[[], object]) -> None:
         """Append `if condition: body()`; the condition is an i1, and may be a literal."""
+        for _ in self.only_if(condition):
+            body()
+
+    def only_if(self, *conditions: Value) -> Iterator[None]:
+        """Append `if all(conditions):` around what is appended in a loop over this.
+
+        That loop of Python's has one round, or none if a condition is known not to hold.
+        """
+        condition = reduce(self.both, conditions, TRUE)
         if condition in (TRUE, FALSE):
-            if condition == TRUE:
-                body()
+            yield from [None] * (condition == TRUE)
             return
         inside, after = self._fresh("then"), self._fresh("after")
         self.do(f"br i1 {condition}, label %{inside}, label %{after}")
         self._begin(inside)
-        body()
+        yield
         self.do(f"br label %{after}")
         self._begin(after)
 
@@ -466,3 +507,11 @@ def _literal(value: Value | int) -> int | None:
     if isinstance(value, int):
         return value
     return None if value.startswith("%") else int(value)
+
+
+def _runs_once(start: Value | int, end: Value | int, step: Value | int) -> bool | None:
+    """Return whether a loop of at most one round has that round; None for any other loop."""
+    begin, stop, by = _literal(start), _literal(end), _literal(step)
+    if begin is None or stop is None or not by or stop > begin + by:
+        return None
+    return begin < stop

@@ -1,78 +1,20 @@
-"""The structure of a loop's code: passes over elements, thread partition, blocks of columns.
-
-A reduction needs a pass over all the elements that it reduces; steps that depend on it run in the
-next pass, which recomputes the element values that it needs.
-"""
+"""The structure of a loop's code: thread partition, blocks of columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from graphc.backends.native.elements import Elements, Known
+from graphc.backends.body import Known, phases
+from graphc.backends.native.elements import Elements
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.ir.expr import Body, Broadcast, Step, Store, join
+from graphc.ir.expr import Body, Broadcast, Store
+from graphc.ir.tensor_type import Shape
 from graphc.kernels.kernel import Loop
 
-REDUCTIONS = ("sum", "max")
 THREAD_ARGUMENTS = "i64 %n, i64 %tid, i64 %threads"
 """The last arguments of a kernel's function: the batch, the thread, and how many share it."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One pass of a loop over its elements: what it reduces, stores and computes."""
-
-    reductions: tuple[int, ...]
-    """The steps that this pass reduces: sums and maxima."""
-    stores: tuple[Store, ...]
-    """The stores of each element; only the last pass has any."""
-    steps: tuple[int, ...]
-    """The steps to compute for each element, in order; not the reductions of earlier passes."""
-
-
-def phases(body: Body) -> list[Phase]:
-    """Return the passes in order; an empty list if no reduction or store needs one."""
-    ready = _ready(body)
-    stores = stores_at(body, "each")
-    levels = [ready[number] for number in reductions(body)]
-    levels += [ready[s.step] + _reduces(body.steps[s.step]) for s in stores]
-    found = []
-    for level in range(max(levels, default=-1) + 1):
-        reduced = tuple(r for r in reductions(body) if ready[r] == level)
-        written = stores if level == max(levels) else ()
-        roots = [body.steps[r].args[0] for r in reduced] + [s.step for s in written]
-        found.append(Phase(reduced, written, needed(body, roots)))
-    return found
-
-
-def reductions(body: Body) -> list[int]:
-    """Return the numbers of the steps that reduce: sums and maxima."""
-    return [number for number, step in enumerate(body.steps) if _reduces(step)]
-
-
-def needed(body: Body, roots: Iterable[int]) -> tuple[int, ...]:
-    """Return `roots` and the steps that they need, in order; reductions count as known."""
-    found: set[int] = set()
-    todo = list(roots)
-    while todo:
-        number = todo.pop()
-        if number not in found and not _reduces(body.steps[number]):
-            found.add(number)
-            todo.extend(body.steps[number].args)
-    return tuple(sorted(found))
-
-
-def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
-    """Return the stores of these broadcast kinds: once per element, row, column, or in all.
-
-    A value that varies more than its store, such as the number of the only row, is stored as
-    often as it is computed.
-    """
-    return tuple(
-        s for s in body.stores if join(s.broadcast, body.steps[s.step].broadcast) in levels
-    )
 
 
 def as_one_row(kernel: Loop) -> Loop:
@@ -95,18 +37,6 @@ def _with_kinds(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
     return replace(kernel, body=Body(steps, stores))
 
 
-def _ready(body: Body) -> list[int]:
-    """Return each step's first possible pass: the most reductions on a path to the step."""
-    ready: list[int] = []
-    for step in body.steps:
-        ready.append(max((ready[a] + _reduces(body.steps[a]) for a in step.args), default=0))
-    return ready
-
-
-def _reduces(step: Step) -> bool:
-    return step.op in REDUCTIONS
-
-
 BLOCK = 64
 """The columns of a block: threads share whole blocks, and a call of Philox serves one."""
 
@@ -117,18 +47,23 @@ Visit = Callable[[Value | int, Masks, list[Value]], Sequence[Value]]
 """An emitter of a block: from its first column, masks and carried values to the new ones."""
 
 
-def each_index(
-    function: Function, sizes: Sequence[Value], body: Callable[[list[Value]], None]
-) -> None:
-    """Emit `body(index)` for a thread's part of all indices in dimensions of these sizes."""
+def each_index(function: Function, sizes: Sequence[Value]) -> Iterator[list[Value]]:
+    """Emit a loop over a thread's part of all indices in dimensions of these sizes."""
     total: Value = "1"
     for size in sizes:
         total = function.mul(total, size)
+    for number in function.each(*function.thread_part(total)):
+        yield function.indices(number, sizes[1:]) if sizes else []
 
-    def each(number: Value, _: list[Value]) -> None:
-        body(function.indices(number, sizes[1:]) if sizes else [])
 
-    function.loop(*function.thread_part(total), 1, each)
+def moved(
+    f: Function, pointer: Value, element: str, strides: Shape, place: Sequence[Value]
+) -> Value:
+    """Emit the address of a matrix of a stack; `strides` are the elements from one to the next."""
+    for index, stride in zip(place, strides, strict=True):
+        if stride != 0:
+            pointer = f.address(pointer, f.mul(index, f.size(stride)), element)
+    return pointer
 
 
 def on_first_thread(function: Function, body: Callable[[], None]) -> None:
@@ -220,36 +155,27 @@ def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
     return masks
 
 
-def each_vector(
-    v: Vectors, count: Value | int, visit: Callable[[Value, Value | None], None]
-) -> None:
-    """Emit `visit(first, mask)` for each vector of `count` elements; the last may be masked."""
+def each_vector(v: Vectors, count: Value | int) -> Iterator[tuple[Value, Value | None]]:
+    """Emit loops around the code for each vector of `count` elements; the last may be masked."""
     f = v.function
     full = f.round_down(count, v.lanes)
-    f.loop(0, full, v.lanes, lambda i, _: visit(i, None))
+    for i in f.each(0, full, v.lanes):
+        yield i, None
     rest = f.sub(count, full)
-    if rest.startswith("%"):
-        f.when(f.less(0, rest), lambda: visit(full, v.mask_below(rest)))
-    elif rest != "0":
-        visit(full, v.mask_below(rest))
+    for _ in f.only_if(f.less(0, rest)):
+        yield full, v.mask_below(rest)
 
 
 def copy(v: Vectors, source: Value, target: Value, count: Value | int, dtype: str) -> None:
     """Emit the copy of `count` neighbours in memory, which do not overlap the target."""
     f, element = v.function, element_type(dtype)
-
-    def piece(i: Value, mask: Value | None) -> None:
+    for i, mask in each_vector(v, count):
         x = v.load(f.address(source, i, element), dtype, mask)
         v.store(x, f.address(target, i, element), dtype, mask)
-
-    each_vector(v, count, piece)
 
 
 def clear(v: Vectors, target: Value, count: Value | int, dtype: str) -> None:
     """Emit `count` zeros at an address, rounded up to full vectors."""
     f, element = v.function, element_type(dtype)
-
-    def zeros(i: Value, _: list[Value]) -> None:
+    for i in f.each(0, count, v.lanes):
         v.store(v.const(0, dtype), f.address(target, i, element), dtype)
-
-    f.loop(0, count, v.lanes, zeros)

@@ -6,29 +6,26 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from graphc.backends.native.elements import Elements, Known, Place, elements_of
+from graphc.backends.body import Known, Phase, needed, reductions, stores_at
+from graphc.backends.native.elements import Elements, Place, elements_of
 from graphc.backends.native.gather_loops import GatherLoops, fetches
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loop_structure import (
     THREAD_ARGUMENTS,
     LoopNest,
     Masks,
-    Phase,
     as_one_column,
     as_one_row,
     block_size,
     blocks,
     draws,
-    needed,
     on_first_thread,
-    reductions,
-    stores_at,
 )
 from graphc.backends.native.row_loops import FlatLoop, RowLoops, is_flat
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.expr import Body, Broadcast, Store
 from graphc.ir.tensor_type import Batch
-from graphc.kernels.kernel import Loop
+from graphc.kernels.kernel import Loop, buffers_of
 
 
 def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> Callee:
@@ -44,7 +41,7 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> Callee:
     the rows, or once for each row if they share the columns.  It does not wait for the others: such
     a store must not write memory that the kernel reads.
     """
-    names = tuple(dict.fromkeys((*kernel.body.loads, *kernel.body.written)))
+    names = buffers_of(kernel)
     place = {name: f"b{number}" for number, name in enumerate(names)}
     kernel = kernel.renamed(place)
     pitches = {place[name]: size for name, size in pitch.items() if name in place}

@@ -26,7 +26,9 @@ def emit_packing(module: Module, kernel: Gemm, bits: int, words: Mapping[str, Wo
         frame = Frame(module, f, kernel, (kernel.b, kernel.a), pitch, tile, full=True)
         first, last = f.thread_part(frame.m, CHUNK)
         many = f.less(0 if frame.tiles_only else FEW, f.sub(last, first))
-        f.when(many, lambda: frame.each_panel(("0", frame.panels), _pack))
+        for _ in f.only_if(many):
+            for panel in frame.each_panel(("0", frame.panels)):
+                _pack(panel)
 
     key = ("pack", tile, kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.trans_b, kernel.order)
     arguments = f"ptr %b0, ptr %panels, ptr %scratch, {THREAD_ARGUMENTS}"

@@ -14,12 +14,20 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from graphc.backends.layout import SCRATCH, Block, Segment, block_of, layout, start_of, table_index
+from graphc.backends.layout import (
+    SCRATCH,
+    Block,
+    Segment,
+    block_of,
+    layout,
+    pitches,
+    start_of,
+    table_index,
+)
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.panels import packed_buffers
 from graphc.backends.native.program_code import code_of
 from graphc.backends.native.target import Target
-from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import BatchedGemm, Chain, Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.program import Buffer, Program
 
@@ -98,28 +106,15 @@ class Kernels:
             return transpose_scatter.emit_permuted(self.module, kernel)
         if isinstance(kernel, ScatterAdd):
             return transpose_scatter.emit_scatter_add(self.module, kernel)
+        pitch = pitches(kernel, program.buffers)
         if isinstance(kernel, Loop):
-            return loops.emit_loop(self.module, kernel, _pitches(program, kernel))
+            counted = {name: size for name, size in pitch.items() if isinstance(size, int)}
+            return loops.emit_loop(self.module, kernel, counted)
         if isinstance(kernel, BatchedGemm):
             return gemm.emit_batched(self.module, kernel, self.bits, self.words)
-        given = self.module, kernel, _rows(program, kernel), self.bits, self.words
+        given = self.module, kernel, pitch, self.bits, self.words
         stored, full = kernel.b in packed, kernel.b in panels
         return gemm.emit_gemm(*given, packed=stored, full=full, rows=program.capacity)
-
-
-def _pitches(program: Program, kernel: Loop) -> dict[str, int]:
-    """Return the number of elements from row to row of each buffer, if it is counted."""
-    found = _rows(program, kernel)
-    return {name: pitch for name, pitch in found.items() if isinstance(pitch, int)}
-
-
-def _rows(program: Program, kernel: Kernel) -> dict[str, Dim]:
-    """Return the number of elements from row to row of each buffer that has rows."""
-    widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
-    if isinstance(kernel, Gemm):
-        widths |= kernel.factor_columns
-    pitch = {name: program.buffers[name].pitch for name in widths if name in program.buffers}
-    return {name: pitch.get(name) or widths[name] for name in widths}
 
 
 class _Emission:

@@ -8,19 +8,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import Elements, Known, Leaf, Place, evaluate
+from graphc.backends.body import (
+    Known,
+    Leaf,
+    Phase,
+    evaluate,
+    joined,
+    needed,
+    phases,
+    reductions,
+)
+from graphc.backends.native.elements import Elements, Place
 from graphc.backends.native.ir import Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
     LoopNest,
     Masks,
-    Phase,
     block_size,
     blocks,
     draws,
-    needed,
-    phases,
-    reductions,
     static_masks,
 )
 from graphc.backends.native.vectors import element_type
@@ -257,10 +263,9 @@ class LaneRows:
         if step.op == "sum":
             zero = self.v.const(0, step.dtype)
             parts = [self.v.add(zero, x, step.dtype) for x in parts]
-        join = self.v.add if step.op == "sum" else self.v.maximum
         half = LANES // 2
         while half:
             low, high = parts[:half], parts[half:]
-            met = [join(a, b, step.dtype) for a, b in zip(low, high, strict=False)]
+            met = [joined(self.v, step, a, b) for a, b in zip(low, high, strict=False)]
             parts, half = met + low[len(met) :], half // 2
         return parts[0]

@@ -47,7 +47,7 @@ def emit_scan(
     """
     scan = instr.scan
     assert scan is not None, "the instruction of a loop"
-    names = tuple(dict.fromkeys((*instr.ins, *instr.outs)))
+    names = instr.buffers
     outer = {name: f"%o{i}" for i, name in enumerate(names)}
     lengths = program.buffers[scan.lengths].type if scan.lengths else None
     pointers = "".join(f"ptr {pointer}, " for pointer in outer.values())

@@ -9,7 +9,7 @@ from itertools import product
 from graphc.backends.native.gemm_tile import UNROLL
 from graphc.backends.native.ir import Value
 from graphc.backends.native.window_lines import FilterLine, filter_lines, inside
-from graphc.backends.native.window_places import PanelFunction, cuts, in_blocks, when_in_phases
+from graphc.backends.native.window_places import PanelFunction, cuts, in_blocks, in_phases
 from graphc.ir.forms import Phase, Window
 
 
@@ -29,8 +29,8 @@ class SpreadPlaces:
     def _line(self, place: Value) -> None:
         """Emit a line of places, phase by phase."""
         for outer in self.outer:
-            body = partial(self._phases, place, outer)
-            when_in_phases(self.f, self.window, self._numbers(place)[:-1], outer, body)
+            for _ in in_phases(self.f, self.window, self._numbers(place)[:-1], outer):
+                self._phases(place, outer)
 
     def _phases(self, place: Value, outer: Sequence[Phase]) -> None:
         for phase in self.last:
@@ -45,13 +45,10 @@ class SpreadPlaces:
         numbers = self._numbers(place)
         for phases in product(self.outer, self.last):
             outer, last = phases
-
-            def one(outer: Sequence[Phase] = outer, last: Phase = last) -> None:
+            for _ in in_phases(self.f, self.window, numbers, (*outer, last)):
                 f, divisor = self.f, self.window.divisor[-1]
                 start = f.mul(f.quotient(place, self.across), self.across)
                 self._tile(start, (*outer, last), f.quotient(numbers[-1], divisor), 1)
-
-            when_in_phases(self.f, self.window, numbers, (*outer, last), one)
 
     def _numbers(self, place: Value) -> list[Value]:
         """Return the number of a place in each dimension."""

@@ -6,7 +6,7 @@ read along the source's contiguous axis, transposed in registers, and written al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from graphc.backends.native.elements import Bounds
@@ -29,8 +29,6 @@ SQUARE = 8
 WORD = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
 """The dtype as which elements are moved, by their bytes."""
 
-Body = Callable[[Value, Value, Value], None]
-"""An emitter of a copy: from the addresses in source and result, and the number of a block."""
 Sizes = tuple[Value, Value, Value]
 """The values of an `Axis`."""
 
@@ -104,38 +102,33 @@ class _Transpose:
     def rows(self, axes: Sequence[Sizes]) -> None:
         """Emit copies of the last axis as it is."""
         size, _, _ = axes[-1]
-
-        def row(source: Value, target: Value, _: Value) -> None:
+        for source, target, _ in self._shared(axes[:-1], []):
             copy(self.v, source, target, size, self.dtype)
-
-        self._shared(axes[:-1], [], row)
 
     def squares(self, axes: Sequence[Sizes]) -> None:
         """Emit copies of squares of the first two axes; see `_inner_first`."""
         (size, _, written), (last, read, _), *others = axes
         blocks = self.f.ceiling(size, self.v.lanes)
         name = _strip(self.f.module, self.v.lanes, self.dtype)
-
-        def strip(source: Value, target: Value, block: Value) -> None:
+        for source, target, block in self._shared(others, [blocks]):
             start = self.f.mul(block, self.v.lanes)
-            source = self._at(source, start)
-            target = self._at(target, self.f.mul(start, written))
-            self.f.call(name, source, target, self.f.sub(size, start), last, read, written)
+            at = self._at(source, start), self._at(target, self.f.mul(start, written))
+            self.f.call(name, *at, self.f.sub(size, start), last, read, written)
 
-        self._shared(others, [blocks], strip)
+    def _shared(
+        self, axes: Sequence[Sizes], more: list[Value]
+    ) -> Iterator[tuple[Value, Value, Value]]:
+        """Emit a loop over a thread's part of the indices in these axes and in sizes `more`.
 
-    def _shared(self, axes: Sequence[Sizes], more: list[Value], body: Body) -> None:
-        """Emit the body for a thread's part of the indices in these axes and in sizes `more`."""
+        Yield the addresses in source and result, and the index of the last size.
+        """
         f = self.f
-
-        def each(place: list[Value]) -> None:
+        for place in each_index(f, [*(size for size, _, _ in axes), *more]):
             source, target = "%from", "%to"
             for (_, read, written), index in zip(axes, place, strict=False):
                 source = self._at(source, f.mul(index, read))
                 target = self._at(target, f.mul(index, written))
-            body(source, target, place[-1] if more else "0")
-
-        each_index(f, [*(size for size, _, _ in axes), *more], each)
+            yield source, target, place[-1] if more else "0"
 
     def _at(self, base: Value, index: Value) -> Value:
         return self.f.address(base, index, self.element)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from graphc.backends import softfloat
-from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic
+from graphc.backends.arithmetic import FLOATS, LONG, UNSIGNED, Arithmetic
 from graphc.backends.native.ir import Function, Value
 from graphc.ir.narrow import narrow
 from graphc.ir.tensor_type import ITEMSIZE
@@ -222,6 +222,19 @@ class Vectors(Arithmetic):
             self.type(dtype),
         )
         return self.function.call_for(self.type(dtype), name, *args)
+
+    def applied(
+        self, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+    ) -> Value:
+        """Return a scalar function of vectors; a long one is a call where registers are narrow."""
+        from graphc.backends.maths import apply  # programs with a cached object never import it
+
+        def write(v: Vectors, args: Sequence[Value]) -> Value:
+            return apply(v, function, args, dtypes, dtype)
+
+        if self.narrow and function in LONG:
+            return self.shared(function, args, dtypes, dtype, write)
+        return write(self, args)
 
     def intrinsic(
         self, name: str, args: Sequence[Value], dtype: str, result: str | None = None

@@ -159,13 +159,10 @@ class Places:
         """Emit the code of neighbouring tiles that meet the same offsets, between two places."""
         f = self.f
         offsets = tuple(j * self.step for j in range(some.width))
-
-        def tile(first: Value, _: list[Value]) -> None:
+        low, high = f.larger(places[0], some.first), f.smaller(places[1], some.end)
+        for first in f.each(low, high, some.width):
             at = f.add(index, f.mul(first, self.step))
             self._tile(_Tile(offsets, ranges, some.runs), at, f.add(row, first))
-
-        first, end = f.larger(places[0], some.first), f.smaller(places[1], some.end)
-        f.loop(first, end, some.width, tile)
 
     def _single(self, place: Value) -> None:
         index, ranges = self._start(self.f.indices(place, self.window.places[1:]))
@@ -313,20 +310,16 @@ def in_blocks(
     f.loop(last, "%high", 1, lambda place, _: single(place))
 
 
-def when_in_phases(
-    f: Function,
-    window: Window,
-    numbers: Sequence[Value],
-    phases: Sequence[Phase],
-    body: Callable[[], None],
-) -> None:
-    """Emit the body, to run if a place with these indices is in these phases."""
+def in_phases(
+    f: Function, window: Window, numbers: Sequence[Value], phases: Sequence[Phase]
+) -> Iterator[None]:
+    """Emit a branch around code that runs if a place with these indices is in these phases."""
     conditions = []
     for number, phase, divisor in zip(numbers, phases, window.divisor, strict=False):
         if divisor > 1:
             rest = f.remainder(number, divisor)
             conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
-    f.when_all(conditions, body)
+    yield from f.only_if(*conditions)
 
 
 def _lines(window: Window, most: int) -> int:

@@ -48,15 +48,12 @@ class WindowSums(WindowProduct):
         sums = frame.address(self.packed, f.mul(rows[0], width))
         size = f.mul(f.sub(rows[1], rows[0]), width)
         clear(Vectors(f, panel.frame.tile.lanes), sums, size, frame.tile.dtype)
-
-        def image(number: Value, _: list[Value]) -> None:
+        for number in f.each(0, f.quotient(frame.k, self.window.count)):
             s = self.image(number, panel.column)
             first = f.mul(number, self.window.count * frame.pitch_b)
             v = frame.address(frame.b, f.add(first, panel.column))
             for start in range(0, self.window.depth, CHUNK):
                 f.when(self._has(rows, start), partial(self._chunk, panel, s, v, start))
-
-        f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
         panel.run_body(sums, rows[0], f.sub(rows[1], rows[0]))
 
     def _has(self, rows: Range, start: int) -> Value:

@@ -12,7 +12,7 @@ from graphc.backends.backend import Call, View
 from graphc.backends.numpy.kernels import Planned, overlaps
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, numpy_dtype, shape_at
-from graphc.kernels.kernel import Chain, Loop, inputs
+from graphc.kernels.kernel import Chain, Loop, buffers_of
 from graphc.kernels.program import Program
 from graphc.kernels.stack import Link, links_of
 
@@ -67,7 +67,7 @@ class PlannedChain(NamedTuple):
 def _planned(program: Program, link: Link, starts: Mapping[str, int]) -> Planned:
     """Return the plan of a kernel for one matrix; `starts` are the places of private values."""
     written = link.kernel.body.written
-    names = dict.fromkeys((*inputs(link.kernel), *written))
+    names = buffers_of(link.kernel)
     public = [name for name in names if name not in starts]
     met = list(overlaps(program, public, [name for name in written if name not in starts]))
     for out in written:

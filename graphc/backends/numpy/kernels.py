@@ -19,7 +19,7 @@ from graphc.ir.access import AccessMap
 from graphc.ir.expr import Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, align, numpy_dtype, shape_at
-from graphc.kernels.kernel import BatchedGemm, Permutation, Single, inputs
+from graphc.kernels.kernel import BatchedGemm, Permutation, Single, buffers_of
 from graphc.kernels.program import Buffer, Program
 
 
@@ -52,14 +52,14 @@ class Planned(NamedTuple):
         """Return the kernel with its plan."""
         if isinstance(kernel, Permutation):
             return cls(kernel, None, {}, program.capacity)
-        names = dict.fromkeys((*inputs(kernel), *kernel.body.written))
+        names = buffers_of(kernel)
         met = overlaps(program, names, kernel.body.written)
         return cls.meeting(kernel, met, program.capacity)
 
     @classmethod
     def meeting(cls, kernel: Single, met: Iterable[tuple[str, str, str]], capacity: int) -> Planned:
         """Return the kernel with its plan; `met` are the pairs of buffers that share bytes."""
-        names = dict.fromkeys((*inputs(kernel), *kernel.body.written))
+        names = buffers_of(kernel)
         places = {name: f"buffer{i}" for i, name in enumerate(names)}
         shared = tuple((places[a], places[b], how) for a, b, how in met)
         plan = known_plan(kernel.renamed(places), shared)

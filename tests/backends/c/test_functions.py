@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from graphc.backends.arithmetic import Value
-from graphc.backends.c.scalars import Code, Functions, Scalars, applied
+from graphc.backends.c.scalars import Code, Functions, Scalars
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES
 from graphc.backends.maths import apply
@@ -51,7 +51,7 @@ def map_text(functions: Functions, name: str, arity: int, dtype: str, result: st
         if name in ARITY:
             found: Value = Scalars(code).intrinsic(name, args, dtype)
         else:
-            found = applied(Scalars(code), name, args, [dtype] * arity, result)
+            found = Scalars(code).applied(name, args, [dtype] * arity, result)
         code.do(f"y[i] = {found};")
     listed = ", ".join(f"const {C_TYPES[dtype]} *x{k}" for k in range(arity))
     head = f"void map_{name}(ptrdiff_t n, {listed}, {C_TYPES[result]} *y)"

@@ -15,13 +15,12 @@ import pytest
 from graphc.backends.c.loops import LoopWriter
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import Code, Functions, dim_text
-from graphc.backends.c.source import buffers_of
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES
 from graphc.ir.expr import Axis, BodyBuilder
 from graphc.ir.op import Array
 from graphc.kernels.interpret import run
-from graphc.kernels.kernel import Convolution, Gemm, Loop, ScatterAdd
+from graphc.kernels.kernel import Convolution, Gemm, Loop, ScatterAdd, buffers_of
 from tests.backends.c.test_functions import library
 from tests.backends.native.window_function import specs
 from tests.ops.gathers import BY_OP, gather_loop, operands
@@ -49,9 +48,9 @@ def text_of(functions: Functions, name: str, case: Case) -> str:
     pitch = {buffer: dim_text(width) for buffer, width in widths.items()}
     names = {buffer: f"b_{buffer}" for buffer in used}
     if isinstance(kernel, Gemm):
-        ProductWriter(kernel, names, types, pitch).write(code)
+        ProductWriter(code, kernel, names, types, pitch).write()
     else:
-        LoopWriter(kernel, names, pitch).write(code)
+        LoopWriter(code, kernel, names, pitch).write()
     const = {buffer: "" if buffer in kernel.body.written else "const " for buffer in used}
     listed = [f"{const[buffer]}{types[buffer]} *{names[buffer]}" for buffer in used]
     head = f"void {name}({', '.join([*listed, 'ptrdiff_t n'])})"

@@ -48,7 +48,8 @@ def test_elements_are_read_before_they_are_updated_in_place(axis: Axis, tmp_path
     functions = Functions(fused=False)
     code = Code(functions)
     names = {name: name for name in ("total", "x", "next")}
-    LoopWriter(Loop(1, 1, axis, b.body(), "none"), names, dict.fromkeys(names, "1")).write(code)
+    loop = Loop(1, 1, axis, b.body(), "none")
+    LoopWriter(code, loop, names, dict.fromkeys(names, "1")).write()
     head = "void run(ptrdiff_t n, float *total, const float *x, float *next)"
     text = [PROLOGUE, *functions.texts.values(), f"{head};", head, "{", "(void)n;", *code.lines]
     arrays = [np.array([number], np.float32) for number in (3.0, 2.0, 0.0)]

@@ -178,7 +178,7 @@ FAULTS = (
     Planted("squares that are not transposed", "backend", tables,
             f"{NATIVE}.transpose_scatter:_Strip._square",
             "enumerate(v.transpose(rows, self.dtype))", "enumerate(rows)", "native"),
-    Planted("a stack of its first matrices", "backend", tables, f"{NATIVE}.gemm:_moved",
+    Planted("a stack of its first matrices", "backend", tables, f"{NATIVE}.loop_structure:moved",
             "if stride != 0", "if stride != 0 and place.index(index)", "native"),
     Planted("the last rows have no thread", "threads", layers, f"{NATIVE}.ir:Function.thread_part",
             'self.mul(self.quotient(self.mul(thread, units), "%threads"), unit)',

@@ -160,7 +160,7 @@ def test_threads_that_share_an_arena_take_members_in_turns() -> None:
         assert population.nbytes == plan.memory.population(len(SEEDS))
         x, _ = data()
         with pytest.MonkeyPatch.context() as patch:
-            patch.delattr(NativeProgram, "side_by_side")
+            patch.setattr(NativeProgram, "side_by_side", None)  # it is not called
             found = population.forward(x=x, rows=[range(8)] * len(SEEDS))["scores"]
         for scores, ex in zip(found, executors, strict=True):
             assert scores.tobytes() == ex.forward(x=x[:8])["scores"].tobytes()
