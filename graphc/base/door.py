@@ -39,6 +39,8 @@ OPERATORS = {
 HIGHER = {
     **{f"Value.{name}": f"graphc.ops.{path}" for name, path in OPERATORS.items()},
     "names": "graphc.__all__",
+    "ops": "graphc.ops.FUNCTIONS",
+    "unbroadcast": "graphc.ops.sums.unbroadcast",
     "Net.render": "graphc.view.render.render_net",
     "Net.summary": "graphc.view.reports.summary",
     "Plan.render": "graphc.view.render.render_plan",
