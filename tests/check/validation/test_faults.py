@@ -125,8 +125,9 @@ FAULTS = (
     Fault("two transposes are joined the wrong way round", numbers, "passes.fold_constants:_joined",
           "x.op.axes[axis] for axis in op.axes", "op.axes[axis] for axis in x.op.axes[::-1]",
           "verify: "),
-    Fault("-(-x) counts as -x", numbers, "passes.fold_constants:_equal_operand",
-          "nodes[x.inputs[0]] if isinstance(x.op, Neg)", "x if isinstance(x.op, Neg)",
+    Fault("-(-x) counts as -x", numbers, "passes.fold_constants:_matched",
+          "_matched(part, nodes[operand], nodes)",
+          "_matched(part, nodes[operand], nodes) and nodes[operand]",
           "fold_constants: output"),
     # Fusing.
     Fault("fusion does not count the readers", layers, "passes.fuse_affine_relu:fuse_affine_relu",
