@@ -5,11 +5,11 @@
     c = mul(x, one)                  d = neg(x)
     d = neg(c)
 
-Only rewrites that keep every bit are made: x * 1, x / 1, x - 0 and x ** 1 are x, and so is
--(-x); x + 0 is not, since -0.0 + 0 is 0.0.  Reshapes of reshapes and transposes of transposes
-are joined; those to the same shape, dtype or order are deleted.  A transpose that moves only
-axes of one entry is a reshape, and a slice of joined values reads one part if it lies in it.  A
-result is not folded if it is large and larger than its operands, or if computing it takes long.
+Only rewrites that keep every bit are made: what `IDENTITIES` lists is x, but x + 0 is not, since
+-0.0 + 0 is 0.0.  Reshapes of reshapes and transposes of transposes are joined; those to the same
+shape, dtype or order are deleted.  A transpose that moves only axes of one entry is a reshape, and
+a slice of joined values reads one part if it lies in it.  A result is not folded if it is large and
+larger than its operands, or if computing it takes long.
 
 Frozen weights are constants with a label.  New weights may replace them later, so nothing
 here depends on their numbers, and what is computed from them has a label, too.
@@ -17,13 +17,15 @@ here depends on their numbers, and what is computed from them has a label, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from graphc.base.formula import Term, parsed
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
+from graphc.ir.op import BUILT_IN, Op, attributes
 from graphc.ir.tensor_type import Shape, TensorType, normal_axis
 from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
 from graphc.ops.shape import Cast, Reshape, Transpose
@@ -32,7 +34,25 @@ from graphc.ops.source import Constant, constant_op
 from graphc.ops.sums import BroadcastTo
 from passes.contract import graph_pass, pinned
 
-KINDS = Mul, Div, Sub, Neg, Power, Transpose, Slice, Reshape, BroadcastTo, Cast, Concat
+IDENTITIES = {
+    "mul_one": "x * 1",
+    "one_mul": "1 * x",
+    "div_one": "x / 1",
+    "sub_zero": "x - 0",
+    "neg_neg": "-(-x)",
+    "power_one": "x ** 1",
+}
+"""What is x if it has x's type, by the names under which `graphc prove` proves it.
+
+A number is a constant of that number everywhere, and 0 is not -0.0.
+"""
+MOVES: Mapping[type[Op], Callable[[Any], bool]] = {
+    Transpose: lambda op: op.axes == tuple(range(len(op.axes))),
+    Slice: lambda op: all(step > 0 for *_, step in op.cuts),
+    **dict.fromkeys((Reshape, BroadcastTo, Cast, Concat), lambda op: True),
+}
+"""The ops that return their only operand if the result has its type, and this holds."""
+KINDS = Mul, Div, Sub, Neg, Power, *MOVES
 """The ops for which `_simplified` has a rewrite."""
 SMALL = 4096
 """The bytes up to which a result is always worth folding."""
@@ -59,7 +79,7 @@ def fold_constants(graph: Graph) -> Graph:
             operands = [seen[operand] for operand in made.inputs]
             folded = _folded(made, operands, left)
             left -= 0 if folded is None else _work(made, operands)
-            made = folded or _simplified(made, operands, seen)
+            made = folded or _simplified(made, seen)
         if made.name != node.name:
             same[node.name] = made.name
         if made is not node:
@@ -112,37 +132,39 @@ def worth_it(type: TensorType, operands: list[Node]) -> bool:
 # ------------------------------------------------------------------ identities
 
 
-def _simplified(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node:
+def _simplified(node: Node, nodes: Mapping[str, Node]) -> Node:
     """Return the node, a simpler node of the same name, or an earlier node that equals it."""
-    joined = _joined(node, operands[0], nodes)
-    read = operands if joined is node else [nodes[name] for name in joined.inputs]
-    equal = _equal_operand(joined.op, read, nodes)
+    joined = _joined(node, nodes[node.inputs[0]], nodes)
+    equal = _equal_operand(joined, nodes)
     return joined if equal is None or equal.type != node.type else equal
 
 
-def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node | None:
-    """Return the node that an op's result equals, provided that it also has the result's type."""
-    x = operands[0]
-    if isinstance(op, Mul):
-        return x if _is_all(operands[1], 1) else operands[1] if _is_all(x, 1) else None
-    if isinstance(op, Div):
-        return x if _is_all(operands[1], 1) else None
-    if isinstance(op, Sub):
-        return x if _is_all(operands[1], 0) else None
-    if isinstance(op, Neg):
-        return nodes[x.inputs[0]] if isinstance(x.op, Neg) else None
-    if isinstance(op, Power):
-        return x if op.exponent == 1 else None
-    if isinstance(op, Transpose):
-        return x if op.axes == tuple(range(x.type.rank)) else None
-    if isinstance(op, Slice):  # a slice of the operand's type is the operand, or reversed
-        return x if all(step > 0 for *_, step in op.cuts) else None
-    if isinstance(op, (Reshape, BroadcastTo, Cast)):
-        return x
-    return x if isinstance(op, Concat) and len(operands) == 1 else None
+def _equal_operand(node: Node, nodes: Mapping[str, Node]) -> Node | None:
+    """Return the node that a result equals, provided that it also has the result's type."""
+    for pattern in IDENTITIES.values():
+        found = _matched(parsed(pattern), node, nodes)
+        if found is not None:
+            return found
+    moves = len(node.inputs) == 1 and MOVES.get(type(node.op))
+    return nodes[node.inputs[0]] if moves and moves(node.op) else None
 
 
-def _is_all(node: Node, number: int) -> bool:
+def _matched(pattern: Term, node: Node, nodes: Mapping[str, Node]) -> Node | None:
+    """Return the node that x is if a node matches a pattern, else None."""
+    if isinstance(pattern, str):
+        return node
+    if isinstance(pattern, float) or not isinstance(node.op, BUILT_IN[pattern[0]]):
+        return None
+    parts, x = pattern[1], None
+    for part, operand in zip(parts, node.inputs, strict=False):
+        if not isinstance(part, float):
+            x = _matched(part, nodes[operand], nodes)
+        elif not _is_all(nodes[operand], part):
+            return None
+    return x if [*attributes(node.op).values()] == [*parts[len(node.inputs) :]] else None
+
+
+def _is_all(node: Node, number: float) -> bool:
     """Return whether a constant, not a frozen weight, is this number everywhere; -0.0 is not 0."""
     if not isinstance(node.op, Constant) or node.op.label:
         return False

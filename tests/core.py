@@ -7,11 +7,11 @@ from __future__ import annotations
 
 CORE = {
     "graphc/base": "errors loc arguments docstrings close_names door missing own_passes work "
-    "scoped_lock",
+    "formula text_table scoped_lock",
     "graphc/ir": "exact tensor_type expr access forms kernel_rules op graph operators init build "
-    "verify narrow interpreter rows text/graph",
-    "graphc/ops": "apply source elementwise functions select reduce sums shape slicing product "
-    "linalg index rate optim losses/base losses/labels losses/classes autodiff fused",
+    "by_formula verify narrow interpreter rows text/graph",
+    "graphc/ops": "__init__ apply source elementwise functions select reduce sums shape slicing "
+    "product linalg index rate optim losses/base losses/labels losses/classes autodiff fused",
     "graphc/declare": "selection schedules optim/optimizer optim/slots optim/rule optim/sgd "
     "optim/adam track net",
     "passes": "contract pipeline steps specialize cse fold_constants dead_code backward update "

@@ -16,7 +16,7 @@ from pkgutil import resolve_name
 import pytest
 
 from graphc.backends.backend import BACKENDS
-from graphc.base.door import OPERATORS
+from graphc.base.door import LATE
 from graphc.features import PARTS
 from graphc.ops import OPS
 from tests.core import FILES
@@ -52,7 +52,7 @@ ENTRIES = 21
 DEFERRED = 60
 """The most imports inside functions: of what is heavy, optional, or needed for mistakes alone."""
 
-HIGHER = {**PARTS, **{f"Value.{name}": f"graphc.ops.{path}" for name, path in OPERATORS.items()}}
+HIGHER = {**PARTS, **LATE}
 """What is behind each name of the door."""
 
 DOORS = ("higher", "optional", "ask")

@@ -41,29 +41,30 @@ OPERATORS = {
 }
 """The functions of graphc.ops that implement Python's operators on values."""
 
+LATE = {
+    **{f"Value.{name}": f"graphc.ops.{path}" for name, path in OPERATORS.items()},
+    "ops": "graphc.ops.FUNCTIONS",
+    "unbroadcast": "graphc.ops.sums.unbroadcast",
+}
+"""The path of what the core asks for in rooms of its own, by name."""
 FEATURES = "graphc.features"
 """The module with the table of what is above, `PARTS`; the core runs without it."""
 
 
 @cache
 def parts() -> Mapping[str, str]:
-    """Return the paths of the objects above, by their names; none if the core stands alone."""
+    """Return the paths of all that is asked for, by name; only those of the core if it is alone."""
     try:
-        found: Mapping[str, str] = import_module(FEATURES).PARTS
+        return {**LATE, **import_module(FEATURES).PARTS}
     except ModuleNotFoundError as error:
         if error.name != FEATURES:
             raise
-        found = {}
-    return found
+        return LATE
 
 
 def higher(name: str) -> Any:
-    """Return the object with this name; raise GraphError if it is not a part of this copy.
-
-    Operators of values are found in `OPERATORS`.
-    """
-    operator = OPERATORS.get(name.removeprefix("Value.")) if name.startswith("Value.") else None
-    path = parts().get(name) if operator is None else f"graphc.ops.{operator}"
+    """Return the object with this name; raise GraphError if it is not a part of this copy."""
+    path = parts().get(name)
     if path is None:
         raise GraphError(f"{name!r} is not a part of this copy of graphc")
     return resolve_name(path)

@@ -14,6 +14,7 @@ from graphc.base.errors import GraphError, RuleError, counted, failure_text, rul
 from graphc.check.central_differences import checked_steps, widened, wrong_entries
 from graphc.check.gradient_text import formula_mistakes
 from graphc.check.op_kernels import kernel_fault, open_types, rows_of
+from graphc.ir.by_formula import ByFormula
 from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.tensor_type import TensorType, numpy_dtype, shape_at, shape_text
@@ -361,4 +362,6 @@ class _Trial:
 
 def _differentiable(op: Op) -> bool:
     """Return whether an op has a gradient rule; fused ones are made when gradients are there."""
-    return op.is_layer or type(op).grad not in (Op.grad, Fused.grad)
+    rule = type(op).grad
+    said = rule is not ByFormula.grad or bool(op.gradient_text)
+    return op.is_layer or (said and rule not in (Op.grad, Fused.grad))

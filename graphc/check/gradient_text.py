@@ -10,7 +10,7 @@ import numpy as np
 from graphc.base.errors import counted
 from graphc.check.central_differences import relative_error
 from graphc.ir.init import generator
-from graphc.ir.op import Array, Op, attributes
+from graphc.ir.op import Array, Op, attributes, formula_of
 from graphc.runtime import reference
 
 
@@ -27,7 +27,7 @@ def formula_mistakes(op: Op, ins: Sequence[Array], tolerance: float) -> Iterator
     gradients = dict(zip(wrt, reference.backward(op, ins, dout, wrt), strict=True))
     known = {"out": out, "d_out": dout} | dict(zip(names, ins, strict=True))
     for position, name in enumerate(names if texts else ()):
-        text = texts[min(position, len(texts) - 1)]
+        text = formula_of(op, position)
         if name in gradients:
             words = _Words(attributes(op) | known, ins[0])
             yield from _formula_mistake(op, name, text, words, gradients[name], tolerance)

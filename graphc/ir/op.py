@@ -390,7 +390,7 @@ class Op(KernelRules):
 
 
 @lru_cache(maxsize=1024, typed=True)
-def shared(kind: Callable[..., Op], *attributes: bool, **named: str | None) -> Op:
+def shared(kind: Callable[..., Op], *attributes: float, **named: str | None) -> Op:
     """Return the op of that kind with these attributes, as one object for any number of nodes."""
     return kind(*attributes, **named)
 
@@ -488,6 +488,12 @@ class Layer(Op):
             If the layer has no such rule.
         """
         raise NotImplementedError(f"layer {self.name} has no reference rule")
+
+
+def formula_of(op: Op, position: int) -> str:
+    """Return the formula of an operand's gradient, or "" if no gradient flows to it."""
+    texts = op.gradient_text
+    return texts[min(position, len(texts) - 1)] if texts else ""
 
 
 def attributes(op: Op) -> dict[str, Any]:

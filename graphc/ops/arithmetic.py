@@ -8,15 +8,12 @@ from math import inf
 
 import numpy as np
 
-from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.build import Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
-from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
+from graphc.ir.op import Array, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.apply import Operand, binary, check_float, of_one, of_two, pair, with_attributes
-from graphc.ops.elementwise import Binary, Power, Unary, div, mul, neg, sub
-from graphc.ops.functions import log
-from graphc.ops.select import equal, where
-from graphc.ops.sums import unbroadcast
+from graphc.ops.elementwise import Binary, Power, Unary, div
 
 __all__ = [
     "ceil",
@@ -31,26 +28,17 @@ __all__ = [
 ]
 
 
-class Pow(Binary):
+class Pow(Binary, ufunc=np.power, onnx="Pow"):
     """The power a ** b of floats; NaN where a is below 0 and b is not a whole number."""
 
-    ufunc = np.power
-    onnx = "Pow"
     gradient_text = (
-        "where(b == 0, 0, d_out * b * a ** (b - 1))",
-        "d_out * out * log(where(a == 0, 1, a))",
+        "where(b == 0, 0, d_out * (b * a ** (b - 1)))",
+        "d_out * (out * log(where(a == 0, 1, a)))",  # 0, not 0 * log(0)
     )
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         check_float(self, "a", ins[0])
         return super().infer(ins)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        base, exponent = ins
-        slope = mul(exponent, b.apply(Pow(), base, sub(exponent, 1.0)))
-        da = where(equal(exponent, 0.0), 0.0, mul(dout, slope))
-        db = mul(dout, mul(out, log(where(equal(base, 0.0), 1.0, base))))  # 0, not 0 * log(0)
-        return unbroadcast(da, base), unbroadcast(db, exponent)
 
 
 @with_attributes(
@@ -87,25 +75,16 @@ class Rounding(NoGradient, Unary, base=True):
         return distances_to_whole(ins[0])
 
 
-class Floor(Rounding):
+class Floor(Rounding, ufunc=np.floor, onnx="Floor"):
     """The largest whole number that is not above x; its gradient is zero."""
 
-    ufunc = np.floor
-    onnx = "Floor"
 
-
-class Ceil(Rounding):
+class Ceil(Rounding, ufunc=np.ceil, onnx="Ceil"):
     """The smallest whole number that is not below x; its gradient is zero."""
 
-    ufunc = np.ceil
-    onnx = "Ceil"
 
-
-class Round(Rounding):
+class Round(Rounding, ufunc=np.rint, onnx="Round"):
     """The nearest whole number, the even one of two; its gradient is zero."""
-
-    ufunc = np.rint
-    onnx = "Round"
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0] - 0.5)
@@ -152,10 +131,8 @@ class WholeQuotient(NoGradient, Binary, base=True):
         return super().infer(ins)
 
 
-class FloorDiv(WholeQuotient):
+class FloorDiv(WholeQuotient, ufunc=np.floor_divide):
     """The quotient a / b rounded down."""
-
-    ufunc = np.floor_divide
 
 
 class TruncDiv(WholeQuotient):
@@ -175,10 +152,8 @@ class TruncDiv(WholeQuotient):
         return floor + call("and", uneven, floor < 0).cast(floor.dtype)
 
 
-class Remainder(Binary, base=True):
+class Remainder(Binary, base=True, gradient=("d_out", "-(d_out * ((a - out) / b))")):
     """The base of remainders of a / b; 0 for whole numbers where b is 0."""
-
-    gradient_text = ("d_out", "-d_out * (a - out) / b")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         if ins[0].dtype == "bool":
@@ -188,24 +163,16 @@ class Remainder(Binary, base=True):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        times = div(sub(ins[0], out), ins[1])
-        return unbroadcast(dout, ins[0]), unbroadcast(neg(mul(dout, times)), ins[1])
-
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0] / ins[1])
 
 
-class Mod(Remainder):
+class Mod(Remainder, ufunc=np.mod):
     """The remainder of a by b that has the sign of b, as Python's a % b."""
 
-    ufunc = np.mod
 
-
-class Fmod(Remainder):
+class Fmod(Remainder, ufunc=np.fmod):
     """The remainder of a by b that has the sign of a, as C's fmod."""
-
-    ufunc = np.fmod
 
 
 floor = of_one(Floor())

@@ -13,21 +13,21 @@ from typing import Any, ClassVar, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import checked_number, whole
-from graphc.ir.build import Builder, Value, as_value, misfit
+from graphc.ir.build import Value, as_value, misfit
+from graphc.ir.by_formula import ByFormula
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.init import Normal
-from graphc.ir.op import Array, Cotangents, Iteration, Op, shared
+from graphc.ir.op import Array, Iteration, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
 from graphc.ops.apply import with_attributes
 from graphc.ops.dropout import dropout as dropout_layer
-from graphc.ops.elementwise import add, mul, neg, sub
+from graphc.ops.elementwise import add, mul, neg
 from graphc.ops.functions import Softmax
 from graphc.ops.linalg import MatMul, affine
 from graphc.ops.select import where
 from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import concat
 from graphc.ops.source import constant, parameter
-from graphc.ops.sums import sum_
 
 __all__ = [
     "attention",
@@ -108,7 +108,7 @@ def _sizes(what: str, x: Value, *, even: bool = True) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class CausalSoftmax(Op):
+class CausalSoftmax(ByFormula):
     """Softmax over the first i + 1 entries of row i; the others become 0.
 
     The last two axes are (queries, keys); row i is query i.
@@ -116,7 +116,7 @@ class CausalSoftmax(Op):
 
     roles = ("x",)
     inplace: ClassVar[tuple[int, ...]] = (0,)
-    gradient_text = ("out * (d_out - sum(d_out * out, -1))",)
+    gradient_text = ("d_out * out - out * sum(d_out * out, -1)",)
     queries: Dim
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -154,10 +154,6 @@ class CausalSoftmax(Op):
         x = select(key <= row, x, -np.inf)
         e = call("exp", x - x.max(axis))
         return e * (1 / e.sum(axis))
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        weighted = mul(dout, out)
-        return (sub(weighted, mul(out, sum_(weighted, -1, keepdims=True))),)
 
 
 @with_attributes(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.by_formula import ByFormula
 from graphc.ir.expr import Axis, Expr, call
-from graphc.ir.op import Array, Cotangents, Iteration, Op
+from graphc.ir.op import Array, Cotangents, Iteration
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.iteration_space import elements
 from graphc.ops.apply import check_float, of_one, of_two
@@ -19,7 +20,7 @@ from graphc.ops.sums import unbroadcast
 __all__ = ["add", "div", "mul", "neg", "sub"]
 
 
-class Elementwise(Op, base=True):
+class Elementwise(ByFormula, base=True):
     """The base of ops on each element: a ufunc in NumPy, and in kernels the function of their name.
 
     Other ops override one rule or both.
@@ -29,12 +30,34 @@ class Elementwise(Op, base=True):
     ufunc: ClassVar[np.ufunc]
     whole_only: ClassVar[bool] = False
     """True for ops that take bools or whole numbers, and no floats."""
+    gradient_text: ClassVar[tuple[str, ...]] = ()
+    kink: ClassVar[str] = ""
+    """The operand at whose zeros the derivative jumps or is not finite."""
+
+    def __init_subclass__(
+        cls,
+        ufunc: np.ufunc | None = None,
+        gradient: str | tuple[str, ...] | None = None,
+        onnx: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Store what the class statement says: the ufunc, the formulas, ONNX's operator."""
+        super().__init_subclass__(**kwargs)
+        if ufunc is not None:
+            cls.ufunc = ufunc
+        if gradient is not None:
+            cls.gradient_text = (gradient,) if isinstance(gradient, str) else gradient
+        if onnx is not None:
+            cls.onnx = onnx
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(self.ufunc(*ins))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call(self.name, *ins)
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return ins[self.roles.index(self.kink)] if self.kink else None
 
     def by_row(self, ins: Sequence[TensorType]) -> bool:
         """Return True, also for a call."""
@@ -92,73 +115,42 @@ class Binary(Elementwise, base=True):
         return elements(ins, self.infer(ins))
 
 
-class Add(Binary):
+class Add(Binary, ufunc=np.add, gradient=("d_out", "d_out"), onnx="Add"):
     """The sum a + b, broadcast."""
 
-    ufunc = np.add
     is_linear = True
-    onnx = "Add"
-    gradient_text = ("d_out", "d_out")
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return unbroadcast(dout, ins[0]), unbroadcast(dout, ins[1])
 
 
-class Sub(Binary):
+class Sub(Binary, ufunc=np.subtract, gradient=("d_out", "-d_out"), onnx="Sub"):
     """The difference a - b, broadcast."""
 
-    ufunc = np.subtract
     is_linear = True
-    onnx = "Sub"
-    gradient_text = ("d_out", "-d_out")
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), neg(unbroadcast(dout, ins[1]))
 
 
-class Mul(Binary):
+class Mul(Binary, ufunc=np.multiply, gradient=("d_out * b", "d_out * a"), onnx="Mul"):
     """The product a * b, broadcast."""
 
-    ufunc = np.multiply
-    onnx = "Mul"
-    gradient_text = ("d_out * b", "d_out * a")
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return unbroadcast(mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0]), ins[1])
-
-
-class Div(Binary):
+class Div(Binary, ufunc=np.divide, gradient=("d_out / b", "-(d_out / b * out)"), onnx="Div"):
     """The quotient a / b, broadcast; floats only."""
 
-    ufunc = np.divide
     finite_hint = "keep the divisor away from 0: x / gc.maximum(y, 1e-12)"
-    onnx = "Div"
-    gradient_text = ("d_out / b", "-d_out * out / b")
+    kink = "b"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         check_float(self, "a", ins[0])
         return super().infer(ins)
 
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return ins[1]
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        da = div(dout, ins[1])
-        return unbroadcast(da, ins[0]), unbroadcast(neg(mul(da, out)), ins[1])
-
-
-class Neg(Unary):
+class Neg(Unary, ufunc=np.negative, gradient="-d_out", onnx="Neg"):
     """The negative -x."""
 
-    ufunc = np.negative
     is_linear = True
     is_exact = True
     floats_only = False
-    onnx = "Neg"
-    gradient_text = ("-d_out",)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (neg(dout),)
 
 
 @dataclass(frozen=True)

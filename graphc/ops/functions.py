@@ -10,13 +10,13 @@ from typing import SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import plain
-from graphc.ir.build import Builder, Value, apply
+from graphc.ir.build import Value, apply
+from graphc.ir.by_formula import ByFormula
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
-from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
+from graphc.ir.op import Array, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
 from graphc.ops.apply import of_one, with_attributes
-from graphc.ops.elementwise import Called, Unary, add, div, mul, neg, sub
-from graphc.ops.sums import sum_
+from graphc.ops.elementwise import Called, Unary
 
 __all__ = [
     "abs_",
@@ -35,99 +35,56 @@ __all__ = [
 ]
 
 
-class Exp(Unary):
+class Exp(Unary, ufunc=np.exp, gradient="d_out * out", onnx="Exp"):
     """The exponential e ** x."""
 
     finite_hint = "keep its operand small: gc.exp(gc.minimum(x, 80))"
-    ufunc = np.exp
-    onnx = "Exp"
-    gradient_text = ("d_out * out",)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (mul(dout, out),)
 
 
-class Log(Unary):
+class Log(Unary, ufunc=np.log, gradient="d_out / x", onnx="Log"):
     """The natural logarithm of x."""
 
     finite_hint = "keep its operand above 0: gc.log(gc.maximum(x, 1e-12))"
-    ufunc = np.log
-    onnx = "Log"
-    gradient_text = ("d_out / x",)
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return ins[0]
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (div(dout, ins[0]),)
+    kink = "x"
 
 
-class Sqrt(Unary):
+class Sqrt(Unary, ufunc=np.sqrt, gradient="d_out * 0.5 / out", onnx="Sqrt"):
     """The square root of x."""
 
     finite_hint = "keep its operand above 0: gc.sqrt(gc.maximum(x, 1e-12))"
-    ufunc = np.sqrt
-    onnx = "Sqrt"
-    gradient_text = ("d_out / (2 * out)",)
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return ins[0]
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (div(mul(dout, 0.5), out),)
+    kink = "x"
 
 
-class Abs(Unary):
+class Abs(Unary, ufunc=np.absolute, gradient="d_out * sign(x)", onnx="Abs"):
     """The absolute value of x; the gradient is 0 at 0."""
 
-    ufunc = np.absolute
     is_exact = True
     floats_only = False
-    onnx = "Abs"
-    gradient_text = ("d_out * sign(x)",)
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return ins[0]
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (mul(dout, sign(ins[0])),)
+    kink = "x"
 
 
-class Sign(NoGradient, Unary):
+class Sign(NoGradient, Unary, ufunc=np.sign, onnx="Sign"):
     """The sign of x: -1, 0 or 1; its gradient is zero."""
 
-    ufunc = np.sign
     is_exact = True
     floats_only = False
-    onnx = "Sign"
+    kink = "x"
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return ins[0]
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         (x,) = ins
         return select(x > 0, 1, select(x < 0, -1, x))  # x is 0 or NaN there
 
 
-class Tanh(Unary):
+class Tanh(Unary, ufunc=np.tanh, gradient="d_out * (1 - out ** 2)", onnx="Tanh"):
     """The hyperbolic tangent of x."""
 
-    ufunc = np.tanh
-    onnx = "Tanh"
-    gradient_text = ("d_out * (1 - out ** 2)",)
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (mul(dout, sub(1.0, mul(out, out))),)
-
-
-class Sigmoid(Unary):
+class Sigmoid(Unary, gradient="d_out * (out * (1 - out))", onnx="Sigmoid"):
     """The sigmoid 1 / (1 + e**-x), without overflow for any x."""
 
-    onnx = "Sigmoid"
-    gradient_text = ("d_out * out * (1 - out)",)
     operations = 3
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -140,12 +97,9 @@ class Sigmoid(Unary):
         small = call("exp", -call("abs", x))
         return select(x >= 0, 1, small) / (1 + small)
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (mul(dout, mul(out, sub(1.0, out))),)
-
 
 @dataclass(frozen=True)
-class AlongAxis(Op, base=True):
+class AlongAxis(ByFormula, base=True):
     """The base of softmax and its logarithm: an op over one axis that keeps the shape of x."""
 
     takes_pairs = True
@@ -175,7 +129,7 @@ class AlongAxis(Op, base=True):
 class Softmax(AlongAxis):
     """e**x over an axis, scaled to sum to 1; stable for any finite x."""
 
-    gradient_text = ("out * (d_out - sum(d_out * out, axis))",)
+    gradient_text = ("d_out * out - out * sum(d_out * out, axis)",)
     operations = 4
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -187,10 +141,6 @@ class Softmax(AlongAxis):
         (x,) = ins
         e = call("exp", x - x.max(axis))
         return e * (1 / e.sum(axis))  # one division a row
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        weighted = mul(dout, out)
-        return (sub(weighted, mul(out, sum_(weighted, self.axis, keepdims=True))),)
 
 
 class LogSoftmax(AlongAxis):
@@ -208,9 +158,6 @@ class LogSoftmax(AlongAxis):
         shifted = ins[0] - ins[0].max(axis)
         return shifted - call("log", call("exp", shifted).sum(axis))
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
-
 
 @with_attributes()
 def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
@@ -227,27 +174,19 @@ def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-class Erf(Unary):
+class Erf(Unary, gradient=f"d_out * (exp(-x ** 2) * {2 / math.sqrt(math.pi)})", onnx="Erf"):
     """The error function: 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x."""
 
     inplace = ()
-    onnx = "Erf"
-    gradient_text = ("d_out * 2 / sqrt(pi) * exp(-x ** 2)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(_erf(ins[0])).astype(ins[0].dtype)
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        (x,) = ins
-        return (mul(dout, mul(exp(neg(mul(x, x))), 2 / math.sqrt(math.pi))),)
 
-
-class Softplus(Unary):
+class Softplus(Unary, gradient="d_out * sigmoid(x)", onnx="Softplus"):
     """The softplus log(1 + e**x), without overflow for any x."""
 
     inplace = ()
-    onnx = "Softplus"
-    gradient_text = ("d_out / (1 + exp(-x))",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
@@ -257,28 +196,13 @@ class Softplus(Unary):
         (x,) = ins
         return call("maximum", x, 0) + call("log", 1 + call("exp", -call("abs", x)))
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (mul(dout, sigmoid(ins[0])),)
 
-
-class Log1p(Called):
+class Log1p(Called, ufunc=np.log1p, gradient="d_out / (x + 1)"):
     """The logarithm of 1 + x, with all digits near 0."""
 
-    ufunc = np.log1p
-    gradient_text = ("d_out / (1 + x)",)
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (div(dout, add(ins[0], 1.0)),)
-
-
-class Expm1(Called):
+class Expm1(Called, ufunc=np.expm1, gradient="d_out * (out + 1)"):
     """The exponential of x less 1, e ** x - 1, with all digits near 0."""
-
-    ufunc = np.expm1
-    gradient_text = ("d_out * (out + 1)",)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (mul(dout, add(out, 1.0)),)
 
 
 exp = of_one(Exp())

@@ -43,31 +43,24 @@ class Logic(NoGradient, Binary, base=True):
         return elements(ins, self.infer(ins)) if ins[0].dtype == "bool" else "call"
 
 
-class And(Logic):
+class And(Logic, ufunc=np.bitwise_and):
     """The conjunction a & b: of bools, or of each bit of whole numbers."""
 
-    ufunc = np.bitwise_and
 
-
-class Or(Logic):
+class Or(Logic, ufunc=np.bitwise_or):
     """The disjunction a | b: of bools, or of each bit of whole numbers."""
 
-    ufunc = np.bitwise_or
 
-
-class Xor(Logic):
+class Xor(Logic, ufunc=np.bitwise_xor):
     """The exclusive or a ^ b: of bools, or of each bit of whole numbers."""
-
-    ufunc = np.bitwise_xor
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("not_equal", ins[0], ins[1])
 
 
-class Not(NoGradient, Unary):
+class Not(NoGradient, Unary, ufunc=np.invert):
     """The negation ~x: of bools, or of each bit of whole numbers."""
 
-    ufunc = np.invert
     whole_only = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.ir.build import Builder, Value
 from graphc.ir.expr import Axis, Expr
 from graphc.ir.narrow import narrow
-from graphc.ir.op import Array, Cotangents, NoGradient
+from graphc.ir.op import Array, NoGradient
 from graphc.ir.tensor_type import ORDERED, TensorType
 from graphc.ops.elementwise import Unary
 
@@ -37,13 +36,11 @@ class ToBfloat16(NoGradient, Unary):
         return ins[0].cast(ORDERED)
 
 
-class RoundBfloat16(Unary):
+class RoundBfloat16(Unary, gradient="d_out"):
     """x, of float32, rounded to the nearest number of bfloat16, half to even, and kept in float32.
 
     Gradients flow through it as if it did not round.
     """
-
-    gradient_text = ("d_out",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return x's type; raise ValueError unless x is float32."""
@@ -52,7 +49,3 @@ class RoundBfloat16(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return x rounded, as float32."""
         return narrow().nearest(ins[0])
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        """Return the cotangent as it is."""
-        return (dout,)

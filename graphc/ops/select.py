@@ -10,13 +10,13 @@ import numpy as np
 
 from graphc.base.arguments import checked_real
 from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.by_formula import ByFormula
 from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.iteration_space import elements
 from graphc.ops.apply import Operand, of_one, of_two, pair, with_attributes
 from graphc.ops.elementwise import Binary, Unary
-from graphc.ops.sums import unbroadcast
 
 __all__ = [
     "clip",
@@ -33,18 +33,14 @@ __all__ = [
 ]
 
 
-class Relu(Unary):
+class Relu(Unary, gradient="d_out * (out > 0)", onnx="Relu"):
     """The relu max(x, 0); NaN stays NaN, and the gradient is 0 at x <= 0."""
 
     is_exact = True
-    onnx = "Relu"
-    gradient_text = ("d_out * (out > 0)",)
+    kink = "x"
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(ins[0], 0))
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return ins[0]
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         (x,) = ins
@@ -91,42 +87,33 @@ class Compared(Binary, base=True):
         return np.subtract(ins[0], ins[1], dtype=np.float64)
 
 
-class Maximum(Compared):
+class Maximum(
+    Compared,
+    ufunc=np.maximum,
+    gradient=("where(a >= b, d_out, 0)", "where(a >= b, 0, d_out)"),
+    onnx="Max",
+):
     """The larger of a and b, broadcast; at a tie the gradient goes to a."""
 
-    ufunc = np.maximum
     is_exact = True
-    onnx = "Max"
-    gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-class Minimum(Compared):
+class Minimum(
+    Compared,
+    ufunc=np.minimum,
+    gradient=("where(a <= b, d_out, 0)", "where(a <= b, 0, d_out)"),
+    onnx="Min",
+):
     """The smaller of a and b, broadcast; at a tie the gradient goes to a."""
 
-    ufunc = np.minimum
     is_exact = True
-    onnx = "Min"
-    gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return _chosen(less_equal(ins[0], ins[1]), ins, dout)
-
-
-def _chosen(first: Value, ins: Sequence[Value], dout: Value) -> tuple[Value, Value]:
-    """Return the cotangents of two operands, of which the condition chose the first."""
-    da = unbroadcast(where(first, dout, 0.0), ins[0])
-    return da, unbroadcast(where(first, 0.0, dout), ins[1])
 
 
 @dataclass(frozen=True)
-class Clip(Unary):
+class Clip(Unary, gradient="where(x == out, d_out, 0)"):
     """x clipped to the range `low` to `high`; the gradient passes where low <= x <= high."""
 
     is_exact = True
-    gradient_text = ("d_out * (x == out)",)
     low: float
     high: float
 
@@ -148,11 +135,8 @@ class Clip(Unary):
             x = call("maximum", x, self.low)
         return call("minimum", x, self.high) if self.high < np.inf else x
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (where(equal(ins[0], out), dout, 0.0),)
 
-
-class Where(Op):
+class Where(ByFormula):
     """a where the condition is true, else b."""
 
     takes_pairs = True
@@ -182,10 +166,6 @@ class Where(Op):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return select(ins[0], ins[1], ins[2])
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        condition, *chosen = ins
-        return None, *_chosen(condition, chosen, dout)
-
 
 class Comparison(NoGradient, Compared, base=True):
     """The base of elementwise comparisons; the result is bool and has no gradient."""
@@ -195,45 +175,28 @@ class Comparison(NoGradient, Compared, base=True):
     gradient_text = ("", "")
 
 
-class Less(Comparison):
+class Less(Comparison, ufunc=np.less, onnx="Less"):
     """The comparison a < b, as bool."""
 
-    ufunc = np.less
-    onnx = "Less"
 
-
-class LessEqual(Comparison):
+class LessEqual(Comparison, ufunc=np.less_equal, onnx="LessOrEqual"):
     """The comparison a <= b, as bool."""
 
-    ufunc = np.less_equal
-    onnx = "LessOrEqual"
 
-
-class Greater(Comparison):
+class Greater(Comparison, ufunc=np.greater, onnx="Greater"):
     """The comparison a > b, as bool."""
 
-    ufunc = np.greater
-    onnx = "Greater"
 
-
-class GreaterEqual(Comparison):
+class GreaterEqual(Comparison, ufunc=np.greater_equal, onnx="GreaterOrEqual"):
     """The comparison a >= b, as bool."""
 
-    ufunc = np.greater_equal
-    onnx = "GreaterOrEqual"
 
-
-class Equal(Comparison):
+class Equal(Comparison, ufunc=np.equal, onnx="Equal"):
     """The comparison a == b, as bool."""
 
-    ufunc = np.equal
-    onnx = "Equal"
 
-
-class NotEqual(Comparison):
+class NotEqual(Comparison, ufunc=np.not_equal):
     """The comparison a != b, as bool."""
-
-    ufunc = np.not_equal
 
 
 relu = of_one(Relu())

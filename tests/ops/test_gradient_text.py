@@ -126,7 +126,7 @@ def vocabulary(
         "sum": total, "mean": average, "std": std, "xhat": xhat, "project": project,
         "spread": spread, "rows": rows, "exp": np.exp, "sign": np.sign, "sqrt": np.sqrt,
         "log": np.log, "sin": np.sin, "cos": np.cos, "sinh": np.sinh, "cosh": np.cosh,
-        "cumsum": running,
+        "cumsum": running, "sigmoid": lambda value: 1 / (1 + np.exp(-value)),
         "pi": np.pi, "where": np.where, "reshape": np.reshape, "argsort": np.argsort,
         "softmax": softmax, "violations": violations, "column": lambda value: value[:, None],
         "onehot": lambda labels: np.eye(x.shape[-1])[labels],

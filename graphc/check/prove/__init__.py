@@ -27,7 +27,7 @@ from graphc.check.prove.proof import Proof as Proof
 from graphc.check.prove.proof import prove as prove
 from graphc.check.prove.rule import Rule
 
-RULES = [
+RULES = pattern_rules.IDENTITIES + [
     found
     for rules in (pattern_rules, axis_rules, training_rules)
     for found in vars(rules).values()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import permutations, product
+from typing import Any
 
-from graphc.check.prove.rule import EPS, F64, AnyOp, Drawing, rule
+from graphc.base.formula import Term, parsed
+from graphc.check.prove.rule import EPS, F64, AnyOp, Drawing, Rule, rule
 from graphc.ir.build import Value
+from graphc.ir.op import BUILT_IN
 from graphc.ir.tensor_type import Batch, Dim, N, TensorType
 from graphc.ops.conv import Conv
 from graphc.ops.dropout import Dropout
@@ -27,6 +31,7 @@ from graphc.ops.sums import BroadcastTo, Sum
 from passes.cse import cse
 from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
+from passes.fold_constants import IDENTITIES as PATTERNS
 from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
@@ -39,50 +44,26 @@ def _x(d: Drawing, rank: int = 2) -> Value:
 
 # ------------------------------------------------------------------ fold_constants
 
-_fold = rule(fold_constants)
-_identity = rule(
-    fold_constants,
-    given="if the result has x's type",
-    sizes="a b c",
-    forms=[(), ("b",), ("c",), ("a", "b"), ("c", "b"), ("c", "c")],
-)
+
+def _identity(name: str, pattern: str) -> Rule:
+    """Return the rule that a pattern is x, with constants of any shape for its numbers."""
+    term = parsed(pattern)
+    shapes = [(), ("b",), ("c",), ("a", "b"), ("c", "b"), ("c", "c")]
+    forms = shapes if isinstance(term, tuple) and BUILT_IN[term[0]].broadcasts else [()]
+    rule = partial(Rule, given="if the result has x's type", sizes="a b c", forms=forms)
+    return rule(name, pattern, "x", partial(_drawn, term), fold_constants)
 
 
-@_identity
-def mul_one(d: Drawing, *dims: str) -> Value:
-    """Rewrite `x * 1` to `x`."""
-    return _x(d, 3) * d.filled(1.0, *dims)
+def _drawn(term: Term, d: Drawing, *dims: str) -> Value:
+    """Draw a pattern with constants of these dimensions."""
+    if isinstance(term, (str, float)):
+        return _x(d, 3) if isinstance(term, str) else d.filled(term, *dims)
+    kind: Any = BUILT_IN[term[0]]
+    operands, attributes = term[1][: len(kind.roles)], term[1][len(kind.roles) :]
+    return d.apply(kind(*attributes), *(_drawn(operand, d, *dims) for operand in operands))
 
 
-@_identity
-def one_mul(d: Drawing, *dims: str) -> Value:
-    """Rewrite `1 * x` to `x`."""
-    return d.filled(1.0, *dims) * _x(d, 3)
-
-
-@_identity
-def div_one(d: Drawing, *dims: str) -> Value:
-    """Rewrite `x / 1` to `x`."""
-    return _x(d, 3) / d.filled(1.0, *dims)
-
-
-@_identity
-def sub_zero(d: Drawing, *dims: str) -> Value:
-    """Rewrite `x - 0` to `x`."""
-    return _x(d, 3) - d.filled(0.0, *dims)
-
-
-@_fold
-def neg_neg(d: Drawing) -> Value:
-    """Rewrite `-(-x)` to `x`."""
-    negative = -_x(d)
-    return -negative
-
-
-@_fold
-def power_one(d: Drawing) -> Value:
-    """Rewrite `x ** 1` to `x`."""
-    return _x(d) ** 1
+IDENTITIES = [_identity(*item) for item in PATTERNS.items()]
 
 
 def _transposed(d: Drawing, *orders: tuple[int, ...]) -> Value:
@@ -154,7 +135,7 @@ def cast_nothing(d: Drawing) -> Value:
     return d.apply(Cast(F64), _x(d))
 
 
-@_fold
+@rule(fold_constants)
 def concat_one(d: Drawing) -> Value:
     """Rewrite `concat([x])` to `x`."""
     return d.apply(Concat(1), _x(d))

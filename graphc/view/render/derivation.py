@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import attributes
+from graphc.ir.op import attributes, formula_of
 from graphc.ir.tensor_type import Shape, shape_text
 from graphc.ir.text.graph import value_text
 from graphc.ops.linalg import MatMul
@@ -172,10 +172,10 @@ class _Derivation:
     def _flows(self, user: Node, target: Node) -> bool:
         """Return whether a gradient of the user reaches the target."""
         places = (i for i, operand in enumerate(user.inputs) if operand == target.name)
-        return any(_text(user, place) for place in places)
+        return any(formula_of(user.op, place) for place in places)
 
     def _formula(self, user: Node, position: int, made: str) -> Iterator[tuple[str, str]]:
-        text = _text(user, position)
+        text = formula_of(user.op, position)
         if not text:
             return
         roles = user.op.roles
@@ -199,12 +199,6 @@ class _Derivation:
         for word in dict.fromkeys(used):
             if word in WORDS and word not in {*roles, *own}:
                 yield "where", WORDS[word]
-
-
-def _text(user: Node, position: int) -> str:
-    """Return the formula of a user's gradient for an operand, or "" if no gradient flows to it."""
-    texts = user.op.gradient_text
-    return texts[min(position, len(texts) - 1)] if texts else ""
 
 
 def _shapes(node: Node, graph: Graph) -> Iterator[tuple[str, str]]:

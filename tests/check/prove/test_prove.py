@@ -192,7 +192,7 @@ def test_a_pass_that_fails_is_named() -> None:
 
     proof = prove(replace(RULE["neg_neg"], rewrite=broken))
     assert proof.verdict == "not proved"
-    assert proof.reason == "with a = 2, the pass fails: no room"
+    assert proof.reason == "with a = 2, b = 3, c = 4, the pass fails: no room"
 
 
 # ------------------------------------------------------------------ the command

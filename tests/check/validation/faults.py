@@ -159,12 +159,22 @@ def importers(name: str, function: Any) -> list[ModuleType]:
     return [module for module in modules if vars(module).get(name) is function]
 
 
+def source(function: Any) -> str:
+    """The text that a fault changes: of a function, of a pass, or the formulas of a gradient."""
+    if isinstance(function, tuple):
+        return "; ".join(function)
+    run = function.run if isinstance(function, FunctionPass) else function
+    return textwrap.dedent(inspect.getsource(run))
+
+
 def edited(function: Any, old: str, new: str) -> Any:
     """The function with other source."""
+    text = source(function)
+    assert old in text, f"{old!r} is not in {function}"
+    if isinstance(function, tuple):
+        return tuple(text.replace(old, new).split("; "))
     run = function.run if isinstance(function, FunctionPass) else function
-    source = textwrap.dedent(inspect.getsource(run))
-    assert old in source, f"{old!r} is not in {run.__qualname__}"
     names: dict[str, Any] = {}
-    code = compile(source.replace(old, new), f"<faulty {run.__name__}>", "exec")
+    code = compile(text.replace(old, new), f"<faulty {run.__name__}>", "exec")
     exec(code, vars(sys.modules[run.__module__]), names)
     return names[run.__name__]

@@ -2,9 +2,8 @@
 
 import inspect
 
-from passes.contract import FunctionPass
 from tests.check.validation import test_faults, test_loop_faults, test_run_faults, test_shard_faults
-from tests.check.validation.faults import place
+from tests.check.validation.faults import place, source
 from tests.tools.fuzz import test_planted_windows
 
 
@@ -14,8 +13,6 @@ def test_each_place_is_there() -> None:
     lists = test_faults, test_loop_faults, test_run_faults, test_shard_faults, test_planted_windows
     for fault in [fault for module in lists for fault in module.FAULTS]:
         owner, name = place(fault)
-        function = inspect.getattr_static(owner, name)
-        run = function.run if isinstance(function, FunctionPass) else function
-        if fault.old not in inspect.getsource(run):
+        if fault.old not in source(inspect.getattr_static(owner, name)):
             gone.append(fault.what)
     assert gone == []
