@@ -42,7 +42,7 @@ IDENTITIES = {
     "neg_neg": "-(-x)",
     "power_one": "x ** 1",
 }
-"""What is x if it has x's type, by the names under which `graphc prove` proves it.
+"""Formulas that are x if they have x's type, by the names that `graphc prove` has for them.
 
 A number is a constant of that number everywhere, and 0 is not -0.0.
 """

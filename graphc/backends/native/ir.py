@@ -5,13 +5,12 @@ A value is the text that names it: `%v3`, or a literal such as `7`.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
-from string import digits
 from typing import NamedTuple
 
+from graphc.backends.native.module_parts import GLOBAL, declaration, named_by_text
 from graphc.backends.native.structures import Structure
 from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.kernel import LANES
@@ -39,19 +38,6 @@ class Callee(NamedTuple):
     buffers: tuple[str, ...]
     sizes: tuple[Dim, ...] = ()
     """The last arguments of a function that serves kernels of several sizes."""
-
-
-class _Loop(NamedTuple):
-    """A loop whose body is being appended."""
-
-    i: Value
-    names: list[Value]
-    """The carried values."""
-    head: str
-    after: str
-    line: int
-    """The number of the line with the phis of both, which begin as follows."""
-    phis: list[str]
 
 
 class Function:
@@ -254,9 +240,9 @@ class Function:
         values = [value for _, value in carried]
         if once is not None:
             return list(body(str(start), values) or []) if once else values
-        loop = self._enter(start, end, carried)
-        self._leave(loop, step, body(loop.i, loop.names) or [])
-        return loop.names
+        i, names, leave = self._enter(start, end, step, carried)
+        leave(body(i, names) or [])
+        return names
 
     def each(self, start: Value | int, end: Value | int, step: Value | int = 1) -> Iterator[Value]:
         """Append a loop around what is appended in Python's own: `for i in f.each(0, end): ...`.
@@ -265,46 +251,49 @@ class Function:
         """
         once = _runs_once(start, end, step)
         if once is None:
-            loop = self._enter(start, end, ())
-            yield loop.i
-            self._leave(loop, step, ())
+            i, _, leave = self._enter(start, end, step, ())
+            yield i
+            leave(())
         elif once:
             yield str(start)
 
     def _enter(
-        self, start: Value | int, end: Value | int, carried: Sequence[tuple[str, Value]]
-    ) -> _Loop:
-        """Append the start of a loop."""
+        self,
+        start: Value | int,
+        end: Value | int,
+        step: Value | int,
+        carried: Sequence[tuple[str, Value]],
+    ) -> tuple[Value, list[Value], Callable[[Sequence[Value]], None]]:
+        """Append the start of a loop; return its index, carried values, and what appends its end.
+
+        That takes the carried values after a round.
+        """
         head, inside, after = (self._fresh(stem) for stem in ("head", "body", "after"))
         before = self._block
         self.do(f"br label %{head}")
         self._begin(head)
         i, test = self._fresh("%i"), self._fresh("%more")
         names = [self._fresh("%c") for _ in carried]
-        phis = [f"  {i} = phi i64 [ {start}, %{before} ]"]
-        for name, (type, first) in zip(names, carried, strict=True):
-            phis.append(f"  {name} = phi {type} [ {first}, %{before} ]")
-        loop = _Loop(i, names, head, after, len(self._lines), phis)
+        phis = len(self._lines)
         self._lines.append("")
         self.do(f"{test} = icmp slt i64 {i}, {end}")
         self.do(f"br i1 {test}, label %{inside}, label %{after}")
         self._begin(inside)
-        return loop
 
-    def _leave(self, loop: _Loop, step: Value | int, results: Sequence[Value]) -> None:
-        """Append the end of a loop, whose carried values become these."""
-        following = self.value(f"add nsw i64 {loop.i}, {step}")
-        if self.module.keeps_indices:
-            self.module.declare(f"declare {EXPECTED}(i64, i64)")
-            following = self.value(f"call {EXPECTED}(i64 {following}, i64 0)")
-        latch = self._block
-        self.do(f"br label %{loop.head}")
-        lines = [
-            f"{phi}, [ {last}, %{latch} ]"
-            for phi, last in zip(loop.phis, [following, *results], strict=True)
-        ]
-        self._lines[loop.line] = "\n".join(lines)
-        self._begin(loop.after)
+        def leave(results: Sequence[Value]) -> None:
+            following = self.value(f"add nsw i64 {i}, {step}")
+            if self.module.keeps_indices:
+                self.module.declare(f"declare {EXPECTED}(i64, i64)")
+                following = self.value(f"call {EXPECTED}(i64 {following}, i64 0)")
+            latch = self._block
+            self.do(f"br label %{head}")
+            lines = [f"  {i} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]"]
+            for name, (type, first), last in zip(names, carried, results, strict=True):
+                lines.append(f"  {name} = phi {type} [ {first}, %{before} ], [ {last}, %{latch} ]")
+            self._lines[phis] = "\n".join(lines)
+            self._begin(after)
+
+        return i, names, leave
 
     def when_goes(self, condition: Value, label: str) -> None:
         """Append `if condition: goto label`."""
@@ -439,7 +428,7 @@ class Module:
         """
         parts: list[list[str]] = []
         small: list[str] = []
-        functions = _named_by_text(self.functions)
+        functions = named_by_text(self.functions)
         for function in functions:
             if len(function) >= size:
                 parts.append([function])
@@ -449,16 +438,16 @@ class Module:
                 parts.append(small)
                 small = []
         known = {
-            name: declaration
+            name: declared
             for text in (*self._declared, *functions)
-            for name, declaration in [_declaration(text)]
+            for name, declared in [declaration(text)]
         }
         return tuple(self._part(part, known) for part in (*parts, small) if part)
 
     def _part(self, functions: Sequence[str], known: Mapping[str, str]) -> str:
         """Return a module of functions that other parts may call, and that may call theirs."""
-        called = dict.fromkeys(name for text in functions for name in _GLOBAL.findall(text))
-        own = dict(map(_declaration, functions))
+        called = dict.fromkeys(name for text in functions for name in GLOBAL.findall(text))
+        own = dict(map(declaration, functions))
         others = [known[name] for name in called if name in known and name not in own]
         shown = [text.replace("define internal", "define hidden", 1) for text in functions]
         return self._with(others, shown)
@@ -473,34 +462,6 @@ class Module:
         others = [declaration for declaration in declared if declaration not in integers]
         parts = [*integers, *others, *attributes, *self.data, *functions]
         return "\n".join(parts) + "\n"
-
-
-_GLOBAL = re.compile(r"@([\w.]+)")
-
-
-def _named_by_text(functions: Sequence[str]) -> list[str]:
-    """Return the functions once each, those of the module alone named after their texts.
-
-    A function only calls those before it.
-    """
-    names: dict[str, str] = {}
-    found: dict[str, None] = {}
-    for function in functions:
-        text = _GLOBAL.sub(lambda name: "@" + names.get(name[1], name[1]), function)
-        if text.startswith("define internal"):
-            name = _declaration(text)[0]
-            digest = hashlib.blake2b(text.replace(f"@{name}(", "@(", 1).encode(), digest_size=8)
-            names[name] = f"{name.rstrip(digits)}.{digest.hexdigest()}"
-            text = text.replace(f"@{name}(", f"@{names[name]}(", 1)
-        found[text] = None
-    return [*found]
-
-
-def _declaration(function: str) -> tuple[str, str]:
-    """Return the name of a function, and its declaration for the modules that call it."""
-    head = function.partition(" {\n")[0]
-    declared = re.sub(r" %\w+", "", head).replace("define internal", "declare hidden", 1)
-    return _GLOBAL.findall(head)[0], declared
 
 
 def _literal(value: Value | int) -> int | None:

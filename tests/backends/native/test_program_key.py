@@ -117,6 +117,7 @@ def test_the_key_knows_all_that_writes_programs() -> None:
         "graphc.ir.exact": "whether ops are equal",
         "graphc.base.loc": "where a node was declared",
         "graphc.base.door": "what graphs are printed by",
+        "graphc.base.text_table": "how texts are aligned",
         "graphc.base.work": "how long a file may take",
         "graphc.ir.text.graph": "the text of graphs",
         "graphc.base.scoped_lock": "one caller of LLVM at a time",

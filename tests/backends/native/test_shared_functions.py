@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from graphc.backends.native.gemm import emit_gemm
-from graphc.backends.native.ir import Module, _named_by_text
+from graphc.backends.native.ir import Module
 from graphc.backends.native.loops import emit_loop
+from graphc.backends.native.module_parts import named_by_text
 from graphc.backends.native.pack_panels import emit_packing
 from graphc.backends.native.target import DOTS, PAIRS, TILES, VNNI, WIDENED, Words
 from graphc.backends.native.transpose_scatter import emit_scatter_add
@@ -172,7 +173,7 @@ FAMILIES: dict[str, Callable[[], Iterator[Emit]]] = {
 
 def functions(module: Module) -> set[str]:
     """The functions of a module, named after their texts: a call says which text it calls."""
-    return set(_named_by_text(module.functions))
+    return set(named_by_text(module.functions))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
