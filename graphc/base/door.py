@@ -67,7 +67,16 @@ def higher(name: str) -> Any:
     path = parts().get(name)
     if path is None:
         raise GraphError(f"{name!r} is not a part of this copy of graphc")
-    return resolve_name(path)
+    owner, own = _place(path)
+    return getattr(owner, own)
+
+
+@cache
+def _place(path: str) -> tuple[Any, str]:
+    """Return the module or class of an object, imported, and the object's name there."""
+    resolve_name(path)
+    owner, _, own = path.rpartition(".")
+    return resolve_name(owner), own
 
 
 def optional(name: str) -> Any | None:
