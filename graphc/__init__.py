@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from graphc.compiler.plan import Plan as Plan
     from graphc.declare import optim as optim
     from graphc.declare.optim.adam import *
+    from graphc.declare.optim.adaptive import *
     from graphc.declare.optim.optimizer import *
     from graphc.declare.optim.rule import *
     from graphc.declare.optim.sgd import *

@@ -11,9 +11,9 @@ CORE = {
     "graphc/ir": "exact tensor_type expr access forms kernel_rules op graph operators init build "
     "by_formula verify narrow interpreter rows text/graph",
     "graphc/ops": "__init__ apply source elementwise functions select reduce sums shape slicing "
-    "product linalg index rate optim losses/base losses/labels losses/classes autodiff fused",
-    "graphc/declare": "selection schedules optim/optimizer optim/slots optim/rule optim/sgd "
-    "optim/adam track net",
+    "product linalg index optim losses/base losses/labels losses/classes autodiff fused",
+    "graphc/declare": "selection schedule optim/optimizer optim/slots optim/rule optim/sgd "
+    "track net",
     "passes": "contract pipeline steps specialize cse fold_constants dead_code backward update "
     "fuse_affine_relu core",
     "graphc/kernels": "iteration_space kernel text program traits group aliases groups fuse "

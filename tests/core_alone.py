@@ -7,7 +7,7 @@ import numpy as np
 from graphc.base.errors import FeedError, GraphError
 from graphc.compiler.request import compiled, request
 from graphc.declare.net import Net
-from graphc.declare.optim.adam import Adam
+from graphc.declare.optim.sgd import SGD
 from graphc.ir.tensor_type import N
 from graphc.ops.linalg import affine
 from graphc.ops.losses.classes import softmax_loss
@@ -23,12 +23,12 @@ scores = net.output("scores", affine(h, 10, name="scores"))
 net.loss("loss", softmax_loss(scores, net.input("y", (N,), dtype="int64")))
 print(net.graph())
 
-plan = compiled(request(net, batch=128, optimizer=Adam(), backend="numpy"))
+plan = compiled(request(net, batch=128, optimizer=SGD(lr=0.1, momentum=0.9), backend="numpy"))
 print(plan.programs["step"])
 print(plan.memory)
 
 ex = Executor(plan, seed=0)
-for _ in range(20):
+for _ in range(40):
     for start in range(0, 1280, 128):
         ex.step(x=x[start : start + 128], y=y[start : start + 128])
 right = ex.forward(x=x[1280:1408])["scores"].argmax(1) == y[1280:1408]

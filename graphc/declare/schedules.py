@@ -9,30 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, pi
 
-from graphc.base.arguments import call_text, checked_number, checked_whole
+from graphc.base.arguments import checked_number, checked_whole
 from graphc.base.errors import GraphError
+from graphc.declare.schedule import Schedule
 from graphc.ir.build import Value
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
-
-
-class Schedule:
-    """A factor on the learning rate as a function of the counter of updates."""
-
-    __repr__ = call_text
-
-    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
-        """Return the scalar `lr` times the factor, which counts updates from `start` on.
-
-        Before `start` the factor keeps its initial value.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no rate")
-
-    def reference(self, updates: int) -> float:
-        """Return the factor after that many updates, in plain Python; counts below 0 mean 0.
-
-        Validation compares `rate` with it; a class without it is not validated.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no reference rule")
 
 
 @dataclass(frozen=True, repr=False)

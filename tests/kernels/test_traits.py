@@ -12,7 +12,8 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.traits import Forms
 from graphc.ops.elementwise import Add
-from graphc.ops.optim import AdamMean, Momentum
+from graphc.ops.moments import AdamMean
+from graphc.ops.optim import Momentum
 from graphc.ops.pad import Pad
 
 MATRIX = TensorType((4, 8), "float32")

@@ -87,11 +87,9 @@ from graphc.ops.losses.elements import (
 )
 from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
 from graphc.ops.losses.rows import CosineLoss, KlLoss
+from graphc.ops.moments import AdamMean, AdamSquare, AdamStep
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
-    AdamMean,
-    AdamSquare,
-    AdamStep,
     Average,
     Cleared,
     ClipScale,

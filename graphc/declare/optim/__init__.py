@@ -15,6 +15,7 @@ from graphc.declare.optim.optimizer import Group, Optimizer
 
 if TYPE_CHECKING:
     from graphc.declare.optim.adam import *
+    from graphc.declare.optim.adaptive import *
     from graphc.declare.optim.rule import *
     from graphc.declare.optim.sgd import *
 

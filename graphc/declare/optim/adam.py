@@ -22,7 +22,8 @@ from graphc.ir.op import Array, shared
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import abs_, sign, sqrt
-from graphc.ops.optim import AdamMean, AdamSquare, AdamStep, SgdStep
+from graphc.ops.moments import AdamMean, AdamSquare, AdamStep
+from graphc.ops.optim import SgdStep
 from graphc.ops.rate import Corrected, NadamMomentum
 from graphc.ops.select import maximum
 from graphc.ops.source import constant, global_state

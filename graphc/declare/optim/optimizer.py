@@ -27,7 +27,7 @@ from graphc.base.arguments import (
 from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
-from graphc.declare.schedules import Schedule
+from graphc.declare.schedule import Schedule
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ops.shape import as_dtype

@@ -26,7 +26,7 @@ from graphc.backends.numpy import kernels, products, updates
 from graphc.check.validation import ValidationError
 from graphc.check.validation.plans import validate_plan
 from graphc.kernels.program import Program
-from graphc.ops.optim import AdamStep
+from graphc.ops.moments import AdamStep
 from tests.check.validation.faults import Fault, plant
 from tests.check.validation.run_nets import images, layers, maths, noise, slices, tables
 from tests.tools.fuzz.draw import Wishes, draw
@@ -70,7 +70,7 @@ FAULTS = (
     Planted("native labels off by one", "feeds", layers, f"{NATIVE}.feeds:_Check._below",
             "ult i64", "ule i64", "native"),
     Planted("Adam's corrections in the parameter's dtype", "lowering", layers,
-            f"{OPS}.optim:AdamStep.scalar", 'updates.cast("float64")', "updates.cast(p.dtype)"),
+            f"{OPS}.moments:AdamStep.scalar", 'updates.cast("float64")', "updates.cast(p.dtype)"),
     Planted("refresh leaves running statistics", "freeze", layers,
             f"{COMPILER}.freeze:_with_weights",
             "for node in labelled}", "for node in labelled if 'running' not in node.name}"),

@@ -23,7 +23,8 @@ from graphc.declare.optim import (
     RMSprop,
 )
 from graphc.declare.optim.adam import TwoMoments
-from graphc.declare.schedules import Cosine, Schedule, Step, WarmUp
+from graphc.declare.schedule import Schedule
+from graphc.declare.schedules import Cosine, Step, WarmUp
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ops.norm import BatchNorm
