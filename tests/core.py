@@ -22,7 +22,7 @@ CORE = {
     "memory_sizes prepare blocks plan driver request",
     "graphc/backends": "layout backend coefficients numpy/functions numpy/values numpy/access "
     "numpy/actions numpy/body numpy/products numpy/kernels numpy/planned numpy/backend",
-    "graphc/runtime": "errors entry state workspace feeds bound runs parameters executor",
+    "graphc/runtime": "errors entry state workspace feeds bound runs executor",
 }
 """The files by folder."""
 FILES = tuple(f"{room}/{name}.py" for room, names in CORE.items() for name in names.split())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from graphc.base.door import Profile, higher
+from graphc.base.door import Profile, ask, higher
 from graphc.base.missing import Missing
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
@@ -14,12 +14,12 @@ from graphc.runtime import errors
 from graphc.runtime.bound import NOTHING
 from graphc.runtime.entry import Entry
 from graphc.runtime.feeds import gradient_arrays, merged
-from graphc.runtime.parameters import Hyper, Parameters, averaged
 from graphc.runtime.runs import Runs
 from graphc.runtime.state import State
 
 if TYPE_CHECKING:
     from graphc.runtime.distributed.communicator import Communicator
+    from graphc.runtime.parameters import Hyper, Parameters
 
 
 class Executor(Runs, Missing):
@@ -74,7 +74,7 @@ class Executor(Runs, Missing):
             raise errors.no_plan(plan)
         super().__init__(plan, errors.checked_seed(seed), state, communicator)
         self._entry = Entry(self._state.lock)
-        self._parameters = Parameters(self._state, plan.parameter_names)
+        self._parameters: Parameters = ask("parameters", self._state, plan.parameter_names)
 
     # ------------------------------------------------------------------ state
 
@@ -96,7 +96,8 @@ class Executor(Runs, Missing):
     @property
     def hyper(self) -> Hyper:
         """The hyper-parameters of the optimizer by name."""
-        return Hyper(self.plan, self._state)
+        hyper: Hyper = higher("Executor.hyper")(self.plan, self._state)
+        return hyper
 
     @property
     def values(self) -> Mapping[str, Array]:
@@ -403,7 +404,8 @@ class Executor(Runs, Missing):
         StateError
             If the optimizer keeps no averages.
         """
-        return averaged(self)
+        copy: Executor = higher("Executor.averaged")(self)
+        return copy
 
     def refresh(self, other: Executor) -> None:
         """Take the weights of another executor into this frozen one, without compiling.

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphc.ir.tensor_type import TensorType
+from graphc.ops import moments
 from graphc.ops import optim as ops
 from tests.ops.harness import Bound
 from tests.together import together
@@ -20,9 +21,9 @@ UPDATES = [
     ops.Momentum(0.9),
     ops.SgdStep(),
     ops.NesterovStep(0.9),
-    ops.AdamMean(0.8),
-    ops.AdamSquare(0.95),
-    ops.AdamStep(0.8, 0.95, 1e-3),
+    moments.AdamMean(0.8),
+    moments.AdamSquare(0.95),
+    moments.AdamStep(0.8, 0.95, 1e-3),
     ops.Average(0.9),
     ops.Cleared(),
 ]

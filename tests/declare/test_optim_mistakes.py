@@ -11,6 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.tensor_type import TensorType
+from graphc.ops import moments
 from graphc.ops import optim as ops
 from tests.together import together
 
@@ -205,6 +206,6 @@ def test_operands_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="velocity, gradient or also parameter, decay, not 3 "):
         ops.Momentum(0.9).infer([vector] * 3)
     with pytest.raises(ValueError, match=r"updates is float32\[\], it must be int64\[\]"):
-        ops.AdamStep(0.9, 0.99, 1e-8).infer([vector, vector, vector, rate, rate])
+        moments.AdamStep(0.9, 0.99, 1e-8).infer([vector, vector, vector, rate, rate])
     with pytest.raises(ValueError, match="only floats of a fixed shape"):
         ops.SgdStep().infer([TensorType((gc.N,), "float32")] * 2 + [rate])

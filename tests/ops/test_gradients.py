@@ -12,7 +12,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op, Source
 from graphc.ir.tensor_type import TensorType, shape_at
-from graphc.ops import OPS, optim, rate
+from graphc.ops import OPS, moments, optim, rate
 from graphc.ops.autodiff import vjp
 from graphc.ops.elementwise import add, mul
 from graphc.ops.fused import Fused
@@ -30,9 +30,13 @@ ROWS = 5
 BOUND = 1e-6
 
 
+UPDATES = {moments.__name__, optim.__name__, rate.__name__}
+"""The files of ops that updates alone have."""
+
+
 def has_gradient(op: Op | type[Op]) -> bool:
     cls = op if isinstance(op, type) else type(op)
-    return not issubclass(cls, Fused) and cls.__module__ not in (optim.__name__, rate.__name__)
+    return not issubclass(cls, Fused) and cls.__module__ not in UPDATES
 
 
 def smooth_enough(example: Example) -> bool:
