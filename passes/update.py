@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from graphc.declare.optim.optimizer import Optimizer
 from graphc.declare.optim.slots import (
@@ -41,7 +41,6 @@ from graphc.declare.optim.slots import (
     slot,
     with_own_states,
 )
-from graphc.declare.track import Tracked
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Role
@@ -49,6 +48,9 @@ from graphc.ops.elementwise import add, div
 from graphc.ops.optim import Cleared
 from graphc.ops.shape import cast
 from graphc.ops.source import COUNTER, Input, global_state, hyper, updates
+
+if TYPE_CHECKING:
+    from graphc.declare.track import Tracked
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ net.loss("loss", softmax_loss(scores, net.input("y", (N,), dtype="int64")))
 print(net.graph())
 
 plan = compiled(request(net, batch=128, optimizer=SGD(lr=0.1, momentum=0.9), backend="numpy"))
-print(plan.programs["step"])
+print(repr(plan))
 print(plan.memory)
 
 ex = Executor(plan, seed=0)

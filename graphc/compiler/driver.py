@@ -10,13 +10,10 @@ from graphc.backends.backend import backend
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.assignment import Planner, Scheduler
-from graphc.compiler.blocks import block_rows
 from graphc.compiler.plan import Plan
-from graphc.compiler.prepare import PREPARE, given, keeping, prepare_graph, prepared
 from graphc.compiler.program import build_program
 from graphc.declare.optim.optimizer import Optimizer
 from graphc.declare.optim.rule import UpdateRule
-from graphc.declare.track import tracked, untracked
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Contract, Program
 from graphc.kernels.traits import Forms
@@ -28,6 +25,7 @@ from passes.update import Update, apply_graph
 
 if TYPE_CHECKING:
     from graphc.compiler.options import CompileOptions
+    from graphc.declare.track import Tracked
 
 Rows = tuple[PassRecord, ...]
 """The records of the passes that lead to a program, in order."""
@@ -64,10 +62,6 @@ class Compilation:
     backend: str
     threads: int | None = None
     contract: Contract = "fused"
-    blocks: bool = True
-    """True if inference may run its rows in blocks, see `blocks.py`."""
-    keeps: bool = True
-    """True if inference may keep what depends on parameters alone, see `prepare.py`."""
 
     # ------------------------------------------------------------------ places of features
 
@@ -75,11 +69,6 @@ class Compilation:
     def step_rows(self) -> int:
         """The most rows of a step (a place)."""
         return self.batch
-
-    @property
-    def prepares(self) -> bool:
-        """True if inference keeps what depends on parameters alone (a place)."""
-        return self.keeps
 
     @property
     def arena_threads(self) -> int | None:
@@ -90,6 +79,16 @@ class Compilation:
     def has_more_barriers(self) -> bool:
         """True if programs have the barriers that keep less memory (a place)."""
         return backend(self.backend).threads(self.threads) == 1
+
+    @property
+    def declared(self) -> Graph:
+        """The graph that passes begin with (a place)."""
+        return self.graph
+
+    @property
+    def follows(self) -> tuple[Tracked, ...]:
+        """The parameters that follow others (a place)."""
+        return ()
 
     @property
     def own_planner(self) -> Planner | None:
@@ -117,7 +116,7 @@ class Compilation:
         `first` are the records that led to that graph, by the passes with these slots.
         """
         backward, *later = self.backwards()
-        follow = tracked(self.graph)
+        follow = self.follows
         updates = [Update(rule.optimizer, rule.wrt, follow) for rule in self.rules]
         trained = common if self.all_outputs else only_losses(common)
         _, tail = split(self.filled(**slots, update=updates[0]), backward)
@@ -149,24 +148,17 @@ class Compilation:
         return rows if graph is rows[-1].graph else rows + more
 
     def programs(self, graphs: Mapping[str, Graph], forms: Forms) -> dict[str, Program]:
-        """Return the programs of graphs by name, `prepare` included if inference needs it."""
-        made = {name: self.program(name, graph, forms) for name, graph in graphs.items()}
-        first = prepare_graph(graphs["infer"]) if self.prepares else None
-        return made if first is None else {**made, PREPARE: self.program(PREPARE, first, forms)}
+        """Return the programs of graphs by name (a place)."""
+        return {name: self.program(name, graph, forms) for name, graph in graphs.items()}
 
     def program(
         self, name: str, graph: Graph, forms: Forms | None = None, rows: int | None = None
     ) -> Program:
-        """Return the program of a graph for up to `rows` rows, or those of a run or of a block."""
-        if rows is None:
-            made = self.program(name, graph, forms, self.batch)
-            block = block_rows(made) if self.blocks and name == "infer" else self.batch
-            return made if block == self.batch else self.program(name, graph, forms, block)
-        names = prepared(graph) if self.prepares and name == "infer" else ()
-        made = build_program(
+        """Return the program of a graph for up to `rows` rows, or those of a run (a place)."""
+        return build_program(
             name,
-            given(graph, names),
-            rows,
+            graph,
+            self.batch if rows is None else rows,
             self.backend,
             forms,
             planner=self.own_planner,
@@ -175,13 +167,10 @@ class Compilation:
             sparing=self.has_more_barriers,
             threads=backend(self.backend).threads(self.threads),
         )
-        if not self.prepares or name != "infer":
-            return made
-        return keeping(made, graph, names, trains=bool(self.rules))
 
     def _infer(self, watch: Watch | None) -> Rows:
         passes = self.filled(specialize=Specialize(train=False))
-        return run_passes(untracked(self.graph), passes, watch)[1]
+        return run_passes(self.declared, passes, watch)[1]
 
     def filled(self, **made: Pass) -> tuple[Pass, ...]:
         """Return the pass list with its slots filled; slots without a pass are left out."""
@@ -209,7 +198,7 @@ class Compilation:
     ) -> tuple[Graph, Rows, tuple[Pass, ...]]:
         """Run the passes up to backward; return the graph, their records and the passes left."""
         head, tail = split(self.filled(**slots), slots["backward"])
-        declared = _keeping(untracked(self.graph), self.required)  # verified for inference
+        declared = _keeping(self.declared, self.required)  # verified for inference
         return *run_passes(declared, head, watch, verified=True), tail
 
     def backwards(self) -> list[Backward]:
@@ -238,7 +227,7 @@ class Compilation:
 
     def _apply(self, gradients: Iterable[str], watch: Watch | None) -> Graph:
         """Return the graph of all updates by fed gradients, or by accumulated ones."""
-        graph, follow = Graph("apply", ()), tracked(self.graph)
+        graph, follow = Graph("apply", ()), self.follows
         for rule in self.rules:
             names = (n for n in gradients if n in rule.wrt and self.graph[n].op.is_parameter)
             nodes = [self.graph[name] for name in names if rule.optimizer.trains(name)]

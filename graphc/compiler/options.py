@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from graphc.compiler.assignment import Planner as AnyPlanner
 from graphc.compiler.assignment import Scheduler as AnyScheduler
+from graphc.compiler.blocks import block_rows
 from graphc.compiler.driver import Compilation, Records, Rows, Watch, only_losses, split
 from graphc.compiler.loss_share import divisors, loss_shares
 from graphc.compiler.own import Planner, Scheduled, Scheduler, planned
 from graphc.compiler.plan import Plan
+from graphc.compiler.prepare import given, keeping, prepare_graph, prepared
 from graphc.compiler.remat.fit import fitted, sparing
 from graphc.compiler.sharding import Sharding
-from graphc.declare.track import tracked
+from graphc.declare.track import Tracked, tracked, untracked
 from graphc.ir.graph import Graph
+from graphc.kernels.program import PREPARE, Program
+from graphc.kernels.traits import Forms
 from passes.data_parallel import DataParallel
 from passes.keep_sends import keep_sends
 from passes.pipeline import Pass, run_passes
@@ -42,6 +47,10 @@ class CompileOptions(Compilation):
     """True if programs have more barriers, so that they keep less memory: see `remat/fit.py`."""
     recompute_loops: bool = False
     """True if gradients recompute long loops, a segment at a time."""
+    blocks: bool = True
+    """True if inference may run its rows in blocks, see `blocks.py`."""
+    keeps: bool = True
+    """True if inference may keep what depends on parameters alone, see `prepare.py`."""
 
     @property
     def step_rows(self) -> int:
@@ -54,6 +63,16 @@ class CompileOptions(Compilation):
         return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
 
     # ------------------------------------------------------------------ passes
+
+    @property
+    def declared(self) -> Graph:
+        """The graph without what follows: passes begin with it."""
+        return untracked(self.graph)
+
+    @property
+    def follows(self) -> tuple[Tracked, ...]:
+        """The parameters that follow others, as `gc.track` declares."""
+        return tracked(self.graph)
 
     def slots(self) -> dict[str, Pass]:
         """Return the passes of precision, and the one that cuts loops that are recomputed."""
@@ -78,7 +97,7 @@ class CompileOptions(Compilation):
             "data_parallel": DataParallel(),
         }
         (rule,) = self.rules
-        update = Update(rule.optimizer, rule.wrt, tracked(self.graph))
+        update = Update(rule.optimizer, rule.wrt, self.follows)
         common, first, tail = self.differentiate(slots | {"update": update}, watch)
         trained = only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
@@ -93,7 +112,27 @@ class CompileOptions(Compilation):
     @property
     def prepares(self) -> bool:
         """True if inference keeps what depends on parameters alone: it takes more memory."""
-        return super().prepares and not self.sparing
+        return self.keeps and not self.sparing
+
+    def programs(self, graphs: Mapping[str, Graph], forms: Forms) -> dict[str, Program]:
+        """Return the programs of graphs by name, `prepare` included if inference needs it."""
+        made = super().programs(graphs, forms)
+        first = prepare_graph(graphs["infer"]) if self.prepares else None
+        return made if first is None else {**made, PREPARE: self.program(PREPARE, first, forms)}
+
+    def program(
+        self, name: str, graph: Graph, forms: Forms | None = None, rows: int | None = None
+    ) -> Program:
+        """Return the program of a graph for up to `rows` rows, or those of a run or of a block."""
+        if rows is None:
+            made = self.program(name, graph, forms, self.batch)
+            block = block_rows(made) if self.blocks and name == "infer" else self.batch
+            return made if block == self.batch else self.program(name, graph, forms, block)
+        if not self.prepares or name != "infer":
+            return super().program(name, graph, forms, rows)
+        names = prepared(graph)
+        made = super().program(name, given(graph, names), forms, rows)
+        return keeping(made, graph, names, trains=bool(self.rules))
 
     @property
     def arena_threads(self) -> int | None:

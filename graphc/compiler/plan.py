@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from graphc.base.docstrings import with_shared
 from graphc.base.door import Proof, higher, optional
 from graphc.compiler.memory_sizes import MemorySizes
-from graphc.compiler.prepare import PREPARE
 from graphc.compiler.sizes import state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim.optimizer import Optimizer
 from graphc.declare.optim.rule import UpdateRule
 from graphc.ir.graph import Graph, Node
-from graphc.kernels.program import Program
+from graphc.kernels.program import PREPARE, Program
 from graphc.ops.source import Input, Parameter
 from passes.pipeline import PassRecord
 

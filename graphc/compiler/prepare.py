@@ -24,8 +24,6 @@ from graphc.kernels.program import Program
 from graphc.ops.source import State
 from passes.fold_constants import worth_it
 
-PREPARE = "prepare"
-"""The name of the program that computes what is not only copied."""
 LARGE = 1 << 18
 """The most bytes of a parameter that a run reads as fast in any order: measured."""
 

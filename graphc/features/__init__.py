@@ -49,6 +49,8 @@ PARTS = {
     "option hint": "graphc.base.other_names.option_hint",
     "missing attribute": "graphc.base.other_names.no_member",
     "plan updates": "graphc.backends.numpy.horizontal.horizontal",
+    "moved": "graphc.compiler.prepare.moved",
+    "program text": "graphc.kernels.text.program_text",
     "narrow": "graphc.features.precision.bfloat16",
 }
 """The path of the object behind each name."""

@@ -12,7 +12,6 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Dim, TensorType, align
 from graphc.kernels.kernel import Kernel
-from graphc.kernels.text import program_text
 
 if TYPE_CHECKING:
     from graphc.kernels.scan import ScanKernel
@@ -23,6 +22,8 @@ Space = Literal["arena", "state", "feed", "constant", "gradient", "result"]
 The results of a loop's step are written to buffers of the program around it."""
 Contract = Literal["fused", "unfused"]
 """The rounding of multiply-adds in products and polynomials: once, or twice."""
+PREPARE = "prepare"
+"""The name of the program that computes what inference keeps of the state."""
 
 
 class Instr(NamedTuple):
@@ -216,4 +217,5 @@ class Program:
         return proof
 
     def __str__(self) -> str:
-        return program_text(self)
+        text: str = higher("program text")(self)
+        return text

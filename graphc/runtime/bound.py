@@ -11,9 +11,8 @@ from types import MappingProxyType
 import numpy as np
 
 from graphc.backends.backend import Call, Link, Runner, backend
-from graphc.compiler.prepare import PREPARE
 from graphc.ir.op import Array
-from graphc.kernels.program import Program
+from graphc.kernels.program import PREPARE, Program
 from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from graphc.backends.backend import Call, backend
 from graphc.backends.layout import columns_of
-from graphc.base.door import ask
+from graphc.base.door import ask, higher
 from graphc.base.errors import OutOfMemoryError
 from graphc.compiler.plan import Plan
-from graphc.compiler.prepare import PREPARE, moved
 from graphc.compiler.sizes import (
     ThreadMemory,
     arena_bytes,
@@ -27,7 +26,7 @@ from graphc.compiler.sizes import (
 )
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, numpy_dtype, shape_at
-from graphc.kernels.program import Buffer, Program
+from graphc.kernels.program import PREPARE, Buffer, Program
 from graphc.ops.source import Constant
 from graphc.runtime.entry import run_all
 from graphc.runtime.state import Owner, State, block, large_block
@@ -119,7 +118,7 @@ class Workspace:
         return {name: self._prepared(programs, name) for name in sorted(program.kept)}
 
     def _prepared(self, programs: Mapping[str, Program], name: str) -> Array:
-        source = moved(programs["infer"].graph, name)
+        source = higher("moved")(programs["infer"].graph, name)
         if source is None:
             return self.view(programs[PREPARE], name, 1)
         array = self._state.arrays[source.state].reshape(source.shape)

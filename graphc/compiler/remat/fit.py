@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
 from graphc.compiler.cost import program_cost
-from graphc.compiler.prepare import PREPARE
 from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Values
-from graphc.kernels.program import Program
+from graphc.kernels.program import PREPARE, Program
 from graphc.kernels.traits import Forms
 from passes.pipeline import Pass, PassRecord, run_passes
 from passes.rematerialize import Rematerialize
