@@ -7,7 +7,7 @@ from __future__ import annotations
 
 CORE = {
     "graphc/base": "errors loc arguments docstrings close_names door missing work "
-    "formula text_table scoped_lock",
+    "formula scoped_lock",
     "graphc/ir": "exact tensor_type expr access forms kernel_rules op graph operators init build "
     "by_formula verify narrow interpreter text/graph",
     "graphc/ops": "__init__ apply source elementwise functions select reduce sums shape slicing "
@@ -19,7 +19,7 @@ CORE = {
     "duration barriers interpret",
     "graphc/compiler": "schedule lowering memory index_bounds assignment program sizes "
     "memory_sizes plan driver request",
-    "graphc/backends": "layout backend coefficients numpy/functions numpy/values numpy/access "
+    "graphc/backends": "layout backend numpy/functions numpy/values numpy/access "
     "numpy/actions numpy/body numpy/products numpy/kernels numpy/planned numpy/backend",
     "graphc/runtime": "errors entry state workspace feeds bound runs executor",
 }

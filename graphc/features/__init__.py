@@ -51,6 +51,7 @@ PARTS = {
     "plan updates": "graphc.backends.numpy.horizontal.horizontal",
     "moved": "graphc.compiler.prepare.moved",
     "program text": "graphc.kernels.text.program_text",
+    "numpy erf": "graphc.backends.numpy.erf.rule",
     "narrow": "graphc.features.precision.bfloat16",
 }
 """The path of the object behind each name."""

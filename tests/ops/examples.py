@@ -69,15 +69,9 @@ from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.lengths import WithinLengths
 from graphc.ops.linalg import Affine, AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.losses.classes import (
-    HingeLoss,
-    NllLoss,
-    SoftmaxLoss,
-    SoftNllLoss,
-    SvmLoss,
-    WeightedNllLoss,
-)
+from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SoftNllLoss, SvmLoss, WeightedNllLoss
 from graphc.ops.losses.elements import (
+    HingeLoss,
     HuberLoss,
     LogCoshLoss,
     MaeLoss,

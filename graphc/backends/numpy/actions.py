@@ -118,7 +118,8 @@ def _raw(buffer: str) -> Value:
 def _elementwise(
     kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[Value]
 ) -> Action:
-    function = functions.FUNCTIONS[form.name]
+    function = functions.function(form.name)
+    assert function is not None, "a step of a kernel is a function"
     rule = partial(_by_function, form.rule or function.rule)
     work = tuple(
         Work(dtype or step.dtype, partial(_like, step.broadcast)) for dtype in function.work

@@ -204,7 +204,7 @@ class _Planning:
             (name, args, _), step = self.forms[i], self.steps[i]
             for buffer in self._whole_reads(step):
                 yield Read(p, buffer)
-            function = functions.FUNCTIONS.get(name)
+            function = functions.function(name)
             for at, arg in enumerate(args):
                 operand = self.steps[arg]
                 if arg in self.views:
@@ -260,7 +260,7 @@ class _Planning:
 
     def _over(self, i: int) -> Sequence[int]:
         """Return the arguments that a step may overwrite; NumPy is slow to overwrite one number."""
-        function = functions.FUNCTIONS.get(self.forms[i].name)
+        function = functions.function(self.forms[i].name)
         one = not any(self._shape(self.steps[i].broadcast))
         return () if function is None or one else function.over
 

@@ -9,21 +9,21 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from graphc.base.arguments import checked_number, checked_whole
-from graphc.ir.build import Builder, Value, apply, as_value, misfit
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import Power, add, mul, neg, sub
+from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import log_softmax
 from graphc.ops.index import pick
-from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class, loss_function
+from graphc.ops.losses.base import RowLoss, Rows, apply_loss, by_class, loss_function
 from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows
 from graphc.ops.reduce import mean
-from graphc.ops.select import not_equal, relu, where
+from graphc.ops.select import not_equal, where
 from graphc.ops.shape import cast
 from graphc.ops.source import constant
 from graphc.ops.sums import sum_
 
-__all__ = ["hinge_loss", "nll_loss", "softmax_loss", "svm_loss"]
+__all__ = ["nll_loss", "softmax_loss", "svm_loss"]
 
 
 _BY_CLASS = {
@@ -316,24 +316,6 @@ class SvmLoss(RowLoss):
         return b.apply(SvmRows(), *ins, name=name)
 
 
-@dataclass(frozen=True)
-class HingeLoss(ElementLoss):
-    """max(0, 1 - t * s) of each score and target, or its square."""
-
-    roles = ("scores", "target", "weight")
-    squared: bool = False
-
-    def reference_each(self, prediction: Array, target: Array) -> Array:
-        missed = np.maximum(1 - target * prediction, 0)
-        return np.asarray(missed**2 if self.squared else missed)
-
-    def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
-        short = sub(1.0, mul(target, prediction), name=f"{node}.short")
-        if not self.squared:
-            return relu(short, name=name)
-        return apply(Power(2.0), relu(short, name=f"{node}.missed"), name=name)
-
-
 @loss_function(
     "x",
     "y",
@@ -353,23 +335,3 @@ def svm_loss(
     J. Weston, C. Watkins, "Support vector machines for multi-class pattern recognition", 1999.
     """
     return apply_loss(SvmLoss(reduction), scores, labels, weight=weight, name=name)
-
-
-@loss_function(
-    "x",
-    "t",
-    scores="Floats (N, ...); a row's loss is the mean over its scores.",
-    target="-1 or 1 for each score, as floats.",
-    squared="True to square the result.",
-)
-def hinge_loss(
-    scores: Value,
-    target: Value,
-    *,
-    squared: bool = False,
-    weight: Value | None = None,
-    reduction: str = "mean",
-    name: str | None = None,
-) -> Value:
-    """Return the hinge loss max(0, 1 - target * score) of two classes, or its square."""
-    return apply_loss(HingeLoss(reduction, squared), scores, target, weight=weight, name=name)

@@ -10,17 +10,26 @@ import numpy as np
 
 from graphc.base.arguments import checked_number
 from graphc.base.errors import GraphError
-from graphc.ir.build import Value
+from graphc.ir.build import Value, apply
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.arithmetic import power
-from graphc.ops.elementwise import add, mul, neg, sub
+from graphc.ops.elementwise import Power, add, mul, neg, sub
 from graphc.ops.functions import abs_, exp, softplus
-from graphc.ops.losses.base import ElementLoss, apply_loss, loss_function, of_errors
-from graphc.ops.select import clip
+from graphc.ops.losses.base import apply_loss, loss_function
+from graphc.ops.losses.element_loss import ElementLoss, of_errors
+from graphc.ops.select import clip, relu
 from graphc.ops.source import constant
 
-__all__ = ["huber_loss", "log_cosh_loss", "mae_loss", "mse_loss", "poisson_loss", "sigmoid_loss"]
+__all__ = [
+    "hinge_loss",
+    "huber_loss",
+    "log_cosh_loss",
+    "mae_loss",
+    "mse_loss",
+    "poisson_loss",
+    "sigmoid_loss",
+]
 
 
 class MseLoss(ElementLoss):
@@ -209,6 +218,44 @@ def sigmoid_loss(
         )
     chosen = float(given) if given.ndim == 0 else tuple(map(float, given))
     return apply_loss(SigmoidLoss(reduction, chosen), scores, target, weight=weight, name=name)
+
+
+@dataclass(frozen=True)
+class HingeLoss(ElementLoss):
+    """max(0, 1 - t * s) of each score and target, or its square."""
+
+    roles = ("scores", "target", "weight")
+    squared: bool = False
+
+    def reference_each(self, prediction: Array, target: Array) -> Array:
+        missed = np.maximum(1 - target * prediction, 0)
+        return np.asarray(missed**2 if self.squared else missed)
+
+    def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
+        short = sub(1.0, mul(target, prediction), name=f"{node}.short")
+        if not self.squared:
+            return relu(short, name=name)
+        return apply(Power(2.0), relu(short, name=f"{node}.missed"), name=name)
+
+
+@loss_function(
+    "x",
+    "t",
+    scores="Floats (N, ...); a row's loss is the mean over its scores.",
+    target="-1 or 1 for each score, as floats.",
+    squared="True to square the result.",
+)
+def hinge_loss(
+    scores: Value,
+    target: Value,
+    *,
+    squared: bool = False,
+    weight: Value | None = None,
+    reduction: str = "mean",
+    name: str | None = None,
+) -> Value:
+    """Return the hinge loss max(0, 1 - target * score) of two classes, or its square."""
+    return apply_loss(HingeLoss(reduction, squared), scores, target, weight=weight, name=name)
 
 
 mse_loss = of_errors(MseLoss)
