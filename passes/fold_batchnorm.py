@@ -27,9 +27,8 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.conv import Conv
 from graphc.ops.elementwise import Add
-from graphc.ops.linalg import Affine, MatMul
+from graphc.ops.linalg import Affine, MatMul, order_of
 from graphc.ops.norm import Normalize
-from graphc.ops.product import order_of
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, constant_op
 from passes.contract import graph_pass

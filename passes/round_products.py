@@ -20,7 +20,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.narrow import narrow
 from graphc.ir.step_graph import StepGraph
-from graphc.ops.product import order_of
+from graphc.ops.linalg import order_of
 from graphc.ops.rounding import RoundBfloat16, ToBfloat16
 from graphc.ops.scan import Scan
 from graphc.ops.source import Constant, Input

@@ -23,7 +23,7 @@ from typing import ClassVar, Literal
 from graphc.ir.forms import Product, TermOrder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
-from graphc.ops.product import OrderedProduct
+from graphc.ops.linalg import OrderedProduct
 from graphc.ops.scan import Scan
 
 Precision = Literal["bf16", "bf16_blocks", "float32"]

@@ -7,12 +7,11 @@ the names and what is behind them; each is imported when it is first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Protocol
+from typing import Any
 
 from graphc.base.errors import GraphError
 
@@ -88,41 +87,3 @@ def ask(name: str, *args: Any) -> Any:
     """Call the function with this name, and return its result; None if the core stands alone."""
     function = optional(name)
     return None if function is None else function(*args)
-
-
-class Proof(Protocol):
-    """The verification of a program or of a plan; its text says what was counted or is wrong."""
-
-    ok: bool
-    counterexample: object | None
-
-
-class Timed(Protocol):
-    """An instruction of a profile: see `graphc.view.profile.Timed`."""
-
-    seconds: float
-    cost: Any
-    roof: float
-    verdict: str
-    line: str
-    kernel: str
-    nodes: tuple[str, ...]
-
-
-class Profile(Protocol):
-    """The times of a program's instructions: see `graphc.view.profile.Profile`."""
-
-    name: str
-    n: int
-    rounds: int
-    seconds: tuple[float, ...]
-    total: float
-    timed: Sequence[Timed]
-    by_node: Mapping[str, Timed]
-    peak: Any
-
-    def render(self, path: str | Path) -> Path:
-        """Draw the times: .svg has bars of the instructions, .html the plan's page with them."""
-
-    def chrome_trace(self, path: str | Path) -> Path:
-        """Write a trace for Perfetto or chrome://tracing: one event for each instruction."""

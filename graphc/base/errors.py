@@ -215,3 +215,10 @@ def format_error(sentence: str, operands: Sequence[Operand], loc: Loc | None, hi
 def _shortened(text: str) -> str:
     """Return the text, cut if a shape or a list from a file makes it very long."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def close_names(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Return at most `n` of the known names that may be meant by a name, the closest first."""
+    from difflib import get_close_matches  # mistakes alone need it
+
+    return get_close_matches(name, list(known), n=n, cutoff=cutoff)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphc.base.close_names import close_names
 from graphc.base.door import higher
+from graphc.base.errors import close_names
 
 VALUE = {
     "T": "gc.transpose(x)",

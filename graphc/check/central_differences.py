@@ -19,7 +19,7 @@ from graphc.ir.interpreter import Rule, by_reference, interpret
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.product import order_of
+from graphc.ops.linalg import order_of
 from graphc.ops.rounding import RoundBfloat16, ToBfloat16
 from graphc.ops.scan import Scan
 from graphc.ops.shape import Cast

@@ -6,8 +6,7 @@ import argparse
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from graphc.base.close_names import close_names
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, close_names
 from graphc.cli.arguments import Command, Parser, print_json
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from graphc.base.errors import BudgetError, Operand
 from graphc.base.loc import Loc, caller_loc
 from graphc.base.memory import most_bytes
 from graphc.compiler.loop_memory import LoopLine, loop_lines, loops_text
-from graphc.compiler.memory_sizes import MemorySizes
 from graphc.compiler.remat.fit import (
     at_batch,
     largest_batch,
@@ -23,7 +22,7 @@ from graphc.compiler.remat.fit import (
 )
 from graphc.compiler.remat.recomputation import Curve, curve
 from graphc.compiler.sharding import exchange_bytes, workspaces
-from graphc.compiler.sizes import ThreadMemory, block_bytes, layout
+from graphc.compiler.sizes import MemorySizes, ThreadMemory, block_bytes, layout
 
 
 @dataclass(frozen=True, slots=True)

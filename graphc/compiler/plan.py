@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.base.docstrings import with_shared
-from graphc.base.door import Proof, higher, optional
-from graphc.compiler.memory_sizes import MemorySizes
-from graphc.compiler.sizes import state_nodes
+from graphc.base.door import higher, optional
+from graphc.compiler.sizes import MemorySizes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim.optimizer import Optimizer
 from graphc.declare.optim.rule import UpdateRule
@@ -22,6 +20,7 @@ from graphc.ops.source import Input, Parameter
 from passes.pipeline import PassRecord
 
 if TYPE_CHECKING:
+    from graphc.base.protocols import Proof
     from graphc.compiler.memory_report import MemoryReport
     from graphc.compiler.options import CompileOptions
     from passes.set_precision import Precision
@@ -211,13 +210,6 @@ class Plan:
         """
         text: str = higher("Plan.report")(self)
         return text
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "recipe":
-            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}", name=name)
-        text = "this attribute of a plan is deprecated: its name is options now"
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
-        return self.options
 
     def __reduce__(self) -> tuple[Any, ...]:
         pickled: tuple[Any, ...] = higher("pickled")(self)

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from graphc.base.arguments import sizes_of
-from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
 from graphc.base.door import higher
-from graphc.base.errors import GraphError, UnknownName
+from graphc.base.errors import GraphError, UnknownName, close_names
 from graphc.base.missing import Missing
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph

@@ -11,7 +11,7 @@ from math import cos, pi
 
 from graphc.base.arguments import checked_number, checked_whole
 from graphc.base.errors import GraphError
-from graphc.declare.schedule import Schedule
+from graphc.declare.optim.optimizer import Schedule
 from graphc.ir.build import Value
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 

@@ -25,8 +25,8 @@ from graphc.compiler.sharding import sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
+from graphc.declare.optim.optimizer import Schedule
 from graphc.declare.optim.rule import UpdateRule, check_rules
-from graphc.declare.schedule import Schedule
 from graphc.features.precision.option import PrecisionChoice, precision_of_layers
 from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named

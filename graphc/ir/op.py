@@ -144,8 +144,6 @@ class Op(KernelRules):
             BUILT_IN[f"layer {cls.name}" if issubclass(cls, Layer) else cls.name] = cls
         if "__eq__" not in cls.__dict__:  # that of a dataclass takes -0.0 for 0.0, and 1 for True
             cls.__eq__ = Op.__eq__  # type: ignore[method-assign]
-        if "along" in cls.__dict__:  # the former name, in ops that users wrote
-            cls.iteration = cls.__dict__["along"]  # type: ignore[method-assign]
 
     def __eq__(self, other: object) -> bool:
         """Return whether two ops are of one class, and their attributes equal in every bit."""

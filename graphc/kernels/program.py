@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from graphc.base.door import Proof, higher
+from graphc.base.door import higher
 from graphc.ir.graph import Graph
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Dim, TensorType, align
 from graphc.kernels.kernel import Kernel
 
 if TYPE_CHECKING:
+    from graphc.base.protocols import Proof
     from graphc.kernels.scan import ScanKernel
 
 Space = Literal["arena", "state", "feed", "constant", "gradient", "result"]

@@ -18,7 +18,7 @@ from graphc.ir.narrow import dtype_of_sums, narrow
 from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import ORDERED, Dim, Shape, TensorType, shape_at
 from graphc.kernels.iteration_space import by_last
-from graphc.ops.product import OrderedProduct
+from graphc.ops.linalg import OrderedProduct
 from graphc.ops.window import Sizes, places, windows
 
 

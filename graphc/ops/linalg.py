@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from typing import Any, SupportsIndex
@@ -13,11 +13,12 @@ import numpy as np
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Expr
-from graphc.ir.forms import Product, check_sums, matrix_product, sum_dtype
+from graphc.ir.forms import Product, TermOrder, check_sums, matrix_product, sum_dtype
 from graphc.ir.init import Zeros
-from graphc.ir.narrow import narrow
-from graphc.ir.op import Array, Cotangents, Layer, shared
+from graphc.ir.narrow import converted, narrow
+from graphc.ir.op import Array, Cotangents, Layer, Op, shared
 from graphc.ir.tensor_type import (
+    ORDERED,
     Batch,
     Dim,
     Shape,
@@ -29,12 +30,32 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.ops.apply import OF_LAYER, pair, with_attributes
-from graphc.ops.product import OrderedProduct
 from graphc.ops.shape import reshape
 from graphc.ops.source import parameter
 from graphc.ops.sums import sum_, unbroadcast
 
 __all__ = ["affine", "matmul"]
+
+
+@dataclass(frozen=True)
+class OrderedProduct(Op, base=True):
+    """The base of products of the first two operands, its factors.
+
+    With an order the factors are of `ORDERED`, or are rounded to it first: `round_products` makes
+    that a node of its own.
+    """
+
+    order: TermOrder | None = field(default=None, kw_only=True)
+    """The order in which terms are added; None if factors are not rounded."""
+
+    def factors(self, ins: Sequence[Array]) -> Sequence[Array]:
+        """Return the factors as they are multiplied: as bits of `ORDERED` if there is an order."""
+        return ins if self.order is None else [converted(x, ORDERED) for x in ins]
+
+
+def order_of(op: Op) -> TermOrder | None:
+    """Return the order of terms of a product; None for other ops."""
+    return op.order if isinstance(op, OrderedProduct) else None
 
 
 @dataclass(frozen=True)

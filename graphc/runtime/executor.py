@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from graphc.base.door import Profile, ask, higher
+from graphc.base.door import ask, higher
 from graphc.base.missing import Missing
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
@@ -18,6 +18,7 @@ from graphc.runtime.runs import Runs
 from graphc.runtime.state import State
 
 if TYPE_CHECKING:
+    from graphc.base.protocols import Profile
     from graphc.runtime.distributed.communicator import Communicator
     from graphc.runtime.parameters import Hyper, Parameters
 

@@ -19,9 +19,8 @@ import numpy as np
 
 from graphc.backends.backend import Call
 from graphc.base.arguments import array_of
-from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
-from graphc.base.errors import StateError, UnknownName
+from graphc.base.errors import StateError, UnknownName, close_names
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes, layout
 from graphc.declare.optim.optimizer import Optimizer

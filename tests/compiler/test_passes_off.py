@@ -60,13 +60,3 @@ def test_a_frozen_net_infers_the_same_with_batchnorm_unfolded(seed: int) -> None
     for name, value in results[0].items():
         for other in results[1:]:
             np.testing.assert_allclose(other[name], value, rtol=1e-7, atol=1e-9, err_msg=name)
-
-
-def test_the_options_of_a_plan_are_had_by_their_former_name_with_a_warning() -> None:
-    net = gc.Net("net")
-    net.output("y", gc.relu(net.input("x", (gc.N, 3))))
-    plan = gc.compile(net, batch=2, backend="numpy")
-    with pytest.warns(DeprecationWarning, match="its name is options now"):
-        assert plan.recipe is plan.options
-    with pytest.raises(AttributeError, match="'Plan' has no attribute 'other'"):
-        _ = plan.other

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.declare.schedule import Schedule
+from graphc.declare.optim.optimizer import Schedule
 from graphc.runtime.reference import initial_state
 from passes.update import apply_graph
 from tests.updates import parameters, update

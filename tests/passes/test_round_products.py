@@ -24,8 +24,7 @@ from graphc.ir.op import Array
 from graphc.ir.text.parse import parse_graph
 from graphc.ops import OPS
 from graphc.ops.elementwise import Mul
-from graphc.ops.linalg import MatrixProduct
-from graphc.ops.product import order_of
+from graphc.ops.linalg import MatrixProduct, order_of
 from graphc.ops.rounding import ToBfloat16
 from graphc.ops.scan import Scan
 from graphc.ops.source import constant

@@ -16,8 +16,7 @@ from graphc.ir.op import Array, Op
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.conv import Conv, ConvDw, ConvDx
-from graphc.ops.linalg import Affine, MatMul
-from graphc.ops.product import OrderedProduct, order_of
+from graphc.ops.linalg import Affine, MatMul, OrderedProduct, order_of
 from graphc.ops.scan import Scan
 from passes.backward import Backward
 from passes.set_precision import SetPrecision

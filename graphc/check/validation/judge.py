@@ -24,7 +24,7 @@ from graphc.check.validation.run import (
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
 from graphc.ops.exchange import Total
-from graphc.ops.product import order_of
+from graphc.ops.linalg import order_of
 from graphc.ops.scan import Scan
 from passes import keep_sends
 from passes.backward import Backward

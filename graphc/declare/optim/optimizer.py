@@ -24,10 +24,8 @@ from graphc.base.arguments import (
     lost_in,
     options,
 )
-from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
-from graphc.base.errors import GraphError
-from graphc.declare.schedule import Schedule
+from graphc.base.errors import GraphError, close_names
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ops.shape import as_dtype
@@ -54,6 +52,26 @@ share = partial(number, below=1.0)
 """The field of an optimizer for a number from 0 to below 1."""
 positive = partial(number, above=True)
 """The field of an optimizer for a number above 0."""
+
+
+class Schedule:
+    """A factor on the learning rate as a function of the counter of updates."""
+
+    __repr__ = call_text
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """Return the scalar `lr` times the factor, which counts updates from `start` on.
+
+        Before `start` the factor keeps its initial value.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no rate")
+
+    def reference(self, updates: int) -> float:
+        """Return the factor after that many updates, in plain Python; counts below 0 mean 0.
+
+        Validation compares `rate` with it; a class without it is not validated.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no reference rule")
 
 
 class Checked:

@@ -19,8 +19,7 @@ from graphc.ir.op import Layer, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.autodiff import Gradient
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
-from graphc.ops.linalg import AffineLayer
-from graphc.ops.product import OrderedProduct, order_of
+from graphc.ops.linalg import AffineLayer, OrderedProduct, order_of
 from graphc.ops.rounding import RoundBfloat16
 from graphc.ops.source import Input
 from passes.round_products import with_rounded_factors

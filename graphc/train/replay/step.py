@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from graphc.base.arguments import checked_whole
-from graphc.base.close_names import close_names
 from graphc.base.docstrings import with_shared
-from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError, ModelFileError, close_names
 from graphc.files.serialize import load_executor
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op

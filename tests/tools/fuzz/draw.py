@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import graphc as gc
 from graphc.compiler.loss_share import divisors
 from graphc.declare.optim import Optimizer
-from graphc.declare.schedule import Schedule
+from graphc.declare.optim.optimizer import Schedule
 from graphc.features.precision.option import layers_of
 from graphc.ir.graph import Graph
 from graphc.ir.op import Layer

@@ -22,7 +22,7 @@ from graphc.backends.numpy.functions import Function
 from graphc.features.precision.bfloat16 import rounded, widened
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ops.product import OrderedProduct
+from graphc.ops.linalg import OrderedProduct
 from passes.backward import Backward
 from passes.set_precision import Precision
 from tests.tools.fuzz.bound import RUNS, Meant

@@ -23,7 +23,7 @@ from graphc.declare.optim import (
     RMSprop,
 )
 from graphc.declare.optim.adam import TwoMoments
-from graphc.declare.schedule import Schedule
+from graphc.declare.optim.optimizer import Schedule
 from graphc.declare.schedules import Cosine, Step, WarmUp
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
