@@ -16,9 +16,10 @@ import graphc as gc
 from graphc.check.validation.explain import ValidationError
 from graphc.check.validation.plans import validate_plan
 from graphc.compiler import prepare
-from graphc.compiler.prepare import PREPARE, prepared
+from graphc.compiler.prepare import prepared
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
+from graphc.kernels.program import PREPARE
 from graphc.runtime.entry import StateLock
 
 RNG = np.random.default_rng(0)

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from graphc.backends.backend import bind_reference
 from graphc.compiler.plan import Plan
-from graphc.compiler.prepare import PREPARE
 from graphc.ir.expr import Broadcast
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, numpy_dtype, shape_at
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
-from graphc.kernels.program import Instr, Program
+from graphc.kernels.program import PREPARE, Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.runtime.reference import evaluate
 

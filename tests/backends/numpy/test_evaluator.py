@@ -11,8 +11,8 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.plan import Plan
-from graphc.compiler.prepare import PREPARE
 from graphc.ir.op import Array
+from graphc.kernels.program import PREPARE
 from tests.backends.numpy.against_oracle import Compared
 from tests.tools.fuzz.case import Case, Event
 from tests.tools.fuzz.draw import Wishes, draw

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.base import usable_cores
 from graphc.compiler.plan import Plan
-from graphc.compiler.prepare import PREPARE
 from graphc.compiler.remat.fit import (
     fitted,
     largest_batch,
@@ -23,6 +22,7 @@ from graphc.compiler.remat.fit import (
     smallest,
 )
 from graphc.compiler.remat.recomputation import clones, keeping_all, recomputes, repeated
+from graphc.kernels.program import PREPARE
 from tests.compiler.remat.nets import (
     BACKENDS,
     SGD,
