@@ -128,7 +128,7 @@ FAULTS = (
             "partial(out.fill, at.fill)", "partial(out.fill, 0)"),
     Planted("a limit twice as high", "backend", maths, f"{NUMPY}.functions:clip",
             "number(high, x.dtype)", "number(2 * high, x.dtype)"),
-    Planted("erf's edge", "backend", maths, f"{NUMPY}.functions:_erf",
+    Planted("erf's edge", "backend", maths, f"{NUMPY}.erf:_erf",
             "partial(np.less_equal, t, one, small)", "partial(np.less_equal, t, two, small)"),
     Planted("rows of a table off by one", "backend", tables, f"{NUMPY}.access:take_rows",
             "partial(matrix.take, rows.reshape(-1)", "partial(matrix.take, rows.reshape(-1) * 0"),
