@@ -189,7 +189,7 @@ class MemoryReport(MemorySizes):
             hint=hint,
         )
 
-    def what_fits(self, most: int) -> str:
+    def _fits_hint(self, most: int) -> str:
         """Return the largest batch that fits in so many bytes, and in this process, as a hint."""
         kept = largest_batch_kept(self._plan, min(most, most_bytes()))
         return f"batch={kept} fits here" if kept else "not even batch=1 fits"
@@ -234,7 +234,7 @@ class MemoryReport(MemorySizes):
         """
         return curve(self._plan)
 
-    def more_lines(self) -> Iterator[str]:
+    def _more_lines(self) -> Iterator[str]:
         """Yield the loops of the program with the largest arena, which the arena is made for."""
         name = max(self.arenas, key=lambda name: self.arenas[name])
         found = [line for line in self.loops() if line.program == name]

@@ -256,14 +256,14 @@ class MemorySizes:
             raise OutOfMemoryError(
                 f"there is not enough memory for this plan, which needs "
                 f"{counted(self.total, 'byte')}; at most {counted(most, 'byte')} can be had",
-                hint=self.what_fits(most),
+                hint=self._fits_hint(most),
             )
 
-    def what_fits(self, most: int) -> str:
+    def _fits_hint(self, most: int) -> str:
         """Return what would fit in so many bytes, for a hint (a place)."""
         return "compile for fewer rows"
 
-    def more_lines(self) -> Iterable[str]:
+    def _more_lines(self) -> Iterable[str]:
         """Return lines for the end of the text (a place)."""
         return ()
 
@@ -287,7 +287,7 @@ class MemorySizes:
             rows[-1] = ("total", self.total, "without native code, made at the first run")
         lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
         lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]
-        return "\n".join([*lines, *self.more_lines()])
+        return "\n".join([*lines, *self._more_lines()])
 
     def _blocks_text(self) -> str:
         rows = counted(self._programs["infer"].capacity, "row")
