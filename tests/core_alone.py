@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from graphc.base import errors
 from graphc.base.errors import FeedError, GraphError
 from graphc.compiler.request import compiled, request
 from graphc.declare.net import Net
@@ -14,6 +15,7 @@ from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.select import relu
 from graphc.runtime.executor import Executor
 
+print(f"from {errors.__file__}")
 digits = np.load(sys.argv[1])
 x, y = digits["x"] / 16, digits["y"]
 

@@ -89,6 +89,8 @@ def test_its_files_alone_train_a_net(tmp_path: Path) -> None:
         copy = tmp_path / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         copyfile(ROOT / path, copy)
+    for package in ("graphc", "passes"):  # an installed one would come before a folder without it
+        (tmp_path / package / "__init__.py").touch()
     x, y = load_digits()
     np.savez(tmp_path / "digits.npz", x=x, y=y)
     alone = copyfile(ALONE, tmp_path / "alone.py")
@@ -96,6 +98,7 @@ def test_its_files_alone_train_a_net(tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     text = run.stdout
+    assert text.startswith(f"from {tmp_path}"), text[:200]
     assert (
         "hidden: float32[N, 32] = layer affine(x, hidden.weight, hidden.bias)" in text
     )  # the graph
