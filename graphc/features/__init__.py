@@ -5,7 +5,43 @@ The core asks for a part by its name, through `graphc.base.door`, and imports no
 
 from __future__ import annotations
 
-PARTS = {
+FEATURES = {
+    # loops and lengths of rows
+    "lower loops": "graphc.compiler.scan_lowering.LoopLowering",
+    "bind loop": "graphc.backends.scan.bind_scan",
+    "sequences": "graphc.runtime.sequences.Sequences.of",
+    # shards and ranks
+    "lower transfers": "graphc.compiler.transfer_lowering.TransferLowering",
+    "sharded step": "graphc.runtime.distributed.step.sharded_step",
+    # precision, random numbers, functions that NumPy lacks
+    "narrow": "graphc.features.precision.bfloat16",
+    "philox": "graphc.kernels.philox",
+    "numpy erf": "graphc.backends.numpy.erf.rule",
+    # kernels that run together
+    "chain kernels": "graphc.compiler.chaining.chain_kernels",
+    "plan chain": "graphc.backends.numpy.chains.PlannedChain.of",
+    "plan updates": "graphc.backends.numpy.horizontal.horizontal",
+    # the list of all passes, memory, what inference prepares
+    "passes": "passes.DEFAULT",
+    "memory report": "graphc.compiler.memory_report.MemoryReport",
+    "most bytes": "graphc.base.memory.most_bytes",
+    "moved": "graphc.compiler.prepare.moved",
+    # calls of executors besides steps and inference
+    "parameters": "graphc.runtime.parameters.Parameters",
+    "Executor.hyper": "graphc.runtime.parameters.Hyper",
+    "Executor.averaged": "graphc.runtime.parameters.averaged",
+    "Executor.predict": "graphc.runtime.rows.predict",
+    "Executor.rows": "graphc.runtime.rows.by_position",
+    "Executor.score": "graphc.runtime.rows.evaluate",
+    "Executor.refresh": "graphc.compiler.freeze.refreshed",
+    "cotangent runs": "graphc.runtime.cotangents.CotangentRuns",
+    # words for mistakes, and texts
+    "option hint": "graphc.base.other_names.option_hint",
+    "missing attribute": "graphc.base.other_names.no_member",
+    "program text": "graphc.kernels.text.program_text",
+}
+"""The parts that the core offers a place."""
+SATELLITES = {
     "names": "graphc.__all__",
     "Net.render": "graphc.view.render.render_net",
     "Net.summary": "graphc.view.reports.summary",
@@ -27,31 +63,7 @@ PARTS = {
     "compile.limit": "graphc.check.validation.bisect.from_environment",
     "notebook": "graphc.view.render.notebook_bundle",
     "pickled": "graphc.files.serialize.pickled",
-    "lower loops": "graphc.compiler.scan_lowering.LoopLowering",
-    "lower transfers": "graphc.compiler.transfer_lowering.TransferLowering",
-    "chain kernels": "graphc.compiler.chaining.chain_kernels",
-    "bind loop": "graphc.backends.scan.bind_scan",
-    "plan chain": "graphc.backends.numpy.chains.PlannedChain.of",
-    "passes": "passes.DEFAULT",
-    "memory report": "graphc.compiler.memory_report.MemoryReport",
-    "parameters": "graphc.runtime.parameters.Parameters",
-    "Executor.hyper": "graphc.runtime.parameters.Hyper",
-    "Executor.averaged": "graphc.runtime.parameters.averaged",
-    "Executor.predict": "graphc.runtime.rows.predict",
-    "Executor.rows": "graphc.runtime.rows.by_position",
-    "Executor.score": "graphc.runtime.rows.evaluate",
-    "Executor.refresh": "graphc.compiler.freeze.refreshed",
-    "sharded step": "graphc.runtime.distributed.step.sharded_step",
-    "cotangent runs": "graphc.runtime.cotangents.CotangentRuns",
-    "sequences": "graphc.runtime.sequences.Sequences.of",
-    "philox": "graphc.kernels.philox",
-    "most bytes": "graphc.base.memory.most_bytes",
-    "option hint": "graphc.base.other_names.option_hint",
-    "missing attribute": "graphc.base.other_names.no_member",
-    "plan updates": "graphc.backends.numpy.horizontal.horizontal",
-    "moved": "graphc.compiler.prepare.moved",
-    "program text": "graphc.kernels.text.program_text",
-    "numpy erf": "graphc.backends.numpy.erf.rule",
-    "narrow": "graphc.features.precision.bfloat16",
 }
+"""The functions that implement methods of the core."""
+PARTS = {**FEATURES, **SATELLITES}
 """The path of the object behind each name."""
