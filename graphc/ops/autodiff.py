@@ -16,7 +16,7 @@ from graphc.ir.op import Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import Add
-from graphc.ops.slicing import joined_gradients
+from graphc.ops.slicing import Concat, joined_axis, slice_start
 from graphc.ops.source import constant
 from graphc.ops.sums import broadcast_to
 
@@ -101,7 +101,7 @@ class _Reverse:
 
     def _sum(self, node: Node, parts: list[Value]) -> Value:
         """Return the sum of the cotangents of a node."""
-        parts = joined_gradients(self.b, parts)
+        parts = self._concatenated(parts)
         # Added one by one, the last consumer's first: the bits of a sum depend on its order.
         total = parts[0]
         for i, part in enumerate(parts[1:], 2):
@@ -110,6 +110,16 @@ class _Reverse:
             self.b.prefix = ""
             total = self.b.apply(Add(), total, part, name=self.b.unique(base))
         return total
+
+    def _concatenated(self, parts: list[Value]) -> list[Value]:
+        """Return the gradients of slices that tile a value as one concatenation, without sums."""
+        axis = joined_axis([part.node for part in parts]) if len(parts) > 1 else None
+        if axis is None:
+            return parts
+        self.b.prefix = ""
+        ordered = sorted(parts, key=lambda part: slice_start(part.node.op))
+        found = [Value(self.b, part.node.inputs[0]) for part in ordered]
+        return [self.b.apply(Concat(axis), *found, name=self.b.unique(f"{parts[0].name}.joined"))]
 
     def _differentiate(self, node: Node, dout: Value) -> None:
         """Add the node's contributions to the cotangents of its operands."""

@@ -149,18 +149,7 @@ def joined_axis(nodes: Sequence[Node]) -> int | None:
     return axis if gapless and ends[-1] == nodes[0].type.shape[axis] else None
 
 
-def joined_gradients(b: Builder, parts: list[Value]) -> list[Value]:
-    """Return the gradients of slices that tile a value as one concatenation, without sums."""
-    axis = joined_axis([part.node for part in parts]) if len(parts) > 1 else None
-    if axis is None:
-        return parts
-    b.prefix = ""
-    ordered = sorted(parts, key=lambda part: _slice_start(part.node.op))
-    found = [Value(b, part.node.inputs[0]) for part in ordered]
-    return [b.apply(Concat(axis), *found, name=b.unique(f"{parts[0].name}.joined"))]
-
-
-def _slice_start(op: Op) -> int:
+def slice_start(op: Op) -> int:
     """Return the start of the one cut of a gradient of a slice."""
     assert isinstance(op, SliceGrad)
     ((_, start, _, _),) = op.cuts

@@ -292,8 +292,8 @@ PLANTED = (
     ),
     Planted(
         "gradients of slices are joined in the order of the cotangents",
-        "graphc.ops.slicing",
-        "sorted(parts, key=lambda part: _slice_start(part.node.op))",
+        "graphc.ops.autodiff",
+        "sorted(parts, key=lambda part: slice_start(part.node.op))",
         "list(parts)",
         "gradients_of_slices",
         make=by_vjp,
