@@ -33,6 +33,7 @@ ROOMS = (
     "precision",
     "compiler",
     "runtime",
+    "loops",
     "layers",
     "files",
     "train",

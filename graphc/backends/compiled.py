@@ -9,7 +9,7 @@ from typing import ClassVar
 from graphc.backends.addresses import address_table
 from graphc.backends.backend import Call, Link, Memory, Part, Runner, View, backend, bind_outside
 from graphc.backends.layout import Segment, layout
-from graphc.backends.scan import bind_compiled_scan
+from graphc.base.door import higher
 from graphc.kernels.program import Program
 
 
@@ -64,6 +64,7 @@ class CompiledProgram(Runner):
 
     def _outside(self, segment: Segment, n: int, view: View) -> Sequence[Call]:
         instr = self.program.instrs[segment.start]
-        if instr.scan is not None:
-            return [bind_compiled_scan(backend(self.backend), instr.scan, n, view, self.memory)]
+        if instr.inside is not None:
+            own = backend(self.backend), instr.inside, n, view, self.memory
+            return [higher("bind compiled loop")(*own)]
         return bind_outside(self.program, instr, n, view, self._link)

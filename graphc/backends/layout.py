@@ -16,7 +16,7 @@ from graphc.kernels.program import Buffer, Instr, Program
 Block = tuple[str, str]
 """A block of memory: the space, and the key in it if it has several blocks."""
 
-CODE = ("kernel", "scan")
+CODE = ("kernel", "repeat")
 """The kinds of instructions that become code."""
 ARENA: Block = ("arena", "")
 SCRATCH: Block = ("scratch", "")
@@ -70,16 +70,16 @@ def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
 
 def has_code(instr: Instr) -> bool:
     """Return whether an instruction becomes code; a loop with a reference rule in it does not."""
-    inner = () if instr.scan is None else instr.scan.program.instrs
+    inner = () if instr.inside is None else instr.inside.program.instrs
     return instr.kind in CODE and all(i.kind == "barrier" or has_code(i) for i in inner)
 
 
 def steps_apart(program: Program) -> Iterator[Program]:
     """Yield the programs of steps that have code of their own: those of loops without code."""
     for instr in program.instrs:
-        if instr.scan is not None and not has_code(instr):
-            yield instr.scan.program
-            yield from steps_apart(instr.scan.program)
+        if instr.inside is not None and not has_code(instr):
+            yield instr.inside.program
+            yield from steps_apart(instr.inside.program)
 
 
 def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
@@ -112,7 +112,7 @@ def _epochs(
     for i in range(start, end):
         instr = program.instrs[i]
         if has_code(instr) and i not in skip:
-            for more in range(1 if instr.scan is None else instr.scan.epochs):
+            for more in range(1 if instr.inside is None else instr.inside.epochs):
                 found.setdefault((program.epochs[i], more), []).append(i)
     return tuple(map(tuple, found.values()))
 

@@ -22,12 +22,12 @@ from graphc.check.central_differences import (
 )
 from graphc.compiler.index_bounds import index_bounds
 from graphc.declare.net import Net, declared_graph
+from graphc.features.loops.sequences import Sequences
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.runtime.feeds import Feed, FeedCheck
 from graphc.runtime.reference import evaluate, initial_state
-from graphc.runtime.sequences import Sequences
 from passes.backward import Backward
 from passes.specialize import Specialize
 

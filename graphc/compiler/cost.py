@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.tensor_type import dim_at
+from graphc.kernels.inside import Inside
 from graphc.kernels.kernel import Chain, Convolution, Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
-from graphc.kernels.scan import ScanKernel
 
 NO_ARITHMETIC = (
     "load",
@@ -51,8 +51,8 @@ def program_cost(program: Program, n: int) -> Cost:
 def cost(program: Program, instr: Instr, n: int) -> Cost:
     """Return the cost of an instruction for a batch of `n` rows."""
     operations = products = 0
-    if instr.scan is not None:
-        return _scan_cost(program, instr.scan, n)
+    if instr.inside is not None:
+        return _cost_inside(program, instr, instr.inside, n)
     if instr.body is not None:
         operations, products = kernel_flops(instr.body, n)
     elif instr.op is not None:
@@ -61,17 +61,18 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
     return Cost(operations + products, _bytes(program, instr, n), products)
 
 
-def _scan_cost(program: Program, scan: ScanKernel, n: int) -> Cost:
-    """Return the cost of all steps of a loop.
+def _cost_inside(program: Program, instr: Instr, inside: Inside, n: int) -> Cost:
+    """Return the cost of a program's runs inside an instruction.
 
     One after the other they find in a cache what they hand on and all read: it counts once.
     """
-    if scan.at_once:
-        return program_cost(scan.program, scan.steps * n)
-    step = program_cost(scan.program, n)
-    names = dict.fromkeys((*scan.operands, *scan.written()))
-    size = sum(program.buffers[x].type.nbytes(n) for x in names if x != scan.workspace)
-    return Cost(scan.steps * step.flops, size, scan.steps * step.products)
+    times, rows = inside.runs(n)
+    own = program_cost(inside.program, rows)
+    if inside.at_once:
+        return own
+    names = (name for name in instr.buffers if name != inside.workspace)
+    size = sum(program.buffers[name].type.nbytes(n) for name in names)
+    return Cost(times * own.flops, size, times * own.products)
 
 
 def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:

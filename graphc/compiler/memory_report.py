@@ -13,7 +13,7 @@ from graphc.base.door import higher
 from graphc.base.errors import BudgetError, Operand
 from graphc.base.loc import Loc, caller_loc
 from graphc.base.memory import most_bytes
-from graphc.compiler.loop_memory import LoopLine, loop_lines, loops_text
+from graphc.compiler.loops import LoopLine, loop_lines, loops_text
 from graphc.compiler.remat.fit import (
     at_batch,
     largest_batch,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 FEATURES = {
     # loops and lengths of rows
-    "lower loops": "graphc.compiler.scan_lowering.LoopLowering",
-    "bind loop": "graphc.backends.scan.bind_scan",
-    "sequences": "graphc.runtime.sequences.Sequences.of",
+    "lower loops": "graphc.features.loops.lowering.LoopLowering",
+    "bind loop": "graphc.features.loops.bind.bind_loop",
+    "bind compiled loop": "graphc.features.loops.bind.bind_compiled_loop",
+    "sequences": "graphc.features.loops.sequences.Sequences.of",
     # shards and ranks
     "lower transfers": "graphc.compiler.transfer_lowering.TransferLowering",
     "sharded step": "graphc.runtime.distributed.step.sharded_step",

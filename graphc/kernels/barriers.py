@@ -9,16 +9,13 @@ another barrier, while the kernels that wait are short and little memory is kept
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.duration import microseconds
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.program import Instr, Program
-
-if TYPE_CHECKING:
-    from graphc.kernels.scan import ScanKernel
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")
 """The instruction at which all threads wait for each other."""
@@ -111,19 +108,11 @@ def _touched(program: Program, memory: Callable[[str], str]) -> Iterator[Access]
     for instr in program.instrs:
         if instr.body is not None:
             yield from accesses(instr.body, memory)
-        elif instr.scan is not None:
-            scan = instr.scan
-            yield from _touched(scan.program, _around(scan, memory))
-            for name in (*scan.sequences.values(), *scan.sequences_written()):
+        elif instr.inside is not None:
+            inside = instr.inside
+            yield from _touched(inside.program, inside.around(memory))
+            for name in inside.sliced:
                 yield Access(memory(name), name in instr.outs, ALL)
-
-
-def _around(scan: ScanKernel, memory: Callable[[str], str]) -> Callable[[str], str]:
-    """Return the function that names the memory around a loop that a step's buffer is in; or ""."""
-    outer = {k: memory(v) for k, v in scan.whole.items()}
-    for one in scan.carried:
-        outer |= {one.feed: memory(one.initial), one.result: memory(one.last)}
-    return lambda name: outer.get(scan.program.aliases.get(name, name), "")
 
 
 class Arrangement:

@@ -26,16 +26,14 @@ def microseconds(instrs: Iterable[Instr], n: int) -> float:
 
 def epoch_microseconds(instr: Instr, n: int) -> float:
     """Estimate the time of an instruction in one epoch: a loop may have several."""
-    epochs = 1 if instr.scan is None else instr.scan.epochs
+    epochs = 1 if instr.inside is None else instr.inside.epochs
     return _instr_microseconds(instr, n) / epochs
 
 
 def _instr_microseconds(instr: Instr, n: int) -> float:
-    scan = instr.scan
-    if scan is not None and scan.at_once:
-        return microseconds(scan.program.instrs, n * scan.steps)
-    if scan is not None:
-        return scan.steps * microseconds(scan.program.instrs, n)
+    if instr.inside is not None:
+        times, rows = instr.inside.runs(n)
+        return times * microseconds(instr.inside.program.instrs, rows)
     return 0.0 if instr.body is None else kernel_microseconds(instr.body, n)
 
 

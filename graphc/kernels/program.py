@@ -15,7 +15,7 @@ from graphc.kernels.kernel import Kernel
 
 if TYPE_CHECKING:
     from graphc.base.protocols import Proof
-    from graphc.kernels.scan import ScanKernel
+    from graphc.kernels.inside import Inside
 
 Space = Literal["arena", "state", "feed", "constant", "gradient", "result"]
 """The memory of a buffer: only arena and gradient buffers have offsets.
@@ -32,11 +32,11 @@ class Instr(NamedTuple):
 
     `kernel` runs the fused kernel `body`, which computes `nodes`; `call` runs the op's reference
     rule and copies its result; `barrier` lets the threads wait for each other.  `send` starts the
-    exchange of a bucket, and `receive` waits for the sum over all shards.  `scan` runs a program at
-    each step of a loop.
+    exchange of a bucket, and `receive` waits for the sum over all shards.  `repeat` runs the
+    program `inside` at each step of a loop.
     """
 
-    kind: Literal["kernel", "call", "barrier", "send", "receive", "scan"]
+    kind: Literal["kernel", "call", "barrier", "send", "receive", "repeat"]
     kernel: str
     """The kind of kernel, or the op's name."""
     op: Op | None
@@ -45,7 +45,7 @@ class Instr(NamedTuple):
     node: str
     body: Kernel | None = None
     nodes: tuple[str, ...] = ()
-    scan: ScanKernel | None = None
+    inside: Inside | None = None
 
     @property
     def buffers(self) -> tuple[str, ...]:
@@ -208,9 +208,9 @@ class Program:
     def steps(self) -> Iterator[Program]:
         """Yield the programs of the steps of loops, and of those within them."""
         for instr in self.instrs:
-            if instr.scan is not None:
-                yield instr.scan.program
-                yield from instr.scan.program.steps()
+            if instr.inside is not None:
+                yield instr.inside.program
+                yield from instr.inside.program.steps()
 
     def verify(self) -> Proof:
         """Prove that no step reads or overwrites what it must not; see `graphc.check.verify`."""

@@ -6,13 +6,14 @@ a slice of them; its results are written to slices, too, so that nothing is copi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import Any
 
-if TYPE_CHECKING:
-    from graphc.kernels.program import Program
+from graphc.ir.text.graph import name_text
+from graphc.kernels.inside import Inside, Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class CarriedBuffer:
 
 
 @dataclass(frozen=True)
-class ScanKernel:
+class ScanKernel(Inside):
     """A program that runs once for each step of a sequence.
 
     `sequences` are the feeds that are slices, and the buffers they are slices of; `whole` are the
@@ -44,8 +45,6 @@ class ScanKernel:
     and the buffers of which they write a slice.
     """
 
-    program: Program
-    steps: int
     reverse: bool
     sequences: Mapping[str, str]
     whole: Mapping[str, str]
@@ -55,12 +54,8 @@ class ScanKernel:
     """The feed that is the position of the step, if there is one."""
     lengths: str
     """The buffer with the number of steps of each row, if rows have their own."""
-    workspace: str
-    """The buffer that holds the arena of the step's program, and then the slots."""
     slots: Mapping[str, int]
-    """For each carried feed and result its place in the workspace."""
-    at_once: bool = False
-    """True if all steps run as one, with steps * rows rows: they hand on nothing."""
+    """For each carried feed and result its place in the workspace, after the arena."""
     waits: bool = False
     """True if a thread reads what others hand on, so that they wait between steps."""
 
@@ -71,7 +66,7 @@ class ScanKernel:
         for epoch in dict.fromkeys(self.program.epochs):
             numbers = [i for i, own in enumerate(self.program.epochs) if own == epoch]
             code = tuple(i for i in numbers if self.program.instrs[i].kind != "barrier")
-            inner = self.program.instrs[code[0]].scan if code else None
+            inner = self.program.instrs[code[0]].inside if code else None
             found += [code] * (1 if inner is None else inner.epochs)
         return tuple(phase for phase in found if phase)
 
@@ -111,6 +106,29 @@ class ScanKernel:
         lengths = (self.lengths,) if self.lengths else ()
         return (*self.sequences.values(), *initial, *self.whole.values(), *lengths)
 
+    @property
+    def sliced(self) -> tuple[str, ...]:
+        """The buffers around it of which each step reads or writes a slice."""
+        return (*self.sequences.values(), *self.sequences_written())
+
+    @property
+    def reread(self) -> Iterable[str]:
+        """The buffers of the program that a thread reads in every step that it runs alone."""
+        return self.whole if self.shared and not self.at_once else ()
+
+    @property
+    def handed(self) -> Iterable[str]:
+        """The buffers of the program that lie in those around it, or are handed on."""
+        carried = chain.from_iterable((one.feed, one.result) for one in self.carried)
+        return chain(carried, self.sequences, self.whole, self.stacked)
+
+    def around(self, memory: Memory) -> Memory:
+        """Return what names the memory around it that a buffer of the program is in; or ""."""
+        outer = {k: memory(v) for k, v in self.whole.items()}
+        for one in self.carried:
+            outer |= {one.feed: memory(one.initial), one.result: memory(one.last)}
+        return lambda name: outer.get(self.program.aliases.get(name, name), "")
+
     def count(self, view: Callable[[str], Any]) -> int:
         """Return the number of steps that run: those of the longest row."""
         if not self.lengths:
@@ -128,3 +146,29 @@ class ScanKernel:
         yield self.workspace
         yield from self.sequences_written()
         yield from (one.last for one in self.carried if one.last)
+
+    @property
+    def head(self) -> str:
+        """The number of steps, and their order, in words."""
+        order = ", the last one first" if self.reverse and not self.at_once else ""
+        longest = f", at most max({name_text(self.lengths)})" if self.lengths else ""
+        return f"scan of {self.steps} steps{longest}{order}"
+
+    def lines(self, instructions: Iterable[str]) -> Iterator[str]:
+        """Yield what a loop reads and writes, and the instructions of its step."""
+        yield f"{self.head}, {self.way}"
+        for name, outer in self.sequences.items():
+            yield f"  {name_text(name)} = {name_text(outer)}[t]"
+        for one in self.carried:
+            start = name_text(one.initial) if one.initial else "0"
+            after = f"{name_text(one.result)} of the step before"
+            yield f"  {name_text(one.feed)} = {start}, then {after}"
+        yield from (f"  {line}" for line in instructions)
+        for name, outer in self.stacked.items():
+            part = "[t]" if not self.at_once or self.program.buffers[name].type.batched else ""
+            yield f"  {name_text(outer)}{part} = {name_text(name)}"
+        for one in self.carried:
+            kept = ((one.before, "[t]", one.feed), (one.stacked, "[t]", one.result))
+            for outer, part, name in (*kept, (one.last, "", f"the last {one.result}")):
+                if outer:
+                    yield f"  {name_text(outer)}{part} = {name}"

@@ -36,7 +36,6 @@ from graphc.kernels.kernel import (
 
 if TYPE_CHECKING:
     from graphc.kernels.program import Buffer, Instr, Program
-    from graphc.kernels.scan import ScanKernel
 
 
 INFIX = {
@@ -292,36 +291,10 @@ def _instructions(program: Program) -> Iterator[str]:
 
 
 def _instr_lines(instr: Instr) -> list[str]:
-    if instr.scan is not None:
-        return list(_scan_lines(instr.scan))
+    if instr.inside is not None:
+        return list(instr.inside.lines(_instructions(instr.inside.program)))
     text = _instr_text(instr) if instr.body is None else kernel_text(instr.body)
     return text.splitlines()
-
-
-def scan_head(scan: ScanKernel) -> str:
-    """Return how many steps a loop has, and their order."""
-    order = ", the last one first" if scan.reverse and not scan.at_once else ""
-    longest = f", at most max({name_text(scan.lengths)})" if scan.lengths else ""
-    return f"scan of {scan.steps} steps{longest}{order}"
-
-
-def _scan_lines(scan: ScanKernel) -> Iterator[str]:
-    """Yield what a loop reads and writes, and the instructions of its step."""
-    yield f"{scan_head(scan)}, {scan.way}"
-    for name, outer in scan.sequences.items():
-        yield f"  {name_text(name)} = {name_text(outer)}[t]"
-    for one in scan.carried:
-        start = name_text(one.initial) if one.initial else "0"
-        yield f"  {name_text(one.feed)} = {start}, then {name_text(one.result)} of the step before"
-    yield from (f"  {line}" for line in _instructions(scan.program))
-    for name, outer in scan.stacked.items():
-        part = "[t]" if not scan.at_once or scan.program.buffers[name].type.batched else ""
-        yield f"  {name_text(outer)}{part} = {name_text(name)}"
-    for one in scan.carried:
-        kept = ((one.before, "[t]", one.feed), (one.stacked, "[t]", one.result))
-        for outer, part, name in (*kept, (one.last, "", f"the last {one.result}")):
-            if outer:
-                yield f"  {name_text(outer)}{part} = {name}"
 
 
 def _instr_text(instr: Instr) -> str:

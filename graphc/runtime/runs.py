@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from graphc.runtime.cotangents import CotangentRuns
     from graphc.runtime.distributed.communicator import Communicator
     from graphc.runtime.distributed.step import ShardedStep
-    from graphc.runtime.sequences import Sequences
 
 KNOWN_FEEDS = 64
 """The number of sets of inputs of a program that may be fed without a copy."""
@@ -105,7 +104,7 @@ class Runs:
         self._binder = Binder(self._workspace, link)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: CotangentRuns | None = ask("cotangent runs", plan, self._state)
-        self._sequences: Sequences | None = ask("sequences", plan.declared, plan.rows)
+        self._sequences: Any = ask("sequences", plan.declared, plan.rows)
         self._quiet = quiet_context()
         self._outcome = NOTHING
         self._prepared: object = None

@@ -137,7 +137,7 @@ def _instructions(program: Program) -> str:
     inside = Counter(instr.kind for step in program.steps() for instr in step.instrs)
     numbers = (
         ("kernel", found["kernel"], inside["kernel"]),
-        ("loop", found["scan"], 0),
+        ("loop", found["repeat"], 0),
         ("barrier", found["barrier"], 0),
         ("exchange", found["send"] + found["receive"], 0),
         ("call", found["call"], inside["call"]),

@@ -116,7 +116,7 @@ def test_what_follows_from_the_steps_ends_with_their_row(backend: str) -> None:
 
     net.output("ys", gc.scan(step, x, x[:, 0] * 0, lengths=ends)[0])
     plan = gc.compile(net, batch=3, backend=backend, threads=2)
-    assert any(i.scan is not None and i.scan.at_once for i in plan.programs["infer"].instrs)
+    assert any(i.inside is not None and i.inside.at_once for i in plan.programs["infer"].instrs)
     ex = gc.Executor(plan, seed=0)
     x = np.random.default_rng(0).standard_normal((3, STEPS, 3)).astype("float32")
     for last in ([5, 5, 5], [1, 3, 2], [0, 0, 1], [0, 0, 0]):

@@ -34,7 +34,7 @@ def test_steps_are_multiplied_at_once_and_nothing_is_copied() -> None:
     plan = gc.compile(lstm(weights), batch=6)
     frozen = gc.freeze(gc.Executor(plan), batch=6)
     instrs = frozen.plan.programs["infer"].instrs
-    loops = [instr.scan for instr in instrs if instr.scan is not None]
+    loops = [instr.inside for instr in instrs if instr.inside is not None]
     products = {
         loop.at_once: sum(instr.kernel.startswith("gemm") for instr in loop.program.instrs)
         for loop in loops

@@ -87,7 +87,7 @@ def test_without_the_pass_sums_are_whole() -> None:
     plan = gc.compile(
         recurrent(64), batch=2, optimizer=gc.SGD(lr=0.1), passes=passes.without("segment_scans")
     )
-    scans = [i.scan for i in plan.programs["step"].instrs if i.scan is not None]
+    scans = [i.inside for i in plan.programs["step"].instrs if i.inside is not None]
     assert all(scan.steps == 64 for scan in scans)
 
 
@@ -123,7 +123,7 @@ def test_the_longest_row_ends_anywhere_in_a_segment(cut: str, dtype: str) -> Non
     plan = gc.compile(net, **options)  # type: ignore[arg-type]
     if cut == "all":
         plan = gc.compile(net, **options, budget=plan.memory.total - 1)  # type: ignore[arg-type]
-    scans = [i.scan for i in plan.programs["step"].instrs if i.scan is not None]
+    scans = [i.inside for i in plan.programs["step"].instrs if i.inside is not None]
     assert any(scan.steps == 2 for scan in scans)
     rng = np.random.default_rng(1)
     arrays = {"x": rng.normal(size=(2, 64, 3)), "h0": rng.normal(size=(2, 4))}

@@ -244,7 +244,7 @@ def test_products_of_the_inputs_are_one() -> None:
     y, _ = gc.lstm(net.input("x", (gc.N, 6, 8)), 16)
     net.loss("loss", gc.mean(y * y))
     plan = gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy")
-    loops = [instr.scan for instr in plan.programs["step"].instrs if instr.scan is not None]
+    loops = [instr.inside for instr in plan.programs["step"].instrs if instr.inside is not None]
     inside = {True: 0, False: 0}
     for loop in loops:
         inside[loop.at_once] += sum(i.kernel.startswith("gemm") for i in loop.program.instrs)

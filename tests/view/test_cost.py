@@ -168,8 +168,8 @@ def test_a_loop_has_the_products_of_all_steps(name: str) -> None:
 
 def test_steps_that_follow_each_other_read_and_write_what_lies_around_them_once() -> None:
     program = gc.compile(LOOPS["lstm"]("float32"), batch=8).programs["infer"]
-    (instr,) = (i for i in program.instrs if i.scan is not None and not i.scan.at_once)
-    names = {*instr.ins, *instr.outs} - {instr.scan.workspace}
+    (instr,) = (i for i in program.instrs if i.inside is not None and not i.inside.at_once)
+    names = {*instr.ins, *instr.outs} - {instr.inside.workspace}
     wanted = sum(program.buffers[name].type.nbytes(6) for name in names)
     assert cost(program, instr, 6).bytes == wanted
     assert cost(program, instr, 6).products == 6 * 2 * STEPS * WIDTH * 4 * WIDTH

@@ -29,9 +29,9 @@ class ScanWriter:
     """The writer of one loop."""
 
     def __init__(self, program: Program, instr: Instr) -> None:
-        assert instr.scan is not None, "the instruction of a loop"
-        self.scan: ScanKernel = instr.scan
-        self.step, self.outer, self.written = instr.scan.program, program.buffers, {*instr.outs}
+        assert isinstance(instr.inside, ScanKernel), "the instruction of a loop"
+        self.scan = instr.inside
+        self.step, self.outer, self.written = self.scan.program, program.buffers, {*instr.outs}
         identifiers = Identifiers()
         self.arguments = {name: identifiers.new(BUFFER, name) for name in instr.buffers}
         self.names = {name: identifiers.new(STEP, name) for name in self.step.buffers}

@@ -18,7 +18,7 @@ from graphc.ir.tensor_type import Shape, TensorType
 from graphc.kernels.kernel import Chain, Gemm, Kernel, Permutation, buffers_of
 from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.stack import links_of
-from graphc.kernels.text import kernel_text, scan_head
+from graphc.kernels.text import kernel_text
 
 UNNAMED = "\0"
 """The name of a kernel's function until all programs have been written: equal ones are one."""
@@ -50,7 +50,7 @@ class KernelFile:
     def _call(self, program: Program, number: int, pointer: Pointer, rows: str) -> str:
         instr = program.instrs[number]
         own, given = f"{program.name}_{number}_{instr.node}", [rows]
-        if instr.scan is not None:
+        if instr.inside is not None:
             name, used = self._scan(program, instr, own), instr.buffers
         else:
             assert instr.body is not None, "the instruction is a kernel"
@@ -68,7 +68,7 @@ class KernelFile:
         _use_rows(code, False)
         text, stack = code.function(f"static void {UNNAMED}({writer.head()})")
         self.stack = max(around, stack + self.stack)
-        return self._named(f"/* {comment(scan_head(writer.scan))} */\n{text}\n", own)
+        return self._named(f"/* {comment(writer.scan.head)} */\n{text}\n", own)
 
     def _step(self, program: Program, pointer: Pointer, rows: str) -> list[str]:
         """Add the kernels of a step, and return their calls."""

@@ -122,8 +122,8 @@ class _Export:
             return f.address("%work", self.model.scratch_at, "i8")
 
         for number in entry.numbers:
-            scan = entry.program.instrs[number].scan
-            for epoch in range(scan.epochs if scan is not None and scan.at_once else 1):
+            inside = entry.program.instrs[number].inside
+            for epoch in range(inside.epochs if inside is not None and inside.at_once else 1):
                 self.kernels.call(f, entry.program, number, pointer, scratch, epoch=epoch)
         for argument, buffer in entry.results:
             size = f.size(count(buffer.type.shape))

@@ -20,9 +20,9 @@ from graphc.backends.native.gemm_tile import Tile, tile_of
 from graphc.backends.native.target import WORDS, Words
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
+from graphc.kernels.inside import Inside
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 from graphc.kernels.program import Buffer, Instr, Program
-from graphc.kernels.scan import ScanKernel
 
 if TYPE_CHECKING:
     from graphc.backends.backend import Call
@@ -153,15 +153,15 @@ def panels_of(kernel: Gemm, tile: Tile) -> Panels | None:
 
 
 def packed_once(
-    scan: ScanKernel, bits: int, words: Mapping[str, Words]
+    inside: Inside, bits: int, words: Mapping[str, Words]
 ) -> dict[str, tuple[Gemm, int]]:
     """Return what a thread packs before the first step: the product that reads it, its bytes.
 
     It is the same in each step, and nothing but one product reads it.
     """
     found: dict[str, tuple[Gemm, int]] = {}
-    program, whole = scan.program, scan.whole if scan.shared and not scan.at_once else ()
-    for name in whole:
+    program = inside.program
+    for name in inside.reread:
         readers = [instr for instr in program.instrs if name in instr.ins]
         if len(readers) == 1:
             buffer = program.buffers[name]
@@ -189,9 +189,9 @@ def scratch_sizes(
     """
 
     def size(instr: Instr) -> int:
-        if instr.scan is not None:
-            shared = packed_once(instr.scan, bits, words)
-            inner = scratch_sizes(instr.scan.program, bits, words, shared)
+        if instr.inside is not None:
+            shared = packed_once(instr.inside, bits, words)
+            inner = scratch_sizes(instr.inside.program, bits, words, shared)
             return sum(nbytes for _, nbytes in shared.values()) + max(inner, default=0)
         packs = not isinstance(instr.body, Gemm) or instr.body.b not in packed
         return kernel_scratch(instr.body, bits, program.capacity, words, packs=packs)

@@ -72,7 +72,7 @@ class Kernels:
         steps have barriers it is the epoch in `turn`, or all if that is negative.
         """
         instr = program.instrs[number]
-        if instr.scan is not None:
+        if instr.inside is not None:
             from graphc.backends.native import scan
 
             target = self.bits, self.words
@@ -83,9 +83,9 @@ class Kernels:
         pointers = [pointer(program.buffers[name]) for name in callee.buffers]
         if isinstance(instr.body, Gemm) and instr.body.b in panels:
             pointers.append(panels[instr.body.b])
-        if instr.scan is not None or isinstance(instr.body, (Gemm, Chain)):
+        if instr.inside is not None or isinstance(instr.body, (Gemm, Chain)):
             pointers.append(scratch())
-        last = (turn,) if instr.scan is not None and instr.scan.in_turns else ()
+        last = (turn,) if instr.inside is not None and instr.inside.in_turns else ()
         sizes = map(function.size, callee.sizes)
         function.call(callee.name, *pointers, "%n", "%tid", "%threads", *last, *sizes)
 
@@ -169,8 +169,8 @@ class _Emission:
 
     def _in_turns(self, epoch: tuple[int, ...]) -> bool:
         """Return whether an epoch is one of a loop whose steps have barriers."""
-        scan = self.program.instrs[epoch[0]].scan
-        return scan is not None and scan.in_turns
+        inside = self.program.instrs[epoch[0]].inside
+        return inside is not None and inside.in_turns
 
     def _turn(self, function: Function, first: int) -> Value:
         """Return the epoch within a loop that begins at epoch `first`; negative for all."""

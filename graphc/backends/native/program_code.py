@@ -56,15 +56,14 @@ def _place(buffer: Buffer) -> Buffer:
 def _instr(program: Program, instr: Instr) -> Instr:
     """Return what code depends on of an instruction: its kernel, or that something else runs."""
     if not has_code(instr):
-        kind = "call" if instr.kind == "scan" else instr.kind
+        kind = "call" if instr.kind == "repeat" else instr.kind
         constants = [name for name in instr.ins if program.buffers[name].space == "constant"]
         return Instr(kind, "", None, tuple(constants), (), "")
-    scan = instr.scan
-    if scan is not None:
-        step, carried = scan.program, [(one.feed, one.result) for one in scan.carried]
-        handed = chain(*carried, scan.sequences, scan.whole, scan.stacked)
-        scan = replace(scan, program=code_of(step, _constants(step), handed))
-    return Instr(instr.kind, "", None, instr.ins, instr.outs, "", instr.body, (), scan)
+    inside = instr.inside
+    if inside is not None:
+        step = inside.program
+        inside = replace(inside, program=code_of(step, _constants(step), inside.handed))
+    return Instr(instr.kind, "", None, instr.ins, instr.outs, "", instr.body, (), inside)
 
 
 def _constants(step: Program) -> Graph:

@@ -45,8 +45,8 @@ def emit_scan(
 
     `target` has the bits of vector registers, and the words of narrow factors.
     """
-    scan = instr.scan
-    assert scan is not None, "the instruction of a loop"
+    scan = instr.inside
+    assert isinstance(scan, ScanKernel), "the instruction of a loop"
     names = instr.buffers
     outer = {name: f"%o{i}" for i, name in enumerate(names)}
     lengths = program.buffers[scan.lengths].type if scan.lengths else None
@@ -266,7 +266,7 @@ class _Emission:
         every = f.value("icmp slt i64 %phase, 0")
         f.when(f.value("icmp slt i64 %phase, 1"), kept)
         for first, numbers, times in _runs(phases):
-            inner = self.program.instrs[numbers[0]].scan
+            inner = self.program.instrs[numbers[0]].inside
             if inner is not None and inner.in_turns:
                 turn = f.value(f"select i1 {every}, i64 -1, i64 {f.sub('%phase', first)}")
                 within = f.value(f"icmp ult i64 {f.sub('%phase', first)}, {times}")

@@ -61,9 +61,9 @@ def parts(
     for i, (instr, kernel) in enumerate(zip(program.instrs, known.kernels, strict=True)):
         ends: tuple[int, ...] = (i,)
         calls: list[Call] = []
-        if instr.scan is not None:
+        if instr.inside is not None:
             if i not in skip:
-                calls.append(higher("bind loop")(instr.scan, n, view, partial(_step, scratch)))
+                calls.append(higher("bind loop")(instr.inside, n, view, partial(_step, scratch)))
         elif instr.kind in ("send", "receive"):
             calls.extend(bind_exchange(program.name, instr, view, link))
         elif i in joined:

@@ -46,8 +46,8 @@ class PlannedProgram:
 
 def _own_bytes(instr: Instr, kernel: Planned | PlannedChain | None) -> int:
     """Return the scratch bytes of an instruction by itself; steps of a loop run one by one."""
-    if instr.scan is not None:
-        return max(planned(instr.scan.program).scratch, default=0)
+    if instr.inside is not None:
+        return max(planned(instr.inside.program).scratch, default=0)
     return 0 if kernel is None else kernel.nbytes
 
 

@@ -13,6 +13,8 @@ from graphc.backends.backend import backend
 from graphc.backends.interface import Interface
 from graphc.check import certificate as tables
 from graphc.check.certificate import Axis, Certificate, Ints, Kind, Pattern, Space, Use
+from graphc.check.certificate.columns import column
+from graphc.check.certificate.loops import loop_tables
 from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import workspaces
 from graphc.compiler.sizes import (
@@ -28,7 +30,6 @@ from graphc.ir.expr import Body
 from graphc.ir.tensor_type import ALIGNMENT, ITEMSIZE, Batch, Dim, TensorType, align, count
 from graphc.kernels.kernel import Chain, Gemm, Kernel, Loop, Permutation
 from graphc.kernels.program import Buffer, Instr, Program
-from graphc.kernels.scan import ScanKernel
 
 Size = tuple[int, int, int]
 """A size (a, b, c) that means a + b*N + c*N*N."""
@@ -41,11 +42,6 @@ def size(dim: Dim) -> Size:
     if not isinstance(dim, Batch):
         return dim, 0, 0
     return (0, dim.factor, 0) if dim.power == 1 else (0, 0, dim.factor)
-
-
-def column(numbers: Sequence[int] | Sequence[tuple[int, ...]]) -> Ints:
-    """Return numbers as a column of a table: an array of int64."""
-    return np.array(numbers, np.int64)
 
 
 def sizes(numbers: Sequence[Size]) -> Ints:
@@ -150,45 +146,7 @@ def certify_program(program: Program) -> tables.ProgramTables:
             column([block_of.get(("state", name), -1) for name in updates]),
             column([number[value] for value in updates.values()]),
         ),
-        tuple(_loops(program, number)),
-    )
-
-
-def _loops(program: Program, number: Mapping[str, int]) -> Iterator[tables.LoopTables]:
-    """Yield the tables of the loops of a program."""
-    for position, instr in enumerate(program.instrs):
-        if instr.scan is not None:
-            yield _loop(position, instr.scan, number)
-
-
-def _loop(position: int, scan: ScanKernel, outside: Mapping[str, int]) -> tables.LoopTables:
-    inside = {name: i for i, name in enumerate(scan.program.buffers)}
-
-    def pairs(named: Mapping[str, str]) -> Ints:
-        return column([(inside[k], outside[v]) for k, v in named.items()]).reshape(-1, 2)
-
-    carried = [
-        (
-            *(inside[name] for name in (one.feed, one.result)),
-            *(outside.get(x, -1) for x in (one.initial, one.last, one.before, one.stacked)),
-        )
-        for one in scan.carried
-    ]
-    return tables.LoopTables(
-        position,
-        certify_program(scan.program),
-        scan.steps,
-        int(scan.at_once),
-        int(scan.waits),
-        pairs(scan.sequences),
-        pairs(scan.whole),
-        pairs(scan.stacked),
-        column(carried).reshape(-1, 6),
-        inside.get(scan.number, -1),
-        outside.get(scan.lengths, -1),
-        outside[scan.workspace],
-        column([inside[name] for name in scan.slots]),
-        column(list(scan.slots.values())),
+        tuple(loop_tables(program, number, certify_program)),
     )
 
 
@@ -310,7 +268,8 @@ def _step(instr: Instr) -> tuple[int, ...]:
     """Return the numbers of a row of the table of steps."""
     kernel = instr.body
     if kernel is None:
-        return Kind.of(instr.kind), Axis.NONE, *ONE, *ONE, *ONE, 0, Axis.NONE, 0, 0, 0
+        kind = Kind.of(instr.kind) if instr.inside is None else Kind.SCAN
+        return kind, Axis.NONE, *ONE, *ONE, *ONE, 0, Axis.NONE, 0, 0, 0
     split = Axis.of(kernel.partition)
     rows, columns = map(size, kernel.space)
     if isinstance(kernel, Gemm):

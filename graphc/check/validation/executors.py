@@ -44,6 +44,7 @@ from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.index_bounds import ignored_labels
 from graphc.compiler.plan import Plan, program_name
+from graphc.features.loops.sequences import Sequences
 from graphc.features.precision.option import known_layers
 from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load_executor, save
@@ -53,7 +54,6 @@ from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import dim_at
 from graphc.ops.rounding import RoundBfloat16
 from graphc.runtime.executor import Executor
-from graphc.runtime.sequences import Sequences
 from passes import DEFAULT
 
 Arrays = dict[str, Array]

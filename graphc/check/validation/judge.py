@@ -25,7 +25,6 @@ from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
 from graphc.ops.exchange import Total
 from graphc.ops.linalg import order_of
-from graphc.ops.scan import Scan
 from passes import keep_sends
 from passes.backward import Backward
 from passes.contract import Pass, bound_of, preserves_of
@@ -228,7 +227,7 @@ def _rounded(before: Graph, made: Graph, draw: Draw) -> Iterator[Case]:
 
 def _factors(graph: Graph) -> set[str]:
     """Return what products round, and all loops, in whose steps some may."""
-    loops = {node.name for node in graph if isinstance(node.op, Scan)}
+    loops = {node.name for node in graph if node.op.is_joint}
     return loops.union(*(node.inputs[:2] for node in graph if order_of(node.op)))
 
 

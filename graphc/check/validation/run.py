@@ -15,6 +15,7 @@ from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, RuleError, rule_failure, shown
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.compiler.index_bounds import index_bounds
+from graphc.features.loops.sequences import steps_of_loops
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
@@ -24,7 +25,6 @@ from graphc.ir.tensor_type import Dim, dim_at, shape_at
 from graphc.ops.lengths import most_steps
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
-from graphc.runtime.sequences import steps_of_loops
 from graphc.runtime.state import initial_value
 from passes.segment_scans import segment
 from passes.specialize import Specialize

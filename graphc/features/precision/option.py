@@ -11,7 +11,7 @@ from graphc.base.errors import GraphError, first_of
 from graphc.base.loc import caller_loc
 from graphc.features.precision.choice import chosen_precision, relative_times
 from graphc.ir.graph import Graph
-from graphc.ops.scan import Scan
+from graphc.ir.op import step_of
 from passes.pipeline import PassList
 from passes.set_precision import Precision, SetPrecision, inner_path, matches, products
 from passes.specialize import Specialize
@@ -85,5 +85,5 @@ def _layers(graph: Graph, path: str = "") -> Iterator[str]:
     """Yield the names of the products of a graph, and of those in the steps of its loops."""
     yield from (layer for layer, *_ in products(graph, path))
     for node in graph:
-        if isinstance(node.op, Scan):
-            yield from _layers(node.op.step.graph(()), inner_path(node, path))
+        if (step := step_of(node.op)) is not None:
+            yield from _layers(step.graph(()), inner_path(node, path))

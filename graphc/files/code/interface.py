@@ -217,8 +217,8 @@ class Expected:
 def _check(program: Program) -> None:
     """Raise GraphError for the first node that only Python computes."""
     for instr in program.instrs:
-        if instr.scan is not None:
-            _check(instr.scan.program)
+        if instr.inside is not None:
+            _check(instr.inside.program)
         if instr.kind == "call":
             node = program.graph[instr.node]
             raise GraphError(

@@ -154,7 +154,7 @@ def _backward_role(name: str, graph: Graph, forward: Container[str]) -> Role:
 def _slots(program: Program) -> Iterator[Slot]:
     """Return the slots in order of time: groups of buffers with equal bytes of one storage."""
     known = roles(program.graph)
-    known |= {i.scan.workspace: "loop" for i in program.instrs if i.scan is not None}
+    known |= {i.inside.workspace: "loop" for i in program.instrs if i.inside is not None}
     found: dict[tuple[str, int, int], list[Buffer]] = {}
     wholes = {b.key: b for b in program.buffers.values() if b.space == "arena" and not b.pitch}
     for buffer in program.buffers.values():

@@ -81,9 +81,9 @@ def kernels_scene(program: Program) -> Scene:
         boxes = []
         nodes = _nodes(program, instr)
         # A loop is one box, whatever its number of results.
-        for some in [[node] for node in nodes] if instr.scan is None else [nodes][: len(nodes)]:
+        for some in [[node] for node in nodes] if instr.inside is None else [nodes][: len(nodes)]:
             id = f"n{next(numbers)}"
-            boxes.append(_box(id, some, instr.scan is not None, some[0].name in backward))
+            boxes.append(_box(id, some, instr.inside is not None, some[0].name in backward))
             ids.update((node.name, id) for node in some)
             order.extend(Arrow(bar_id, id, "bar") for bar_id in above)
             here.append(id)
@@ -141,8 +141,8 @@ def kernel_words(program: Program) -> Iterator[str]:
     found = Counter(instr.kind for instr in program.instrs)
     nodes = sum(len(instr.nodes) for instr in program.instrs if instr.kind == "kernel")
     yield f"{nodes:,} nodes in {found['kernel']:,} kernels, {found['barrier']:,} barriers"
-    if found["scan"]:
-        yield counted(found["scan"], "loop")
+    if found["repeat"]:
+        yield counted(found["repeat"], "loop")
     if found["call"]:
         yield f"{found['call']:,} calls of reference rules"
     if found["send"]:
@@ -157,10 +157,10 @@ def _nodes(program: Program, instr: Instr) -> list[Node]:
 
 def _head(instr: Instr) -> str:
     """Return a kernel's title (`gemm N x 100, partitioned by rows`), or a call's kernel's name."""
-    if instr.scan is not None:
-        steps = counted(instr.scan.steps, "step")
-        kernels = sum(inner.kind != "barrier" for inner in instr.scan.program.instrs)
-        return f"loop of {steps}, {instr.scan.way}, {counted(kernels, 'kernel')} a step"
+    if instr.inside is not None:
+        steps = counted(instr.inside.steps, "step")
+        kernels = sum(inner.kind != "barrier" for inner in instr.inside.program.instrs)
+        return f"loop of {steps}, {instr.inside.way}, {counted(kernels, 'kernel')} a step"
     if instr.body is None:
         return f"{instr.kind} {instr.kernel}".strip()
     kind = instr.kernel if isinstance(instr.body, (Gemm, Chain)) else "loop"

@@ -149,8 +149,8 @@ class Interpreted:
             yield start, len(instrs)
 
     def _call(self, instr: Instr) -> None:
-        if instr.scan is not None:
-            run_scan(self, instr.scan)
+        if isinstance(instr.inside, ScanKernel):
+            run_scan(self, instr.inside)
             return
         with np.errstate(all="ignore"):
             bind_reference(instr, self.n, self.view)()

@@ -16,8 +16,8 @@ from passes.specialize import Specialize
 from tests.check.loops import derived, mixed, nested, several
 from tests.check.validation.faults import Fault, plant
 
-GRADIENT, LOWERED = "graphc.ops.scan_gradient:_Gradient", "graphc.compiler.scan_lowering"
-STEPS, STEP = "graphc.backends.scan:_Loop", "graphc.ir.step_graph:StepGraph"
+GRADIENT, LOWERED = "graphc.ops.scan_gradient:_Gradient", "graphc.features.loops.lowering"
+STEPS, STEP = "graphc.features.loops.bind:_Loop", "graphc.ir.step_graph:StepGraph"
 
 # fmt: off
 FAULTS = (

@@ -16,6 +16,7 @@ from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_text, parse_certificate
 from graphc.check.verify import loops as rules
 from graphc.check.verify import verify
+from graphc.kernels.scan import ScanKernel
 from tests.check.loops import mixed, nested, reversing, several
 
 SGD = gc.SGD(lr=0.1, momentum=0.9)
@@ -162,7 +163,8 @@ def test_carried_values_that_other_threads_wrote_are_found(
 def test_threads_wait_where_a_step_reads_what_others_handed_on() -> None:
     """Rows of 16 in reverse, which several threads share, and a loop that says they do not wait."""
     plan = gc.compile(reversing(16), batch=6, backend="numpy")
-    (scan,) = (i.scan for i in plan.programs["infer"].instrs if i.scan is not None)
+    insides = (instr.inside for instr in plan.programs["infer"].instrs)
+    (scan,) = (inside for inside in insides if isinstance(inside, ScanKernel))
     assert scan.in_turns and len(scan.phases) == 1
     whole = certify(plan)
     text = certificate_text(whole)

@@ -189,7 +189,7 @@ def test_a_graph_without_loops_stays_itself() -> None:
 def test_a_loop_is_one_box_among_the_kernels() -> None:
     plan = gc.compile(rnn(), batch=4, backend="numpy")
     program = plan.programs["grad"]
-    found = [instr for instr in program.instrs if instr.scan is not None]
+    found = [instr for instr in program.instrs if instr.inside is not None]
     frames = [item for item in kernels_scene(program).items if isinstance(item, Frame)]
     boxes = [
         box

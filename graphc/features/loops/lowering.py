@@ -94,6 +94,7 @@ def lower_scan(
     kernel = ScanKernel(
         program,
         ops[0].steps,
+        name,
         ops[0].reverse,
         {k: operands[k] for k in step.sequences if k in program.feeds},
         {k: operands[k] for k in step.whole if k in program.feeds},
@@ -101,14 +102,13 @@ def lower_scan(
         {program.outputs[k]: v for k, v in results.items() if k not in step.nexts},
         step.number if step.number in program.feeds else "",
         operands[step.lengths] if step.lengths else "",
-        name,
         slots,
-        at_once,
         reads_of_others(program, {one.result: one.feed for one in carried}),
+        at_once=at_once,
     )
     outs = (name, *(node.name for node in nodes))
     ins = tuple(dict.fromkeys(kernel.operands))
-    instr = Instr("scan", "scan", ops[0], ins, outs, nodes[0].name, None, outs[1:], kernel)
+    instr = Instr("repeat", "scan", ops[0], ins, outs, nodes[0].name, None, outs[1:], kernel)
     return LoweredScan(instr, TensorType((workspace,), "uint8"))
 
 

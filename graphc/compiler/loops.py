@@ -57,8 +57,8 @@ class LoopLine:
 def loop_lines(program: Program, name: str, path: str = "") -> Iterator[LoopLine]:
     """Yield a line for each loop of a program in order; one inside another follows that one."""
     for instr in program.instrs:
-        scan = instr.scan
-        if scan is None:
+        scan = instr.inside
+        if not isinstance(scan, ScanKernel):
             continue
         types = [program.buffers[buffer].type for buffer in _kept(scan)]
         total = sum(type.nbytes(program.capacity) for type in types)

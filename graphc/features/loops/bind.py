@@ -23,19 +23,19 @@ Bind = Callable[[Program, int, View], list[Call]]
 """Binds a program to arrays for a number of rows."""
 
 
-def bind_scan(scan: ScanKernel, n: int, view: View, bind: Bind) -> Call:
+def bind_loop(scan: ScanKernel, n: int, view: View, bind: Bind) -> Call:
     """Return the call that runs all steps of a loop."""
     return (_AtOnce if scan.at_once else _Loop)(scan, n, view, bind).run
 
 
-def bind_compiled_scan(made: Backend, scan: ScanKernel, n: int, view: View, memory: Memory) -> Call:
+def bind_compiled_loop(made: Backend, scan: ScanKernel, n: int, view: View, memory: Memory) -> Call:
     """Return the call that runs all steps of a loop, each by the code of another backend."""
 
     def bind(program: Program, rows: int, slot: View) -> list[Call]:
         own = _StepMemory(made, scan, view(scan.workspace), slot, memory)
         return made.bind(program, frozenset(), own).calls(rows, slot)[0]
 
-    return bind_scan(scan, n, view, bind)
+    return bind_loop(scan, n, view, bind)
 
 
 class _StepMemory:

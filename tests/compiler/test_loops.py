@@ -30,11 +30,11 @@ def written(program: Program) -> dict[str, tuple[int, int]]:
     """For each loop the bytes of the buffers with all steps that it writes, and its workspace."""
     found = {}
     for instr in program.instrs:
-        if instr.scan is not None:
+        if instr.inside is not None:
             of = {name: program.buffers[name] for name in instr.outs}
             sizes = {n: b.type.nbytes(program.capacity) for n, b in of.items()}
-            kept = sum(sizes[n] for n, b in of.items() if b.type.shape[0] == instr.scan.steps)
-            found[instr.node] = kept, sizes[instr.scan.workspace]
+            kept = sum(sizes[n] for n, b in of.items() if b.type.shape[0] == instr.inside.steps)
+            found[instr.node] = kept, sizes[instr.inside.workspace]
     return found
 
 
@@ -101,7 +101,7 @@ def test_programs_of_a_plan_share_those_of_their_steps() -> None:
     """The loop and its gradient, which a step and the gradient alone have in common."""
 
     def steps(name: str) -> list[Program]:
-        return [i.scan.program for i in plan.programs[name].instrs if i.scan is not None]
+        return [i.inside.program for i in plan.programs[name].instrs if i.inside is not None]
 
     plan = planned()
     pairs = list(zip(steps("grad"), steps("step"), strict=True))
