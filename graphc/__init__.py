@@ -70,9 +70,12 @@ if TYPE_CHECKING:
     from graphc.ops.gaussian import *
     from graphc.ops.index import *
     from graphc.ops.index_tuples import *
-    from graphc.ops.lengths import *
     from graphc.ops.linalg import *
     from graphc.ops.logic import *
+    from graphc.ops.loops.layer import *
+    from graphc.ops.loops.lengths import *
+    from graphc.ops.loops.recurrent import *
+    from graphc.ops.loops.recurrent_cells import *
     from graphc.ops.losses.classes import *
     from graphc.ops.losses.elements import *
     from graphc.ops.losses.labels import *
@@ -82,12 +85,9 @@ if TYPE_CHECKING:
     from graphc.ops.pad import *
     from graphc.ops.pool_layer import *
     from graphc.ops.random_numbers import *
-    from graphc.ops.recurrent import *
-    from graphc.ops.recurrent_cells import *
     from graphc.ops.reduce import *
     from graphc.ops.resize import *
     from graphc.ops.row_norm import *
-    from graphc.ops.scan_layer import *
     from graphc.ops.scatter import *
     from graphc.ops.select import *
     from graphc.ops.shape import *

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.ir.graph import Graph, Node
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from passes.contract import graph_pass
 from passes.segment_scans import in_segments, is_long
 

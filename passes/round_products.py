@@ -21,8 +21,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.narrow import narrow
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.linalg import order_of
+from graphc.ops.loops.op import Scan
 from graphc.ops.rounding import RoundBfloat16, ToBfloat16
-from graphc.ops.scan import Scan
 from graphc.ops.source import Constant, Input
 from passes.contract import graph_pass
 from passes.steps import on_steps

@@ -21,7 +21,7 @@ from graphc.ir.step_graph import Carried, StepGraph, stacked
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.arithmetic import FloorDiv
 from graphc.ops.elementwise import Add, Mul, Sub
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from graphc.ops.shape import Cast, Reshape
 from graphc.ops.source import Input, constant
 from passes.contract import graph_pass

@@ -24,7 +24,7 @@ from graphc.ir.forms import Product, TermOrder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.linalg import OrderedProduct
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 
 Precision = Literal["bf16", "bf16_blocks", "float32"]
 """The precision of a layer's products."""

@@ -36,9 +36,9 @@ from graphc.ir.step_graph import StepGraph
 from graphc.ir.tensor_type import Batch
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import FIRST_ROW, SHARE, ShardInput, Total
+from graphc.ops.loops.op import Scan
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.random_numbers import Drawn
-from graphc.ops.scan import Scan
 from graphc.ops.source import COUNTER, Input, constant
 
 STATISTICS = ("mean", "var")

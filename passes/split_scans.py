@@ -20,7 +20,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.rows import keeps_rows, leads
 from graphc.ir.step_graph import StepGraph, stacked
 from graphc.ir.tensor_type import Batch
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from graphc.ops.shape import Reshape, Transpose
 from graphc.ops.source import Input
 from graphc.ops.sums import Sum

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from graphc.ir.graph import Graph, Node
 from graphc.ops.linalg import MatMul
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from graphc.ops.shape import Transpose
 from graphc.ops.source import Input
 from passes.contract import graph_pass

@@ -59,8 +59,8 @@ def test_the_core_imports_the_core_alone() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "from graphc.ops.scan import Scan",
-        "from graphc.ops import scan",
+        "from graphc.ops.loops.op import Scan",
+        "from graphc.ops import loops",
         "import graphc.compiler.options",
         "def f() -> None:\n    from graphc.runtime.population import Population",
         "from passes import DEFAULT",

@@ -20,8 +20,8 @@ from graphc.ir.op import Array, Op, attributes
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.linalg import order_of
+from graphc.ops.loops.op import Scan
 from graphc.ops.rounding import RoundBfloat16, ToBfloat16
-from graphc.ops.scan import Scan
 from graphc.ops.shape import Cast
 from graphc.ops.source import Constant, Input
 from graphc.runtime import reference

@@ -14,7 +14,7 @@ from graphc.ir.init import generator
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N
 from graphc.ops import FUNCTIONS
-from graphc.ops.scan_layer import scan
+from graphc.ops.loops.layer import scan
 
 __all__ = ["random_net"]
 

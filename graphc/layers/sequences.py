@@ -24,8 +24,8 @@ from graphc.layers.call import (
 )
 from graphc.ops.gather import Gather
 from graphc.ops.linalg import AffineLayer
+from graphc.ops.loops.recurrent_cells import lstm_cell, rnn_cell
 from graphc.ops.pool_layer import fixed
-from graphc.ops.recurrent_cells import lstm_cell, rnn_cell
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import concat
 from graphc.ops.source import constant

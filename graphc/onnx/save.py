@@ -30,9 +30,9 @@ from graphc.onnx.model_file import LARGEST_FILE, names_read, path_of
 from graphc.onnx.scope import DOMAIN
 from graphc.ops import OPS
 from graphc.ops.autodiff import Gradient
-from graphc.ops.lengths import within_lengths
+from graphc.ops.loops.lengths import within_lengths
+from graphc.ops.loops.op import loops
 from graphc.ops.random_numbers import Noise
-from graphc.ops.scan import loops
 from graphc.ops.source import Constant
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import expanded, initial_state, operand_names

@@ -42,7 +42,7 @@ from graphc.onnx.function import body_of, defaults_of
 from graphc.onnx.model_file import array_of, names_read
 from graphc.onnx.narrow import declared_narrow, held, narrow_inside, narrow_results
 from graphc.ops import OPS
-from graphc.ops.lengths import WithinLengths, has_lengths
+from graphc.ops.loops.lengths import WithinLengths, has_lengths
 from graphc.ops.random_numbers import Noise, keys_of
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op

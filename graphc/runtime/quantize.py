@@ -11,7 +11,7 @@ from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.graph import Graph
-from graphc.ops.scan import loops
+from graphc.ops.loops.op import loops
 from graphc.runtime.executor import Executor
 from graphc.runtime.freeze import built, check_executor, frozen_ops
 from graphc.runtime.rows import predictions

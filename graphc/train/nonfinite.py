@@ -15,7 +15,7 @@ from graphc.compiler.loss_share import divisors
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state

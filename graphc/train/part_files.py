@@ -15,7 +15,7 @@ from graphc.base.errors import DataError, FeedError
 from graphc.files.disk import check_plain
 from graphc.ir.init import generator
 from graphc.ir.op import Array
-from graphc.ops.lengths import with_lengths
+from graphc.ops.loops.lengths import with_lengths
 from graphc.runtime.executor import Executor
 from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import Batch, Source, blank, check_choosable, check_layout, filled

@@ -12,7 +12,7 @@ from graphc.base.errors import FeedError, GraphError
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ops.lengths import with_lengths
+from graphc.ops.loops.lengths import with_lengths
 from graphc.ops.row_norm import Standardize
 from graphc.runtime.executor import Executor
 from graphc.runtime.members.population import Population

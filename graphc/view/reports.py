@@ -19,7 +19,7 @@ from graphc.ir.tensor_type import shape_text
 from graphc.kernels.duration import is_shared, microseconds
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.traits import reason_for_call
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from passes.set_precision import Precision, SetPrecision
 
 _RESULTS: Mapping[Kind, str] = {"stacked": "all", "last": "the last", "sum": "the sum"}

@@ -18,8 +18,8 @@ from graphc.ir.op import Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import mul
+from graphc.ops.loops.op import Scan
 from graphc.ops.norm import BatchNorm
-from graphc.ops.scan import Scan
 from tests.ops.example import Example
 from tests.ops.examples import EXAMPLES
 from tests.ops.test_contract import BETWEEN_SHARDS, each

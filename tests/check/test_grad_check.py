@@ -22,10 +22,10 @@ from graphc.ops.elementwise import Unary
 from graphc.ops.functions import tanh
 from graphc.ops.index import one_hot
 from graphc.ops.linalg import affine
+from graphc.ops.loops.layer import scan
 from graphc.ops.losses.classes import softmax_loss, svm_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import mean
-from graphc.ops.scan_layer import scan
 from graphc.ops.select import relu
 from graphc.ops.shape import stop_gradient
 from graphc.ops.sums import sum_

@@ -11,7 +11,7 @@ from onnx import ModelProto
 import graphc as gc
 from graphc.ir.op import Array
 from graphc.onnx import load, prepare, to_proto
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from tests.onnx.compare import agree, comes_back
 from tests.onnx.runtimes import by_both
 

@@ -10,7 +10,7 @@ import pytest
 import graphc as gc
 from graphc.ir.op import Array
 from graphc.onnx import load, to_proto
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from passes.dead_code import dead_code
 from tests.onnx.compare import agree, bare
 from tests.onnx.runtimes import by_runtime

@@ -12,7 +12,7 @@ import pytest
 
 import graphc as gc
 from graphc.onnx import load, to_proto
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from passes.dead_code import dead_code
 from tests.onnx.compare import agree
 from tests.onnx.test_save import declared

@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 import graphc as gc
 from graphc.ir.op import Array
 from graphc.onnx import load
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from tests.onnx import models
 from tests.onnx.compare import agree
 from tests.onnx.models import model

@@ -66,9 +66,9 @@ from graphc.ops.fused_norm import NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Embedding, Gather, GatherGrad
 from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_tuples import FlatIndex
-from graphc.ops.lengths import WithinLengths
 from graphc.ops.linalg import Affine, AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
+from graphc.ops.loops.lengths import WithinLengths
 from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SoftNllLoss, SvmLoss, WeightedNllLoss
 from graphc.ops.losses.elements import (
     HingeLoss,

@@ -16,7 +16,7 @@ from graphc.ir.tensor_type import TensorType, numpy_dtype, shape_at
 from graphc.ir.text.parse import check_count
 from graphc.ops import OPS
 from graphc.ops.autodiff import Gradient
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE, EXAMPLES
 from tests.ops.harness import Bound, program_of

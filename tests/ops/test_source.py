@@ -9,7 +9,7 @@ import graphc as gc
 from graphc.ir.init import FromArray, Zeros
 from graphc.ir.op import Layer, Source
 from graphc.ops import OPS
-from graphc.ops.lengths import WithinLengths
+from graphc.ops.loops.lengths import WithinLengths
 from graphc.ops.source import Constant, Input, Parameter, State, start_of, with_start
 
 KINDS = {

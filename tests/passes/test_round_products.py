@@ -25,8 +25,8 @@ from graphc.ir.text.parse import parse_graph
 from graphc.ops import OPS
 from graphc.ops.elementwise import Mul
 from graphc.ops.linalg import MatrixProduct, order_of
+from graphc.ops.loops.op import Scan
 from graphc.ops.rounding import ToBfloat16
-from graphc.ops.scan import Scan
 from graphc.ops.source import constant
 from passes.contract import graph_pass
 from passes.round_products import round_products

@@ -7,7 +7,7 @@ import graphc as gc
 import passes
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from passes.recompute_scans import has_long_loops, recompute_scans
 from passes.segment_scans import segment, segment_scans
 from passes.split_scans import split_scans

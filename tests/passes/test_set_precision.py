@@ -17,7 +17,7 @@ from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.linalg import Affine, MatMul, OrderedProduct, order_of
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from passes.backward import Backward
 from passes.set_precision import SetPrecision
 from passes.specialize import Specialize

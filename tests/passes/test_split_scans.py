@@ -7,7 +7,7 @@ import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.ir.text.parse import parse_graph
 from graphc.ops import OPS
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from graphc.runtime.reference import evaluate
 from passes.split_scans import runs_at_once, split_scans
 from tests.passes.loop_nets import recurrent

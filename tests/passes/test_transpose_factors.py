@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from graphc.ops.linalg import MatMul
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from graphc.ops.shape import Transpose
 from passes.split_scans import split_scans
 from passes.transpose_factors import transpose_factors

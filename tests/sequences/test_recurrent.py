@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.base.errors import GraphError
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from tests.sequences.by_torch import TOLERANCE, TORCH, Array, wave
 
 BACKENDS = ("numpy", "native")

@@ -20,8 +20,8 @@ from graphc.check.validation.run import (
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.step_graph import nested
+from graphc.ops.loops.op import Scan
 from graphc.ops.norm import BatchNorm, feature_axes
-from graphc.ops.scan import Scan
 
 
 def layer_cases(

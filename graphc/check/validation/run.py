@@ -22,7 +22,7 @@ from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array
 from graphc.ir.step_graph import nested
 from graphc.ir.tensor_type import Dim, dim_at, shape_at
-from graphc.ops.lengths import most_steps
+from graphc.ops.loops.lengths import most_steps
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.state import initial_value

@@ -18,7 +18,7 @@ from graphc.kernels.barriers import reads_of_others
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.scan import CarriedBuffer, ScanKernel
 from graphc.ops.elementwise import Add
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Input
 from passes.split_scans import runs_at_once

@@ -11,8 +11,8 @@ import numpy as np
 from graphc.compiler.index_bounds import through_moves
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ops.lengths import with_lengths
-from graphc.ops.scan import Scan
+from graphc.ops.loops.lengths import with_lengths
+from graphc.ops.loops.op import Scan
 from graphc.runtime.errors import FeedErrors
 from graphc.runtime.feeds import Feed, check_kind, read
 

@@ -19,7 +19,7 @@ from graphc.ir.forms import BLOCK, BatchedProduct, Product, TermOrder, WindowPro
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import dim_at
 from graphc.kernels.duration import BYTES_A_MICROSECOND, CALL, OPERATIONS_A_MICROSECOND
-from graphc.ops.scan import loops
+from graphc.ops.loops.op import loops
 from passes.set_precision import ORDERS, Precision, inner_path, products
 from passes.specialize import Specialize
 

@@ -21,7 +21,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import LARGEST
 from graphc.kernels.program import Program
-from graphc.ops.lengths import within_lengths
+from graphc.ops.loops.lengths import within_lengths
 from graphc.runtime.executor import Executor
 from graphc.runtime.parameters import Parameters
 

@@ -20,9 +20,9 @@ from graphc.ir.step_graph import Carried, Kind, StepGraph
 from graphc.ir.tensor_type import TensorType
 from graphc.onnx.call import Call, NeedsInputs, NotSupported, Operand, Result, is_known, type_of
 from graphc.onnx.model_file import names_read
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
+from graphc.ops.loops.step_builder import StepBuilder
 from graphc.ops.shape import as_dtype
-from graphc.ops.step_builder import StepBuilder
 
 LENGTHS = "graphc.lengths"
 """The metadata key of the name of the value that has the number of steps of each row."""

@@ -13,7 +13,7 @@ from graphc.ir.tensor_type import TensorType
 from graphc.onnx.convert.loops import LENGTHS
 from graphc.onnx.export import Writer, value_info
 from graphc.onnx.model_file import names_read
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 
 WriteNodes = Callable[[Writer, Sequence[Node]], None]
 NUMBER = TensorType((), "int32")

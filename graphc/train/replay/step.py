@@ -14,7 +14,7 @@ from graphc.base.errors import GraphError, ModelFileError, close_names
 from graphc.files.serialize import load_executor
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
-from graphc.ops.lengths import with_lengths
+from graphc.ops.loops.lengths import with_lengths
 from graphc.runtime.executor import Executor
 from graphc.runtime.rows import Count
 from graphc.train.history import Position

@@ -11,7 +11,7 @@ from graphc.base.loc import Loc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.program import Buffer, Program
-from graphc.ops.scan import loops
+from graphc.ops.loops.op import loops
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, printable
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.step_graph import Kind, StepGraph
-from graphc.ops.scan import Scan, loops
+from graphc.ops.loops.op import Scan, loops
 from graphc.ops.shape import Reshape
 from graphc.view.render.layers import known_prefix
 from passes.split_scans import runs_at_once

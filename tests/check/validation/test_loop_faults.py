@@ -16,7 +16,7 @@ from passes.specialize import Specialize
 from tests.check.loops import derived, mixed, nested, several
 from tests.check.validation.faults import Fault, plant
 
-GRADIENT, LOWERED = "graphc.ops.scan_gradient:_Gradient", "graphc.features.loops.lowering"
+GRADIENT, LOWERED = "graphc.ops.loops.gradient:_Gradient", "graphc.features.loops.lowering"
 STEPS, STEP = "graphc.features.loops.bind:_Loop", "graphc.ir.step_graph:StepGraph"
 
 # fmt: off
@@ -26,7 +26,7 @@ FAULTS = (
           "reverse = not self.op.reverse", "reverse = self.op.reverse", "backward: gradient"),
     Fault("the gradient of the last values is forgotten", several, f"{GRADIENT}._given",
           "self.initial[self.arriving[result]] = dout", "pass", "backward: gradient"),
-    Fault("only the first cotangent of a value counts", mixed, "graphc.ops.scan_gradient:_total",
+    Fault("only the first cotangent of a value counts", mixed, "graphc.ops.loops.gradient:_total",
           "total = total + value", "pass", "backward: gradient"),
     Fault("the gradient of an initial value is forgotten", nested, f"{GRADIENT}._end",
           'result, kind = self.arriving[name], "last"', "return None", "backward: gradient"),

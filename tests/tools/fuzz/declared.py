@@ -9,7 +9,7 @@ import numpy as np
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ops.autodiff import Gradient
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from graphc.runtime.reference import evaluate
 from tests.tools.fuzz.bound import Meant
 

@@ -14,9 +14,9 @@ from graphc.features.precision.option import layers_of
 from graphc.ir.graph import Graph
 from graphc.ir.op import Layer
 from graphc.ops.dropout import Dropout
+from graphc.ops.loops.op import Scan
 from graphc.ops.norm import BatchNorm
 from graphc.ops.random_numbers import Noise
-from graphc.ops.scan import Scan
 from graphc.ops.source import Parameter
 from passes.set_precision import Precision
 from tests.tools.fuzz.case import Case, Event

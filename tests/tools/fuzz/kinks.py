@@ -13,10 +13,10 @@ from graphc.ir.op import Array, Op
 from graphc.ops.argmax import Argmax, Argmin
 from graphc.ops.arithmetic import Ceil, Floor, Fmod, Mod, Round
 from graphc.ops.functions import Abs, Sign
+from graphc.ops.loops.gradient import NEGLIGIBLE
 from graphc.ops.losses.labels import SvmRows, SvmRowsGrad
 from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max, Min
-from graphc.ops.scan_gradient import NEGLIGIBLE
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Less, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.ir.op import Array
-from graphc.ops.scan import Scan
+from graphc.ops.loops.op import Scan
 from graphc.ops.shape import StopGradient
 
 if TYPE_CHECKING:

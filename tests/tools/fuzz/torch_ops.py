@@ -56,6 +56,7 @@ from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
+from graphc.ops.loops.op import Scan
 from graphc.ops.losses.base import RowLoss
 from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SoftNllLoss, SvmLoss, WeightedNllLoss
 from graphc.ops.losses.elements import (
@@ -74,7 +75,6 @@ from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, Poo
 from graphc.ops.random_numbers import Noise
 from graphc.ops.reduce import Max, Mean, Min
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
-from graphc.ops.scan import Scan
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,

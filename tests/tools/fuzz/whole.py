@@ -10,9 +10,9 @@ from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import Mul, Neg
 from graphc.ops.gather import Gather
+from graphc.ops.loops.op import Scan
 from graphc.ops.losses.base import RowLoss
 from graphc.ops.reduce import Mean
-from graphc.ops.scan import Scan
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, Input
 from graphc.ops.sums import Sum

@@ -30,13 +30,13 @@ from graphc.ops.gather import Gather
 from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.logic import Logic, Not
+from graphc.ops.loops.op import Scan
 from graphc.ops.norm import BatchNormDx, columns, feature_axes
 from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
 from graphc.ops.random_numbers import RandomNormal, RandomUniform
 from graphc.ops.reduce import Max, Min
-from graphc.ops.scan import Scan
 from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose

@@ -10,7 +10,7 @@ import pytest
 import graphc as gc
 from graphc.ir.graph import Graph, Node
 from graphc.ir.step_graph import step_of
-from graphc.ops.scan import loops
+from graphc.ops.loops.op import loops
 from graphc.view.render import page_of, plan_graph
 from graphc.view.render.arena import ArenaMap
 from graphc.view.render.draw import Picture, picture

@@ -15,8 +15,8 @@ from graphc.ir.tensor_type import shape_text
 from graphc.ops.arrange import stack
 from graphc.ops.dropout import dropout
 from graphc.ops.linalg import matmul
-from graphc.ops.recurrent_cells import States, Step, product
-from graphc.ops.scan_layer import scan
+from graphc.ops.loops.layer import scan
+from graphc.ops.loops.recurrent_cells import States, Step, product
 from graphc.ops.slicing import concat
 from graphc.ops.source import constant, parameter
 from graphc.ops.sums import broadcast_to

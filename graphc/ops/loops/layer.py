@@ -14,11 +14,11 @@ from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.step_graph import Carried, Kind, StepGraph
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.apply import with_attributes
-from graphc.ops.lengths import check_lengths
-from graphc.ops.scan import Scan
+from graphc.ops.loops.lengths import check_lengths
+from graphc.ops.loops.op import Scan
+from graphc.ops.loops.step_builder import StepBuilder
 from graphc.ops.select import less, where
 from graphc.ops.shape import cast, reshape, transpose
-from graphc.ops.step_builder import StepBuilder
 
 __all__ = ["scan"]
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, SupportsIndex
 from graphc.base.arguments import takes
 from graphc.ir.build import Value
 from graphc.ops.apply import with_attributes
-from graphc.ops.recurrent_cells import gru_step, lstm_step, rnn_step
-from graphc.ops.recurrent_layer import RecurrentLayer
+from graphc.ops.loops.recurrent_cells import gru_step, lstm_step, rnn_step
+from graphc.ops.loops.recurrent_layer import RecurrentLayer
 
 __all__ = ["gru", "lstm", "rnn"]
 

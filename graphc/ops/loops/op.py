@@ -1,7 +1,7 @@
 """A loop over the steps of a sequence: one graph, compiled once, that runs at each step.
 
-`Scan` is the op and its meaning, `graphc.ops.scan_layer` declares it, and
-`graphc.ops.scan_gradient` has its gradient rule.
+`Scan` is the op and its meaning, `graphc.ops.loops.layer` declares it, and
+`graphc.ops.loops.gradient` has its gradient rule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.step_graph import Kind, StepGraph, flops, stacked
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ir.verify import verify
-from graphc.ops.scan_gradient import gradient
+from graphc.ops.loops.gradient import gradient
 
 Values = dict[str, Array]
 
