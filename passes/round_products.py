@@ -19,9 +19,9 @@ from functools import partial
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.narrow import narrow
+from graphc.ir.op import step_of, with_step
 from graphc.ir.step_graph import StepGraph
 from graphc.ops.linalg import order_of
-from graphc.ops.loops.op import Scan
 from graphc.ops.rounding import RoundBfloat16, ToBfloat16
 from graphc.ops.source import Constant, Input
 from passes.contract import graph_pass
@@ -37,7 +37,7 @@ def round_products(graph: Graph) -> Graph:
 def with_rounded_factors(rounding: ToBfloat16 | RoundBfloat16, graph: Graph) -> Graph:
     """Return the graph whose ordered products read what an op makes of their factors."""
     graph = on_steps(partial(with_rounded_factors, rounding), graph)
-    early = any(isinstance(n.op, Scan) and _rounds_whole(n.op.step) for n in graph)
+    early = any((step := step_of(node.op)) and _rounds_whole(step) for node in graph)
     rounds = early or any(_rounds(graph, node) for node in graph)
     return _Rewriter(graph, rounding).graph() if rounds else graph
 
@@ -63,23 +63,22 @@ class _Rewriter:
                     self._round(operand)
                 factors = (self.rounded[operand].name for operand in node.inputs[:2])
                 node = replace(node, inputs=(*factors, *node.inputs[2:]))
-            elif isinstance(node.op, Scan):
-                node = self._loop(node, node.op)
+            elif (step := step_of(node.op)) is not None:
+                node = self._loop(node, step)
             self.b.insert(node)
         self.b.take_roots(self.old, {})
         return self.b.graph().pruned()
 
-    def _loop(self, node: Node, op: Scan) -> Node:
+    def _loop(self, node: Node, step: StepGraph) -> Node:
         """Return a loop that reads what its steps round, the same in each, rounded before."""
-        step, given = op.step, dict(zip(op.step.inputs, node.inputs, strict=True))
-        early = _rounds_whole(op.step)
+        given, early = dict(zip(step.inputs, node.inputs, strict=True)), _rounds_whole(step)
         for name, whole in early.items():
             self._round(given[whole])
             given[name] = self.rounded[given[whole]].name
         nodes = (_as_input(inner) if inner.name in early else inner for inner in step.nodes)
         made = replace(step, nodes=tuple(nodes), whole=(*step.whole, *early))
         inputs = tuple(given[name] for name in made.inputs)
-        return replace(node, op=replace(op, step=made), inputs=inputs) if early else node
+        return replace(node, op=with_step(node.op, made), inputs=inputs) if early else node
 
     def _round(self, name: str) -> None:
         """Add the rounded value of a node, which is there already, unless it is known."""

@@ -17,14 +17,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import partial
 from typing import ClassVar, Literal
 
 from graphc.ir.forms import Product, TermOrder
-from graphc.ir.graph import Graph, Node
-from graphc.ir.step_graph import StepGraph
+from graphc.ir.graph import Graph, Node, joint_results
 from graphc.ops.linalg import OrderedProduct
-from graphc.ops.loops.op import Scan
 
 Precision = Literal["bf16", "bf16_blocks", "float32"]
 """The precision of a layer's products."""
@@ -60,18 +58,10 @@ class SetPrecision:
             order = ORDERS[self.precision(layer)]
             if order is not None:
                 changed[node.name] = replace(node, op=replace(op, order=order))
-        ordered = cache(self._step)
-        for node in graph:
-            if isinstance(node.op, Scan):
-                step = ordered(node.op.step, inner_path(node, path))
-                if step is not node.op.step:
-                    changed[node.name] = replace(node, op=replace(node.op, step=step))
+        for nodes in joint_results(graph):
+            ordered = partial(self._ordered, path=inner_path(nodes[0], path))
+            changed.update(nodes[0].op.with_inside(nodes, ordered))
         return graph.replace(changed) if changed else graph
-
-    def _step(self, step: StepGraph, path: str) -> StepGraph:
-        graph = step.graph(())
-        made = self._ordered(graph, path)
-        return step if made is graph else replace(step, nodes=tuple(made))
 
     def precision(self, layer: str) -> Precision:
         """Return the precision of the products of a layer."""

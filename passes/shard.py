@@ -31,12 +31,11 @@ from typing import ClassVar, Literal
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Role
+from graphc.ir.op import Role, step_of, with_step
 from graphc.ir.step_graph import StepGraph
 from graphc.ir.tensor_type import Batch
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import FIRST_ROW, SHARE, ShardInput, Total
-from graphc.ops.loops.op import Scan
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.random_numbers import Drawn
 from graphc.ops.source import COUNTER, Input, constant
@@ -86,7 +85,7 @@ class Shard:
         norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
         statistics = {f"{norm}.{part}" for norm in norms for part in STATISTICS}
         for node in graph:
-            if isinstance(node.op, (Drawn, Scan)):
+            if isinstance(node.op, Drawn) or node.op.is_joint:
                 b.insert(_keyed(b, node))
             elif node.name in norms:
                 b.insert(_normalised(node))
@@ -137,8 +136,8 @@ def _check_derivatives(graph: Graph) -> None:
 
 def _keyed(b: Builder, node: Node) -> Node:
     """Return random numbers, or a loop with such, keyed by rows of the batch if they have rows."""
-    if isinstance(node.op, Scan):
-        return _with_keyed_step(b, node, node.op)
+    if (step := step_of(node.op)) is not None:
+        return _with_keyed_step(b, node, step)
     rows = node.type.shape[0]
     if not isinstance(rows, Batch):
         return node
@@ -146,11 +145,11 @@ def _keyed(b: Builder, node: Node) -> Node:
     return Node(node.name, node.op, (*node.inputs, first), node.type, node.locs)
 
 
-def _with_keyed_step(b: Builder, node: Node, op: Scan) -> Node:
+def _with_keyed_step(b: Builder, node: Node, step: StepGraph) -> Node:
     """Return a result of a loop whose masks are keyed by rows of the whole batch."""
-    step, factors = _keyed_step(op.step)
+    step, factors = _keyed_step(step)
     firsts = (_first_row(b, factor) for factor in factors)
-    return replace(node, op=replace(op, step=step), inputs=(*node.inputs, *firsts))
+    return replace(node, op=with_step(node.op, step), inputs=(*node.inputs, *firsts))
 
 
 def _keyed_step(step: StepGraph) -> tuple[StepGraph, tuple[int, ...]]:
@@ -166,9 +165,9 @@ def _keyed_step(step: StepGraph) -> tuple[StepGraph, tuple[int, ...]]:
     nodes: list[Node] = []
     for node in step.nodes:
         more: tuple[str, ...] = ()
-        if isinstance(node.op, Scan):
-            inner, factors = _keyed_step(node.op.step)
-            node = replace(node, op=replace(node.op, step=inner))
+        if (own := step_of(node.op)) is not None:
+            inner, factors = _keyed_step(own)
+            node = replace(node, op=with_step(node.op, inner))
             more = tuple(map(first, factors))
         elif isinstance(node.op, Drawn) and isinstance(rows := node.type.shape[0], Batch):
             more = (first(rows.factor),)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph, Node, joint_results
+from graphc.ir.op import step_of, with_step
 from graphc.ops.linalg import MatMul
-from graphc.ops.loops.op import Scan, loops
 from graphc.ops.shape import Transpose
 from graphc.ops.source import Input
 from passes.contract import graph_pass
@@ -24,7 +24,7 @@ from passes.contract import graph_pass
 def transpose_factors(graph: Graph) -> Graph:
     """Return the graph whose loops read the factors of their products as they are stored."""
     made: dict[str, list[Node]] = {}
-    for nodes in loops(graph).values():
+    for nodes in joint_results(graph):
         taken = {one.name for several in made.values() for one in several}
         made.update(_transposed(graph, nodes, taken))
     if not made:
@@ -37,10 +37,8 @@ def _transposed(graph: Graph, nodes: Sequence[Node], taken: set[str]) -> dict[st
 
     Names that are `taken` are not given to them.
     """
-    op = nodes[0].op
-    assert isinstance(op, Scan), "the results of a loop"
-    step = op.step
-    if not step.carried:
+    step = step_of(nodes[0].op)
+    if step is None or not step.carried:
         return {}
     inner = {node.name: node for node in step.nodes}
     operands = dict(zip(step.inputs, nodes[0].inputs, strict=True))
@@ -59,11 +57,7 @@ def _transposed(graph: Graph, nodes: Sequence[Node], taken: set[str]) -> dict[st
     given = {inputs[name].name: node.name for name, node in factors.items()}
     new = replace(step, nodes=(*inputs.values(), *inner.values()), whole=(*step.whole, *given))
     order = tuple({**operands, **given}[name] for name in new.inputs)
-    ops = [node.op for node in nodes if isinstance(node.op, Scan)]
-    found = {
-        node.name: [replace(node, op=replace(op, step=new), inputs=order)]
-        for node, op in zip(nodes, ops, strict=True)
-    }
+    found = {n.name: [replace(n, op=with_step(n.op, new), inputs=order)] for n in nodes}
     found[nodes[0].name][:0] = factors.values()
     return found
 

@@ -27,7 +27,7 @@ class Feature(NamedTuple):
 
 FEATURES = {
     "bfloat16": Feature(r"bfloat16|bf16", r"precision|bfloat16", 37),
-    "loops": Feature(r"[Ss]can(?!dir)", r"scan|loops", 19),
+    "loops": Feature(r"[Ss]can(?!dir|cel)", r"scan|loops", 14),
     "shards": Feature(
         r"[Ss]hard|[Dd]istributed|\bSend\b|\bReceive\b|[Aa]ll_?[Rr]educe|\bmpi\b|MPI|\branks\b",
         r"shard|distributed|exchange|data_parallel|keep_sends|ranks|transfer",

@@ -527,6 +527,12 @@ def step_of(op: Op) -> StepGraph | None:
     return step
 
 
+def with_step(op: Op, step: StepGraph) -> Op:
+    """Return an op that runs another step."""
+    changed: dict[str, Any] = {"step": step}
+    return dataclasses.replace(op, **changed)
+
+
 def _is_batched(value: object) -> bool:
     if isinstance(value, tuple):
         return any(_is_batched(part) for part in value)

@@ -16,7 +16,7 @@ from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
 from graphc.files.disk import write_file
 from graphc.files.graph_file import check_names
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph, Node, joint_results
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import op_text, word_of
@@ -31,7 +31,6 @@ from graphc.onnx.scope import DOMAIN
 from graphc.ops import OPS
 from graphc.ops.autodiff import Gradient
 from graphc.ops.loops.lengths import within_lengths
-from graphc.ops.loops.op import loops
 from graphc.ops.random_numbers import Noise
 from graphc.ops.source import Constant
 from graphc.runtime.executor import Executor
@@ -211,7 +210,7 @@ class Functions:
 
     def write_nodes(self, w: Writer, nodes: Sequence[Node]) -> None:
         """Write nodes, and all results of a loop where the first one is."""
-        joint = {node.name: loop for loop in loops(nodes).values() for node in loop}
+        joint = {node.name: loop for loop in joint_results(nodes) for node in loop}
         for node in nodes:
             w.prefix = node.name
             loop = joint.get(node.name)

@@ -10,8 +10,7 @@ import numpy as np
 from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.graph import Graph
-from graphc.ops.loops.op import loops
+from graphc.ir.graph import Graph, joint_results
 from graphc.runtime.executor import Executor
 from graphc.runtime.freeze import built, check_executor, frozen_ops
 from graphc.runtime.rows import predictions
@@ -64,7 +63,7 @@ def quantize(ex: Executor, data: Any, *, batch: int | None = None) -> Executor:
     if not sources:
         raise GraphError(
             f"quantize: net {graph.name!r} multiplies nothing by weights in float"
-            f"{' outside loops' if loops(graph) else ''}",
+            f"{' outside loops' if joint_results(graph) else ''}",
             loc=caller_loc(),
             hint="affine, matmul and convolutions by constant weights are quantized, once",
         )

@@ -8,10 +8,9 @@ from functools import cached_property
 from typing import Literal
 
 from graphc.base.loc import Loc
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, joint_results
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.program import Buffer, Program
-from graphc.ops.loops.op import loops
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, printable
 
@@ -123,7 +122,7 @@ class ArenaMap:
 def roles(graph: Graph) -> dict[str, Role]:
     """Return the role of each node; what a forward loop keeps for its gradient is a value, too."""
     forward = graph.forward()
-    groups = (dict.fromkeys(n.name for n in nodes) for nodes in loops(graph).values())
+    groups = (dict.fromkeys(n.name for n in nodes) for nodes in joint_results(graph))
     forward |= {name for some in groups if not forward.isdisjoint(some) for name in some}
     found: dict[str, Role] = {}
     for node in graph:
